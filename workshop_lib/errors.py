@@ -1,0 +1,63 @@
+"""Every foreseeable fault is one `WorkshopError`: what happened, the value seen, what to do next.
+
+Knows the exit codes of the command line. Knows nothing of who raises or prints an error.
+"""
+
+from __future__ import annotations
+
+
+class WorkshopError(Exception):
+    """A foreseeable fault.
+
+    Args:
+        what: what happened, with the value seen, as one sentence.
+        fix: what the reader should do next, as one sentence.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what, fix)
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.fix}"
+
+
+class ConfigurationError(WorkshopError):
+    """A setting, flag or file given by the user cannot be used; exit code 2."""
+
+    exit_code = 2
+
+
+class DataFileError(ConfigurationError):
+    """A file such as `models.json` is missing or malformed: names the file, the key and the fix."""
+
+
+class ModelNotFoundError(WorkshopError):
+    """No model of that alias or id exists: names the nearest ones that do."""
+
+
+class RuntimeUnavailableError(WorkshopError):
+    """The Foundry Local runtime cannot run here (platform, package or libraries)."""
+
+
+class ModelServerError(WorkshopError):
+    """A model could not be downloaded, loaded or served, or its process died."""
+
+
+class DiskSpaceError(WorkshopError):
+    """Too little free disk space for a model."""
+
+
+class EndpointError(WorkshopError):
+    """A request could not be answered: no server, wrong port, HTTP error, stall, malformed stream."""
+
+
+class RecordFileError(WorkshopError):
+    """A file of records is locked by another run, of an unknown schema, or unreadable."""
+
+
+class NotebookError(WorkshopError):
+    """A notebook failed, or was given parameters it does not have."""

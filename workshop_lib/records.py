@@ -1,0 +1,164 @@
+"""What is known and what happened, as frozen values: prompts, model variants, requests, rows.
+
+Seconds inside (`_s`), megabytes of 10^6 bytes (`_mb`), tokens (`_tokens`). `None` means *not measured*, never 0.
+Knows no files, no HTTP and no statistics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Status = Literal["ok", "failed", "skipped"]
+TokensSource = Literal["usage", "chunks", "unknown"]
+ChunkKind = Literal["role", "content", "reasoning", "usage", "finish"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question of a prompt set.
+
+    Attributes:
+        id: short stable name, e.g. `rag-two-sentences`.
+        text: what is sent as the user message.
+        aspects: what a good answer must mention, one phrase or `a|b` alternatives each.
+        forbidden: what a good answer must not say.
+        reference: an example of a good answer, or None.
+        capability: the kind of work, e.g. `explain` or `summarise-meeting`.
+    """
+
+    id: str
+    text: str
+    aspects: tuple[str, ...] = ()
+    forbidden: tuple[str, ...] = ()
+    reference: str | None = None
+    capability: str = "explain"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVariant:
+    """One build of one model, as a catalog or an endpoint offers it.
+
+    Attributes:
+        alias: the family name a person types, e.g. `practice-small`.
+        model_id: the exact `name:version` the web service answers to.
+        device: `cpu`, `gpu`, `npu`, or `unknown` for a model behind an endpoint.
+        execution_provider: the runtime's provider, e.g. `CPUExecutionProvider`; None when unknown.
+        precision: `int4`, `fp16`, `fp32`, …; None when unknown.
+        size_mb: size on disk in 10^6 bytes; None when unknown.
+        licence: SPDX name or the catalog's wording; None when unknown.
+        context_tokens: longest prompt plus answer.
+        capabilities: tags of `models.json` that drive routing.
+        cached: True when the files are in the local cache; None when that cannot be known.
+    """
+
+    alias: str
+    model_id: str
+    device: str
+    execution_provider: str | None = None
+    precision: str | None = None
+    size_mb: float | None = None
+    licence: str | None = None
+    context_tokens: int | None = None
+    capabilities: tuple[str, ...] = ()
+    cached: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One server-sent event that mattered: its arrival in seconds after the request start, its kind and text."""
+
+    at_s: float
+    kind: ChunkKind
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Everything that happened in one request. All numbers about it are derived from this.
+
+    Attributes:
+        request_id: unique within a run; the same plan and seed give the same ids.
+        alias, model_id, device: which variant answered.
+        prompt_id: which prompt was sent; `prompt_sha256` is the hash of the text really sent.
+        round: 0 is the untimed warm-up, timed rounds count from 1.
+        attempt: 1 for the first try; a repeated attempt is a record of its own.
+        started_at: wall clock, ISO 8601 UTC; never used in a duration.
+        connect_s: time to open the connection, a number of its own; None when not measured.
+        chunks: arrivals relative to the request start (first request byte on an open connection).
+        end_s: when the response ended; None when it never did.
+        streamed: False for a one-piece answer: then there is no first-token time.
+        finish_reason: `stop`, `length`, … as the server said.
+        prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens: from the server's `usage`, else None.
+        temperature, max_tokens: what was asked for.
+        error: why the request failed, for a person; None when it succeeded.
+        error_kind: machine-readable reason, e.g. `http_500`, `stalled`, `reset`, `no_server`; None on success.
+    """
+
+    request_id: str
+    alias: str
+    model_id: str
+    device: str
+    prompt_id: str
+    round: int
+    started_at: str
+    attempt: int = 1
+    prompt_sha256: str | None = None
+    connect_s: float | None = None
+    chunks: tuple[Chunk, ...] = ()
+    end_s: float | None = None
+    streamed: bool = True
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    error: str | None = None
+    error_kind: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True when the request was answered to its end."""
+        return self.error is None
+
+    @property
+    def text(self) -> str:
+        """The answer a user sees: all content chunks joined."""
+        return "".join(chunk.text for chunk in self.chunks if chunk.kind == "content")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the report: one model on one device. The first sixteen fields are the JSON contract.
+
+    Latencies in seconds; rates in completion tokens per second; `None` = not measured.
+    """
+
+    alias: str
+    model_id: str
+    device: str
+    status: Status
+    error: str | None = None
+    rounds: int = 0
+    requests_ok: int = 0
+    latency_avg: float | None = None
+    latency_p95: float | None = None
+    tokens_per_sec_avg: float | None = None
+    first_token_latency_avg: float | None = None
+    decode_tokens_per_sec: float | None = None
+    tokens_source: TokensSource = "unknown"
+    prompt_tokens_avg: float | None = None
+    completion_tokens_avg: float | None = None
+    warnings: tuple[str, ...] = field(default=())
+    precision: str | None = None
+    execution_provider: str | None = None
+    licence: str | None = None
+    size_mb: float | None = None
+    load_s: float | None = None
+    cold_start_s: float | None = None
+    resident_mb: float | None = None
+    peak_resident_mb: float | None = None
+    first_visible_token_latency_avg: float | None = None
+    truncated_share: float | None = None
