@@ -6,8 +6,9 @@ Knows no files, no HTTP and no statistics.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Status = Literal["ok", "failed", "skipped"]
 TokensSource = Literal["usage", "chunks", "unknown"]
@@ -162,3 +163,44 @@ class Row:
     peak_resident_mb: float | None = None
     first_visible_token_latency_avg: float | None = None
     truncated_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One attempt to load and serve a variant; `error` says why it failed, None when it served.
+
+    Memory is the resident set of the serving process in 10^6 bytes: after load, and its peak when it stopped.
+    `registered_providers` are the execution providers really registered in that process.
+    """
+
+    variant: ModelVariant
+    load_s: float | None = None
+    resident_mb: float | None = None
+    peak_resident_mb: float | None = None
+    registered_providers: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One benchmark run: who measured what, where, and every request. Immutable; statistics are derived.
+
+    Attributes:
+        run_id: start time as `YYYYMMDDTHHMMSSZ`, also the folder name under `runs/`.
+        started_at: wall clock, ISO 8601 UTC.
+        profile: `practice`, `foundry` or `endpoint`.
+        machine: the fingerprint of `machine.fingerprint()`.
+        plan: rounds, seed, order, max_tokens, temperature, stream, … as planned.
+        prompts: the prompts sent.
+        servings: one per variant that was tried.
+        completions: one per request, warm-ups and failures included, in the order they happened.
+    """
+
+    run_id: str
+    started_at: str
+    profile: str
+    machine: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    prompts: tuple[Prompt, ...]
+    servings: tuple[Serving, ...] = ()
+    completions: tuple[Completion, ...] = ()
