@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 Status = Literal["ok", "failed", "skipped"]
 TokensSource = Literal["usage", "chunks", "unknown"]
-ChunkKind = Literal["role", "content", "reasoning", "usage", "finish"]
+ChunkKind = Literal["content", "reasoning"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,36 @@ class ModelVariant:
     cached: bool | None = None
 
 
+def variant_key(variant: ModelVariant) -> tuple[str, str]:
+    """What one row of a report is about: the exact model id and the device."""
+    return variant.model_id, variant.device
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to be put to one model: what the plan holds and the client sends.
+
+    `round` is 0 for the untimed warm-up; `attempt` counts from 1; `text` is what is really sent.
+    """
+
+    request_id: str
+    variant: ModelVariant
+    prompt_id: str
+    text: str
+    round: int
+    max_tokens: int
+    temperature: float = 0.0
+    stream: bool = True
+    attempt: int = 1
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One server-sent event that mattered: its arrival in seconds after the request start, its kind and text."""
+    """One arrival of answer text: seconds after the request start, its kind, and its (non-empty) text."""
 
     at_s: float
     kind: ChunkKind
-    text: str = ""
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +190,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """One attempt to load and serve a variant; `error` says why it failed, None when it served.
+    """One attempt to load and serve a variant; `error` says why it failed or was skipped, None when it served.
 
     Memory is the resident set of the serving process in 10^6 bytes: after load, and its peak when it stopped.
     `registered_providers` are the execution providers really registered in that process.
     """
 
     variant: ModelVariant
+    status: Status = "ok"
     load_s: float | None = None
     resident_mb: float | None = None
     peak_resident_mb: float | None = None

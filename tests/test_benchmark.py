@@ -1,0 +1,280 @@
+"""Plans and the loop that runs them, against the reference server and against the real runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
+from workshop_lib.errors import ConfigurationError, ModelNotFoundError, ModelServerError
+from workshop_lib.plan import Plan, choose_variants, make_plan
+from workshop_lib.records import ModelVariant, Prompt
+from workshop_lib.reference_server import BEHAVIOURS, ReferenceServer
+from workshop_lib.storage import read_run
+from workshop_lib.summaries import summarise
+
+PROMPTS = (Prompt("first", "Say one."), Prompt("second", "Say two."))
+
+
+def variant(model: str, device: str = "unknown") -> ModelVariant:
+    """A behaviour of the reference server as a model."""
+    return ModelVariant(alias=model, model_id=model, device=device)
+
+
+class Served:
+    """A behaviour served by the reference server; dies on demand."""
+
+    api_key = None
+    load_s = 0.25
+    resident_mb = 10.0
+    registered_providers = ()
+
+    def __init__(self, runtime: ReferenceRuntime, served: ModelVariant) -> None:
+        self.runtime, self.variant, self.base_url = runtime, served, runtime.server.base_url
+
+    def peak_resident_mb(self) -> float | None:
+        return 12.0
+
+    def failure(self) -> str | None:
+        return self.runtime.dead.get(self.variant.model_id)
+
+    def stop(self) -> None:
+        self.runtime.serving.remove(self.variant.model_id)
+
+    def __enter__(self) -> Self:
+        self.runtime.serving.append(self.variant.model_id)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class ReferenceRuntime:
+    """A runtime whose models are the behaviours of the reference server."""
+
+    profile = "endpoint"
+
+    def __init__(self, server: ReferenceServer) -> None:
+        self.server = server
+        self.serving: list[str] = []
+        self.dead: dict[str, str] = {}
+        self.unservable: set[str] = set()
+        self.served_in_order: list[str] = []
+
+    def list_models(self) -> list[ModelVariant]:
+        return [
+            *map(variant, self.server.behaviours),
+            variant("fast", "gpu"),
+            replace(variant("fast", "gpu"), model_id="fast-2"),
+        ]
+
+    def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
+        if names[0] not in self.server.behaviours:
+            raise ModelNotFoundError(f"No model is called '{names[0]}'.", "Did you mean fast?")
+        return [variant(name) for name in names]
+
+    def download(self, variant: ModelVariant, *, on_progress: Callable[[float], None] | None = None) -> None:
+        """Nothing to download."""
+
+    def serve(self, variant: ModelVariant) -> Served:
+        self.served_in_order.append(variant.model_id)
+        if variant.model_id in self.unservable:
+            raise ModelServerError(f"{variant.model_id} could not be loaded.", "Choose a smaller one.")
+        return Served(self, variant)
+
+    def absent_devices(self) -> dict[str, str]:
+        return {"gpu": "No GPU provider is registered."}
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@pytest.fixture
+def runtime() -> Iterator[ReferenceRuntime]:
+    """A reference server with quick behaviours."""
+    quick = {
+        name: replace(behaviour, first_token_s=0.002, pace_s=0.0005, tokens=5) for name, behaviour in BEHAVIOURS.items()
+    }
+    with ReferenceServer(quick) as server:
+        yield ReferenceRuntime(server)
+
+
+def plan_of(*models: str, **options: object) -> Plan:
+    """A quick plan over behaviours."""
+    return make_plan([variant(model) for model in models], PROMPTS, **{"rounds": 2, "timeout_s": 0.4, **options})
+
+
+@given(st.integers(0, 1000), st.sampled_from(["round-robin", "blocks"]), st.integers(1, 4))
+def test_every_model_prompt_and_round_is_planned_once(seed: int, order: str, rounds: int):
+    """Whatever the seed and the order, the plan holds each combination exactly once."""
+    plan = plan_of("fast", "steady", rounds=rounds, seed=seed, order=order)
+    planned = [request.request_id for _, requests in plan.blocks() for request in requests]
+    expected = {
+        f"{model}/{prompt.id}/{round_}"
+        for model in ("fast", "steady")
+        for prompt in PROMPTS
+        for round_ in range(1, rounds + 1)
+    }
+    assert len(planned) == len(expected)
+    assert set(planned) == expected
+
+
+def test_the_same_seed_gives_the_same_order_and_another_seed_another():
+    """Order is part of the plan, so that a run can be repeated and resumed."""
+
+    def order(seed: int) -> list[str]:
+        return [
+            request.request_id for _, requests in plan_of("fast", "steady", seed=seed).blocks() for request in requests
+        ]
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+
+
+def test_round_robin_finishes_a_round_before_the_next():
+    """Heat and other load hit all models alike: round 2 starts when round 1 is complete."""
+    ((_, requests),) = plan_of("fast", "steady", rounds=3, order="round-robin").blocks()
+    rounds = [request.round for request in requests]
+    assert rounds == sorted(rounds)
+
+
+def test_blocks_serve_one_model_at_a_time():
+    """For models that do not fit in memory together every block holds one model and one round."""
+    blocks = list(plan_of("fast", "steady", rounds=2, order="blocks").blocks())
+    assert len(blocks) == 4
+    assert all(
+        len(variants) == 1 and len({request.round for request in requests}) == 1 for variants, requests in blocks
+    )
+
+
+def test_models_that_do_not_fit_together_are_measured_in_blocks():
+    """Two models of a million megabytes cannot be served at once on any machine."""
+    huge = [replace(variant(name), size_mb=1e6) for name in ("a", "b")]
+    assert make_plan(huge, PROMPTS).order == "blocks"
+    assert make_plan([variant("a")], PROMPTS).order == "round-robin"
+
+
+@pytest.mark.parametrize("options", [{"rounds": 0}, {"max_tokens": 0}])
+def test_a_plan_without_work_is_refused(options: dict[str, int]):
+    """Zero rounds or tokens is a mistake, named with its value."""
+    with pytest.raises(ConfigurationError, match="is 0"):
+        plan_of("fast", **options)
+
+
+def test_an_empty_prompt_set_is_refused():
+    """Nothing can be measured without a prompt."""
+    with pytest.raises(ConfigurationError, match="empty"):
+        make_plan([variant("fast")], ())
+
+
+def test_a_run_measures_every_model_and_records_every_request(runtime: ReferenceRuntime, tmp_path: Path):
+    """Two models, two prompts, two rounds: two warm-ups, eight timed requests, two ok rows, everything stopped."""
+    run = run_benchmark(plan_of("fast", "steady"), runtime, tmp_path, show_progress=False)
+    assert sum(completion.round == 0 for completion in run.completions) == 2
+    assert sum(completion.round > 0 for completion in run.completions) == 8
+    assert [row.status for row in summarise(run)] == ["ok", "ok"]
+    assert all(row.peak_resident_mb == 12.0 and row.load_s == 0.25 for row in summarise(run))
+    assert runtime.serving == []
+    assert read_run(tmp_path / RECORDS_FILE) == run
+
+
+@pytest.mark.parametrize("fault", ["http-500", "stall-middle", "reset", "bad-json", "empty"])
+def test_a_failing_model_is_a_failed_row_and_the_others_are_measured(
+    runtime: ReferenceRuntime, tmp_path: Path, fault: str
+):
+    """A faulty model is left alone after two failures; the batch goes on."""
+    run = run_benchmark(plan_of(fault, "fast"), runtime, tmp_path, show_progress=False)
+    rows = {row.alias: row for row in summarise(run)}
+    assert (rows[fault].status, rows["fast"].status) == ("failed", "ok")
+    assert rows[fault].error
+    assert sum(completion.alias == fault for completion in run.completions) == 2
+
+
+def test_a_model_that_cannot_be_loaded_is_a_failed_row(runtime: ReferenceRuntime, tmp_path: Path):
+    """The reason of the failed load is the row's error; nothing is asked of it."""
+    runtime.unservable.add("steady")
+    rows = {
+        row.alias: row
+        for row in summarise(run_benchmark(plan_of("steady", "fast"), runtime, tmp_path, show_progress=False))
+    }
+    assert rows["steady"].status == "failed"
+    assert "could not be loaded" in (rows["steady"].error or "")
+    assert rows["fast"].status == "ok"
+
+
+def test_a_dead_server_process_is_given_up_at_once(runtime: ReferenceRuntime, tmp_path: Path):
+    """When the serving process is gone, its cause is the row's error and no second request waits for it."""
+    runtime.dead["reset"] = "The process was killed by signal 9; probably out of memory."
+    run = run_benchmark(plan_of("reset", "fast"), runtime, tmp_path, show_progress=False)
+    rows = {row.alias: row for row in summarise(run)}
+    assert "out of memory" in (rows["reset"].error or "")
+    assert sum(completion.alias == "reset" for completion in run.completions) == 1
+
+
+def test_a_retry_is_a_record_of_its_own(runtime: ReferenceRuntime, tmp_path: Path):
+    """Two retries of a failing request are three records with attempts 1, 2, 3 and doubling pauses."""
+    pauses: list[float] = []
+    plan = plan_of("http-500", retries=2, retry_backoff_s=1.0)
+    run = run_benchmark(plan, runtime, tmp_path, show_progress=False, sleep=pauses.append)
+    assert [completion.attempt for completion in run.completions][:3] == [1, 2, 3]
+    assert pauses[:2] == [1.0, 2.0]
+
+
+def test_an_interrupted_run_is_completed_without_repeating(runtime: ReferenceRuntime, tmp_path: Path):
+    """Cut after the third timed record, the run asks only for the rest; the result has the shape of an unbroken one."""
+    plan = plan_of("fast", "steady")
+    run_benchmark(plan, runtime, tmp_path, show_progress=False)
+    path = tmp_path / RECORDS_FILE
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:8]) + b'{"half')
+    before = [completion.request_id for completion in read_run(path).completions if completion.round > 0]
+    run = run_benchmark(plan, runtime, tmp_path, show_progress=False)
+    timed = [completion.request_id for completion in run.completions if completion.round > 0]
+    assert len(before) == 3
+    assert len(timed) == len(set(timed)) == 8
+
+
+def test_a_complete_run_is_not_served_again(runtime: ReferenceRuntime, tmp_path: Path):
+    """Running a finished plan again loads nothing."""
+    run_benchmark(plan_of("fast"), runtime, tmp_path, show_progress=False)
+    runtime.served_in_order.clear()
+    run_benchmark(plan_of("fast"), runtime, tmp_path, show_progress=False)
+    assert runtime.served_in_order == []
+
+
+def test_another_plan_does_not_mix_into_a_folder(runtime: ReferenceRuntime, tmp_path: Path):
+    """A folder with a run of three rounds refuses one of two, naming what differs."""
+    run_benchmark(plan_of("fast"), runtime, tmp_path, show_progress=False)
+    with pytest.raises(ConfigurationError, match="different: rounds"):
+        run_benchmark(plan_of("fast", rounds=1), runtime, tmp_path, show_progress=False)
+
+
+def test_unknown_names_and_absent_devices_are_skipped_rows(runtime: ReferenceRuntime, tmp_path: Path):
+    """What cannot be measured stays in the report with its reason, one row per alias and device."""
+    variants, skipped = choose_variants(runtime, ["fast", "fsat"], ["cpu", "gpu"])
+    run = run_benchmark(
+        make_plan(variants, PROMPTS, rounds=1, skipped=tuple(skipped)), runtime, tmp_path, show_progress=False
+    )
+    rows = {(row.alias, row.device): row for row in summarise(run)}
+    assert rows["fsat", "unknown"].status == "skipped"
+    assert "Did you mean fast?" in (rows["fsat", "unknown"].error or "")
+    assert rows["fast", "gpu"].error == "No GPU provider is registered."
+    assert rows["fast", "unknown"].status == "ok"
+    assert len(rows) == 3

@@ -1,0 +1,319 @@
+"""An OpenAI-compatible loopback endpoint with known timing, to check the instrument itself.
+
+Each model id it lists is a *behaviour*: `steady` answers the first token after 50 ms and one every 10 ms; the others
+show a trap or a fault that real servers have. It runs as a process of its own (`python -m
+workshop_lib.reference_server`), so that it does not share an interpreter with the client it checks, and ends when its
+standard input closes. It is not a model: nothing it says is an answer, and no benchmark result comes from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+SPIN_S = 0.0005
+"""The last half millisecond before a due time is spun, not slept: operating systems wake sleepers late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What a listed model does.
+
+    Attributes:
+        first_token_s, pace_s: when the first token is due after the request arrived, and the time per token.
+        tokens: completion tokens, unless the request's `max_tokens` is lower.
+        per_chunk: tokens in one event.
+        role_chunk_s: when an empty role chunk is sent; None = none.
+        reasoning: how many leading tokens are streamed as reasoning; `hidden`: how many are never streamed.
+        usage: whether the final usage event is sent; `cached_after_first`: a repeated prompt answers at once.
+        slow_requests: extra seconds for the n-th request (counted from 0) to this model.
+        fault: what goes wrong, see `_misbehave`.
+    """
+
+    first_token_s: float = 0.05
+    pace_s: float = 0.01
+    tokens: int = 40
+    per_chunk: int = 1
+    role_chunk_s: float | None = None
+    reasoning: int = 0
+    hidden: int = 0
+    usage: bool = True
+    cached_after_first: bool = False
+    slow_requests: dict[int, float] = field(default_factory=dict)
+    fault: str = ""
+
+
+STEADY = Behaviour()
+BEHAVIOURS: dict[str, Behaviour] = {
+    "steady": STEADY,
+    "slower": replace(STEADY, first_token_s=0.055, pace_s=0.011),
+    "fast": replace(STEADY, first_token_s=0.004, pace_s=0.001),
+    "early-role": replace(STEADY, role_chunk_s=0.0),
+    "coalesced": replace(STEADY, per_chunk=4),
+    "coalesced-no-usage": replace(STEADY, per_chunk=4, usage=False),
+    "no-usage": replace(STEADY, usage=False),
+    "reasoning": replace(STEADY, reasoning=10),
+    "hidden": replace(STEADY, hidden=30),
+    "cold": replace(STEADY, slow_requests={0: 0.5}),
+    "spike": replace(STEADY, slow_requests={7: 0.5}),
+    "cached": replace(STEADY, first_token_s=0.2, cached_after_first=True),
+    "http-400": Behaviour(fault="400"),
+    "http-429": Behaviour(fault="429"),
+    "http-500": Behaviour(fault="500"),
+    "proxy-page": Behaviour(fault="proxy-page"),
+    "stall-before": Behaviour(fault="stall-before"),
+    "stall-middle": Behaviour(fault="stall-middle"),
+    "reset": Behaviour(fault="reset"),
+    "bad-json": Behaviour(fault="bad-json"),
+    "bad-utf8": Behaviour(fault="bad-utf8"),
+    "long-line": Behaviour(fault="long-line"),
+    "error-in-200": Behaviour(fault="error-in-200"),
+    "empty": Behaviour(fault="empty"),
+    "null": Behaviour(fault="null"),
+    "never-done": Behaviour(fault="never-done"),
+    "cut-off": Behaviour(fault="cut-off"),
+}
+WORDS = ("the", "notes", "say", "that", "Ada", "will", "ship", "it")
+
+
+class ReferenceServer:
+    """Listens on a free loopback port and answers every connection in a thread of its own."""
+
+    def __init__(self, behaviours: dict[str, Behaviour] | None = None, *, port: int = 0) -> None:
+        self.behaviours = BEHAVIOURS if behaviours is None else behaviours
+        self.requests: dict[str, int] = {}
+        self._seen: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+        self._socket = socket.create_server(("127.0.0.1", port), backlog=128)
+        self.base_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    def __enter__(self) -> ReferenceServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def serve_forever(self) -> None:
+        """Accept until the socket is closed."""
+        self._accept()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                path, body, arrived = _read_request(connection)
+                if path.endswith("/models"):
+                    _send_json(
+                        connection,
+                        {"object": "list", "data": [{"id": name} for name in self.behaviours]},
+                    )
+                else:
+                    self._answer(connection, body, arrived)
+            except OSError:
+                return
+
+    def _answer(self, connection: socket.socket, body: dict[str, Any], arrived: float) -> None:
+        model = str(body.get("model"))
+        behaviour = self.behaviours.get(model)
+        if behaviour is None:
+            _send_json(connection, {"error": {"message": f"model {model!r} not found"}}, "404 Not Found")
+            return
+        with self._lock:
+            number = self.requests[model] = self.requests.get(model, -1) + 1
+            question = (model, json.dumps(body.get("messages")))
+            repeated = question in self._seen
+            self._seen.add(question)
+        if behaviour.fault:
+            _misbehave(connection, behaviour.fault, arrived)
+            return
+        start = arrived + behaviour.slow_requests.get(number, 0.0)
+        first_token_s = 0.004 if repeated and behaviour.cached_after_first else behaviour.first_token_s
+        behaviour = replace(behaviour, first_token_s=first_token_s)
+        if body.get("stream"):
+            _stream(connection, behaviour, int(body.get("max_tokens") or 2048), start)
+        else:
+            _whole(connection, behaviour, int(body.get("max_tokens") or 2048), start)
+
+
+def _read_request(connection: socket.socket) -> tuple[str, dict[str, Any], float]:
+    """The path, the JSON body, and when its first byte arrived."""
+    received = connection.recv(65536)
+    arrived = time.perf_counter()
+    while b"\r\n\r\n" not in received:
+        received += _more(connection)
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = next(
+        (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")),
+        0,
+    )
+    while len(body) < length:
+        body += _more(connection)
+    return head.split(b" ")[1].decode("latin-1"), json.loads(body) if body else {}, arrived
+
+
+def _more(connection: socket.socket) -> bytes:
+    received = connection.recv(65536)
+    if not received:
+        raise ConnectionResetError
+    return received
+
+
+def _send_json(connection: socket.socket, value: object, status: str = "200 OK") -> None:
+    _send(connection, json.dumps(value).encode("utf-8"), "application/json", status)
+
+
+def _send(connection: socket.socket, body: bytes, kind: str, status: str = "200 OK") -> None:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    connection.sendall(head.encode("ascii") + body)
+
+
+def _open_stream(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+
+
+def wait_until(due: float) -> None:
+    """Return at `due` on the performance counter, late by microseconds only."""
+    slack = due - time.perf_counter() - SPIN_S
+    if slack > 0:
+        time.sleep(slack)
+    while time.perf_counter() < due:
+        pass
+
+
+def _event(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    return b"data: " + json.dumps({"object": "chat.completion.chunk", "choices": [choice]}).encode("utf-8") + b"\n\n"
+
+
+def _usage(behaviour: Behaviour, tokens: int) -> dict[str, Any]:
+    details = {"reasoning_tokens": behaviour.reasoning} if behaviour.reasoning else {}
+    return {"prompt_tokens": 10, "completion_tokens": tokens, "completion_tokens_details": details}
+
+
+def _stream(connection: socket.socket, behaviour: Behaviour, max_tokens: int, start: float) -> None:
+    _open_stream(connection)
+    if behaviour.role_chunk_s is not None:
+        wait_until(start + behaviour.role_chunk_s)
+        connection.sendall(_event({"role": "assistant", "content": ""}))
+    tokens = min(behaviour.tokens, max_tokens)
+    for first in range(behaviour.hidden, tokens, behaviour.per_chunk):
+        last = min(first + behaviour.per_chunk, tokens) - 1
+        kind = "reasoning_content" if first < behaviour.reasoning else "content"
+        text = "".join(f" {WORDS[token % len(WORDS)]}" for token in range(first, last + 1))
+        event = _event({kind: text})
+        wait_until(start + behaviour.first_token_s + last * behaviour.pace_s)
+        connection.sendall(event)
+    closing = _event({}, "length" if max_tokens < behaviour.tokens else "stop")
+    if behaviour.usage:
+        closing += b"data: " + json.dumps({"choices": [], "usage": _usage(behaviour, tokens)}).encode() + b"\n\n"
+    connection.sendall(closing + b"data: [DONE]\n\n")
+
+
+def _whole(connection: socket.socket, behaviour: Behaviour, max_tokens: int, start: float) -> None:
+    tokens = min(behaviour.tokens, max_tokens)
+    wait_until(start + behaviour.first_token_s + (tokens - 1) * behaviour.pace_s)
+    text = " ".join(WORDS[token % len(WORDS)] for token in range(tokens))
+    answer: dict[str, Any] = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
+    if behaviour.usage:
+        answer["usage"] = _usage(behaviour, tokens)
+    _send_json(connection, answer)
+
+
+def _misbehave(connection: socket.socket, fault: str, arrived: float) -> None:
+    if fault.isdigit():
+        _send_json(connection, {"error": {"message": f"refused with {fault}"}}, f"{fault} Fault")
+    elif fault == "proxy-page":
+        _send(
+            connection,
+            b"<!DOCTYPE html><html><body>Please sign in to the proxy.</body></html>",
+            "text/html",
+        )
+    elif fault == "stall-before":
+        _hold(connection)
+    else:
+        _open_stream(connection)
+        wait_until(arrived + 0.005)
+        connection.sendall(_event({"content": " half"}) if fault not in {"empty", "null"} else _event({"role": "x"}))
+        _break_stream(connection, fault)
+
+
+DONE = _event({}, "stop") + b"data: [DONE]\n\n"
+BROKEN_ENDINGS: dict[str, bytes] = {
+    "bad-json": b'data: {"choices": [{"delta"\n\n' + DONE,
+    "bad-utf8": b'data: {"choices": [{"delta": {"content": "\xff\xfe"}}]}\n\n' + DONE,
+    "error-in-200": b'data: {"error": {"message": "out of memory while decoding"}}\n\n',
+    "empty": _event({"content": ""}) + DONE,
+    "null": _event({"content": None}) + DONE,
+    "cut-off": b"",
+}
+"""What follows the first words of a stream that goes wrong."""
+
+
+def _break_stream(connection: socket.socket, fault: str) -> None:
+    if fault in BROKEN_ENDINGS:
+        connection.sendall(BROKEN_ENDINGS[fault])
+    elif fault == "stall-middle":
+        _hold(connection)
+    elif fault == "reset":
+        time.sleep(0.02)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    elif fault == "long-line":
+        for _ in range(30):
+            connection.sendall(b"x" * 1_000_000)
+        connection.sendall(b"\n\n" + DONE)
+    elif fault == "never-done":
+        while True:
+            connection.sendall(b": keep-alive\n\n")
+            time.sleep(0.05)
+
+
+def _hold(connection: socket.socket) -> None:
+    """Say nothing until the client gives up."""
+    connection.recv(1)
+
+
+@contextmanager
+def reference_server() -> Iterator[str]:
+    """Run the server in a process of its own; gives the base URL, ends with the block (or with this process)."""
+    import subprocess
+
+    command = [sys.executable, "-m", "workshop_lib.reference_server"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield (process.stdout.readline() if process.stdout else "").strip()
+        finally:
+            if process.stdin:
+                process.stdin.close()
+            process.wait(5)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the base URL and serve until standard input closes."""
+    parser = argparse.ArgumentParser(prog="python -m workshop_lib.reference_server", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="loopback port; 0 = a free one")
+    with ReferenceServer(port=parser.parse_args(arguments).port) as server:
+        print(server.base_url, flush=True)  # noqa: T201 - how the parent learns the port
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
