@@ -50,6 +50,25 @@ def test_coalesced_chunks_leave_the_first_chunk_out_of_the_pace():
     assert timing.decode_tokens_per_s(many) == pytest.approx(100)
 
 
+def test_a_burst_at_the_start_is_left_out_of_the_pace():
+    """12 tokens in the first read, then 20 more 1 ms apart: 20 tokens in 20 ms, not 31."""
+    times = [0.015] * 12 + [0.015 + 0.001 * later for later in range(1, 21)]
+    burst = completion(times)
+    assert timing.starts_in_a_burst(burst)
+    assert timing.time_per_output_token_s(burst) == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("later", [0, 7])
+def test_a_burst_that_leaves_nothing_to_time_gives_no_pace(later: int):
+    """Everything, or all but 7 tokens, in the first read: the pace is withheld."""
+    assert timing.time_per_output_token_s(completion([0.015] * 40 + [0.016] * later)) is None
+
+
+def test_a_short_answer_needs_no_burst_to_have_a_pace():
+    """Four tokens one by one have a pace of three gaps: short is not the same as bursty."""
+    assert timing.time_per_output_token_s(completion([0.1, 0.2, 0.3, 0.4])) == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize("tokens", [40, 20, 14])
 def test_hidden_tokens_withhold_the_decode_rate(tokens: int):
     """More tokens in usage than single-word chunks can hold: no rate is given."""

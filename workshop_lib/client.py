@@ -92,6 +92,10 @@ class ChatClient:
             self._client.close()
             self._client = None
 
+    def prepare(self) -> None:
+        """Build the client without sending anything, so that the first request does not have to."""
+        self._connected()
+
     def list_models(self) -> tuple[str, ...]:
         """The ids that `/v1/models` names.
 

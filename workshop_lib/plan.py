@@ -129,12 +129,10 @@ def choose_variants(
 def _on_absent_devices(
     runtime: Runtime, chosen: Sequence[ModelVariant], devices: Sequence[str]
 ) -> list[tuple[ModelVariant, str]]:
-    """One variant per alias and absent device, so that a report can say what is missing."""
-    absent = {device: reason for device, reason in runtime.absent_devices().items() if device in devices}
-    aliases = {variant.alias for variant in chosen}
-    missing: dict[tuple[str, str], tuple[ModelVariant, str]] = {}
-    if absent and aliases:
-        for variant in runtime.list_models():
-            if variant.alias in aliases and variant.device in absent:
-                missing.setdefault((variant.alias, variant.device), (variant, absent[variant.device]))
-    return list(missing.values())
+    """One entry per alias and absent device, so that a report can say what is missing and why."""
+    return [
+        (ModelVariant(alias=alias, model_id=alias, device=device), reason)
+        for device, reason in runtime.absent_devices().items()
+        if device in devices
+        for alias in dict.fromkeys(variant.alias for variant in chosen)
+    ]

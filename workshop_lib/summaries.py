@@ -6,14 +6,18 @@ The percentile is numpy's default (linear interpolation), so it never exceeds th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from statistics import fmean, median, stdev
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from statistics import fmean, median
 
 from workshop_lib import timing
 from workshop_lib.records import Completion, Row, Run, Serving, Status, TokensSource
 
 ENOUGH_SAMPLES = 20
 """Below this many requests a 95th percentile is little more than the maximum."""
+
+ENOUGH_FOR_FENCES = 8
+SMALLEST_OUTLIER = 0.05
+UNSTABLE_SPREAD = 0.10
 
 WARNINGS: dict[str, str] = {
     "too_few_samples": f"Fewer than {ENOUGH_SAMPLES} requests: the p95 is little more than the slowest one.",
@@ -23,6 +27,7 @@ WARNINGS: dict[str, str] = {
     "truncated": "Some answers were cut by max_tokens: models that say less look faster.",
     "no_usage": "The server reports no token counts: chunks were counted and no rate in tokens is given.",
     "coalesced_chunks": "Several tokens arrive in one chunk: the decode rate is corrected for the first chunk.",
+    "burst_start": "The first tokens arrived together: the decode rate leaves them out, or is withheld.",
     "hidden_tokens": "Tokens were counted that never arrived: the decode rate is withheld.",
     "cached_prompt": "The server reused a cached prompt: first-token times are lower than for a new prompt.",
     "cold_start": "The first request took more than twice as long as the others: it is shown apart.",
@@ -48,7 +53,10 @@ def summarise_variant(serving: Serving, completions: Sequence[Completion], *, ro
     timed = [completion for completion in completions if completion.round > 0]
     answered = [completion for completion in timed if completion.ok]
     status, error = _outcome(serving, completions, answered)
-    warm_ups = [completion for completion in completions if completion.round == 0]
+    cold_start = next((completion for completion in completions if completion.round == 0), None)
+    latencies = _values(timing.latency_s, answered)
+    counts = [timing.completion_tokens(completion) for completion in answered]
+    source = _weakest({source for _, source in counts})
     return Row(
         alias=variant.alias,
         model_id=variant.model_id,
@@ -57,24 +65,24 @@ def summarise_variant(serving: Serving, completions: Sequence[Completion], *, ro
         error=error,
         rounds=rounds,
         requests_ok=len(answered),
-        latency_avg=_mean(timing.latency_s, answered),
-        latency_p95=_p95(timing.latency_s, answered),
-        tokens_per_sec_avg=_mean(timing.tokens_per_s, answered),
-        first_token_latency_avg=_mean(timing.first_token_s, answered),
-        decode_tokens_per_sec=_median(timing.decode_tokens_per_s, answered),
-        tokens_source=_tokens_source(answered),
-        prompt_tokens_avg=_mean(lambda completion: completion.prompt_tokens, answered),
-        completion_tokens_avg=_mean(lambda completion: timing.completion_tokens(completion)[0], answered),
-        warnings=tuple(_warnings(timed, answered, warm_ups)),
+        latency_avg=_mean(latencies),
+        latency_p95=_p95(latencies),
+        tokens_per_sec_avg=_mean(_values(timing.tokens_per_s, answered)),
+        first_token_latency_avg=_mean(_values(timing.first_token_s, answered)),
+        decode_tokens_per_sec=_median(_values(timing.decode_tokens_per_s, answered)),
+        tokens_source=source,
+        prompt_tokens_avg=_mean(_values(lambda completion: completion.prompt_tokens, answered)),
+        completion_tokens_avg=_mean([tokens for tokens, _ in counts if tokens is not None]),
+        warnings=tuple(_warnings(timed, answered, latencies, source, cold_start)),
         precision=variant.precision,
         execution_provider=variant.execution_provider,
         licence=variant.licence,
         size_mb=variant.size_mb,
         load_s=serving.load_s,
-        cold_start_s=_mean(timing.latency_s, warm_ups[:1]),
+        cold_start_s=timing.latency_s(cold_start) if cold_start else None,
         resident_mb=serving.resident_mb,
         peak_resident_mb=serving.peak_resident_mb,
-        first_visible_token_latency_avg=_mean(timing.first_visible_token_s, answered),
+        first_visible_token_latency_avg=_mean(_values(timing.first_visible_token_s, answered)),
         truncated_share=sum(map(timing.is_truncated, answered)) / len(answered) if answered else None,
     )
 
@@ -91,83 +99,73 @@ def _outcome(
     return "failed", last_failure or "No request was sent."
 
 
-Measure = Callable[[Completion], float | None]
-
-
-def _values(measure: Measure, completions: Iterable[Completion]) -> list[float]:
-    values = (measure(completion) for completion in completions)
+def _values(measure: Callable[[Completion], float | None], completions: Iterable[Completion]) -> list[float]:
+    values = map(measure, completions)
     return [value for value in values if value is not None]
 
 
-def _mean(measure: Measure, completions: Sequence[Completion]) -> float | None:
-    values = _values(measure, completions)
+def _mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
 
 
-def _median(measure: Measure, completions: Sequence[Completion]) -> float | None:
-    values = _values(measure, completions)
+def _median(values: Sequence[float]) -> float | None:
     return median(values) if values else None
 
 
-def _p95(measure: Measure, completions: Sequence[Completion]) -> float | None:
+def _p95(values: Sequence[float]) -> float | None:
     import numpy as np
 
-    values = _values(measure, completions)
     return float(np.percentile(values, 95)) if values else None
 
 
-def _tokens_source(answered: Sequence[Completion]) -> TokensSource:
-    """The weakest source among the requests: a row is only as sure as its least sure part."""
-    sources = {timing.completion_tokens(completion)[1] for completion in answered}
-    return next((source for source in ("unknown", "chunks", "usage") if source in sources), "unknown")
+def _weakest(sources: Iterable[TokensSource]) -> TokensSource:
+    """A row is only as sure as its least sure request."""
+    return next((source for source in _FROM_WEAKEST if source in sources), "unknown")
+
+
+_FROM_WEAKEST: tuple[TokensSource, ...] = ("unknown", "chunks", "usage")
 
 
 def _warnings(
-    timed: Sequence[Completion], answered: Sequence[Completion], warm_ups: Sequence[Completion]
-) -> Iterable[str]:
+    timed: Sequence[Completion],
+    answered: Sequence[Completion],
+    latencies: Sequence[float],
+    source: TokensSource,
+    cold_start: Completion | None,
+) -> Iterator[str]:
     if not answered:
         return
-    latencies = _values(timing.latency_s, answered)
+    by_prompt = _by_prompt(answered, latencies)
     if len(latencies) < ENOUGH_SAMPLES:
         yield "too_few_samples"
-    if is_unstable(answered):
+    if _spread(by_prompt) >= UNSTABLE_SPREAD:
         yield "unstable"
-    if outliers(answered):
+    if any(_beyond_fences(answered, latencies, by_prompt)):
         yield "outliers"
     if len(answered) < len(timed):
         yield "some_failed"
-    yield from _token_warnings(answered)
-    cold = _mean(timing.latency_s, warm_ups[:1])
-    usual = _values(timing.latency_s, _same_prompt(warm_ups[:1], answered))
-    if cold is not None and usual and cold > 2 * median(usual):
+    if source != "usage":
+        yield "no_usage"
+    yield from (code for code, is_so in _TRAPS.items() if any(map(is_so, answered)))
+    usual = by_prompt.get(cold_start.prompt_id) if cold_start else None
+    if cold_start and usual and (timing.latency_s(cold_start) or 0.0) > 2 * median(usual):
         yield "cold_start"
 
 
-def _token_warnings(answered: Sequence[Completion]) -> Iterable[str]:
-    if any(map(timing.is_truncated, answered)):
-        yield "truncated"
-    if _tokens_source(answered) != "usage":
-        yield "no_usage"
-    if any(map(timing.has_hidden_tokens, answered)):
-        yield "hidden_tokens"
-    if any(map(timing.has_coalesced_chunks, answered)):
-        yield "coalesced_chunks"
-    if any(completion.cached_tokens for completion in answered):
-        yield "cached_prompt"
-    if not all(completion.streamed for completion in answered):
-        yield "not_streamed"
-
-
-def _same_prompt(warm_ups: Sequence[Completion], answered: Sequence[Completion]) -> list[Completion]:
-    asked = {completion.prompt_id for completion in warm_ups}
-    return [completion for completion in answered if completion.prompt_id in asked]
+_TRAPS: dict[str, Callable[[Completion], object]] = {
+    "truncated": timing.is_truncated,
+    "hidden_tokens": timing.has_hidden_tokens,
+    "coalesced_chunks": timing.has_coalesced_chunks,
+    "burst_start": timing.starts_in_a_burst,
+    "cached_prompt": lambda completion: completion.cached_tokens,
+    "not_streamed": lambda completion: not completion.streamed,
+}
+"""Codes that a single request is enough for."""
 
 
 def is_unstable(answered: Sequence[Completion]) -> bool:
-    """True when, prompt by prompt, the standard deviation of latency reaches 10 % of the mean (median over prompts)."""
-    groups = [latencies for latencies in _latencies_by_prompt(answered).values() if len(latencies) > 1]
-    spreads = [stdev(latencies) / fmean(latencies) for latencies in groups if fmean(latencies) > 0]
-    return bool(spreads) and median(spreads) >= 0.10
+    """True when the latencies of one prompt scatter by 10 % of their mean or more (median over prompts)."""
+    return _spread(_by_prompt(answered, _values(timing.latency_s, answered))) >= UNSTABLE_SPREAD
 
 
 def outliers(answered: Sequence[Completion]) -> list[Completion]:
@@ -176,22 +174,36 @@ def outliers(answered: Sequence[Completion]) -> list[Completion]:
     Prompts differ in length, so each latency is divided by its prompt's median first. Needs eight requests; deviations
     under 5 % are never outliers, however even the rest is.
     """
+    latencies = _values(timing.latency_s, answered)
+    beyond = _beyond_fences(answered, latencies, _by_prompt(answered, latencies))
+    return [completion for completion, is_beyond in zip(answered, beyond, strict=True) if is_beyond]
+
+
+def _by_prompt(answered: Sequence[Completion], latencies: Sequence[float]) -> dict[str, list[float]]:
+    grouped: dict[str, list[float]] = {}
+    for completion, latency in zip(answered, latencies, strict=True):
+        grouped.setdefault(completion.prompt_id, []).append(latency)
+    return grouped
+
+
+def _spread(by_prompt: dict[str, list[float]]) -> float:
+    """Standard deviation over mean within a prompt, median over prompts; 0 when nothing was repeated."""
     import numpy as np
 
-    typical = {prompt: median(latencies) for prompt, latencies in _latencies_by_prompt(answered).items()}
-    timed = [(completion, timing.latency_s(completion)) for completion in answered]
-    relative = [(completion, latency / typical[completion.prompt_id]) for completion, latency in timed if latency]
-    if len(relative) < 8:
-        return []
-    low, high = np.percentile([value for _, value in relative], [25, 75])
-    reach = max(1.5 * (high - low), 0.05)
-    return [completion for completion, value in relative if value > high + reach or value < low - reach]
+    groups = [np.asarray(latencies) for latencies in by_prompt.values() if len(latencies) > 1]
+    return median([float(group.std(ddof=1) / group.mean()) for group in groups]) if groups else 0.0
 
 
-def _latencies_by_prompt(answered: Iterable[Completion]) -> dict[str, list[float]]:
-    grouped: dict[str, list[float]] = {}
-    for completion in answered:
-        latency = timing.latency_s(completion)
-        if latency is not None:
-            grouped.setdefault(completion.prompt_id, []).append(latency)
-    return grouped
+def _beyond_fences(
+    answered: Sequence[Completion], latencies: Sequence[float], by_prompt: dict[str, list[float]]
+) -> Sequence[bool]:
+    import numpy as np
+
+    if len(latencies) < ENOUGH_FOR_FENCES:
+        return [False] * len(latencies)
+    typical = {prompt: float(np.median(group)) for prompt, group in by_prompt.items()}
+    relative = np.asarray(latencies) / np.asarray([typical[completion.prompt_id] for completion in answered])
+    low, high = np.percentile(relative, [25, 75])
+    reach = max(1.5 * (high - low), SMALLEST_OUTLIER)
+    beyond: list[bool] = ((relative > high + reach) | (relative < low - reach)).tolist()
+    return beyond

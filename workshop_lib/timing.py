@@ -16,9 +16,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 from workshop_lib.records import Completion, TokensSource
+
+MIN_PACED_TOKENS = 8
+"""With fewer tokens after the first arrival, a pace is mostly the jitter of two time stamps."""
 
 LETTERS_PER_PIECE = 8
 """A word of up to this many letters may be one token; longer ones are counted as several."""
@@ -68,21 +72,35 @@ def tokens_per_s(completion: Completion) -> float | None:
 
 
 def time_per_output_token_s(completion: Completion) -> float | None:
-    """TPOT in seconds; None when it cannot be known (no usage, hidden tokens, a single arrival).
+    """TPOT in seconds; None when it cannot be known (no usage, hidden tokens, everything in one burst).
 
-    When chunks carry several tokens, the first chunk's tokens were generated before t_first and do not belong to the
-    interval. With k chunks that is about n/k tokens, so the divisor is n - n/k; for one token a chunk it is n - 1.
+    Tokens of the first arrival were generated before t_first and do not belong to the interval. That is one token on
+    a server that sends each as it comes, so the divisor is n - 1; it is several where chunks are coalesced or where
+    the server's first write holds all that was generated until then. A burst that leaves fewer than
+    `MIN_PACED_TOKENS` to time says nothing about the pace.
     """
     tokens, source = completion_tokens(completion)
     if source != "usage" or tokens is None or not completion.streamed or has_hidden_tokens(completion):
         return None
     chunks = completion.chunks
     interval = chunks[-1].at_s - chunks[0].at_s
-    if interval <= 0:
+    in_first = _chunks_in_first_arrival(completion)
+    if has_coalesced_chunks(completion):
+        in_first *= tokens / len(chunks)
+    paced = tokens - in_first
+    if interval <= 0 or paced < min(MIN_PACED_TOKENS, tokens - 1):
         return None
-    in_first_chunk = tokens / len(chunks) if has_coalesced_chunks(completion) else 1.0
-    generated = tokens - in_first_chunk
-    return interval / generated if generated > 0 else None
+    return interval / paced
+
+
+def starts_in_a_burst(completion: Completion) -> bool:
+    """True when the first network read held several chunks: they waited in the server for each other."""
+    return completion.ok and completion.streamed and _chunks_in_first_arrival(completion) > 1
+
+
+def _chunks_in_first_arrival(completion: Completion) -> float:
+    first = completion.chunks[0].at_s
+    return float(sum(1 for chunk in takewhile(lambda chunk: chunk.at_s == first, completion.chunks)))
 
 
 def decode_tokens_per_s(completion: Completion) -> float | None:

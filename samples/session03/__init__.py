@@ -1,0 +1,1 @@
+"""Session 3: open-source models in Foundry Local."""

@@ -1,0 +1,155 @@
+"""What the instrument itself adds: errors of first token and pace, processor time, scaling.
+
+Run `python tests/benchmarks/instrument.py`. Every figure stands beside that of a bare standard-library client that
+asks the same server in the same run, alternating, so that both meet the same machine. Prints; gates nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from urllib.parse import urlsplit
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from workshop_lib import timing
+from workshop_lib.client import ChatClient
+from workshop_lib.records import Chunk, Completion, ModelVariant, Request, Run, Serving
+from workshop_lib.reference_server import STEADY, reference_server
+from workshop_lib.summaries import summarise
+
+VARIANT = ModelVariant(alias="steady", model_id="steady", device="unknown")
+REQUEST = Request("steady/p/1", VARIANT, "p", "Say it.", 1, 120)
+BODY = {
+    "model": "steady",
+    "messages": [{"role": "user", "content": "Say it."}],
+    "max_tokens": 120,
+    "temperature": 0,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+}
+
+
+def bare(base_url: str) -> tuple[float, float]:
+    """First-token time and pace in seconds, by a socket and nothing else."""
+    where = urlsplit(base_url)
+    body = json.dumps(BODY).encode()
+    head = f"POST {where.path}/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((where.hostname or "", where.port or 80)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        arrivals: list[float] = []
+        start = time.perf_counter()
+        connection.sendall(head.encode() + body)
+        while received := connection.recv(65536):
+            now = time.perf_counter()
+            if b'"content"' in received:
+                arrivals.append(now - start)
+    return arrivals[0], (arrivals[-1] - arrivals[0]) / (len(arrivals) - 1)
+
+
+def ours(client: ChatClient) -> tuple[float, float]:
+    """First-token time and pace in seconds, by the workshop's client."""
+    answer = client.ask(REQUEST)
+    first, pace = timing.first_token_s(answer), timing.time_per_output_token_s(answer)
+    if first is None or pace is None:
+        raise SystemExit(f"The reference server did not answer: {answer.error}")
+    return first, pace
+
+
+def accuracy(base_url: str, repeats: int) -> None:
+    """Errors against the server's schedule, ours and the bare client's."""
+    samples: dict[str, list[tuple[float, float]]] = {"bare client": [], "workshop": []}
+    with ChatClient(base_url) as client:
+        ours(client)
+        for _ in range(repeats):
+            samples["bare client"].append(bare(base_url))
+            samples["workshop"].append(ours(client))
+    print(f"\nAgainst {STEADY.first_token_s * 1e3:g} ms first token and {STEADY.pace_s * 1e3:g} ms a token, n = {repeats}")
+    print(f"{'':14}{'first-token error, median ms':>30}{'worst ms':>10}{'pace error %':>14}")
+    for name, values in samples.items():
+        errors = [(first - STEADY.first_token_s) * 1e3 for first, _ in values]
+        pace = 100 * (median(pace for _, pace in values) / STEADY.pace_s - 1)
+        print(f"{name:14}{median(errors):30.3f}{max(errors):10.3f}{pace:14.3f}")
+
+
+def processor_time(base_url: str, requests: int = 20) -> None:
+    """CPU seconds of this process for requests of 40 tokens, imports included the first time."""
+
+    def used(work: Callable[[], object]) -> float:
+        before = time.process_time()
+        work()
+        return time.process_time() - before
+
+    def all_ours() -> None:
+        with ChatClient(base_url) as client:
+            for _ in range(requests):
+                ours(client)
+
+    plain = used(lambda: [bare(base_url) for _ in range(requests)])
+    mine = used(all_ours)
+    print(f"\nCPU seconds for {requests} requests of 40 tokens: workshop {mine:.2f}, bare {plain:.2f}, ratio {mine / plain:.1f}")
+    print(f"CPU seconds of this process in all, interpreter and imports included: {time.process_time():.2f}")
+
+
+def scaling(base_url: str) -> None:
+    """Simultaneous streams: the pace each client sees should stay the server's."""
+    print(f"\n{'streams':>8}{'first-token error, median ms':>30}{'pace error %':>14}")
+    for streams in (1, 8, 64):
+        results: list[tuple[float, float]] = []
+
+        def one(results: list[tuple[float, float]] = results) -> None:
+            with ChatClient(base_url) as client:
+                ours(client)
+                results.append(ours(client))
+
+        threads = [threading.Thread(target=one) for _ in range(streams)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        error = 1e3 * median(first - STEADY.first_token_s for first, _ in results)
+        print(f"{streams:8}{error:30.3f}{100 * (median(pace for _, pace in results) / STEADY.pace_s - 1):14.3f}")
+
+
+def summarising(records: int) -> None:
+    """Seconds and memory to summarise many records of 40 chunks."""
+    chunks = tuple(Chunk(0.05 + 0.01 * token, "content", " word") for token in range(40))
+
+    def record(number: int) -> Completion:
+        return Completion(
+            f"steady/p{number % 8}/{number}", "steady", "steady", "unknown", f"p{number % 8}", 1 + number // 8,
+            "2026-01-01T00:00:00+00:00", chunks=chunks, end_s=0.45, finish_reason="stop", completion_tokens=40,
+        )  # fmt: skip
+
+    completions = tuple(record(number) for number in range(records))
+    run = Run("r", "now", "endpoint", {}, {"rounds": records // 8}, (), (Serving(VARIANT),), completions)
+    started = time.perf_counter()
+    (row,) = summarise(run)
+    seconds = time.perf_counter() - started
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(f"\n{records} records summarised in {seconds:.2f} s; peak memory {peak_mb:.0f} MB; {row.requests_ok} ok")
+
+
+def main() -> None:
+    """Print every figure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=30, help="requests per client for the accuracy (default: 30)")
+    parser.add_argument("--records", type=int, default=1_000_000, help="records to summarise (default: a million)")
+    options = parser.parse_args()
+    with reference_server() as base_url:
+        accuracy(base_url, options.repeats)
+        processor_time(base_url)
+        scaling(base_url)
+    summarising(options.records)
+
+
+if __name__ == "__main__":
+    main()

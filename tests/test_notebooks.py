@@ -1,0 +1,255 @@
+"""Notebooks: settings are checked, cells are short, every page runs on its own and offline."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from workshop_lib import notebooks
+from workshop_lib.errors import NotebookError
+
+PAGES = sorted(notebooks.FOLDER.glob("*.ipynb"))
+LONGEST_CELL = 15
+OURS = {"profile": "practice", "models": "practice-small", "devices": "cpu", "rounds": 1}
+
+
+@pytest.fixture
+def page(tmp_path: Path):
+    """Write a small notebook and return its path."""
+
+    def write(*cells: str, settings: str = "rounds: int = 3  # how often") -> Path:
+        notebook = nbformat.v4.new_notebook()
+        notebook.cells = [nbformat.v4.new_code_cell(source) for source in (settings, *cells)]
+        notebook.cells[0].metadata["tags"] = ["parameters"]
+        path = tmp_path / "page.ipynb"
+        nbformat.write(notebook, path)
+        return path
+
+    return write
+
+
+def code_cells(path: Path) -> list[Any]:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def outputs_of(path: Path) -> str:
+    return "".join(json.dumps(cell.outputs) for cell in code_cells(path))
+
+
+def test_the_folder_is_the_table_of_contents():
+    """Three numbered pages, and the whole session on one."""
+    assert [path.name for path in PAGES] == [
+        *notebooks.PAGES,
+        "session03_benchmark_oss_models.ipynb",
+    ]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_cells_are_short_and_plain(path: Path):
+    """At most 15 lines a cell; no functions, no loops, no prints: that is what the library is for."""
+    for cell in code_cells(path):
+        assert len(cell.source.splitlines()) <= LONGEST_CELL, cell.source
+        kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
+        assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.If}, cell.source
+        assert "print(" not in cell.source
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_settings_are_typed_literals_with_help_and_checked_next(path: Path):
+    """Each setting says what it is for; the following cell uses them, so mistakes end there."""
+    settings = notebooks.read_parameters(path)
+    assert settings
+    assert all(len(setting.help) > 15 for setting in settings.values())
+    cells = code_cells(path)
+    place = next(n for n, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", []))
+    assert place == 0
+    used = {node.id for node in ast.walk(ast.parse(cells[1].source)) if isinstance(node, ast.Name)}
+    assert used & set(settings)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_pages_open_with_questions_and_close_with_answers(path: Path):
+    """A heading with bullets first, a summary with as many bullets last."""
+    cells = nbformat.read(path, as_version=4).cells
+    opening, closing = cells[0].source, cells[-1].source
+    assert opening.startswith("# ")
+    assert closing.startswith("## What we know now")
+    assert opening.count("\n- ") == closing.count("\n- ") == 3
+    assert all(line.endswith("?") for line in opening.splitlines() if line.startswith("- "))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_stored_pages_are_executed_clean_and_private(path: Path):
+    """Outputs are those of a real execution without errors, warnings, paths, names or keys."""
+    cells = code_cells(path)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {output.get("name", output.output_type) for cell in cells for output in cell.outputs}
+    assert not kinds & {"error", "stderr"}
+    text = path.read_text("utf-8")
+    assert not re.search(r"/home/|/root|/Users/|/tmp/|C:\\\\|api[_-]?key\"?: \"\w", text)
+    assert "papermill" not in text
+    assert all(cell.id and not re.fullmatch(r"[0-9a-f]{8}", cell.id) for cell in cells)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_pictures_have_alt_text(path: Path):
+    """No figure is left to the eyes alone."""
+    shown = outputs_of(path)
+    assert 'image/png": ' not in shown
+    assert shown.count("<img ") == shown.count("<img alt=")
+
+
+def test_parameters_are_read_with_type_default_and_help(page):
+    """A hash sign inside a text is no comment; numbers may be negative."""
+    settings = 'label: str = "a # b"  # what it is called\nlevel: float = -0.5  # from -1 to 1'
+    read = notebooks.read_parameters(page(settings=settings))
+    assert read["label"] == notebooks.Parameter("label", "str", "a # b", "what it is called")
+    assert read["level"].default == -0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ("rounds = 3", "line 1 is not `name: type = value`"),
+        ("rounds: int", "line 1 is not `name: type = value`"),
+        ("rounds: list = []", "line 1 has the type list"),
+        ("rounds: int = 'three'", "line 1 has a default that is not int"),
+        ("rounds: int = 1 + 2", "malformed node"),
+        ("rounds: int = ", "invalid syntax"),
+    ],
+)
+def test_settings_that_cannot_be_checked_are_refused(page, settings: str, fault: str):
+    """Anything but typed literals in the cell is an error that shows how to write it."""
+    with pytest.raises(NotebookError, match=rf"{re.escape(fault)}.*typed literal"):
+        notebooks.read_parameters(page(settings=settings))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"round": 3}, r"no parameter round\. Did you mean rounds\?"),
+        ({"colour": 3}, r"no parameter colour\. It has rounds\."),
+        ({"rounds": "3"}, r"rounds is '3' \(str\), not int\. Give a value such as 3\."),
+        ({"rounds": 3.0}, r"rounds is 3\.0 \(float\), not int"),
+        ({"rounds": True}, r"rounds is True \(bool\), not int"),
+        ({"rounds": None}, r"rounds is None \(NoneType\), not int"),
+    ],
+)
+def test_unknown_names_and_wrong_types_are_refused(page, tmp_path: Path, given: Any, said: str):
+    """Nothing is executed when a setting does not exist or has another type."""
+    with pytest.raises(NotebookError, match=said):
+        notebooks.run_notebook(page(), tmp_path / "out.ipynb", given)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_a_whole_number_is_a_float():
+    """Who writes 1 means 1.0."""
+    known = {"level": notebooks.Parameter("level", "float", 0.5, "")}
+    notebooks.check_parameters(known, {"level": 1}, "page")
+
+
+def test_what_is_no_notebook_is_said(tmp_path: Path):
+    """A missing file, and one that holds something else."""
+    with pytest.raises(NotebookError, match=r"cannot be read.*Correct its path"):
+        notebooks.read_parameters(tmp_path / "none.ipynb")
+    (tmp_path / "text.ipynb").write_text("hello")
+    with pytest.raises(NotebookError, match="holds no JSON"):
+        notebooks.read_parameters(tmp_path / "text.ipynb")
+
+
+def test_one_cell_must_be_tagged(page):
+    """Without a settings cell there is nothing to check."""
+    path = page()
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].metadata["tags"] = []
+    nbformat.write(notebook, path)
+    with pytest.raises(NotebookError, match="has 0 cells tagged"):
+        notebooks.read_parameters(path)
+
+
+@pytest.mark.slow
+def test_a_page_runs_in_this_python_from_any_folder(page, tmp_path: Path, monkeypatch, capfd):
+    """The kernel is this interpreter, the package can be imported, progress goes to stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JUPYTER_PATH", str(_foreign_kernel(tmp_path)))
+    source = page("import sys, workshop_lib\n[sys.executable, rounds]")
+    done = notebooks.run_notebook(source, tmp_path / "new" / "out.ipynb", {"rounds": 7})
+    assert code_cells(done)[-1].outputs[0].data["text/plain"] == f"[{sys.executable!r}, 7]"
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "page" in captured.err
+
+
+def _foreign_kernel(folder: Path) -> Path:
+    """A kernel named python3 that belongs to another Python, as a user's folder may hold."""
+    spec = {"argv": ["/nowhere/python"], "display_name": "Other", "language": "python"}
+    target = folder / "jupyter" / "kernels" / "python3"
+    target.mkdir(parents=True)
+    (target / "kernel.json").write_text(json.dumps(spec))
+    return folder / "jupyter"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("raise ValueError('first line\\nlast line')", "cell 2 ended with last line"),
+        ("import os\nos._exit(1)", "its kernel died"),
+    ],
+)
+def test_a_failing_cell_is_one_sentence(page, tmp_path: Path, cell: str, said: str):
+    """The error names page, cell and last line, and where the executed part lies."""
+    output = tmp_path / "out.ipynb"
+    with pytest.raises(NotebookError) as caught:
+        notebooks.run_notebook(page(cell), output, {})
+    assert caught.value.what == f"page.ipynb failed: {said}."
+    assert str(output) in caught.value.fix
+    assert output.exists()
+
+
+def test_a_setting_that_no_page_has_stops_the_workshop(tmp_path: Path):
+    """All pages' settings are known before the first one runs."""
+    with pytest.raises(
+        NotebookError, match=r"The workshop has no parameter model\. Did you mean models\?"
+    ):
+        notebooks.run_workshop(tmp_path, {"model": "practice-small"})
+
+
+@pytest.mark.slow
+def test_the_workshop_runs_headless_on_a_practice_model(tmp_path: Path):
+    """01, 02 and 03 run in order in another process, share one folder, and end with a report."""
+    folder = tmp_path / "run"
+    script = (
+        "import sys, json; from pathlib import Path; from workshop_lib import notebooks;"
+        "notebooks.run_workshop(Path(sys.argv[1]), json.loads(sys.argv[2]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(notebooks.PROJECT)}
+    arguments = [sys.executable, "-c", script, str(folder), json.dumps(OURS)]
+    done = subprocess.run(
+        arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    names = {path.name for path in folder.iterdir()}
+    assert {*notebooks.PAGES, "records.jsonl", "benchmark_report.html"} <= names
+    report = json.loads((folder / "benchmark_report.json").read_text("utf-8"))
+    assert {row["alias"] for row in report["rows"]} == {"practice-small"}
+    assert {row["status"] for row in report["rows"] if row["device"] == "cpu"} == {"ok"}
+
+
+@pytest.mark.slow
+def test_the_session_page_runs_on_its_own(tmp_path: Path):
+    """The thirty-minute demo needs no other page."""
+    page = notebooks.FOLDER / "session03_benchmark_oss_models.ipynb"
+    given = {**OURS, "output": str(tmp_path / "run")}
+    notebooks.run_notebook(page, tmp_path / page.name, given)
+    assert (tmp_path / "run" / "benchmark_report.md").exists()

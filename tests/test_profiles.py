@@ -1,0 +1,214 @@
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.foundry_helpers import REPOSITORY, ask, practice, smallest
+from workshop_lib import profiles
+from workshop_lib.endpoint import EndpointRuntime
+from workshop_lib.errors import ConfigurationError, DataFileError, EndpointError, ModelNotFoundError
+from workshop_lib.foundry import FoundryRuntime
+from workshop_lib.practice import PracticeRuntime
+
+MODELS = b'{"object": "list", "data": [{"id": "phi-4-mini"}, {"id": "qwen-generic-gpu:2"}]}'
+
+
+@pytest.fixture
+def cards(tmp_path):
+    """A `models.json` of the test's own."""
+    file = tmp_path / "models.json"
+    file.write_text('{"phi-4-mini": {"capabilities": ["explain"], "size_mb": 4800}}')
+    return file
+
+
+@pytest.fixture(autouse=True)
+def no_endpoint(monkeypatch, tmp_path):
+    """The machine's own settings decide nothing here."""
+    monkeypatch.delenv("FOUNDRY_LOCAL_ENDPOINT", raising=False)
+    monkeypatch.delenv("API_KEY", raising=False)
+    monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def server():
+    """An HTTP server that answers as its `answers` say: path → (status, type, body)."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.server.keys.append(self.headers.get("Authorization"))
+            status, kind, body = self.server.answers.get(self.path, (404, "text/plain", b"no"))
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.keys = []
+        running.answers = {"/v1/models": (200, "application/json", MODELS)}
+        running.address = f"http://127.0.0.1:{running.server_address[1]}/v1"
+        thread = threading.Thread(target=running.serve_forever, args=[0.01])
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("variable", "options", "expected"),
+    [
+        ("", {}, PracticeRuntime),
+        ("", {"profile": "practice"}, PracticeRuntime),
+        ("", {"profile": "foundry"}, FoundryRuntime),
+        ("", {"endpoint": "http://127.0.0.1:5273/v1"}, EndpointRuntime),
+        ("http://127.0.0.1:5273/v1", {}, EndpointRuntime),
+        ("http://127.0.0.1:5273/v1", {"profile": "practice"}, PracticeRuntime),
+        ("http://127.0.0.1:5273/v1", {"profile": "foundry"}, FoundryRuntime),
+    ],
+)
+def test_what_is_asked_for_decides_the_profile(monkeypatch, cards, variable, options, expected):
+    """A profile that is named wins, then an address, and without either it is practice."""
+    monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", variable)
+    with profiles.open_runtime(**options, models_file=cards) as runtime:
+        assert type(runtime) is expected
+        assert runtime.profile == expected.profile
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"profile": "cloud"}, "There is no profile 'cloud'. Use practice, foundry, endpoint."),
+        ({"profile": "endpoint"}, "needs the address of a server. Set FOUNDRY_LOCAL_ENDPOINT"),
+        ({"endpoint": "localhost:5273"}, "is no http"),
+        ({"endpoint": "ftp://localhost/v1"}, "is no http"),
+    ],
+)
+def test_a_wrong_setting_is_found_when_the_runtime_is_opened(cards, options, words):
+    """Configuration errors come before anything is started, with the values that would do."""
+    with pytest.raises(ConfigurationError, match=words):
+        profiles.open_runtime(**options, models_file=cards)
+
+
+def test_a_broken_models_file_is_named(tmp_path):
+    """A malformed `models.json` stops every profile alike, with file and key."""
+    broken = tmp_path / "models.json"
+    broken.write_text('{"phi": {"capabilities": "explain", "size_mb": 1}}')
+    with pytest.raises(DataFileError, match=r"models\.json: 'phi\.capabilities"):
+        profiles.open_runtime("practice", models_file=broken)
+
+
+def test_an_endpoint_offers_what_it_lists(server, cards):
+    """Every id is its own alias; a device is known only where the id says it."""
+    with profiles.open_runtime(endpoint=server.address, models_file=cards) as runtime:
+        phi, qwen = runtime.list_models()
+        assert (phi.alias, phi.model_id, phi.device) == ("phi-4-mini", "phi-4-mini", "unknown")
+        assert (phi.capabilities, phi.cached, phi.size_mb) == (("explain",), None, None)
+        assert qwen.device == "gpu"
+        assert runtime.find(["auto"], devices=["cpu"]) == [phi]
+        assert runtime.find(["auto"]) == [phi, qwen]
+        assert runtime.absent_devices() == {}
+        percents = []
+        runtime.download(phi, on_progress=percents.append)
+        assert percents == [100.0]
+        with pytest.raises(ModelNotFoundError, match="Did you mean phi-4-mini"):
+            runtime.find(["phi-4"])
+        with runtime.serve(phi) as served:
+            assert served.base_url == server.address
+            assert (served.load_s, served.resident_mb, served.peak_resident_mb()) == (None,) * 3
+            assert served.failure() is None
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
+def test_an_address_may_leave_out_its_path(server, cards, suffix):
+    """`http://host:port` means the same as `http://host:port/v1`."""
+    address = server.address.removesuffix("/v1") + suffix
+    with profiles.open_runtime(endpoint=address, models_file=cards) as runtime:
+        assert len(runtime.list_models()) == 2
+
+
+def test_the_key_is_sent_to_the_endpoint(server, cards, monkeypatch):
+    """`API_KEY` reaches the server; an explicit key wins."""
+    monkeypatch.setenv("API_KEY", "from-environment")
+    profiles.open_runtime(endpoint=server.address, models_file=cards).list_models()
+    profiles.open_runtime(endpoint=server.address, api_key="mine", models_file=cards).list_models()
+    assert server.keys == ["Bearer from-environment", "Bearer mine"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((200, "text/html", b"<html>Please log in</html>"), "FOUNDRY_LOCAL_ENDPOINT"),
+        ((200, "application/json", b'{"models": []}'), "FOUNDRY_LOCAL_ENDPOINT"),
+        ((404, "text/plain", b"not found"), "FOUNDRY_LOCAL_ENDPOINT"),
+        ((401, "application/json", b'{"error": "who are you?"}'), "API_KEY"),
+        ((500, "application/json", b'{"error": "broken"}'), "log"),
+    ],
+)
+def test_an_endpoint_that_is_none_is_one_clear_error(server, cards, answer, words):
+    """A proxy's web page, a wrong path, a missing key: each says what to do, on one line."""
+    server.answers["/v1/models"] = answer
+    with (
+        profiles.open_runtime(endpoint=server.address, models_file=cards) as runtime,
+        pytest.raises(EndpointError, match=words) as error,
+    ):
+        runtime.find(["auto"])
+    assert "\n" not in str(error.value)
+
+
+def test_a_wrong_port_is_one_clear_error(server, cards):
+    """Where nobody listens the error names the address and how to find the right one."""
+    server.server_close()
+    with (
+        profiles.open_runtime(endpoint=server.address, models_file=cards) as runtime,
+        pytest.raises(EndpointError, match=r"No server listens at .*foundry server status"),
+    ):
+        runtime.list_models()
+
+
+def test_a_served_practice_model_is_an_endpoint_like_any_other(tmp_path, cards):
+    """What one learner serves, another measures by its address."""
+    with practice(tmp_path) as owner:
+        variant = smallest(owner)
+        with (
+            owner.serve(variant) as served,
+            profiles.open_runtime(endpoint=served.base_url, models_file=cards) as guest,
+        ):
+            (found,) = guest.find([variant.model_id])
+            assert found.device == "cpu"
+            with guest.serve(found) as same:
+                assert ask(same.base_url, found.model_id)
+
+
+def run_python(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=60,
+    ).stdout
+
+
+def test_an_endpoint_starts_and_imports_no_runtime(server, cards):
+    """A machine without the SDK can measure another one."""
+    code = (
+        "import sys; sys.modules['foundry_local_sdk'] = None\n"
+        "import psutil; from workshop_lib import profiles\n"
+        f"address, cards = {server.address!r}, {str(cards)!r}\n"
+        "runtime = profiles.open_runtime(endpoint=address, models_file=cards)\n"
+        "print(len(runtime.find(['auto'])), len(psutil.Process().children()))\n"
+    )
+    assert run_python(code).split() == ["2", "0"]
+
+
+def test_importing_the_profiles_loads_nothing_heavy():
+    """Whatever takes long to import is imported where it is used."""
+    heavy = {"foundry_local_sdk", "openai", "pydantic", "uvicorn", "starlette", "numpy", "psutil"}
+    imported = run_python("import sys, workshop_lib.profiles; print(*sys.modules)").split()
+    assert not heavy & set(imported)

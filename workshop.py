@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Start the workshop: python3 workshop.py COMMAND [OPTIONS].
+
+  run        download, benchmark and chart the models, and write a report under runs/
+  lab        open JupyterLab on the notebooks
+  test       run every check
+  reference  make the shipped reference results anew
+
+The first start makes .venv and installs requirements.txt into it, which needs the network;
+later starts do neither. "workshop.py COMMAND --help" lists the options.
+"""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+VENV = HERE / ".venv"
+STAMP = VENV / "workshop-stamp.txt"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+REQUIREMENTS = HERE / "requirements.txt"
+COMMANDS = ("run", "lab", "test", "reference")
+PIP = "-m pip install --quiet --no-input --disable-pip-version-check --retries 2 --no-deps -r"
+
+
+class SetupError(Exception):
+    """The environment cannot be made: why, and what to do."""
+
+
+def wanted_stamp():
+    """Say what a finished .venv is made from: this Python and these requirements."""
+    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    return f"Python {sys.version}\nrequirements.txt {digest}\n"
+
+
+def is_ready(stamp):
+    """Return True for a finished .venv of the same origin; a broken-off one has no stamp."""
+    try:
+        return STAMP.read_text(encoding="utf-8") == stamp and PYTHON.exists()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def make_environment(stamp):
+    """Make .venv anew with everything in it, importable from any folder; stamp it last."""
+    import shutil
+    import sysconfig
+
+    try:
+        import ensurepip  # noqa: F401 - venv needs it; Debian packs both apart from Python
+        import venv
+    except ImportError as error:
+        raise SetupError(f"{error}. Install it (Debian: apt install python3-venv).") from None
+    say("Making .venv and installing requirements.txt, a minute or two (once) ...")
+    try:
+        if os.path.lexists(VENV):
+            STAMP.unlink(missing_ok=True)
+            shutil.rmtree(VENV)
+        venv.create(VENV, with_pip=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SetupError(f"Cannot make .venv ({error}). Close what uses it.") from None
+    install()
+    packages = sysconfig.get_path("purelib", "venv", {"base": str(VENV)})
+    Path(packages, "workshop.pth").write_text(os.path.relpath(HERE, packages), encoding="utf-8")
+    STAMP.write_text(stamp, encoding="utf-8")
+
+
+def install():
+    """Install the pinned requirements; nothing is left to resolve, so it is mostly download."""
+    command = [str(PYTHON), *PIP.split(), str(REQUIREMENTS)]
+    pip = subprocess.run(command, stderr=subprocess.PIPE, errors="replace", check=False)
+    if pip.returncode:
+        errors = [line for line in pip.stderr.splitlines() if line.startswith("ERROR: ")]
+        reason = errors[-1][len("ERROR: ") :] if errors else f"exit code {pip.returncode}"
+        fix = "Check network and free disk (1.5 GB), then start again."
+        raise SetupError(f"Cannot install requirements.txt (pip: {reason}). {fix}")
+
+
+def hand_over(arguments):
+    """Become `python -m workshop_lib` of .venv; Windows cannot, so there wait for it."""
+    command = [str(PYTHON), "-m", "workshop_lib", *arguments]
+    environment = dict(os.environ, PYTHONUTF8="1")
+    if os.name != "nt":
+        os.execve(command[0], command, environment)
+    process = subprocess.Popen(command, env=environment)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the child, which ends its way
+    return process.wait()
+
+
+def say(text):
+    """Write a line to standard error; standard output belongs to the command."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments):
+    """Run the command and return its exit code."""
+    if not (3, 11) <= sys.version_info < (3, 15):
+        say("workshop.py: This is Python {}.{}. Use 3.11 to 3.14.".format(*sys.version_info))
+        return 2
+    if not arguments or arguments[0] not in COMMANDS:
+        print(__doc__)
+        return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
+    try:
+        stamp = wanted_stamp()
+        if not is_ready(stamp):
+            make_environment(stamp)
+        return hand_over(arguments)
+    except (SetupError, OSError) as error:
+        say(f"workshop.py: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("workshop.py: Stopped.")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""The command line: `python -m workshop_lib COMMAND`, which `workshop.py` hands over to.
+
+Knows how arguments become calls and how errors become one line and an exit code. Computes nothing itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from workshop_lib.checks import CHECKS, PROJECT, run_checks
+from workshop_lib.errors import WorkshopError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the return value is the process's exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except WorkshopError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Stopped. What was measured is kept.", file=sys.stderr)
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    from workshop_lib import workshop
+
+    return workshop.run(
+        profile=options.profile,
+        models=options.models,
+        devices=options.devices,
+        rounds=options.rounds,
+        output=options.output,
+    )
+
+
+def _reference(options: argparse.Namespace) -> int:
+    from workshop_lib import workshop
+
+    return workshop.make_reference(options.output)
+
+
+def _test(options: argparse.Namespace) -> int:
+    return run_checks(options.checks)
+
+
+def _lab(options: argparse.Namespace) -> int:
+    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--notebook-dir={PROJECT}"]
+    if options.no_browser:
+        command.append("--no-browser")
+    environment = {**os.environ, "PYTHONUTF8": "1"}
+    return subprocess.run([*command, str(PROJECT / "notebooks" / "01_download_models.ipynb")], env=environment, check=False).returncode
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="workshop.py", description="Choose a small language model by measuring it.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="download, benchmark and chart the models, write a report under runs/")
+    run.add_argument("--profile", choices=("practice", "foundry", "endpoint"), help="default: practice, or endpoint if FOUNDRY_LOCAL_ENDPOINT is set")
+    run.add_argument("--models", default="auto", help="aliases or ids separated by commas; auto = all (default)")
+    run.add_argument("--devices", default="cpu,gpu", help="devices to measure (default: cpu,gpu)")
+    run.add_argument("--rounds", type=int, default=3, help="timed rounds per prompt (default: 3)")
+    run.add_argument("--output", type=Path, help="folder of the run (default: runs/<started>)")
+    run.set_defaults(command=_run)
+
+    lab = commands.add_parser("lab", help="open JupyterLab on the notebooks")
+    lab.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
+    lab.set_defaults(command=_lab)
+
+    test = commands.add_parser("test", help="run every check")
+    test.add_argument("checks", nargs="*", metavar="CHECK", choices=[[], *(check.name for check in CHECKS)], help=f"only these: {', '.join(check.name for check in CHECKS)}")
+    test.set_defaults(command=_test)
+
+    reference = commands.add_parser("reference", help="make data/reference/ anew")
+    reference.add_argument("--output", type=Path, help="another folder than data/reference/practice")
+    reference.set_defaults(command=_reference)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

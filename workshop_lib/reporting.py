@@ -1,0 +1,260 @@
+"""Rows to files: Markdown, CSV, JSON and one HTML page that needs no network.
+
+Everything written by a model or a server is escaped for the place it goes to (`untrusted`; HTML by
+jinja2). Files appear whole or not at all. Knows neither statistics nor what figures contain.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from workshop_lib import charting, findings, summaries, tables
+from workshop_lib.appearance import number
+from workshop_lib.errors import ConfigurationError
+from workshop_lib.records import Row, Run
+from workshop_lib.untrusted import csv_cell, markdown, one_line, printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+NAME = "benchmark_report"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFiles:
+    """Where a report was written: one path per format, and the figures as PNG."""
+
+    markdown: Path
+    csv: Path
+    json: Path
+    html: Path
+    figures: tuple[Path, ...]
+
+
+def table(rows: Iterable[Row]) -> pd.DataFrame:
+    """Return rows for people: ms, tok/s and MB, warnings as codes, `not measured` where None."""
+    return tables.results(rows)
+
+
+def highlights(rows: Sequence[Row]) -> list[str]:
+    """Return what the rows say, in plain sentences: winners, ties, doubts and failures."""
+    return findings.highlights(rows, charting.names(rows))
+
+
+def row_object(row: Row) -> dict[str, Any]:
+    """Return a row as its JSON object: contract names, seconds, null for what was not measured."""
+    return {name: _finite(value) for name, value in asdict(row).items()}
+
+
+def write_report(run: Run, folder: Path) -> ReportFiles:
+    """Write the report of `run` into `folder`, replacing an older one.
+
+    Raises:
+        ConfigurationError: when a file cannot be written there.
+    """
+    rows = summaries.summarise(run)
+    texts = {
+        "md": report_markdown(run, rows),
+        "csv": report_csv(rows),
+        "json": report_json(run, rows),
+        "html": report_html(run, rows),
+    }
+    paths = {kind: folder / f"{NAME}.{kind}" for kind in texts}
+    for kind, text in texts.items():
+        _write(paths[kind], text.encode("utf-8", "backslashreplace"))
+    figures = {folder / "figures" / f"{name}.png": draw for name, draw in charting.FIGURES.items()}
+    for path, draw in figures.items():
+        _write(path, charting.png(draw(run, "light")))
+    return ReportFiles(paths["md"], paths["csv"], paths["json"], paths["html"], tuple(figures))
+
+
+def report_json(run: Run, rows: Sequence[Row]) -> str:
+    """Return the report for programs: schema, machine, plan and one object per row."""
+    report = {
+        "schema": SCHEMA,
+        "run_id": run.run_id,
+        "profile": run.profile,
+        "machine": dict(run.machine),
+        "plan": dict(run.plan),
+        "rows": [row_object(row) for row in rows],
+    }
+    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def report_csv(rows: Iterable[Row]) -> str:
+    """Return the rows for spreadsheets: names and units as in the JSON, empty when not measured."""
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    writer.writerow([field.name for field in fields(Row)])
+    for row in rows:
+        writer.writerow([_csv_value(value) for value in row_object(row).values()])
+    return target.getvalue()
+
+
+def report_markdown(run: Run, rows: Sequence[Row]) -> str:
+    """Return the report for people: highlights, table, what the warnings mean, machine and plan."""
+    lines = ["# Benchmark report", "", markdown(_about(run, rows)), "", "## Highlights", ""]
+    lines += [f"- {markdown(one_line(sentence, 500))}" for sentence in highlights(rows)]
+    lines += ["", "## Results", "", *_markdown_table(rows)]
+    if codes := _codes(rows):
+        lines += ["", "## What the warnings mean", ""]
+        lines += [f"- `{code}`: {markdown(sentence)}" for code, sentence in codes.items()]
+    lines += ["", "## Machine and plan", ""]
+    lines += [f"- {markdown(name)}: {markdown(value)}" for name, value in _facts(run)]
+    return "\n".join(lines) + "\n"
+
+
+def report_html(run: Run, rows: Sequence[Row]) -> str:
+    """Return the report as one page: pictures inside, light and dark, no script and no network."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("workshop_lib"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_seen,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("report.html").render(
+        about=_about(run, rows),
+        highlights=highlights(rows),
+        headings=[(column.heading, column.kind) for column in tables.COLUMNS],
+        rows=[_html_cells(row) for row in rows],
+        figures=[_html_figure(run, name) for name in charting.FIGURES],
+        warnings=_codes(rows),
+        questions=_html_answers(run, rows),
+        facts=_facts(run),
+    )
+
+
+def _about(run: Run, rows: Sequence[Row]) -> str:
+    rounds = run.plan.get("rounds", "an unknown number of")
+    prompts = len(run.prompts)
+    return (
+        f"Run {run.run_id}, profile {run.profile}: {len(rows)} models, "
+        f"{prompts} prompt{'s' * (prompts != 1)}, {rounds} timed rounds."
+    )
+
+
+def _codes(rows: Iterable[Row]) -> dict[str, str]:
+    """Return the warning codes that occur, each with its sentence."""
+    seen = {code for row in rows for code in row.warnings}
+    known = {code: sentence for code, sentence in summaries.WARNINGS.items() if code in seen}
+    return known | dict.fromkeys(sorted(seen - known.keys()), "No explanation is known.")
+
+
+def _cell(value: str | float) -> str:
+    return one_line(value) if isinstance(value, str) else number(value)
+
+
+def _markdown_table(rows: Iterable[Row]) -> list[str]:
+    rules = [":---" if column.kind == "text" else "---:" for column in tables.COLUMNS]
+    lines = [[column.heading for column in tables.COLUMNS], rules]
+    lines += [[markdown(_cell(column.cell(row))) for column in tables.COLUMNS] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _html_cells(row: Row) -> list[tuple[str, str]]:
+    """Return (text, style class) of each cell of a row."""
+    cells: list[tuple[str, str]] = []
+    for column in tables.COLUMNS:
+        value = column.cell(row)
+        absent = value == tables.NOT_MEASURED
+        cells.append((_cell(value), "absent" if absent else column.kind))
+    return cells
+
+
+def _html_figure(run: Run, name: str) -> dict[str, Any]:
+    light, dark = (charting.FIGURES[name](run, theme) for theme in ("light", "dark"))
+    return {
+        "alt": charting.alt_text(light),
+        "width": round(light.get_figwidth() * 96),
+        "height": round(light.get_figheight() * 96),
+        "light": _data_uri(charting.png(light, dpi=144)),
+        "dark": _data_uri(charting.png(dark, dpi=144)),
+    }
+
+
+def _html_answers(run: Run, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return each prompt with what every model answered to it in the first timed round."""
+    names = charting.names(rows)
+    return [
+        {
+            "text": prompt.text,
+            "answers": [
+                {
+                    "name": names.get(charting.key(completion), completion.model_id),
+                    "text": tables.answer(completion),
+                    "cut": completion.finish_reason == "length",
+                }
+                for completion in tables.first_answers(run, prompt.id)
+            ],
+        }
+        for prompt in run.prompts
+    ]
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """Return machine and plan as (name, value) pairs of text."""
+    facts = {**run.machine, **{f"plan · {name}": value for name, value in run.plan.items()}}
+    return [(name.replace("_", " "), _fact(value)) for name, value in facts.items()]
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_fact(part)}" for name, part in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_fact, value)) or "none"
+    return "unknown" if value is None else str(value)
+
+
+def _finite(value: Any) -> Any:
+    """Return the value, or None for a number that JSON cannot hold."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return csv_cell(" ".join(value))
+    return csv_cell(value) if isinstance(value, str) else value
+
+
+def _seen(value: Any) -> Any:
+    """Show hidden characters in whatever the template prints."""
+    return printable(value) if isinstance(value, str) else value
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a whole file or none: a reader never sees half of it."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as fault:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise ConfigurationError(
+            f"The report file {path} cannot be written: {fault.strerror}.",
+            "Close the program that has it open, or choose another folder.",
+        ) from fault

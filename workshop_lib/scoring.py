@@ -1,0 +1,133 @@
+"""Does an answer mention what it should? A check anyone can repeat with a pencil.
+
+An aspect is one phrase, or alternatives separated by `|`; `*` at the end of a word stands for any ending. Upper and
+lower case, hyphens and line breaks make no difference; whole words are compared, so `27` is not found in `127`. A
+phrase does not count when a word such as "not" or "without" stands up to four words before it in the same clause.
+
+Knows answers and prompts. Knows no models; pure functions.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from workshop_lib.records import Prompt
+
+Verdict = Literal["no_answer", "not_scored", "all", "some", "none", "forbidden"]
+
+NEGATIONS = frozenset(
+    "no not non never without neither nor cannot hardly barely lack lacks".split()
+)
+REACH = 4
+"""How many words a negation reaches forward."""
+
+_WORD = r"\d+(?:[.,]\d+)+|[^\W_]+(?:'[^\W_]+)*"
+_WORD_OR_END = re.compile(rf"{_WORD}|[.,;:!?()\n–—]+")
+_STARRED_WORD = re.compile(rf"({_WORD})(\*?)")
+_CLAUSE_WORDS = frozenset(("and", "but", "so", "because", "while", "which"))
+
+
+@dataclass(frozen=True, slots=True)
+class AspectScore:
+    """What an answer mentions.
+
+    Attributes:
+        verdict: `no_answer` (nothing to judge, which is not "wrong"), `not_scored` (the prompt expects nothing in
+            particular), `forbidden` (says what it must not), else how many aspects it mentions: `all`, `some`, `none`.
+        matched: the expected aspects that it mentions, as written in the prompt.
+        missing: the others.
+        evidence: the words found, one for each of `matched`.
+        forbidden_found: the forbidden aspects that it mentions.
+        share: matched / expected from 0 to 1; None for `no_answer` and `not_scored`.
+    """
+
+    verdict: Verdict
+    matched: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    forbidden_found: tuple[str, ...] = ()
+    share: float | None = None
+
+
+def score_aspects(answer: str | None, prompt: Prompt) -> AspectScore:
+    """Compare an answer with the prompt's expected and forbidden aspects.
+
+    >>> prompt = Prompt("p", "Why local?", aspects=("private|privacy", "offline"))
+    >>> score_aspects("It keeps data private.", prompt).missing
+    ('offline',)
+    """
+    words = _words(answer or "")
+    if not any(word[0].isalnum() for word in words):
+        return AspectScore("no_answer", missing=prompt.aspects)
+    found = {aspect: evidence for aspect in prompt.aspects if (evidence := _find(aspect, words))}
+    matched = tuple(aspect for aspect in prompt.aspects if aspect in found)
+    forbidden = tuple(aspect for aspect in prompt.forbidden if _find(aspect, words))
+    return AspectScore(
+        verdict=_verdict(len(matched), len(prompt.aspects), forbidden),
+        matched=matched,
+        missing=tuple(aspect for aspect in prompt.aspects if aspect not in found),
+        evidence=tuple(found[aspect] for aspect in matched),
+        forbidden_found=forbidden,
+        share=len(matched) / len(prompt.aspects) if prompt.aspects else None,
+    )
+
+
+def _verdict(matched: int, expected: int, forbidden: tuple[str, ...]) -> Verdict:
+    if forbidden:
+        return "forbidden"
+    if expected == 0:
+        return "not_scored"
+    if matched == expected:
+        return "all"
+    return "some" if matched else "none"
+
+
+def _words(text: str) -> list[str]:
+    """Lower-case words and, as items of their own, the marks that end a clause."""
+    return [match.group() for match in _WORD_OR_END.finditer(_plain(text))]
+
+
+def _plain(text: str) -> str:
+    """Fold case, width and apostrophes, which say nothing about the meaning."""
+    return unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+
+
+def _find(aspect: str, words: list[str]) -> str | None:
+    """Return the first words that are one of the aspect's alternatives and are not negated."""
+    for alternative in aspect.split("|"):
+        pattern = _pattern(alternative)
+        for start in _places(pattern, words):
+            if not _is_negated(words, start):
+                return " ".join(words[start : start + len(pattern)])
+    return None
+
+
+def _pattern(alternative: str) -> list[re.Pattern[str]]:
+    """One expression per word: `look* up` becomes `look` with any ending, then `up`."""
+    return [
+        re.compile(re.escape(word) + (r"\S*" if star else ""))
+        for word, star in _STARRED_WORD.findall(_plain(alternative))
+    ]
+
+
+def _places(pattern: list[re.Pattern[str]], words: list[str]) -> Iterator[int]:
+    if not pattern:
+        return
+    for start in range(len(words) - len(pattern) + 1):
+        if all(each.fullmatch(word) for each, word in zip(pattern, words[start:], strict=False)):
+            yield start
+
+
+def _is_negated(words: list[str], start: int) -> bool:
+    before = words[max(0, start - REACH) : start]
+    for position in range(len(before) - 1, -1, -1):
+        word = before[position]
+        if word in _CLAUSE_WORDS or not word[0].isalnum():
+            return False
+        if word in NEGATIONS or word.endswith("n't"):
+            return before[position + 1 : position + 2] != ["only"]
+    return False

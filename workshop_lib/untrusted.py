@@ -1,0 +1,70 @@
+"""Text that others wrote (answers, errors, model names), made harmless for where it goes.
+
+HTML is left to jinja2's autoescape; here are the other places. Knows no records and no files.
+"""
+
+from __future__ import annotations
+
+import re
+
+HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but not line end and tab
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # reversed reading direction
+    r"\ud800-\udfff]"  # half of a character
+)
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+MARKDOWN_ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|!~$&])")
+AUTOLINKS = re.compile(r"://|www\.|@", re.IGNORECASE)
+LINE_STARTS = re.compile(r"^(\s*)(?:([-+=])|(\d+)([.)])(?=\s))", re.MULTILINE)
+
+
+def printable(text: str) -> str:
+    r"""Replace what no reader sees by `�`: control, direction and lone surrogate characters.
+
+    Line ends and tabs stay.
+
+    >>> printable("safe\x1b[31m text\n")
+    'safe�[31m text\n'
+    """
+    return HIDDEN.sub("�", text.replace("\r\n", "\n"))
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    r"""Return text as one visible line of at most `limit` characters, `…` where it was cut.
+
+    >>> one_line("first line\nsecond line", 16)
+    'first line seco…'
+    """
+    line = " ".join(printable(text).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def markdown(text: str) -> str:
+    r"""Escape text so that Markdown shows it as it is: no tags, tables, links or formatting.
+
+    >>> markdown("a|b <script> 1*2")
+    'a\\|b \\<script\\> 1\\*2'
+    """
+    escaped = MARKDOWN_ACTIVE.sub(r"\\\1", printable(text))
+    escaped = AUTOLINKS.sub(_broken_link, escaped)
+    return LINE_STARTS.sub(_broken_start, escaped)
+
+
+def csv_cell(text: str) -> str:
+    """Prefix text that a spreadsheet would run as a formula with an apostrophe.
+
+    >>> csv_cell("=cmd()"), csv_cell("plain")
+    ("'=cmd()", 'plain')
+    """
+    visible = printable(text)
+    return f"'{visible}" if text.lstrip(" ").startswith(FORMULA_STARTS) else visible
+
+
+def _broken_link(match: re.Match[str]) -> str:
+    first, rest = match.group()[0], match.group()[1:]
+    return f"&#{ord(first)};{rest}"
+
+
+def _broken_start(match: re.Match[str]) -> str:
+    space, sign, count, stop = match.groups()
+    return f"{space}\\{sign}" if sign else f"{space}{count}\\{stop}"
