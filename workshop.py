@@ -80,8 +80,8 @@ def install():
 
 
 def hand_over(arguments):
-    """Become `python -m workshop_lib` of .venv; Windows cannot, so there wait for it."""
-    command = [str(PYTHON), "-m", "workshop_lib", *arguments]
+    """Become `python -P -m workshop_lib` of .venv; Windows cannot, so there wait for it."""
+    command = [str(PYTHON), "-P", "-m", "workshop_lib", *arguments]
     environment = dict(os.environ, PYTHONUTF8="1")
     if os.name != "nt":
         os.execve(command[0], command, environment)

@@ -80,9 +80,7 @@ def python(code: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def write_index(
-    folder: Path, *, files: dict[str, bytes], publisher: str = "workshop", **changes: object
-) -> Path:
+def write_index(folder: Path, *, files: dict[str, bytes], publisher: str = "workshop", **changes: object) -> Path:
     """A model folder that no runtime could load, and its index; `changes` are the variant's."""
     model = folder / "toy-int4-generic-cpu"
     for name, content in files.items():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import pytest
 from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -33,9 +34,7 @@ def draw(figure: Figure) -> Figure:
 def marks(figure: Figure) -> int:
     """How many scatter marks a figure holds."""
     axes = figure.axes[0]
-    return sum(
-        len(each.get_offsets()) for each in axes.collections if isinstance(each, PathCollection)
-    )
+    return sum(len(each.get_offsets()) for each in axes.collections if isinstance(each, PathCollection))
 
 
 def extent(word: Text) -> Bbox:
@@ -48,9 +47,7 @@ def tick_labels(axes: Axes) -> list[Text]:
     """The tick labels that are drawn: matplotlib keeps some beyond the ends of an axis."""
     (left, right), (low, high) = axes.get_xlim(), sorted(axes.get_ylim())
     across = [text for text in axes.get_xticklabels() if left <= text.get_position()[0] <= right]
-    return across + [
-        text for text in axes.get_yticklabels() if low <= text.get_position()[1] <= high
-    ]
+    return across + [text for text in axes.get_yticklabels() if low <= text.get_position()[1] <= high]
 
 
 @pytest.fixture(params=[6, 12], ids=["6 models", "12 models"])
@@ -61,6 +58,19 @@ def run(request: pytest.FixtureRequest) -> Run:
 def test_every_request_is_drawn(run: Run):
     """As many marks as answered requests, warm-ups included."""
     assert marks(charting.latency(run)) == len(run.completions)
+
+
+def test_outliers_are_ringed_and_explained():
+    """Ten even requests and one of five times the latency: one ring, named in the legend."""
+    run = run_of_models(1, failed=0, rounds=6)
+    slow = run.completions[-1]
+    later = tuple(replace(chunk, at_s=chunk.at_s * 5) for chunk in slow.chunks)
+    figure = charting.latency(replace(run, completions=(*run.completions[:-1], replace(slow, chunks=later))))
+    ink = to_rgba(appearance.PALETTES["light"].ink)
+    (strip,) = [each for each in figure.axes[0].collections if len(each.get_offsets()) == 12]
+    assert [tuple(edge) == ink for edge in strip.get_edgecolors()].count(True) == 1
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "outlier for its prompt" in legend
 
 
 def test_failed_models_are_named_with_their_reason(run: Run):
@@ -92,11 +102,7 @@ def test_no_words_overlap_or_leave_the_sheet(run: Run, name: str, theme: appeara
     for text, box in boxes:
         assert figure.bbox.x0 <= box.x0, text
         assert box.x1 <= figure.bbox.x1, text
-    overlapping = [
-        (a, b)
-        for (a, one), (b, other) in combinations(boxes, 2)
-        if one.shrunk(0.9, 0.8).overlaps(other)
-    ]
+    overlapping = [(a, b) for (a, one), (b, other) in combinations(boxes, 2) if one.shrunk(0.9, 0.8).overlaps(other)]
     assert not overlapping
 
 
@@ -151,9 +157,7 @@ def test_names_move_apart_and_keep_their_order():
 
 def test_an_absent_bar_says_why():
     """Not measured and failed are words, never a bar of length 0."""
-    figure = charting.resources(
-        [row(size_mb=None), row("gone", status="failed", decode_tokens_per_sec=None)]
-    )
+    figure = charting.resources([row(size_mb=None), row("gone", status="failed", decode_tokens_per_sec=None)])
     words = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert words.count("not measured") == 2
     assert words.count("failed") == 2
@@ -161,10 +165,7 @@ def test_an_absent_bar_says_why():
 
 def test_a_gpu_row_says_that_its_own_memory_is_missing():
     """Resident memory of a process does not hold what lies on a GPU."""
-    assert (
-        "a GPU's own memory is not in it"
-        in charting.resources([row(device="gpu")]).texts[1].get_text()
-    )
+    assert "a GPU's own memory is not in it" in charting.resources([row(device="gpu")]).texts[1].get_text()
 
 
 def test_a_withheld_decode_rate_is_not_drawn():

@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import socket
@@ -29,6 +30,7 @@ from workshop_lib.errors import (
     RuntimeUnavailableError,
 )
 from workshop_lib.foundry import FoundryRuntime, Patience
+from workshop_lib.foundry_listing import Listing
 from workshop_lib.foundry_process import FoundryProcess, child_environment, how_it_ended
 from workshop_lib.practice_catalog import PracticeCatalog
 from workshop_lib.providers import CPU_PROVIDER
@@ -129,11 +131,31 @@ def test_stop_frees_the_process_quickly_and_keeps_the_peak(runtime, variant):
     served.stop()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot halt a process by a signal")
+def test_stop_ends_a_process_that_does_not_react(runtime, variant):
+    """A hanging model is killed, within the same two seconds."""
+    served = runtime.serve(variant)
+    os.kill(served.pid, signal.SIGSTOP)
+    started = time.monotonic()
+    served.stop()
+    assert time.monotonic() - started < 2
+    assert is_gone(served.pid)
+
+
+def test_a_model_that_is_dropped_is_stopped(runtime, variant):
+    """A cell that is run again replaces its model, and the old one does not stay in memory."""
+    served = runtime.serve(variant)
+    pid = served.pid
+    del served
+    gc.collect()
+    assert is_gone(pid)
+
+
 def test_closing_the_runtime_stops_what_is_still_served(cache):
     """A forgotten model ends with its runtime."""
     with practice(cache) as runtime:
-        served = runtime.serve(smallest(runtime))
-    assert is_gone(served.pid)
+        served = [runtime.serve(smallest(runtime)) for _ in range(2)]
+    assert all(is_gone(model.pid) for model in served)
 
 
 def test_an_interrupt_does_not_take_the_model_along(served, variant):
@@ -265,6 +287,13 @@ def test_the_catalogs_filter_is_honoured_by_the_runtime(runtime):
     assert "CUDA 13" in runtime.absent_devices()["gpu"]
 
 
+def test_no_device_is_absent_when_a_gpu_provider_is_registered(tmp_path):
+    """A registered provider decides, and a cached listing is not looked up again."""
+    with practice(tmp_path) as runtime:
+        runtime._listing = Listing((), (CPU_PROVIDER, "CUDAExecutionProvider"), (), None)
+        assert runtime.absent_devices() == {}
+
+
 @pytest.mark.usefixtures("no_gpu")
 def test_a_gpu_variant_without_its_provider_is_refused_by_the_parent(runtime):
     """The reason and the remedy are given, whether it is looked for or served."""
@@ -272,7 +301,7 @@ def test_a_gpu_variant_without_its_provider_is_refused_by_the_parent(runtime):
         runtime.serve(CUDA_VARIANT)
     shipped = [v for v in runtime._catalog.variants() if v.device == "gpu"]
     for gpu_variant in shipped[:1]:
-        with pytest.raises(RuntimeUnavailableError, match="is not registered here"):
+        with pytest.raises(ModelNotFoundError, match="which is not registered"):
             runtime.find([gpu_variant.model_id])
 
 
@@ -384,9 +413,7 @@ def test_only_events_reach_standard_output():
         "print('noise', flush=True); os.write(1, b'native noise')\n"
         "emit({'event': 'ready'})\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=True, text=True, cwd=REPOSITORY
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, cwd=REPOSITORY)
     assert done.stdout == '{"event": "ready"}\n'
     assert done.stderr.replace("\n", "") == "noisenative noise"
 
@@ -431,6 +458,7 @@ def test_the_public_profile_serves_what_is_cached_without_downloading(tmp_path, 
     with PublicLike(shelf, cache_dir=tmp_path, cards=cards) as runtime:
         assert runtime.find(["auto"]) == []
         shelf.install(variant.model_id, runtime.models_dir)
+        runtime.list_models()
         (found,) = runtime.find(["auto"])
         assert (found.model_id, found.capabilities) == (variant.model_id, ("explain",))
         with runtime.serve(found) as served:

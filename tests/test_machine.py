@@ -70,9 +70,7 @@ def test_power_source_is_said_or_unknown(monkeypatch, battery, expected):
 def test_peak_memory_outlives_what_was_freed():
     """The peak keeps memory that a process held and gave back, in units of 10^6 bytes."""
     code = "held = bytearray(200_000_000); del held; print('freed', flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         peak, now = machine.peak_resident_mb(process.pid), machine.resident_mb(process.pid)
         process.communicate(b"\n")

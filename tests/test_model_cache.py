@@ -29,11 +29,7 @@ def models_dir(tmp_path):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_variant_is_put_where_the_runtime_looks_for_it(shelf, models_dir):
@@ -77,9 +73,7 @@ def test_a_model_that_was_built_again_replaces_the_old_one(tmp_path, shelf, mode
     """Other weights under the same name are installed anew."""
     shelf.install(MODEL_ID, models_dir)
     newer = {**FILES, "model.onnx": b"better weights"}
-    target = PracticeCatalog(write_index(tmp_path / "newer", files=newer)).install(
-        MODEL_ID, models_dir
-    )
+    target = PracticeCatalog(write_index(tmp_path / "newer", files=newer)).install(MODEL_ID, models_dir)
     assert (target / "model.onnx").read_bytes() == b"better weights"
 
 
@@ -93,9 +87,7 @@ def test_a_damaged_shipped_file_is_refused_and_nothing_is_left(shelf, models_dir
 
 def test_a_missing_shipped_folder_is_named_with_the_way_to_get_it_back(shelf, models_dir):
     """A model folder that is not there is one clear error."""
-    shelf.index_file.parent.joinpath("toy-int4-generic-cpu").rename(
-        shelf.index_file.parent / "moved"
-    )
+    shelf.index_file.parent.joinpath("toy-int4-generic-cpu").rename(shelf.index_file.parent / "moved")
     with pytest.raises(DataFileError, match=r"toy-int4-generic-cpu.*is missing.*git checkout"):
         shelf.install(MODEL_ID, models_dir)
 
@@ -124,9 +116,7 @@ def test_a_fault_while_writing_leaves_no_half_model(shelf, models_dir, monkeypat
     assert [path for path in (models_dir / "workshop").iterdir() if path.is_dir()] == []
 
 
-def test_an_installation_held_by_another_process_is_not_waited_for_forever(
-    shelf, models_dir, monkeypatch
-):
+def test_an_installation_held_by_another_process_is_not_waited_for_forever(shelf, models_dir, monkeypatch):
     """When another process keeps the lock, the wait ends with what to do."""
     from filelock import FileLock
 

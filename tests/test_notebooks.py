@@ -16,6 +16,7 @@ import pytest
 
 from workshop_lib import notebooks
 from workshop_lib.errors import NotebookError
+from workshop_lib.reference_server import reference_server
 
 PAGES = sorted(notebooks.FOLDER.glob("*.ipynb"))
 LONGEST_CELL = 15
@@ -218,9 +219,7 @@ def test_a_failing_cell_is_one_sentence(page, tmp_path: Path, cell: str, said: s
 
 def test_a_setting_that_no_page_has_stops_the_workshop(tmp_path: Path):
     """All pages' settings are known before the first one runs."""
-    with pytest.raises(
-        NotebookError, match=r"The workshop has no parameter model\. Did you mean models\?"
-    ):
+    with pytest.raises(NotebookError, match=r"The workshop has no parameter model\. Did you mean models\?"):
         notebooks.run_workshop(tmp_path, {"model": "practice-small"})
 
 
@@ -234,9 +233,7 @@ def test_the_workshop_runs_headless_on_a_practice_model(tmp_path: Path):
     )
     environment = {**os.environ, "PYTHONPATH": str(notebooks.PROJECT)}
     arguments = [sys.executable, "-c", script, str(folder), json.dumps(OURS)]
-    done = subprocess.run(
-        arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     names = {path.name for path in folder.iterdir()}
@@ -244,6 +241,24 @@ def test_the_workshop_runs_headless_on_a_practice_model(tmp_path: Path):
     report = json.loads((folder / "benchmark_report.json").read_text("utf-8"))
     assert {row["alias"] for row in report["rows"]} == {"practice-small"}
     assert {row["status"] for row in report["rows"] if row["device"] == "cpu"} == {"ok"}
+
+
+@pytest.mark.slow
+def test_every_page_can_ask_an_endpoint_without_the_sdk(tmp_path: Path, monkeypatch):
+    """With FOUNDRY_LOCAL_ENDPOINT set, all pages use that server; importing the SDK would fail."""
+    (tmp_path / "foundry_local_sdk.py").write_text("raise ImportError('not wanted')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    given = {"models": "fast", "rounds": 1, "max_tokens": 8}
+    with reference_server() as url:
+        monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", url)
+        notebooks.run_workshop(tmp_path / "run", given)
+        page = notebooks.FOLDER / "session03_benchmark_oss_models.ipynb"
+        output = str(tmp_path / "session")
+        notebooks.run_notebook(page, tmp_path / page.name, {**given, "output": output})
+    for folder in ("run", "session"):
+        report = json.loads((tmp_path / folder / "benchmark_report.json").read_text("utf-8"))
+        assert report["profile"] == "endpoint"
+        assert [(row["alias"], row["status"]) for row in report["rows"]] == [("fast", "ok")]
 
 
 @pytest.mark.slow

@@ -71,9 +71,7 @@ def test_an_entry_carries_what_the_listing_shows():
     entry = catalog_entries(INDEX)[1]
     assert entry["license"] == "MIT"
     assert entry["modelLimits"]["textLimits"]["inputContextWindow"] == 64
-    assert entry["variantInformation"]["variantMetadata"]["executionProvider"] == (
-        "CUDAExecutionProvider"
-    )
+    assert entry["variantInformation"]["variantMetadata"]["executionProvider"] == ("CUDAExecutionProvider")
 
 
 def test_the_catalog_answers_over_http_on_the_loopback(shelf):

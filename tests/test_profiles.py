@@ -121,6 +121,7 @@ def test_an_endpoint_offers_what_it_lists(server, cards):
             assert served.base_url == server.address
             assert (served.load_s, served.resident_mb, served.peak_resident_mb()) == (None,) * 3
             assert served.failure() is None
+            assert served.registered_providers == ()
 
 
 @pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
@@ -136,7 +137,11 @@ def test_the_key_is_sent_to_the_endpoint(server, cards, monkeypatch):
     monkeypatch.setenv("API_KEY", "from-environment")
     profiles.open_runtime(endpoint=server.address, models_file=cards).list_models()
     profiles.open_runtime(endpoint=server.address, api_key="mine", models_file=cards).list_models()
-    assert server.keys == ["Bearer from-environment", "Bearer mine"]
+    with profiles.open_runtime(endpoint=server.address, api_key="mine", models_file=cards) as mine:
+        served = mine.serve(mine.list_models()[0])
+        assert served.api_key == "mine"
+        assert "mine" not in repr(served)
+    assert server.keys[:2] == ["Bearer from-environment", "Bearer mine"]
 
 
 @pytest.mark.parametrize(

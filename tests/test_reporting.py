@@ -15,7 +15,7 @@ import pytest
 from tests.report_helpers import FAILURE, HOSTILE, row, run_of_models
 from workshop_lib import reporting, tables
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.records import Completion, ModelVariant, Row, Run
+from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
 from workshop_lib.summaries import WARNINGS, summarise
 from workshop_lib.untrusted import csv_cell, markdown, one_line, printable
 
@@ -276,9 +276,58 @@ def test_a_report_that_cannot_be_written_says_what_to_do(run: Run, tmp_path: Pat
 
 
 def test_a_run_without_answers_still_has_a_report(tmp_path: Path):
-    """All models failed: the report says so."""
+    """All models failed for one reason: the report names both in one sentence."""
     files = reporting.write_report(run_of_models(2, failed=2), tmp_path)
-    assert files.markdown.read_text("utf-8").count("out of memory") == 2
+    said = files.markdown.read_text("utf-8")
+    assert f"practice-small · int4 · cpu and practice-small · fp32 · cpu failed: {FAILURE}" in said
+
+
+def test_a_table_is_shown_whole_and_escaped():
+    """Long text is not cut, tags are text, numbers stand on the right."""
+    shown = tables.prompts([Prompt("a", "<b>" + "long " * 100)]).assign(count=3)._repr_html_()
+    assert "&lt;b&gt;" + "long " * 100 in shown
+    assert 'text-align: right; vertical-align: top; white-space: pre-wrap">3<' in shown
+    assert 'text-align: left; vertical-align: top; white-space: pre-wrap">a<' in shown
+
+
+def test_builds_of_a_model_are_compared_with_an_interval(run: Run):
+    """fp32 against int4 of the same model; a failed build is not compared."""
+    told = tables.differences(run)
+    assert list(told["this"]) == ["fp32 · cpu", "fp32 · cpu"]
+    assert list(told["against"]) == ["int4 · cpu", "int4 · cpu"]
+    assert set(told["decode"].str.startswith("no clear difference (1.00x")) == {True}
+
+
+def test_steadiness_counts_prompts_with_one_answer(run: Run):
+    """A second text for one prompt leaves one steady prompt of two."""
+    assert list(tables.steadiness(run)["same answer every round"]) == [2] * 5
+    last = run.completions[-1]
+    other = replace(last, chunks=last.chunks[:-1], round=9)
+    changed = tables.steadiness(replace(run, completions=(*run.completions, other)))
+    assert sorted(changed["same answer every round"]) == [1, 2, 2, 2, 2]
+
+
+def test_room_counts_only_what_is_missing():
+    """3 MB to fetch do not fit into 2 MB; what is cached needs nothing."""
+    variants = [
+        ModelVariant("a", "a:1", "cpu", size_mb=3.0, cached=False),
+        ModelVariant("b", "b:1", "cpu", size_mb=9.0, cached=True),
+    ]
+    assert tables.room(variants, 100.0).iloc[0]["verdict"] == "enough"
+    assert tables.room(variants, 2.0).iloc[0]["verdict"].startswith("too little")
+    assert tables.room(variants, 2.0).iloc[0]["needed (MB)"] == 3.0
+
+
+def test_left_out_models_have_their_reason():
+    """What cannot be measured is a line with the reason."""
+    told = tables.left_out([(ModelVariant("a", "a:1", "gpu"), "No GPU.")])
+    assert list(told.iloc[0]) == ["a", "gpu", "No GPU."]
+
+
+def test_meanings_count_the_models_they_concern():
+    """Only codes that occur are explained."""
+    told = tables.meanings([row(warnings=("outliers",)), row(warnings=("outliers", "unstable"))])
+    assert dict(zip(told["warning"], told["models"], strict=True)) == {"unstable": 1, "outliers": 2}
 
 
 def test_models_are_listed_with_what_is_unknown_named():

@@ -36,9 +36,7 @@ OFFERED = [
 
 def chosen(names, devices=("cpu", "gpu"), **options):
     options = {"in_auto": lambda variant: bool(variant.cached), **options}
-    return [
-        v.model_id.removesuffix(":1") for v in select_variants(OFFERED, names, devices, **options)
-    ]
+    return [v.model_id.removesuffix(":1") for v in select_variants(OFFERED, names, devices, **options)]
 
 
 @pytest.mark.parametrize(

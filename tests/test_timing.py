@@ -54,13 +54,19 @@ def test_a_burst_at_the_start_is_left_out_of_the_pace():
     """12 tokens in the first read, then 20 more 1 ms apart: 20 tokens in 20 ms, not 31."""
     times = [0.015] * 12 + [0.015 + 0.001 * later for later in range(1, 21)]
     burst = completion(times)
-    assert timing.starts_in_a_burst(burst)
+    assert timing.has_burst(burst)
     assert timing.time_per_output_token_s(burst) == pytest.approx(0.001)
+
+
+def test_a_burst_after_the_first_token_is_left_out_too():
+    """1 token, 30 in the next read, then 20 more 1 ms apart: the pace is 1 ms, not 0.4 ms."""
+    times = [0.0150] + [0.0151] * 30 + [0.0151 + 0.001 * later for later in range(1, 21)]
+    assert timing.time_per_output_token_s(completion(times)) == pytest.approx(0.001)
 
 
 @pytest.mark.parametrize("later", [0, 7])
 def test_a_burst_that_leaves_nothing_to_time_gives_no_pace(later: int):
-    """Everything, or all but 7 tokens, in the first read: the pace is withheld."""
+    """Everything, or all but 7 tokens, in one read: the pace is withheld."""
     assert timing.time_per_output_token_s(completion([0.015] * 40 + [0.016] * later)) is None
 
 

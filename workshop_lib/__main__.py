@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workshop_lib.checks import CHECKS, PROJECT, run_checks
-from workshop_lib.errors import WorkshopError
+from workshop_lib.errors import ConfigurationError, WorkshopError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,21 +30,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from workshop_lib import workshop
+    from workshop_lib import commands
 
-    return workshop.run(
-        profile=options.profile,
-        models=options.models,
-        devices=options.devices,
-        rounds=options.rounds,
-        output=options.output,
-    )
+    if options.rounds < 1:
+        raise ConfigurationError(f"--rounds is {options.rounds}.", "Give 1 or more.")
+    parameters = {
+        "profile": options.profile,
+        "models": options.models,
+        "devices": options.devices,
+        "rounds": options.rounds,
+    }
+    return commands.run(parameters, options.output)
 
 
 def _reference(options: argparse.Namespace) -> int:
-    from workshop_lib import workshop
+    from workshop_lib import commands
 
-    return workshop.make_reference(options.output)
+    return commands.make_reference(options.output)
 
 
 def _test(options: argparse.Namespace) -> int:
@@ -64,7 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="download, benchmark and chart the models, write a report under runs/")
-    run.add_argument("--profile", choices=("practice", "foundry", "endpoint"), help="default: practice, or endpoint if FOUNDRY_LOCAL_ENDPOINT is set")
+    run.add_argument(
+        "--profile",
+        choices=("practice", "foundry", "endpoint"),
+        default="",
+        help="default: practice, or endpoint if FOUNDRY_LOCAL_ENDPOINT is set",
+    )
     run.add_argument("--models", default="auto", help="aliases or ids separated by commas; auto = all (default)")
     run.add_argument("--devices", default="cpu,gpu", help="devices to measure (default: cpu,gpu)")
     run.add_argument("--rounds", type=int, default=3, help="timed rounds per prompt (default: 3)")
@@ -76,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     lab.set_defaults(command=_lab)
 
     test = commands.add_parser("test", help="run every check")
-    test.add_argument("checks", nargs="*", metavar="CHECK", choices=[[], *(check.name for check in CHECKS)], help=f"only these: {', '.join(check.name for check in CHECKS)}")
+    names = [check.name for check in CHECKS]
+    test.add_argument("checks", nargs="*", metavar="CHECK", help=f"only these: {', '.join(names)}")
     test.set_defaults(command=_test)
 
     reference = commands.add_parser("reference", help="make data/reference/ anew")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str]  # model id and device: what makes a row one of a kind
 NAME_LETTERS = 44  # longer names would leave no room for the chart
-Measure = Callable[[Completion], float | None]
 Point = tuple[float, float]
 
 
@@ -77,8 +76,9 @@ def shown(figure: Figure) -> Picture:
 
 def latency(run: Run, *, theme: Theme = "light") -> Figure:
     """Draw each request's latency (ms), one line per model; warm-ups hollow, failures named."""
-    values, warm = _samples(_timed(run), _latency_ms), _samples(_warm_ups(run), _latency_ms)
-    rows = sorted(summaries.summarise(run), key=lambda row: _middle(values.get(key(row))))
+    answers, warm = _answers(_timed(run)), _answers(_warm_ups(run))
+    middle = {which: median(map(_latency_ms, some)) for which, some in answers.items()}
+    rows = sorted(summaries.summarise(run), key=lambda row: middle.get(key(row), float("inf")))
     label, colours = names(rows), PALETTES[theme]
     figure, (axes,) = drawing.sheet(
         [label[key(row)] for row in rows],
@@ -87,24 +87,28 @@ def latency(run: Run, *, theme: Theme = "light") -> Figure:
         theme,
     )
     for line, row in enumerate(rows):
-        drawing.hollow(axes, line, warm.get(key(row), []), row.precision, colours)
-        _latency_line(axes, line, row, values.get(key(row), []), colours)
-    everything = [value for part in (values, warm) for some in part.values() for value in some]
+        waited = [_latency_ms(each) for each in warm.get(key(row), [])]
+        drawing.hollow(axes, line, waited, row.precision, colours)
+        _latency_line(axes, line, row, answers.get(key(row), []), colours)
+    everything = [_latency_ms(each) for part in (answers, warm) for e in part.values() for each in e]
     drawing.scale(axes, "x", everything, "Latency (ms), shorter is better")
     extra: list[Artist] = [appearance.mark("|", colours.ink, "median")]
+    if any(map(summaries.outliers, answers.values())):
+        extra.append(appearance.mark("o", colours.ink, "outlier for its prompt", filled=False))
     if warm:
         extra.append(appearance.mark("o", colours.quiet, "warm-up, not counted", filled=False))
     drawing.legend(figure, [*_code(rows, colours, appearance.shaped), *extra], colours)
-    figure.set_label(f"Latency of every request. {_latency_in_words(rows, values, label)}")
+    figure.set_label(f"Latency of every request. {_latency_in_words(rows, middle, label)}")
     return figure
 
 
 def first_token_against_decode(run: Run, *, theme: Theme = "light") -> Figure:
     """Draw time to first token (ms) against decode speed (tok/s): requests small, medians large."""
     points = {key(row): _points(run, row) for row in summaries.summarise(run)}
-    rows = [row for row in summaries.summarise(run) if points[key(row)]]
+    answered = [row for row in summaries.summarise(run) if row.status == "ok"]
+    rows = [row for row in answered if points[key(row)]]
     label, colours = names(rows), PALETTES[theme]
-    missing = len(points) - len(rows)
+    missing = len(answered) - len(rows)
     figure, axes = drawing.plane(
         list(label.values()),
         "Which model starts soonest, and which writes fastest?",
@@ -128,7 +132,8 @@ def first_token_against_decode(run: Run, *, theme: Theme = "light") -> Figure:
 
 def resources(rows: Sequence[Row], *, theme: Theme = "light") -> Figure:
     """Draw size on disk (MB), peak memory (MB) and decode speed (tok/s), one line per model."""
-    rows = sorted(rows, key=lambda row: -(row.decode_tokens_per_sec or 0.0))
+    rows = [row for row in rows if row.status != "skipped"]
+    rows.sort(key=lambda row: (row.status != "ok", -(row.decode_tokens_per_sec or 0.0)))
     label, colours = names(rows), PALETTES[theme]
     figure, all_axes = drawing.sheet(
         [label[key(row)] for row in rows],
@@ -179,19 +184,17 @@ def _warm_ups(run: Run) -> list[Completion]:
     return [completion for completion in run.completions if completion.round == 0]
 
 
-def _latency_ms(completion: Completion) -> float | None:
-    seconds = timing.latency_s(completion)
-    return None if seconds is None else seconds * 1000
-
-
-def _samples(completions: Iterable[Completion], measure: Measure) -> dict[Key, list[float]]:
-    """Collect what could be measured of each model."""
-    found: dict[Key, list[float]] = {}
+def _answers(completions: Iterable[Completion]) -> dict[Key, list[Completion]]:
+    """Group the requests that have a latency by model and device."""
+    found: dict[Key, list[Completion]] = {}
     for completion in completions:
-        value = measure(completion)
-        if value is not None:
-            found.setdefault(key(completion), []).append(value)
+        if timing.latency_s(completion) is not None:
+            found.setdefault(key(completion), []).append(completion)
     return found
+
+
+def _latency_ms(completion: Completion) -> float:
+    return 1000 * (timing.latency_s(completion) or 0.0)
 
 
 def _points(run: Run, row: Row) -> list[Point]:
@@ -208,26 +211,22 @@ def _centre(points: Sequence[Point]) -> Point:
     return median(x for x, _ in points), median(y for _, y in points)
 
 
-def _middle(values: Sequence[float] | None) -> float:
-    """Return the median, or infinity so that rows without values sort last."""
-    return median(values) if values else float("inf")
-
-
-def _latency_line(
-    axes: Axes, line: int, row: Row, values: Sequence[float], colours: Palette
-) -> None:
-    if values:
-        drawing.strip(axes, line, values, (row.device, row.precision), colours)
-        drawing.median_bar(axes, line, median(values), colours)
-        drawing.beside(axes, line, f"{number(median(values))} ms", colours)
-    else:
+def _latency_line(axes: Axes, line: int, row: Row, answered: Sequence[Completion], colours: Palette) -> None:
+    if not answered:
         drawing.inside(axes, line, f"{row.status}: {row.error or 'no answer'}", colours)
+        return
+    values = [_latency_ms(completion) for completion in answered]
+    far = {completion.request_id for completion in summaries.outliers(answered)}
+    ringed = [completion.request_id in far for completion in answered]
+    look = (row.device, row.precision)
+    drawing.strip(axes, line, values, ringed=ringed, look=look, colours=colours)
+    drawing.median_bar(axes, line, median(values), colours)
+    drawing.beside(axes, line, f"{number(median(values))} ms", colours)
 
 
-def _code(
-    rows: Sequence[Row], colours: Palette, shape: Callable[[str | None, str], Artist]
-) -> list[Artist]:
-    """Return the legend: one entry per device (colour) and per precision (marker or hatch)."""
+def _code(rows: Sequence[Row], colours: Palette, shape: Callable[[str | None, str], Artist]) -> list[Artist]:
+    """Return the legend: one entry per device (colour) and precision (marker or hatch) drawn."""
+    rows = [row for row in rows if row.status == "ok"]
     devices = sorted({row.device for row in rows})
     known = {row.precision for row in rows}
     others = sorted({name for name in known if name} - set(appearance.PRECISIONS))
@@ -237,11 +236,9 @@ def _code(
     ]
 
 
-def _latency_in_words(
-    rows: Sequence[Row], values: dict[Key, list[float]], label: dict[Key, str]
-) -> str:
-    good = [row for row in rows if values.get(key(row))]
-    said = [f"{label[key(row)]} {number(median(values[key(row)]))} ms" for row in good]
+def _latency_in_words(rows: Sequence[Row], middle: Mapping[Key, float], label: Mapping[Key, str]) -> str:
+    good = [row for row in rows if key(row) in middle]
+    said = [f"{label[key(row)]} {number(middle[key(row)])} ms" for row in good]
     bad = [f"{label[key(row)]} ({row.status})" for row in rows if row not in good]
     text = f"Medians from fastest to slowest: {_listed(said)}"
     return f"{text} Without an answer: {_listed(bad)}" if bad else text

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from workshop_lib.errors import ConfigurationError
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -49,7 +51,15 @@ CHECKS: tuple[Check, ...] = (
 
 
 def run_checks(names: Sequence[str] = ()) -> int:
-    """Run all checks, or those named; print one line each at the end. 0 = all passed, 1 = some failed."""
+    """Run all checks, or those named; print one line each at the end. 0 = all passed, 1 = some failed.
+
+    Raises:
+        ConfigurationError: a name that is no check.
+    """
+    known = [check.name for check in CHECKS]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigurationError(f"There is no check {unknown[0]!r}.", f"Use {', '.join(known)}.")
     results: list[tuple[str, int, float]] = []
     for check in CHECKS:
         if names and check.name not in names:

@@ -6,6 +6,7 @@ Knows every part and joins them; computes nothing itself.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -14,11 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workshop_lib.errors import ConfigurationError, WorkshopError
+from workshop_lib import settings
+from workshop_lib.errors import WorkshopError
 
 if TYPE_CHECKING:
     from workshop_lib.notebooks import Value
-    from workshop_lib.records import Row
+    from workshop_lib.records import Row, Run
     from workshop_lib.settings import BenchmarkSettings
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -38,14 +40,14 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
     """
     from workshop_lib import notebooks, reporting, storage, summaries
 
-    folder = output or RUNS / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder = output or new_run_folder()
     notebooks.run_workshop(folder, parameters)
     measured = storage.read_run(folder / notebooks.RECORDS)
     files = reporting.write_report(measured, folder)
     rows = summaries.summarise(measured)
     _print_rows(rows)
     print(f"Report: {files.html}\n        {files.markdown}")
-    return _exit_code(rows)
+    return exit_code(rows)
 
 
 def make_reference(output: Path | None = None) -> int:
@@ -62,11 +64,11 @@ def make_reference(output: Path | None = None) -> int:
 
 
 def benchmark(arguments: Sequence[str]) -> int:
-    """The full benchmark script: settings in, one JSON array on standard output, notices on standard error."""
-    import os
+    """Run the full benchmark script: one JSON array on standard output, notices on standard error.
 
-    from workshop_lib import settings
-
+    Returns:
+        0 if a model is ok, 1 if none is, 2 for a configuration that cannot be used, 130 when interrupted.
+    """
     try:
         return _benchmark(settings.parse(arguments, os.environ))
     except WorkshopError as error:
@@ -77,5 +79,83 @@ def benchmark(arguments: Sequence[str]) -> int:
         return 130
 
 
-def _exit_code(rows: Sequence[Row]) -> int:
+def _benchmark(chosen: BenchmarkSettings) -> int:
+    from workshop_lib import reporting
+    from workshop_lib.benchmark import run_benchmark
+    from workshop_lib.plan import choose_variants, make_plan
+    from workshop_lib.profiles import open_runtime
+    from workshop_lib.summaries import summarise
+
+    folder = chosen.output or new_run_folder()
+    with open_runtime(chosen.profile, endpoint=chosen.endpoint, api_key=chosen.api_key) as runtime:
+        variants, skipped = choose_variants(runtime, chosen.models, chosen.devices)
+        plan = make_plan(
+            variants,
+            chosen.read_prompts(),
+            skipped=tuple(skipped),
+            rounds=chosen.rounds,
+            seed=chosen.seed,
+            max_tokens=chosen.max_tokens,
+            temperature=chosen.temperature,
+            stream=chosen.stream,
+            timeout_s=chosen.timeout_s,
+            retries=chosen.retries,
+            retry_backoff_s=chosen.retry_backoff_s,
+        )
+        measured = run_benchmark(plan, runtime, folder)
+    rows = summarise(measured)
+    array = json.dumps([reporting.row_object(row) for row in rows], indent=2, ensure_ascii=False) + "\n"
+    sys.stdout.write(array)
+    if chosen.json_file:
+        chosen.json_file.write_text(array, encoding="utf-8")
+    if chosen.output:
+        reporting.write_report(measured, folder)
+    _print_notices(measured, rows, chosen)
+    empty = any(completion.error_kind == "empty_answer" for completion in measured.completions)
+    return 1 if chosen.fail_on_empty and empty else exit_code(rows)
+
+
+def _print_notices(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
+    for row in rows:
+        if row.status != "ok":
+            print(f"{row.model_id} ({row.device}): {row.status}. {row.error}", file=sys.stderr)
+    if chosen.show_usage:
+        for completion in measured.completions:
+            tokens = f"{completion.prompt_tokens} + {completion.completion_tokens} tokens"
+            print(f"{completion.request_id}: {tokens}", file=sys.stderr)
+
+
+def new_run_folder() -> Path:
+    """A folder under `runs/` named after this moment, e.g. `runs/20260101T120000Z`."""
+    return RUNS / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def exit_code(rows: Sequence[Row]) -> int:
+    """0 if any model is ok, else 1."""
     return 0 if any(row.status == "ok" for row in rows) else 1
+
+
+TERMINAL_COLUMNS = (
+    "model", "precision", "device", "status", "first token (ms)", "decode (tok/s)", "p95 (ms)",
+    "peak memory (MB)", "size (MB)",
+)  # fmt: skip
+"""What fits a terminal; the report has every column."""
+
+
+def _print_rows(rows: Sequence[Row]) -> None:
+    """Show the measured rows as a table, and the reason of each other row below it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from workshop_lib import appearance, tables
+
+    columns = [column for column in tables.COLUMNS if column.heading in TERMINAL_COLUMNS]
+    shown = Table(title="Benchmark")
+    for column in columns:
+        shown.add_column(column.heading, justify="left" if column.kind == "text" else "right")
+    for row in (row for row in rows if row.status == "ok"):
+        cells = (column.cell(row) for column in columns)
+        shown.add_row(*(cell if isinstance(cell, str) else appearance.number(cell) for cell in cells))
+    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(shown)
+    for row in (row for row in rows if row.status != "ok"):
+        print(f"{row.alias} on {row.device}: {row.status}. {row.error}")

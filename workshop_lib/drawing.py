@@ -11,6 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -58,12 +59,20 @@ def plane(labels: Sequence[str], title: str, subtitle: str, theme: Theme) -> tup
     height = 3.2 + max(0, len(labels) - 8) * 0.24
     figure = _figure(HEAD_IN + FOOT_IN + height, title, subtitle, theme)
     right = 0.75 + LETTER_IN * max((len(label) for label in labels), default=8)
-    axes = _axes(figure, (0.85, FOOT_IN, WIDTH_IN - 0.85 - right, height), PALETTES[theme])
+    axes = _axes(figure, (1.0, FOOT_IN, WIDTH_IN - 1.0 - right, height), PALETTES[theme])
     axes.grid(color=PALETTES[theme].rule, linewidth=0.8)
     return figure, axes
 
 
-def strip(axes: Axes, line: int, values: Sequence[float], look: Look, colours: Palette) -> None:
+def strip(
+    axes: Axes,
+    line: int,
+    values: Sequence[float],
+    *,
+    ringed: Sequence[bool],
+    look: Look,
+    colours: Palette,
+) -> None:
     """Draw every value on its line, spread a little so that equal ones stay visible."""
     spread = [line + 0.46 * ((0.618 * step) % 1.0 - 0.5) for step in range(1, len(values) + 1)]
     axes.scatter(
@@ -71,10 +80,9 @@ def strip(axes: Axes, line: int, values: Sequence[float], look: Look, colours: P
         spread,
         s=22,
         marker=marker(look[1]),
-        alpha=0.6,
-        linewidths=0.4,
-        facecolors=colours.device(look[0]),
-        edgecolors=colours.paper,
+        facecolors=to_rgba(colours.device(look[0]), 0.6),
+        edgecolors=[colours.ink if ring else colours.paper for ring in ringed],
+        linewidths=[1.0 if ring else 0.4 for ring in ringed],
         zorder=3,
     )
 
@@ -89,9 +97,7 @@ def cloud(
     """Draw small marks for requests and a large one, ringed, for their middle."""
     colour = colours.device(look[0])
     across, up = [x for x, _ in points], [y for _, y in points]
-    axes.scatter(
-        across, up, s=13, marker=marker(look[1]), color=colour, alpha=0.28, linewidths=0, zorder=2
-    )
+    axes.scatter(across, up, s=13, marker=marker(look[1]), color=colour, alpha=0.28, linewidths=0, zorder=2)
     axes.scatter(
         *middle,
         s=95,
@@ -108,9 +114,7 @@ def median_bar(axes: Axes, line: int, value: float, colours: Palette) -> None:
     axes.plot([value, value], [line - 0.36, line + 0.36], color=colours.ink, lw=2.0, zorder=4)
 
 
-def hollow(
-    axes: Axes, line: int, values: Sequence[float], precision: str | None, colours: Palette
-) -> None:
+def hollow(axes: Axes, line: int, values: Sequence[float], precision: str | None, colours: Palette) -> None:
     """Draw values that do not count: grey outlines."""
     axes.scatter(
         values,
@@ -134,7 +138,7 @@ def bars(
     """Draw one bar and its number per line; where there is no value, the word that says why."""
     known = [value for value in values if value is not None]
     axes.set_xlim(0, 1.30 * max(known, default=1.0) or 1.0)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
     lines = enumerate(zip(values, absent, looks, strict=True))
     for line, (value, word, (device, precision)) in lines:
@@ -283,9 +287,7 @@ def _figure(height: float, title: str, subtitle: str, theme: Theme) -> Figure:
     with mpl.rc_context(RC):
         figure = Figure(figsize=(WIDTH_IN, height), facecolor=colours.paper)
     left = 0.15 / WIDTH_IN
-    figure.text(
-        left, 1 - 0.16 / height, title, va="top", fontsize=14, color=colours.ink, weight="bold"
-    )
+    figure.text(left, 1 - 0.16 / height, title, va="top", fontsize=14, color=colours.ink, weight="bold")
     figure.text(left, 1 - 0.50 / height, subtitle, va="top", fontsize=9.5, color=colours.quiet)
     return figure
 
@@ -322,8 +324,6 @@ def _start(group: Sequence[str], heights: Mapping[str, float], step: float) -> f
     return min(max(centre - half, 0.0), max(1.0 - 2 * half, 0.0))
 
 
-def _overlap(
-    below: Sequence[str], above: Sequence[str], heights: Mapping[str, float], step: float
-) -> bool:
+def _overlap(below: Sequence[str], above: Sequence[str], heights: Mapping[str, float], step: float) -> bool:
     top = _start(below, heights, step) + step * (len(below) - 1)
     return top + step > _start(above, heights, step) + 1e-9

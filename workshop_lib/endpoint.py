@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -25,6 +25,7 @@ class ServedEndpoint:
 
     variant: ModelVariant
     base_url: str
+    api_key: str | None = field(default=None, repr=False)
     load_s: None = None
     resident_mb: None = None
     registered_providers: tuple[str, ...] = ()
@@ -76,19 +77,13 @@ class EndpointRuntime:
         Raises:
             EndpointError: no server, an HTTP error, or an answer that is no list of models.
         """
-        with client.ChatClient(
-            self.base_url, api_key=self._api_key, timeout_s=LIST_TIMEOUT_S
-        ) as asked:
+        with client.ChatClient(self.base_url, api_key=self._api_key, timeout_s=LIST_TIMEOUT_S) as asked:
             return [self._variant(model_id) for model_id in asked.list_models()]
 
-    def find(
-        self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")
-    ) -> list[ModelVariant]:
+    def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
         """Variants for ids or `auto`; a device counts only where the id names one."""
         nearest = {alias: card.nearest for alias, card in self._cards.items()}
-        return selection.select_variants(
-            self.list_models(), names, devices, in_auto=lambda _: True, nearest=nearest
-        )
+        return selection.select_variants(self.list_models(), names, devices, in_auto=lambda _: True, nearest=nearest)
 
     def download(
         self,
@@ -102,7 +97,7 @@ class EndpointRuntime:
 
     def serve(self, variant: ModelVariant) -> ServedEndpoint:
         """The server serves already: only says where."""
-        return ServedEndpoint(variant, self.base_url)
+        return ServedEndpoint(variant, self.base_url, self._api_key)
 
     def absent_devices(self) -> dict[str, str]:
         """Unknown for another machine, so none."""

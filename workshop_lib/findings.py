@@ -106,13 +106,20 @@ def _doubts(rows: Sequence[Row]) -> list[str]:
 
 
 def _failures(rows: Sequence[Row], names: Mapping[Key, str]) -> list[str]:
-    bad = [row for row in rows if row.status != "ok"]
-    verb = {"failed": "failed", "skipped": "was skipped"}
-    return [
-        f"{names[row.model_id, row.device]} {verb[row.status]}: {row.error or 'no reason given'}"
-        for row in bad
-    ]
+    """Return a sentence per reason, naming every model that it stopped."""
+    stopped: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.status != "ok":
+            reason = (row.status, row.error or "no reason given")
+            stopped.setdefault(reason, []).append(names[row.model_id, row.device])
+    return [f"{_and(who)} {_verb(status, who)}: {why}" for (status, why), who in stopped.items()]
+
+
+def _verb(status: str, who: Sequence[str]) -> str:
+    if status == "failed":
+        return "failed"
+    return "was skipped" if len(who) == 1 else "were skipped"
 
 
 def _and(parts: Sequence[str]) -> str:
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from workshop_lib import providers, selection
-from workshop_lib.errors import ModelServerError
+from workshop_lib.errors import ModelNotFoundError, ModelServerError, RuntimeUnavailableError
 from workshop_lib.foundry_listing import Listing, read_listing
 from workshop_lib.foundry_process import FoundryProcess, ServedFoundryModel
 from workshop_lib.model_cache import cache_root, check_disk, make_folder
@@ -91,21 +91,20 @@ class FoundryRuntime:
         """
         return list(self._look().variants)
 
-    def find(
-        self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")
-    ) -> list[ModelVariant]:
+    def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
         """Variants that can run here; names as in `selection.select_variants`.
 
-        `auto` means every cached variant.
+        `auto` means every cached variant. The last look at the catalog counts: `list_models` takes
+        a new one.
 
         Raises:
-            ModelNotFoundError: no such model; names the nearest that exist.
-            RuntimeUnavailableError: an exact id whose execution provider is not registered here.
+            ModelNotFoundError: no such model, and the nearest that exist; or an exact id whose
+                execution provider is not registered here.
         """
-        listing = self._look()
+        listing = self._listing or self._look()
         for variant in (*listing.variants, *self._shipped()):
-            if variant.model_id in names:
-                self._require_provider(variant, listing)
+            if variant.model_id in names and not listing.can_run(variant):
+                raise ModelNotFoundError(*listing.why_not(variant))
         return selection.select_variants(
             [variant for variant in listing.variants if listing.can_run(variant)],
             names,
@@ -129,6 +128,7 @@ class FoundryRuntime:
             check_disk(variant.model_id, variant.size_mb, self.models_dir)
             self._try_download(variant, on_progress)
             self._downloaded.add(variant.model_id)
+            self._listing = None
         if on_progress is not None:
             on_progress(100.0)
 
@@ -141,7 +141,9 @@ class FoundryRuntime:
             ModelServerError: it could not be loaded or served, or its process died.
         """
         if variant.execution_provider not in {None, providers.CPU_PROVIDER}:
-            self._require_provider(variant, self._listing or self._look())
+            listing = self._listing or self._look()
+            if not listing.can_run(variant):
+                raise RuntimeUnavailableError(*listing.why_not(variant))
         self.download(variant)
         child = self._start("serve", f"loading {variant.model_id}", variant)
         try:
@@ -197,19 +199,12 @@ class FoundryRuntime:
         self._listing = listing
         return listing
 
-    def _require_provider(self, variant: ModelVariant, listing: Listing) -> None:
-        if not listing.can_run(variant):
-            reason = listing.why_no_gpu() if variant.device == "gpu" else ""
-            raise providers.not_registered(variant, reason)
-
     def _try_download(self, variant: ModelVariant, on_progress: OnProgress | None) -> None:
         attempts = self._patience.download_attempts
         for attempt in range(1, attempts + 1):
             try:
                 with self._start("download", f"downloading {variant.model_id}", variant) as child:
-                    child.wait_for(
-                        "downloaded", timeout_s=self._patience.stall_s, on_progress=on_progress
-                    )
+                    child.wait_for("downloaded", timeout_s=self._patience.stall_s, on_progress=on_progress)
             except ModelServerError as error:
                 if attempt == attempts:
                     what = f"{error.what} That was the last of {attempts} tries."

@@ -66,11 +66,7 @@ def list_models(job: Job, emit: Emit) -> None:
     emit(
         {
             "event": "listing",
-            "models": [
-                _description(variant)
-                for model in manager.catalog.list_models()
-                for variant in model.variants
-            ],
+            "models": [_description(variant) for model in manager.catalog.list_models() for variant in model.variants],
             "registered": _registered(manager),
             "discoverable": sorted(provider.name for provider in manager.discover_eps()),
             "fault": fault,
@@ -128,7 +124,7 @@ def serve(job: Job, emit: Emit) -> None:
 
 def _start_runtime(job: Job) -> FoundryLocalManager:
     try:
-        from foundry_local_sdk import (  # noqa: PLC0415 - native code, for the child alone
+        from foundry_local_sdk import (  # native code, for the child alone
             Configuration,
             FoundryLocalException,
             FoundryLocalManager,
@@ -158,7 +154,7 @@ def _register_providers(manager: FoundryLocalManager) -> str | None:
     The runtime may download a provider for that. `FOUNDRY_LOCAL_CUDA_EP_LIBRARY` names the file of
     a CUDA provider that is here already; it needs the CUDA 13 libraries.
     """
-    from foundry_local_sdk import FoundryLocalException  # noqa: PLC0415
+    from foundry_local_sdk import FoundryLocalException
 
     if all(provider.is_registered for provider in manager.discover_eps()):
         return None
@@ -214,7 +210,7 @@ def _description(variant: IModel) -> dict[str, Any]:
 
 
 def _call(action: Callable[[], None], *, kind: str, what: str, fix: str) -> None:
-    from foundry_local_sdk import FoundryLocalException  # noqa: PLC0415
+    from foundry_local_sdk import FoundryLocalException
 
     try:
         action()

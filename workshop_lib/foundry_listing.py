@@ -35,6 +35,12 @@ class Listing:
         """Whether the provider that a variant was built for is registered."""
         return variant.execution_provider in {None, providers.CPU_PROVIDER, *self.registered}
 
+    def why_not(self, variant: ModelVariant) -> tuple[str, str]:
+        """Why a variant cannot run here, and what to do."""
+        what = f"{variant.model_id} needs {variant.execution_provider}, which is not registered."
+        reason = f"{self.why_no_gpu()} " if variant.device == "gpu" else ""
+        return what, f"{reason}Choose a CPU variant. {providers.GPU_FIX}"
+
     def why_no_gpu(self) -> str:
         """Why no GPU can be used, as a sentence."""
         return providers.why_no_gpu(self.discoverable, self.fault)

@@ -15,6 +15,8 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -47,7 +49,7 @@ _WINDOWS_CRASHES = {0xC0000005: "access violation", 0xC0000135: "a library is mi
 
 
 class FoundryProcess:
-    """One running child.
+    """One running child. It ends with `stop`, with its context, or when nothing refers to it any more.
 
     Args:
         job: what it is to do; see `foundry_server`.
@@ -57,7 +59,7 @@ class FoundryProcess:
     def __init__(self, job: Mapping[str, object], *, doing: str) -> None:
         self.doing = doing
         self._events: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_release`
         self._last_words = ""
         self._stopped = False
         self._child = subprocess.Popen(
@@ -68,13 +70,9 @@ class FoundryProcess:
             env=child_environment(os.environ),
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
-        threading.Thread(target=self._read_events, name="foundry-events", daemon=True).start()
+        self._release = weakref.finalize(self, _release, self._child, self._log)
+        threading.Thread(target=_read_events, args=[self._child.stdout, self._events], daemon=True).start()
         self._send(job)
-
-    @property
-    def pid(self) -> int:
-        """What was started; on Windows the process that serves can be its child."""
-        return self._child.pid
 
     def wait_for(
         self, kind: str, *, timeout_s: float, on_progress: Callable[[float], None] | None = None
@@ -106,19 +104,12 @@ class FoundryProcess:
 
     def stop(self) -> None:
         """End the child and wait until it is gone, about a second at most; safe to call twice."""
-        if self._stopped:
+        if not self._release.alive:
             return
-        if self._child.poll() is None:
-            self._stopped = True
-        self._close_input()
-        try:
-            self._child.wait(timeout=STOP_S)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-        if not self._log.closed:
-            self._last_words = self._tail()
-            self._log.close()
+        self._stopped = self._child.poll() is None
+        _end_child(self._child)
+        self._last_words = self._tail()
+        self._release()
 
     def __enter__(self) -> Self:
         return self
@@ -131,27 +122,8 @@ class FoundryProcess:
             try:
                 self._child.stdin.write(json.dumps(job).encode() + b"\n")
                 self._child.stdin.flush()
-            except (BrokenPipeError, OSError):
-                return  # it ended at once: `wait_for` says why
-
-    def _close_input(self) -> None:
-        if self._child.stdin is not None:
-            try:
-                self._child.stdin.close()
             except OSError:
-                return  # the child is gone, and with it the pipe
-
-    def _read_events(self) -> None:
-        """Run in a thread: only a queue can be waited on with a time limit on every system."""
-        if self._child.stdout is None:
-            return
-        with self._child.stdout as lines:
-            for line in lines:
-                try:
-                    self._events.put(json.loads(line))
-                except ValueError:  # cut off when the child was killed
-                    break
-        self._events.put(_END)
+                return  # it ended at once: `wait_for` says why
 
     def _next_event(self, deadline: float, timeout_s: float) -> Mapping[str, Any]:
         try:
@@ -188,17 +160,17 @@ class ServedFoundryModel:
     Attributes:
         variant: what is served.
         base_url: `http://127.0.0.1:PORT/v1`.
+        api_key: None, as the service asks for none.
         load_s: seconds that the runtime took to load it.
         resident_mb: resident memory of the process after that, in 10^6 bytes.
         registered_providers: what models can run on in that process.
-        pid: the process that serves.
+        pid: the process that serves; on Windows it can be a child of the one that was started.
     """
 
-    def __init__(
-        self, variant: ModelVariant, process: FoundryProcess, ready: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, variant: ModelVariant, process: FoundryProcess, ready: Mapping[str, Any]) -> None:
         self.variant = variant
         self.base_url: str = ready["base_url"]
+        self.api_key: str | None = None
         self.load_s: float = ready["load_s"]
         self.registered_providers: tuple[str, ...] = tuple(ready["registered"])
         self.pid: int = ready["pid"]
@@ -232,6 +204,39 @@ class ServedFoundryModel:
         self.stop()
 
 
+def _read_events(lines: IO[bytes] | None, events: queue.SimpleQueue[Mapping[str, Any]]) -> None:
+    """Run in a thread, as only a queue can be waited on with a time limit on every system.
+
+    The thread must not refer to the `FoundryProcess`, or that would never be dropped.
+    """
+    if lines is not None:
+        with lines:
+            for line in lines:
+                try:
+                    events.put(json.loads(line))
+                except ValueError:  # cut off when the child was killed
+                    break
+    events.put(_END)
+
+
+def _end_child(child: subprocess.Popen[bytes]) -> None:
+    """Close the pipe that keeps the child alive; kill it when it does not react."""
+    if child.stdin is not None:
+        with suppress(OSError):  # the child is gone, and with it the pipe
+            child.stdin.close()
+    try:
+        child.wait(timeout=STOP_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _release(child: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    """Give back what a child holds."""
+    _end_child(child)
+    log.close()
+
+
 def child_environment(inherited: Mapping[str, str]) -> dict[str, str]:
     """The environment of a child.
 
@@ -242,9 +247,7 @@ def child_environment(inherited: Mapping[str, str]) -> dict[str, str]:
     for name in ("NO_PROXY", "no_proxy"):
         environment[name] = ",".join(filter(None, [inherited.get(name), _LOOPBACK]))
     package_home = str(Path(__file__).resolve().parent.parent)
-    environment["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [package_home, inherited.get("PYTHONPATH")])
-    )
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_home, inherited.get("PYTHONPATH")]))
     return environment
 
 

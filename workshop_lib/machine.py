@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -85,6 +84,8 @@ def load_average() -> float | None:
 
 def package_versions() -> dict[str, str]:
     """Versions of the installed packages that can change a result."""
+    from importlib import metadata
+
     versions = {}
     for package in PACKAGES:
         try:

@@ -117,13 +117,9 @@ def install_variant(
     return target
 
 
-def _copy_into_place(
-    variant: PracticeVariant, source: Path, target: Path, on_bytes: OnBytes | None
-) -> None:
+def _copy_into_place(variant: PracticeVariant, source: Path, target: Path, on_bytes: OnBytes | None) -> None:
     check_disk(variant.model_id, variant.size_mb, target)
-    with tempfile.TemporaryDirectory(
-        prefix=".installing-", dir=target.parent, ignore_cleanup_errors=True
-    ) as work:
+    with tempfile.TemporaryDirectory(prefix=".installing-", dir=target.parent, ignore_cleanup_errors=True) as work:
         new = Path(work) / "new"
         done = 0
         for name, digest in variant.files.items():
@@ -151,9 +147,7 @@ def _copy_checked(source: Path, target: Path, digest: str) -> Iterator[int]:
             writer.write(piece)
             yield len(piece)
     if sha256.hexdigest() != digest:
-        raise DataFileError(
-            f"The shipped model file {source} is not the one the index describes.", _RESTORE
-        )
+        raise DataFileError(f"The shipped model file {source} is not the one the index describes.", _RESTORE)
 
 
 def _is_installed(variant: PracticeVariant, target: Path) -> bool:
@@ -162,9 +156,7 @@ def _is_installed(variant: PracticeVariant, target: Path) -> bool:
         content = json.loads(_marker(target).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return bool(content == _marker_content(variant)) and all(
-        (target / name).is_file() for name in variant.files
-    )
+    return bool(content == _marker_content(variant)) and all((target / name).is_file() for name in variant.files)
 
 
 def _marker(folder: Path) -> Path:
@@ -176,27 +168,17 @@ def _marker_content(variant: PracticeVariant) -> dict[str, object]:
     return {"Name": variant.model_id, "Files": dict(variant.files)}
 
 
-def _write_fault(
-    variant: PracticeVariant, target: Path, error: OSError
-) -> DiskSpaceError | ModelServerError:
+def _write_fault(variant: PracticeVariant, target: Path, error: OSError) -> DiskSpaceError | ModelServerError:
     if error.errno == errno.ENOSPC:
-        what = (
-            f"The disk became full while installing {variant.model_id} ({variant.size_mb:.0f} MB)."
-        )
-        return DiskSpaceError(
-            what, f"Free some space, or set {CACHE_VARIABLE} to a folder on a larger disk."
-        )
+        what = f"The disk became full while installing {variant.model_id} ({variant.size_mb:.0f} MB)."
+        return DiskSpaceError(what, f"Free some space, or set {CACHE_VARIABLE} to a folder on a larger disk.")
     what = f"{variant.model_id} cannot be put into {target.parent}: {error.strerror or error}."
-    return ModelServerError(
-        what, f"Stop what uses that folder, or set {CACHE_VARIABLE} to one you may write."
-    )
+    return ModelServerError(what, f"Stop what uses that folder, or set {CACHE_VARIABLE} to one you may write.")
 
 
 def _inside(folder: Path, name: str) -> Path:
     """`folder / name`, refusing a name that leads out of the folder."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()) or path == folder:
-        raise DataFileError(
-            f"The name '{name}' leads out of {folder}.", "Correct the index of the practice models."
-        )
+        raise DataFileError(f"The name '{name}' leads out of {folder}.", "Correct the index of the practice models.")
     return path

@@ -39,9 +39,7 @@ class PracticeRuntime(FoundryRuntime):
         super().__init__(**options)
         self._catalog = PracticeCatalog(index_file)
 
-    def download(
-        self, variant: ModelVariant, *, on_progress: Callable[[float], None] | None = None
-    ) -> None:
+    def download(self, variant: ModelVariant, *, on_progress: Callable[[float], None] | None = None) -> None:
         """Copy a shipped variant into the model cache, checked; does nothing when it is there.
 
         Args:
@@ -60,6 +58,8 @@ class PracticeRuntime(FoundryRuntime):
                 on_progress(100.0 * done / total)
 
         self._catalog.install(variant.model_id, self.models_dir, on_bytes=on_bytes)
+        if not variant.cached:
+            self._listing = None
 
     def close(self) -> None:
         """Stop every model that is still served, and the catalog."""

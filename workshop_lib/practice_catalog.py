@@ -42,9 +42,7 @@ def catalog_entries(index: catalog.PracticeIndex) -> list[dict[str, Any]]:
     return [_entry(index, model, variant) for model in index.models for variant in model.variants]
 
 
-def matching(
-    entries: Iterable[Mapping[str, Any]], question: Mapping[str, Any]
-) -> list[Mapping[str, Any]]:
+def matching(entries: Iterable[Mapping[str, Any]], question: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Entries that pass the filters of a catalog question.
 
     Only device, execution provider and name are looked at: by the first two the runtime asks for
@@ -91,9 +89,7 @@ class PracticeCatalog:
             for variant in model.variants:
                 if variant.model_id == model_id:
                     return variant
-        raise ModelNotFoundError(
-            f"No practice model is called '{model_id}'.", "List the models for their ids."
-        )
+        raise ModelNotFoundError(f"No practice model is called '{model_id}'.", "List the models for their ids.")
 
     def variants(self) -> list[ModelVariant]:
         """Every shipped variant, whether or not it can run here."""
@@ -116,9 +112,7 @@ class PracticeCatalog:
         """Put one shipped variant into the runtime's cache; see `model_cache.install_variant`."""
         source = self.index_file.parent / self.variant(model_id).folder
         publisher = self.index.publisher
-        return install_variant(
-            self.variant(model_id), source, models_dir / publisher, on_bytes=on_bytes
-        )
+        return install_variant(self.variant(model_id), source, models_dir / publisher, on_bytes=on_bytes)
 
     def close(self) -> None:
         """Stop answering; safe to call twice."""
@@ -167,9 +161,7 @@ class PracticeCatalog:
 def _entry(
     index: catalog.PracticeIndex, model: catalog.PracticeModel, variant: catalog.PracticeVariant
 ) -> dict[str, Any]:
-    asset = (
-        f"azureml://registries/{index.publisher}/models/{variant.name}/versions/{variant.version}"
-    )
+    asset = f"azureml://registries/{index.publisher}/models/{variant.name}/versions/{variant.version}"
     return {
         "assetId": asset,
         "name": variant.name,

@@ -41,6 +41,10 @@ class ServedModel(Protocol):
         """Its address, ending in `/v1`."""
 
     @property
+    def api_key(self) -> str | None:
+        """The key that the server asks for; None = none."""
+
+    @property
     def load_s(self) -> float | None:
         """Seconds to load the model; None for an endpoint."""
 
@@ -76,14 +80,10 @@ class Runtime(Protocol):
     def list_models(self) -> list[ModelVariant]:
         """Everything the catalog offers here."""
 
-    def find(
-        self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")
-    ) -> list[ModelVariant]:
+    def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
         """Variants for aliases, exact ids or `auto`; `ModelNotFoundError` names the nearest."""
 
-    def download(
-        self, variant: ModelVariant, *, on_progress: Callable[[float], None] | None = None
-    ) -> None:
+    def download(self, variant: ModelVariant, *, on_progress: Callable[[float], None] | None = None) -> None:
         """Bring a variant into the cache; `on_progress` gets the percentage done, 0 to 100."""
 
     def serve(self, variant: ModelVariant) -> ServedModel:
@@ -128,9 +128,7 @@ def open_runtime(
     address = endpoint or os.environ.get(ENDPOINT_VARIABLE) or ""
     chosen = profile or ("endpoint" if address else "practice")
     if chosen not in get_args(Profile):
-        raise ConfigurationError(
-            f"There is no profile '{chosen}'.", f"Use {', '.join(get_args(Profile))}."
-        )
+        raise ConfigurationError(f"There is no profile '{chosen}'.", f"Use {', '.join(get_args(Profile))}.")
     cards = catalog.read_models(models_file)
     if chosen == "endpoint":
         return EndpointRuntime(address, api_key=api_key or os.environ.get("API_KEY"), cards=cards)

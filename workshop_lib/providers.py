@@ -9,12 +9,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from workshop_lib.errors import RuntimeUnavailableError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from workshop_lib.records import ModelVariant
 
 CPU_PROVIDER = "CPUExecutionProvider"
 PREFERENCE = ("cuda", "tensorrt", "trtrtx", "openvino", "qnn", "webgpu")
@@ -50,9 +46,3 @@ def why_no_gpu(discoverable: Sequence[str], fault: str | None) -> str:
     if shutil.which("nvidia-smi"):
         return "No GPU provider is registered, although an NVIDIA driver is installed."
     return "No GPU provider is registered: the runtime found no GPU that it can use."
-
-
-def not_registered(variant: ModelVariant, reason: str) -> RuntimeUnavailableError:
-    """The error for a variant that cannot run here: `reason` is `why_no_gpu` or empty."""
-    what = f"{variant.model_id} needs {variant.execution_provider}, which is not registered here."
-    return RuntimeUnavailableError(what, f"{reason} Choose a CPU variant. {GPU_FIX}".lstrip())

@@ -27,7 +27,7 @@ from workshop_lib.records import Row, Run
 from workshop_lib.untrusted import csv_cell, markdown, one_line, printable
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from workshop_lib.display import Table
 
 SCHEMA = 1
 NAME = "benchmark_report"
@@ -44,7 +44,7 @@ class ReportFiles:
     figures: tuple[Path, ...]
 
 
-def table(rows: Iterable[Row]) -> pd.DataFrame:
+def table(rows: Iterable[Row]) -> Table:
     """Return rows for people: ms, tok/s and MB, warnings as codes, `not measured` where None."""
     return tables.results(rows)
 
@@ -65,7 +65,7 @@ def write_report(run: Run, folder: Path) -> ReportFiles:
     Raises:
         ConfigurationError: when a file cannot be written there.
     """
-    rows = summaries.summarise(run)
+    rows = sorted(summaries.summarise(run), key=lambda row: row.status != "ok")
     texts = {
         "md": report_markdown(run, rows),
         "csv": report_csv(rows),

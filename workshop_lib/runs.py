@@ -57,9 +57,7 @@ def devices(text: str) -> list[str]:
     return found
 
 
-def choose(
-    runtime: Runtime, wanted: Sequence[str], on: Sequence[str]
-) -> tuple[list[ModelVariant], Skipped]:
+def choose(runtime: Runtime, wanted: Sequence[str], on: Sequence[str]) -> tuple[list[ModelVariant], Skipped]:
     """Return the variants to work with, and what was asked for but cannot be used, with reasons.
 
     Raises:
@@ -93,9 +91,7 @@ def download(runtime: Runtime, variants: Iterable[ModelVariant]) -> list[ModelVa
     return [now.get(variant.model_id, variant) for variant in variants]
 
 
-def probe(
-    runtime: Runtime, variants: Sequence[ModelVariant], prompt: Prompt, *, max_tokens: int = 120
-) -> Run:
+def probe(runtime: Runtime, variants: Sequence[ModelVariant], prompt: Prompt, *, max_tokens: int = 120) -> Run:
     """Ask every variant one question once, after a warm-up; a failure becomes a record."""
     small = plan.make_plan(variants, [prompt], rounds=1, max_tokens=max_tokens)
     with tempfile.TemporaryDirectory() as folder:
@@ -115,16 +111,14 @@ def find_records(records: str = "") -> Path:
     """
     if records:
         if not Path(records).is_file():
-            raise RecordFileError(
-                f"There are no records at {records}.", "Correct the path, or leave it empty."
-            )
+            raise RecordFileError(f"There are no records at {records}.", "Correct the path, or leave it empty.")
         return Path(records).resolve()
     return newest_records() or measure_a_little(new_folder())
 
 
-def newest_records(folder: Path = RUNS) -> Path | None:
-    """Return the records of the newest run that answered anything, or None."""
-    for path in sorted(folder.glob(f"*/{benchmark.RECORDS_FILE}"), reverse=True):
+def newest_records(folder: Path | None = None) -> Path | None:
+    """Return the records of the newest run under `runs/` that answered anything, or None."""
+    for path in sorted((folder or RUNS).glob(f"*/{benchmark.RECORDS_FILE}"), reverse=True):
         try:
             run = storage.read_run(path)
         except RecordFileError:

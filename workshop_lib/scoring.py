@@ -1,8 +1,9 @@
 """Does an answer mention what it should? A check anyone can repeat with a pencil.
 
-An aspect is one phrase, or alternatives separated by `|`; `*` at the end of a word stands for any ending. Upper and
-lower case, hyphens and line breaks make no difference; whole words are compared, so `27` is not found in `127`. A
-phrase does not count when a word such as "not" or "without" stands up to four words before it in the same clause.
+An aspect is one phrase, or alternatives separated by `|`; `*` at the end of a word stands for any
+ending. Upper and lower case and hyphens make no difference; whole words are compared, so `27` is
+not found in `127`. A phrase does not count when a word such as "not" or "without" stands up to four
+words before it in the same clause.
 
 Knows answers and prompts. Knows no models; pure functions.
 """
@@ -20,13 +21,13 @@ from workshop_lib.records import Prompt
 Verdict = Literal["no_answer", "not_scored", "all", "some", "none", "forbidden"]
 
 NEGATIONS = frozenset(
-    "no not non never without neither nor cannot hardly barely lack lacks".split()
+    ("no", "not", "non", "never", "without", "neither", "nor", "cannot", "hardly", "lacks")
 )
 REACH = 4
 """How many words a negation reaches forward."""
 
 _WORD = r"\d+(?:[.,]\d+)+|[^\W_]+(?:'[^\W_]+)*"
-_WORD_OR_END = re.compile(rf"{_WORD}|[.,;:!?()\n–—]+")
+_WORD_OR_END = re.compile(rf"{_WORD}|[.,;:!?()\n\u2013\u2014]+")
 _STARRED_WORD = re.compile(rf"({_WORD})(\*?)")
 _CLAUSE_WORDS = frozenset(("and", "but", "so", "because", "while", "which"))
 
@@ -36,8 +37,9 @@ class AspectScore:
     """What an answer mentions.
 
     Attributes:
-        verdict: `no_answer` (nothing to judge, which is not "wrong"), `not_scored` (the prompt expects nothing in
-            particular), `forbidden` (says what it must not), else how many aspects it mentions: `all`, `some`, `none`.
+        verdict: `no_answer` (nothing to judge, which is not "wrong"), `not_scored` (the prompt
+            expects nothing in particular), `forbidden` (says what it must not), else how many
+            aspects it mentions: `all`, `some`, `none`.
         matched: the expected aspects that it mentions, as written in the prompt.
         missing: the others.
         evidence: the words found, one for each of `matched`.
@@ -93,7 +95,7 @@ def _words(text: str) -> list[str]:
 
 def _plain(text: str) -> str:
     """Fold case, width and apostrophes, which say nothing about the meaning."""
-    return unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    return unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
 
 
 def _find(aspect: str, words: list[str]) -> str | None:

@@ -65,9 +65,7 @@ def one_per_build(variants: Iterable[ModelVariant]) -> list[ModelVariant]:
     return list(best.values())
 
 
-def in_reading_order(
-    variants: Iterable[ModelVariant], aliases: Sequence[str] = ()
-) -> tuple[ModelVariant, ...]:
+def in_reading_order(variants: Iterable[ModelVariant], aliases: Sequence[str] = ()) -> tuple[ModelVariant, ...]:
     """Sort by alias (`aliases` first, then by name), CPU before GPU, fewer bits before more."""
     places = {alias: place for place, alias in enumerate(aliases)}
     ordered = sorted(

@@ -27,7 +27,7 @@ WARNINGS: dict[str, str] = {
     "truncated": "Some answers were cut by max_tokens: models that say less look faster.",
     "no_usage": "The server reports no token counts: chunks were counted and no rate in tokens is given.",
     "coalesced_chunks": "Several tokens arrive in one chunk: the decode rate is corrected for the first chunk.",
-    "burst_start": "The first tokens arrived together: the decode rate leaves them out, or is withheld.",
+    "bursts": "Many tokens arrived at one moment: the decode rate is taken from what came later, or withheld.",
     "hidden_tokens": "Tokens were counted that never arrived: the decode rate is withheld.",
     "cached_prompt": "The server reused a cached prompt: first-token times are lower than for a new prompt.",
     "cold_start": "The first request took more than twice as long as the others: it is shown apart.",
@@ -156,7 +156,7 @@ _TRAPS: dict[str, Callable[[Completion], object]] = {
     "truncated": timing.is_truncated,
     "hidden_tokens": timing.has_hidden_tokens,
     "coalesced_chunks": timing.has_coalesced_chunks,
-    "burst_start": timing.starts_in_a_burst,
+    "bursts": timing.has_burst,
     "cached_prompt": lambda completion: completion.cached_tokens,
     "not_streamed": lambda completion: not completion.streamed,
 }

@@ -5,44 +5,22 @@ What was not measured says so and is never 0. Knows no files; `reporting` export
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
-
 from workshop_lib import comparison, summaries, timing
+from workshop_lib.display import Table
 from workshop_lib.records import variant_key
 from workshop_lib.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
 
 NOT_MEASURED = "not measured"
 UNKNOWN = "unknown"
-Key = tuple[str, str]  # model id and device
-
-
-class Table(pd.DataFrame):  # type: ignore[misc]  # pandas ships no types
-    """A data frame that a notebook shows whole: words left, nothing cut, all text escaped."""
-
-    @property
-    def _constructor(self) -> type[Table]:
-        return Table
-
-    def _repr_html_(self) -> str:
-        lines = list(self.itertuples(index=False, name=None))
-        numeric = [
-            any(isinstance(value, int | float) for value in column)
-            for column in zip(*lines, strict=True)
-        ]
-        sides = ["right" if number else "left" for number in numeric] or ["left"] * self.shape[1]
-        head = _cells("th", self.columns, sides)
-        body = "".join(f"<tr>{_cells('td', line, sides)}</tr>\n" for line in lines)
-        return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +42,6 @@ class Column:
         if value is None:
             return NOT_MEASURED
         return printable(value) if isinstance(value, str) else round(value, self.decimals or None)
-
-
-def _holds_numbers(column: Iterable[object]) -> bool:
-    return any(isinstance(value, int | float) for value in column)
-
-
-def _cells(tag: str, values: Iterable[object], sides: Sequence[str]) -> str:
-    style = "text-align: {}; vertical-align: top; white-space: pre-wrap"
-    pairs = zip(values, sides, strict=True)
-    return "".join(
-        f'<{tag} style="{style.format(side)}">{html.escape(str(value))}</{tag}>'
-        for value, side in pairs
-    )
 
 
 def _ms(seconds: float | None) -> float | None:
@@ -103,8 +68,9 @@ COLUMNS: tuple[Column, ...] = (
 
 
 def results(rows: Iterable[Row]) -> Table:
-    """Return one line per row, in display units; warnings are codes (`summaries.WARNINGS`)."""
-    lines = [{column.heading: column.cell(row) for column in COLUMNS} for row in rows]
+    """Return one line per row, in display units, those that failed last; warnings are codes."""
+    ordered = sorted(rows, key=lambda row: row.status != "ok")
+    lines = [{column.heading: column.cell(row) for column in COLUMNS} for row in ordered]
     return Table(lines, columns=[column.heading for column in COLUMNS])
 
 
@@ -220,28 +186,25 @@ def metrics(completion: Completion) -> Table:
 
 def steadiness(run: Run) -> Table:
     """Return, per model, on how many prompts every timed round gave the very same answer."""
-    texts: dict[Key, dict[str, set[str]]] = {}
-    for completion in run.completions:
-        if completion.round and completion.ok:
-            answers = texts.setdefault((completion.model_id, completion.device), {})
-            answers.setdefault(completion.prompt_id, set()).add(completion.text)
-    lines = [
-        (model_id, device, len(answers), sum(len(each) == 1 for each in answers.values()))
-        for (model_id, device), answers in texts.items()
-    ]
-    return Table(lines, columns=["variant", "device", "prompts", "same answer every round"])
+    lines = []
+    for variant in _served(run):
+        texts: dict[str, set[str]] = {}
+        for completion in _timed(run, variant):
+            texts.setdefault(completion.prompt_id, set()).add(completion.text)
+        same = sum(len(each) == 1 for each in texts.values())
+        lines.append((variant.alias, _build(variant), len(texts), same))
+    return Table(lines, columns=["model", "build", "prompts", "same answer every round"])
 
 
 def differences(run: Run) -> Table:
     """Compare each build of a model with its first one, paired by prompt, with 95 % intervals."""
     first_of: dict[str, ModelVariant] = {}
     lines = []
-    for variant in {variant_key(each.variant): each.variant for each in run.servings}.values():
+    for variant in _served(run):
         first = first_of.setdefault(variant.alias, variant)
         if variant is not first:
-            pair = (_build(variant), _build(first))
             verdicts = [_verdict(run, first, variant, metric) for metric in COMPARED]
-            lines.append((variant.alias, *pair, *verdicts))
+            lines.append((variant.alias, _build(variant), _build(first), *verdicts))
     return Table(lines, columns=["model", "this", "against", "first token", "decode"])
 
 
@@ -255,14 +218,27 @@ def _build(variant: ModelVariant) -> str:
 
 
 def _verdict(run: Run, first: ModelVariant, other: ModelVariant, metric: timing.Metric) -> str:
-    sides = [_by_prompt(run, variant_key(variant), metric) for variant in (first, other)]
+    sides = [_by_prompt(run, variant, metric) for variant in (first, other)]
     return comparison.describe(comparison.compare_samples(*sides), metric.better)
 
 
-def _by_prompt(run: Run, key: Key, metric: timing.Metric) -> dict[str, list[float]]:
+def _by_prompt(run: Run, variant: ModelVariant, metric: timing.Metric) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
-    for completion in run.completions:
+    for completion in _timed(run, variant):
         value = metric.measure(completion)
-        if completion.round and value and (completion.model_id, completion.device) == key:
+        if value:
             found.setdefault(completion.prompt_id, []).append(value)
     return found
+
+
+def _served(run: Run) -> list[ModelVariant]:
+    """Return the variants that were served, each once."""
+    good = [serving.variant for serving in run.servings if serving.status == "ok"]
+    return list({variant_key(variant): variant for variant in good}.values())
+
+
+def _timed(run: Run, variant: ModelVariant) -> list[Completion]:
+    """Return a variant's answers of the timed rounds."""
+    key = variant_key(variant)
+    answered = [each for each in run.completions if each.ok and each.round]
+    return [each for each in answered if (each.model_id, each.device) == key]

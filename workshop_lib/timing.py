@@ -16,13 +16,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Literal
 
 from workshop_lib.records import Completion, TokensSource
 
+RESOLUTION_S = 50e-6
+"""Chunks closer than this had been waiting for each other: taking one off the network takes the client that long.
+
+So no pace above 20 000 tokens per second can be seen over HTTP.
+"""
+
+LARGEST_ARRIVAL_CHUNKS = 4
+LARGEST_ARRIVAL_SHARE = 0.1
+"""More than 4 chunks at one moment, and more than a tenth of the answer, are a burst."""
+
 MIN_PACED_TOKENS = 8
-"""With fewer tokens after the first arrival, a pace is mostly the jitter of two time stamps."""
+"""With fewer tokens after a burst, a pace is mostly the jitter of two time stamps."""
 
 LETTERS_PER_PIECE = 8
 """A word of up to this many letters may be one token; longer ones are counted as several."""
@@ -72,35 +81,51 @@ def tokens_per_s(completion: Completion) -> float | None:
 
 
 def time_per_output_token_s(completion: Completion) -> float | None:
-    """TPOT in seconds; None when it cannot be known (no usage, hidden tokens, everything in one burst).
+    """TPOT in seconds; None when it cannot be known (no usage, hidden tokens, too little outside bursts).
 
     Tokens of the first arrival were generated before t_first and do not belong to the interval. That is one token on
-    a server that sends each as it comes, so the divisor is n - 1; it is several where chunks are coalesced or where
-    the server's first write holds all that was generated until then. A burst that leaves fewer than
-    `MIN_PACED_TOKENS` to time says nothing about the pace.
+    a server that sends each as it comes, so the divisor is n - 1; it is several where chunks are coalesced. After a
+    burst (see `has_burst`) the interval starts with the burst, because what waited in the server for the others has no
+    pace. Fewer than `MIN_PACED_TOKENS` after a burst say nothing.
     """
     tokens, source = completion_tokens(completion)
     if source != "usage" or tokens is None or not completion.streamed or has_hidden_tokens(completion):
         return None
-    chunks = completion.chunks
-    interval = chunks[-1].at_s - chunks[0].at_s
-    in_first = _chunks_in_first_arrival(completion)
-    if has_coalesced_chunks(completion):
-        in_first *= tokens / len(chunks)
-    paced = tokens - in_first
-    if interval <= 0 or paced < min(MIN_PACED_TOKENS, tokens - 1):
+    arrivals = _arrivals(completion)
+    per_chunk = tokens / len(completion.chunks) if has_coalesced_chunks(completion) else 1.0
+    burst = _burst(arrivals)
+    from_ = 0 if burst is None else burst
+    before = sum(chunks for _, chunks in arrivals[: from_ + 1]) * per_chunk
+    interval, paced = arrivals[-1][0] - arrivals[from_][0], tokens - before
+    enough = 0 if burst is None else MIN_PACED_TOKENS
+    return interval / paced if interval > 0 and paced > 0 and paced >= enough else None
+
+
+def has_burst(completion: Completion) -> bool:
+    """True when a large share of the chunks arrived at one moment: they waited in the server for each other."""
+    return completion.ok and completion.streamed and _burst(_arrivals(completion)) is not None
+
+
+def _arrivals(completion: Completion) -> list[tuple[float, int]]:
+    """(moment of the first, number) of the chunks that arrived together: in one read or `RESOLUTION_S` apart."""
+    arrivals: list[tuple[float, int]] = []
+    previous_s = -1.0
+    for chunk in completion.chunks:
+        if chunk.at_s - previous_s < RESOLUTION_S and arrivals:
+            arrivals[-1] = (arrivals[-1][0], arrivals[-1][1] + 1)
+        else:
+            arrivals.append((chunk.at_s, 1))
+        previous_s = chunk.at_s
+    return arrivals
+
+
+def _burst(arrivals: list[tuple[float, int]]) -> int | None:
+    """Where the largest arrival stands, if it is a burst."""
+    counts = [chunks for _, chunks in arrivals]
+    largest = max(counts, default=0)
+    if largest <= max(LARGEST_ARRIVAL_CHUNKS, LARGEST_ARRIVAL_SHARE * sum(counts)):
         return None
-    return interval / paced
-
-
-def starts_in_a_burst(completion: Completion) -> bool:
-    """True when the first network read held several chunks: they waited in the server for each other."""
-    return completion.ok and completion.streamed and _chunks_in_first_arrival(completion) > 1
-
-
-def _chunks_in_first_arrival(completion: Completion) -> float:
-    first = completion.chunks[0].at_s
-    return float(sum(1 for chunk in takewhile(lambda chunk: chunk.at_s == first, completion.chunks)))
+    return counts.index(largest)
 
 
 def decode_tokens_per_s(completion: Completion) -> float | None:

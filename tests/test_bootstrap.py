@@ -1,0 +1,185 @@
+"""`workshop.py` makes the environment once, repairs it, and hands over."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[1] / "workshop.py"
+ECHO = """\
+import demo_wheel, os, sys
+print(sys.argv[1:], sys.flags.utf8_mode, os.getcwd())
+sys.exit(7)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with one requirement, installed from a wheel beside it, in a folder with a space."""
+    folder = tmp_path / "my caf\xe9"
+    package = folder / "workshop_lib"
+    package.mkdir(parents=True)
+    shutil.copy(SCRIPT, folder)
+    (package / "__init__.py").write_text("", encoding="utf-8")
+    (package / "__main__.py").write_text(ECHO, encoding="utf-8")
+    (folder / "requirements.txt").write_text("demo-wheel==1.0\n", encoding="utf-8")
+    make_wheel(tmp_path / "wheels")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", (tmp_path / "wheels").as_uri())
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    return folder
+
+
+def make_wheel(folder: Path) -> None:
+    folder.mkdir()
+    info = "demo_wheel-1.0.dist-info"
+    with zipfile.ZipFile(folder / "demo_wheel-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("demo_wheel.py", "")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: demo-wheel\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def start(project: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(project / "workshop.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, **options)
+
+
+def said(finished: subprocess.CompletedProcess[str]) -> list[str]:
+    assert "Traceback" not in finished.stderr
+    return finished.stderr.splitlines()
+
+
+@pytest.mark.slow
+def test_the_first_start_installs_and_later_ones_do_not(project: Path, tmp_path: Path) -> None:
+    """Arguments, working folder and exit code pass through; a second start installs nothing."""
+    first = start(project, "run", "--models", "a b", cwd=tmp_path)
+    assert first.returncode == 7, first.stderr
+    assert first.stdout.strip() == f"['run', '--models', 'a b'] 1 {tmp_path}"
+    assert len(said(first)) == 1
+
+    started = time.monotonic()
+    second = start(project, "test", cwd=tmp_path)
+    assert (second.returncode, second.stdout.startswith("['test']")) == (7, True)
+    assert said(second) == []
+    assert time.monotonic() - started < 5
+
+    # a package of the same name in the working folder is not taken for this one
+    (tmp_path / "workshop_lib.py").write_text("raise SystemExit(3)", encoding="utf-8")
+    assert start(project, "run", cwd=tmp_path).returncode == 7
+    (tmp_path / "workshop_lib.py").unlink()
+
+    # the package can be imported from any folder, as a notebook's kernel does
+    inside = project / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    subprocess.run([inside, "-c", "import workshop_lib"], cwd=tmp_path, check=True)
+
+    # other requirements, or an install that was broken off (no stamp): made anew
+    (project / "requirements.txt").write_text("demo-wheel==1.0  # again\n", encoding="utf-8")
+    assert len(said(start(project, "run"))) == 1
+    (project / ".venv" / "workshop-stamp.txt").unlink()
+    (project / ".venv" / "pyvenv.cfg").write_text("broken", encoding="utf-8")
+    repaired = start(project, "run")
+    assert (repaired.returncode, len(said(repaired))) == (7, 1)
+
+
+@pytest.mark.slow
+def test_a_failed_install_is_one_line_and_is_repeated(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a network the line says so; the next start tries again instead of trusting it."""
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    failed = start(project, "run")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    line = said(failed)[-1]
+    assert line.startswith("workshop.py: Cannot install requirements.txt (pip: No matching")
+    assert line.endswith("Check network and free disk (1.5 GB), then start again.")
+    assert "Cannot install" in start(project, "run").stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole consoles")
+def test_ctrl_c_during_the_install_is_one_line(project: Path) -> None:
+    """Nothing of Python's inside is shown, and no stamp says that the environment is finished."""
+    process = subprocess.Popen(
+        [sys.executable, str(project / "workshop.py"), "run"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    process.stderr.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "workshop.py: Stopped."
+    assert not (project / ".venv" / "workshop-stamp.txt").exists()
+
+
+def test_help_installs_nothing(project: Path) -> None:
+    """--help works before anything is installed; no command is an error with the same text."""
+    shown = start(project, "--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    for command in ("run", "lab", "test", "reference"):
+        assert f"\n  {command}  " in shown.stdout
+    assert start(project).returncode == 2
+    assert start(project, "walk").returncode == 2
+    assert not (project / ".venv").exists()
+
+
+def test_missing_requirements_are_one_line(project: Path) -> None:
+    """A broken checkout does not end in a traceback."""
+    (project / "requirements.txt").unlink()
+    finished = start(project, "run")
+    assert (finished.returncode, len(said(finished))) == (1, 1)
+    assert "requirements.txt" in finished.stderr
+
+
+def test_an_old_python_is_told_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line names the version found and those that work; exit code 2."""
+    main = runpy.run_path(str(SCRIPT))["main"]
+    monkeypatch.setattr(sys, "version_info", (3, 10, 4))
+    assert main(["run"]) == 2
+    assert capsys.readouterr().err == "workshop.py: This is Python 3.10. Use 3.11 to 3.14.\n"
+
+
+def test_a_python_without_ensurepip_is_told_what_to_install(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Debian packs venv apart; the line says what to install."""
+    main = runpy.run_path(str(project / "workshop.py"))["main"]
+    monkeypatch.setitem(sys.modules, "ensurepip", None)
+    assert main(["run"]) == 1
+    shown = capsys.readouterr().err
+    assert "ensurepip" in shown
+    assert shown.endswith("Install it (Debian: apt install python3-venv).\n")
+
+
+def test_the_script_needs_nothing_but_python() -> None:
+    """Standard library only, at most 120 lines, and old Pythons can parse it."""
+    source = SCRIPT.read_text(encoding="utf-8")
+    imports = {
+        name.name.split(".")[0]
+        for node in ast.walk(ast.parse(source, feature_version=(3, 7)))
+        if isinstance(node, ast.Import)
+        for name in node.names
+    } | {"pathlib"}
+    assert imports <= sys.stdlib_module_names
+    assert len(source.splitlines()) <= 120
+    assert "annotations" not in source  # Python 3.6 refuses that import
+
+
+def test_the_stamp_holds_the_requirements_and_the_python() -> None:
+    """Either one changing makes a new environment."""
+    stamp = runpy.run_path(str(SCRIPT))["wanted_stamp"]()
+    requirements = SCRIPT.with_name("requirements.txt").read_bytes()
+    assert hashlib.sha256(requirements).hexdigest() in stamp
+    assert sys.version in stamp

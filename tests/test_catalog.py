@@ -1,0 +1,260 @@
+"""The shipped data files are sound, and every fault in a changed one is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workshop_lib import catalog
+from workshop_lib.errors import DataFileError
+from workshop_lib.json_files import check_inside
+from workshop_lib.records import Prompt
+
+COURSE = [
+    "Explain the principle of retrieval augmented generation in 2 sentences.",
+    "List 3 privacy benefits of local inference.",
+    "Summarize why model size impacts latency on consumer hardware.",
+    "Provide two scenarios where an SLM is preferable to an LLM.",
+    "Summarize retrieval augmented generation.",
+    "Explain when to choose an SLM over an LLM.",
+    "List three benefits of local inference.",
+    "Explain retrieval augmented generation in one paragraph.",
+]
+REAL_SIZES_MB = {  # CPU and CUDA builds, from public listings of 2026
+    "qwen2.5-0.5b": (800, 520),
+    "qwen2.5-1.5b": (1780, 1250),
+    "qwen2.5-7b": (6160, 4730),
+    "deepseek-r1-7b": (6430, 5280),
+    "phi-3.5-mini": (2530, 2130),
+    "phi-4-mini": (4800, 3600),
+    "mistral-7b-v0.2": (4070, 3980),
+    "gpt-oss-20b": (12260, 9650),
+}
+
+
+def write(folder: Path, content: object) -> Path:
+    file = folder / "file.json"
+    text = content if isinstance(content, str) else json.dumps(content)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def a_variant(**changes: Any) -> dict[str, Any]:
+    variant = {
+        "name": "small-int4-generic-cpu",
+        "version": "1",
+        "device": "cpu",
+        "execution_provider": "CPUExecutionProvider",
+        "precision": "int4",
+        "folder": "small-int4-generic-cpu",
+        "size_bytes": 1_500_000,
+        "files": {"genai_config.json": "a" * 64},
+    }
+    return variant | changes
+
+
+def an_index(*variants: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    model = {
+        "alias": "small",
+        "display_name": "Small",
+        "parameters": 1000,
+        "context_tokens": 512,
+        "max_output_tokens": 128,
+        "variants": list(variants) or [a_variant()],
+    }
+    return {"schema": 1, "publisher": "workshop", "licence": "MIT", "models": [model]} | changes
+
+
+def a_prompt_file(*prompts: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    given_ = list(prompts) or [{"id": "a", "text": "Why?"}]
+    return {"schema": 1, "version": "1", "sets": {"course": given_}} | changes
+
+
+def test_the_course_set_is_the_courses_prompts_word_for_word() -> None:
+    """Answers can be compared with those of every other course participant."""
+    assert [prompt.text for prompt in catalog.read_prompts()] == COURSE
+
+
+def test_every_shipped_prompt_can_be_scored() -> None:
+    """Each has aspects and a reference; meeting notes have 60 to 110 words."""
+    content = catalog.read_prompt_file()
+    for prompts in content.sets.values():
+        assert all(prompt.aspects and prompt.reference for prompt in prompts)
+    for prompt in content.sets["meeting-notes"]:
+        assert 60 <= len(prompt.text.split("Notes:")[1].split()) <= 110, prompt.id
+
+
+def test_every_capability_asked_for_is_offered_offline() -> None:
+    """Routing finds a practice model for every prompt."""
+    cards = catalog.read_models()
+    offered = {tag for card in cards.values() if card.profile == "practice" for tag in card.capabilities}
+    asked = {p.capability for prompts in catalog.read_prompt_file().sets.values() for p in prompts}
+    assert asked <= offered
+
+
+def test_practice_sizes_are_those_of_the_shipped_files() -> None:
+    """models.json gives the int4 builds' true sizes, to the kilobyte, in both columns."""
+    cards = catalog.read_models()
+    for model in catalog.read_practice_index().models:
+        sizes = {v.device: round(v.size_mb, 3) for v in model.variants if v.precision == "int4"}
+        card = cards[model.alias]
+        assert (card.size_mb, card.size_gpu_mb) == (sizes["cpu"], sizes.get("gpu")), model.alias
+        assert card.profile == "practice"
+
+
+def test_listed_sizes_are_those_of_the_public_listing() -> None:
+    """Download sizes of the real catalog are facts with a source, not estimates."""
+    cards = catalog.read_models()
+    listed = {alias: card for alias, card in cards.items() if card.listed and card.profile != "practice"}
+    assert {a: (c.size_mb, c.size_gpu_mb) for a, c in listed.items()} == REAL_SIZES_MB
+
+
+def test_names_of_the_course_that_no_catalog_lists_say_so() -> None:
+    """They are not listed, have no invented size, and point to models that exist."""
+    cards = catalog.read_models()
+    unlisted = {alias: card for alias, card in cards.items() if not card.listed}
+    assert set(unlisted) == {"gemma-2-2b", "mistral-7b"}
+    assert unlisted["mistral-7b"].nearest == ("mistral-7b-v0.2",)
+    assert all(card.size_mb is None and card.licence is None for card in unlisted.values())
+
+
+def test_a_variant_knows_its_id_and_size(tmp_path: Path) -> None:
+    """The id is name:version; sizes are in 10^6 bytes."""
+    (variant,) = catalog.read_practice_index(write(tmp_path, an_index())).models[0].variants
+    assert (variant.model_id, variant.size_mb) == ("small-int4-generic-cpu:1", 1.5)
+
+
+def test_a_list_of_your_own_needs_two_keys(tmp_path: Path) -> None:
+    """The format the course promises, `{alias: {capabilities, size_mb}}`, is enough."""
+    cards = catalog.read_models(write(tmp_path, {"mine": {"capabilities": [], "size_mb": None}}))
+    assert cards["mine"] == catalog.ModelCard(capabilities=(), size_mb=None)
+
+
+def test_a_plain_list_of_texts_is_a_prompt_file(tmp_path: Path) -> None:
+    """The upstream format is read as it is; nothing is expected of the answers."""
+    file = write(tmp_path, ["One?", "Two?"])
+    expected = (Prompt(id="prompt-1", text="One?"), Prompt(id="prompt-2", text="Two?"))
+    assert catalog.read_prompts(file) == expected
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    """Windows editors write one."""
+    file = tmp_path / "file.json"
+    file.write_text('["One?"]', encoding="utf-8-sig")
+    assert len(catalog.read_prompts(file)) == 1
+
+
+def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths come from the package, not from the working directory."""
+    monkeypatch.chdir(tmp_path)
+    assert catalog.read_models()
+    assert catalog.read_prompts()
+
+
+INDEX_FAULTS = [
+    (an_index(schema=2), "'schema' is 2", "schema 1"),
+    (an_index(schema="1"), "'schema' is '1'", "valid integer"),
+    (an_index(publisher="../x"), "'publisher' is '../x'", "letter or digit"),
+    (an_index(more=1), "'more' is an unknown key", "spelling"),
+    ({"schema": 1}, "'publisher' is missing", "Add it. (2 more"),
+    ([], "is []", "an object"),
+    (an_index(a_variant(device="tpu")), "variants[0].device' is 'tpu'", "'cpu', 'gpu' or 'npu'"),
+    (an_index(a_variant(size_bytes=0)), "size_bytes' is 0", "above 0"),
+    (an_index(a_variant(size_bytes="9")), "size_bytes' is '9'", "valid integer"),
+    (an_index(a_variant(folder="../up")), "folder' is '../up'", "inside the folder"),
+    (an_index(a_variant(folder="/abs")), "folder' is '/abs'", "inside the folder"),
+    (an_index(a_variant(folder="c:\\x")), "folder' is 'c:\\\\x'", "inside the folder"),
+    (an_index(a_variant(files={"../x": "a" * 64})), "files' is '../x'", "inside the folder"),
+    (an_index(a_variant(files={"x": "A" * 64})), "files.x' is 'AAAA", "SHA-256"),
+    (an_index(a_variant(folder=["x"])), "folder' is ['x']", "valid string"),
+    (an_index(a_variant(), a_variant()), "holds 'small-int4-generic-cpu:1' twice", "Rename"),
+]
+
+
+@pytest.mark.parametrize(("content", "what", "fix"), INDEX_FAULTS)
+def test_a_fault_in_the_index_is_named(tmp_path: Path, content: object, what: str, fix: str) -> None:
+    """The error names the file, the key, the value seen and the fix, on one line."""
+    check_fault(catalog.read_practice_index, write(tmp_path, content), what, fix)
+
+
+MODEL_FAULTS = [
+    ({"m": {"capabilities": []}}, "'m.size_mb' is missing", "Add it"),
+    ({"m": {"capabilities": "x", "size_mb": 1}}, "'m.capabilities' is 'x'", "valid array"),
+    ({"m": {"capabilities": [], "size_mb": 0}}, "'m.size_mb' is 0", "above 0"),
+    ('{"m": {"capabilities": [], "size_mb": NaN}}', "'m.size_mb' is nan", "finite"),
+    ({"m": {"capabilities": [], "size_mb": 1, "size": 2}}, "'m.size' is an unknown", "spelling"),
+    ({"a b": {"capabilities": [], "size_mb": 1}}, "'a b' is 'a b'", "letter or digit"),
+    (
+        {"m": {"capabilities": [], "size_mb": None, "listed": False, "nearest": ["x"]}},
+        "'m.nearest' names 'x'",
+        "this file lists",
+    ),
+    ('{"m": {"capabilities": [], "size_mb": 1}, "m": {}}', "holds 'm' twice", "Rename"),
+    ('{"m": {"capabilities": [],}}', "line 1, column 27", "Correct the syntax"),
+    ("", "is not JSON at line 1, column 1", "Correct the syntax"),
+    ("[" * 100_000, "is nested too deeply", "format"),
+]
+
+
+@pytest.mark.parametrize(("content", "what", "fix"), MODEL_FAULTS)
+def test_a_fault_in_the_model_list_is_named(tmp_path: Path, content: object, what: str, fix: str) -> None:
+    """A list that a course changed by hand says where it is wrong."""
+    check_fault(catalog.read_models, write(tmp_path, content), what, fix)
+
+
+PROMPT_FAULTS = [
+    (a_prompt_file({"id": "a", "text": " "}), "'sets.course[0].text' is empty", "Write"),
+    (a_prompt_file({"id": "a/b", "text": "x"}), "'sets.course[0].id' is 'a/b'", "letter"),
+    (a_prompt_file({"text": "x"}), "'sets.course[0].id' is missing", "Add it"),
+    (a_prompt_file({"id": "a", "text": "x", "aspect": []}), "aspect' is an unknown", "spelling"),
+    (a_prompt_file({"id": "a", "text": "x", "aspects": ["b|"]}), "aspects' holds 'b|'", "phrase"),
+    (a_prompt_file({"id": "a", "text": "x"}, {"id": "a", "text": "y"}), "holds 'a' twice", "Rename"),
+    (a_prompt_file(sets={"course": []}), "'sets.course' holds no prompt", "Add"),
+    (a_prompt_file(sets={"other": [{"id": "a", "text": "x"}]}), "has no set 'course'", "Use other"),
+    (a_prompt_file(schema=9), "'schema' is 9", "schema 1"),
+    (["One?", 2], "'[1]' is 2", "valid string"),
+    (["One?", ""], "'[1].text' is empty", "Write"),
+    ([], "holds no prompt", "Add"),
+    ("3", "is 3", "an object"),
+]
+
+
+@pytest.mark.parametrize(("content", "what", "fix"), PROMPT_FAULTS)
+def test_a_fault_in_the_prompts_is_named(tmp_path: Path, content: object, what: str, fix: str) -> None:
+    """So does a file of one's own prompts."""
+    check_fault(catalog.read_prompts, write(tmp_path, content), what, fix)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """Missing, a folder, or not text: each is said."""
+    (tmp_path / "latin.json").write_bytes(b'["caf\xe9"]')
+    check_fault(catalog.read_models, tmp_path / "absent.json", "is missing", "git checkout")
+    check_fault(catalog.read_models, tmp_path, "cannot be read", "a file you may read")
+    check_fault(catalog.read_prompts, tmp_path / "latin.json", "not UTF-8 text at byte 5", "UTF-8")
+
+
+def check_fault(read: Any, file: Path, what: str, fix: str) -> None:
+    with pytest.raises(DataFileError) as caught:
+        read(file)
+    assert caught.value.exit_code == 2
+    assert caught.value.what.startswith(str(file))
+    assert what in caught.value.what
+    assert fix in caught.value.fix
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text(alphabet="ab./\\:~ \0", max_size=12))
+def test_an_accepted_name_stays_inside_its_folder(name: str) -> None:
+    """Whatever passes the check resolves to a place inside the folder."""
+    folder = Path("/folder")
+    try:
+        check_inside(Path("file"), "key", name)
+    except DataFileError:
+        return
+    assert (folder / name).resolve().is_relative_to(folder.resolve())
+    assert (folder / name).resolve() != folder.resolve()
