@@ -18,7 +18,7 @@ DESIGN = PACKAGE.parent / "DESIGN.md"
 ORDER = """
 errors records untrusted display
 timing streams summaries comparison scoring
-json_files catalog settings storage
+json_files catalog settings storage results changes
 machine providers client reference_server
 selection endpoint model_cache practice_catalog
 foundry_jobs foundry_listing foundry_server foundry_process foundry practice profiles
@@ -75,7 +75,5 @@ def test_small_modules_stay_light(name: str) -> None:
     """Reading settings or the catalog's interface loads none of the heavy libraries."""
     heavy = "{'pydantic', 'numpy', 'pandas', 'matplotlib', 'openai', 'IPython'}"
     code = f"import sys, workshop_lib.{name}; print(sorted({heavy} & set(sys.modules)))"
-    seen = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
-    )
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert seen.stdout.strip() == "[]"

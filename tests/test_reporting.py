@@ -33,9 +33,7 @@ def hostile_run() -> Run:
     run = run_of_models(3, answer=HOSTILE)
     servings = tuple(replace(each, error=each.error and HOSTILE) for each in run.servings)
     prompts = tuple(replace(prompt, text=HOSTILE) for prompt in run.prompts)
-    return replace(
-        run, servings=servings, prompts=prompts, machine={"cpu": HOSTILE}, profile=HOSTILE
-    )
+    return replace(run, servings=servings, prompts=prompts, machine={"cpu": HOSTILE}, profile=HOSTILE)
 
 
 def test_the_table_is_in_units_for_people():
@@ -58,29 +56,29 @@ def test_the_table_has_its_columns_even_without_rows():
     assert list(reporting.table([]).columns) == [column.heading for column in tables.COLUMNS]
 
 
+def test_speed_and_cost_are_the_two_halves_of_the_table():
+    """Together they have every column; both say whom a line is about."""
+    speed, cost = tables.speed([row()]), tables.cost([row()])
+    assert {*speed.columns, *cost.columns} == {column.heading for column in tables.COLUMNS}
+    assert set(speed.columns) & set(cost.columns) == set(tables.WHO)
+
+
 def test_warnings_are_shown_as_codes():
     """The table carries the codes; the report explains them."""
-    assert (
-        reporting.table([row(warnings=("outliers", "unstable"))]).iloc[0]["warnings"]
-        == "outliers, unstable"
-    )
+    assert reporting.table([row(warnings=("outliers", "unstable"))]).iloc[0]["warnings"] == "outliers, unstable"
 
 
 def test_a_clear_winner_is_named_with_the_runner_up():
     """4 ms against 6 ms is no tie."""
     said = reporting.highlights([row("quick", first_token_latency_avg=0.004), row("slow")])
-    assert (
-        said[0]
-        == "Fastest first token: quick · int4 · cpu (4.0 ms), ahead of slow · int4 · cpu (6.0 ms)."
-    )
+    assert said[0] == "Fastest first token: quick · int4 · cpu (4.0 ms), ahead of slow · int4 · cpu (6.0 ms)."
 
 
 def test_averages_within_five_percent_are_a_tie():
     """1000 and 980 tokens per second are too close to call; 900 is not part of the tie."""
     rows = [row("a"), row("b", decode_tokens_per_sec=980.0), row("c", decode_tokens_per_sec=900.0)]
     assert reporting.highlights(rows)[1] == (
-        "Fastest decode: too close to call between "
-        "a · int4 · cpu (1,000 tok/s) and b · int4 · cpu (980 tok/s)."
+        "Fastest decode: too close to call between a · int4 · cpu (1,000 tok/s) and b · int4 · cpu (980 tok/s)."
     )
 
 
@@ -144,9 +142,7 @@ def test_csv_names_fields_as_the_json_and_leaves_gaps_empty(run: Run):
     assert lines[-1]["latency_avg"] == ""
 
 
-@pytest.mark.parametrize(
-    "start", ["=cmd()", "+1", "-1", "@SUM(A1)", "\tx", "\rx", " =1", "\uff1dcmd()"]
-)
+@pytest.mark.parametrize("start", ["=cmd()", "+1", "-1", "@SUM(A1)", "\tx", "\rx", " =1", "\uff1dcmd()"])
 def test_csv_formulas_are_defused(start: str):
     """A cell that a spreadsheet would run begins with an apostrophe."""
     assert csv_cell(start).startswith("'")
@@ -157,9 +153,7 @@ def test_csv_formulas_are_defused(start: str):
 
 def test_markdown_tables_cannot_be_broken():
     """Bars, line ends, tags, links and code in a name or an error stay text in their cell."""
-    text = reporting.report_markdown(
-        hostile_run(), [row(alias=HOSTILE + "\n| new | row |", error=HOSTILE)]
-    )
+    text = reporting.report_markdown(hostile_run(), [row(alias=HOSTILE + "\n| new | row |", error=HOSTILE)])
     table = [line for line in text.splitlines() if line.startswith("|")]
     bars = {len(re.findall(r"(?<!\\)\|", line)) for line in table}
     assert len(table) == 3
@@ -203,9 +197,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.addresses += [
-            value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")
-        ]
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
         if tag == "img":
             self.images.append(dict(attrs))
 
@@ -213,9 +205,7 @@ class Tags(HTMLParser):
 def test_the_page_runs_nothing_and_loads_nothing():
     """Hostile answers, errors and names stay text: no script, no link, no address."""
     run = hostile_run()
-    page = reporting.report_html(
-        run, [*summarise(run), row(alias=HOSTILE, error=HOSTILE, status="failed")]
-    )
+    page = reporting.report_html(run, [*summarise(run), row(alias=HOSTILE, error=HOSTILE, status="failed")])
     seen = Tags()
     seen.feed(page)
     assert not {"script", "a", "iframe", "link", "object"} & set(seen.tags)
@@ -332,9 +322,7 @@ def test_meanings_count_the_models_they_concern():
 
 def test_models_are_listed_with_what_is_unknown_named():
     """A catalog line says unknown rather than nan; cached is a word."""
-    line = tables.models(
-        [ModelVariant("a", "a:1", "cpu"), ModelVariant("b", "b:1", "gpu", cached=True)]
-    )
+    line = tables.models([ModelVariant("a", "a:1", "cpu"), ModelVariant("b", "b:1", "gpu", cached=True)])
     assert line.iloc[0]["size (MB)"] == "unknown"
     assert list(line["cached"]) == ["unknown", "yes"]
 
@@ -360,6 +348,4 @@ def test_one_request_can_be_looked_at(run: Run):
 def test_absent_devices_have_their_reason():
     """What is not measured is a line with the reason."""
     told = tables.absent_devices({"gpu": "No provider is registered."})
-    assert told.to_dict("records") == [
-        {"device": "gpu", "why it is not measured here": "No provider is registered."}
-    ]
+    assert told.to_dict("records") == [{"device": "gpu", "why it is not measured here": "No provider is registered."}]

@@ -132,6 +132,8 @@ def test_a_bad_flag_is_named_as_the_flag() -> None:
     """The reader is told what to change where it was written."""
     with pytest.raises(ConfigurationError, match=r"^--rounds is '0'\. Give a whole number"):
         parse(["--rounds", "0"], {})
+    with pytest.raises(ConfigurationError, match=r"^--prompt is ''\. Give a question\."):
+        parse(["--prompt", ""], {})
 
 
 @pytest.mark.parametrize("arguments", [["--wrong"], ["--rounds"], ["surplus"], ["--round", "2"]])

@@ -49,6 +49,18 @@ def _reference(options: argparse.Namespace) -> int:
     return commands.make_reference(options.output)
 
 
+def _compare(options: argparse.Namespace) -> int:
+    from workshop_lib import commands
+
+    return commands.compare(
+        options.first,
+        options.second or options.first,
+        model=options.model,
+        against=options.against,
+        fail_if_slower=options.fail_if_slower,
+    )
+
+
 def _test(options: argparse.Namespace) -> int:
     return run_checks(options.checks)
 
@@ -58,7 +70,9 @@ def _lab(options: argparse.Namespace) -> int:
     if options.no_browser:
         command.append("--no-browser")
     environment = {**os.environ, "PYTHONUTF8": "1"}
-    return subprocess.run([*command, str(PROJECT / "notebooks" / "01_download_models.ipynb")], env=environment, check=False).returncode
+    return subprocess.run(
+        [*command, str(PROJECT / "notebooks" / "01_download_models.ipynb")], env=environment, check=False
+    ).returncode
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,6 +104,14 @@ def _parser() -> argparse.ArgumentParser:
     reference = commands.add_parser("reference", help="make data/reference/ anew")
     reference.add_argument("--output", type=Path, help="another folder than data/reference/practice")
     reference.set_defaults(command=_reference)
+
+    compare = commands.add_parser("compare", help="what changed between two results, with intervals")
+    compare.add_argument("first", type=Path, help="benchmark_report.json or records.jsonl")
+    compare.add_argument("second", type=Path, nargs="?", help="the other one; default: the same file")
+    compare.add_argument("--model", default="", metavar="NAME[@DEVICE]", help="this model of the first file only")
+    compare.add_argument("--against", default="", metavar="NAME[@DEVICE]", help="that model of the second file")
+    compare.add_argument("--fail-if-slower", action="store_true", help="exit with 1 if a latency is clearly worse")
+    compare.set_defaults(command=_compare)
     return parser
 
 

@@ -163,9 +163,7 @@ def read_prompts(path: Path | str | None = None, set_name: str = "course") -> tu
     file = Path(path or PROMPTS_FILE)
     if isinstance(read_untyped(file), list):
         texts = read_as(list[str], file)
-        prompts = tuple(
-            Prompt(id=f"prompt-{number}", text=text) for number, text in enumerate(texts, 1)
-        )
+        prompts = tuple(Prompt(id=f"prompt-{number}", text=text) for number, text in enumerate(texts, 1))
         _check_prompts(file, "", prompts)
         return prompts
     sets = read_prompt_file(file).sets
@@ -181,9 +179,7 @@ def read_prompt_file(path: Path | str | None = None) -> PromptFile:
     _check_schema(file, content.schema)
     for name, prompts in content.sets.items():
         _check_prompts(file, f"sets.{name}", prompts)
-    check_unique(
-        file, "sets", (prompt.id for prompts in content.sets.values() for prompt in prompts)
-    )
+    check_unique(file, "sets", (prompt.id for prompts in content.sets.values() for prompt in prompts))
     return content
 
 
@@ -201,9 +197,7 @@ def read_practice_index(path: Path | str | None = None) -> PracticeIndex:
         for position, variant in enumerate(model.variants):
             _check_variant(file, f"{key}.variants[{position}]", variant)
     check_unique(file, "models", (model.alias for model in index.models))
-    check_unique(
-        file, "models", (variant.model_id for model in index.models for variant in model.variants)
-    )
+    check_unique(file, "models", (variant.model_id for model in index.models for variant in model.variants))
     return index
 
 

@@ -19,6 +19,7 @@ from workshop_lib import settings
 from workshop_lib.errors import WorkshopError
 
 if TYPE_CHECKING:
+    from workshop_lib.changes import Changes
     from workshop_lib.notebooks import Value
     from workshop_lib.records import Row, Run
     from workshop_lib.settings import BenchmarkSettings
@@ -61,6 +62,37 @@ def make_reference(output: Path | None = None) -> int:
             shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.lock"))
             print(f"Reference results: {target}")
     return code
+
+
+def compare(first: Path, second: Path, *, model: str = "", against: str = "", fail_if_slower: bool = False) -> int:
+    """Print what changed from one result file to another, or from one model to another.
+
+    Returns:
+        0; with `fail_if_slower`, 1 when a latency is clearly worse in the second.
+    """
+    from workshop_lib.changes import compare_named, compare_results
+    from workshop_lib.results import read_results
+
+    a, b = read_results(first), read_results(second)
+    changes = compare_named(a, b, model, against or model) if model else compare_results(a, b)
+    _print_changes(changes)
+    slower = any(
+        each.ratio.is_clear and (each.ratio.value or 0) > 1 for each in changes.lines if each.measure == "latency"
+    )
+    return int(fail_if_slower and slower)
+
+
+def _print_changes(changes: Changes) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table("model", "device", "measure", "second against first", title="What changed")
+    for line in changes.lines:
+        names = (line.a.model_id, line.b.model_id), (line.a.device, line.b.device)
+        shown.add_row(*(" / ".join(dict.fromkeys(pair)) for pair in names), line.measure, line.verdict)
+    Console(width=None if sys.stdout.isatty() else 140, markup=False).print(shown)
+    for sentence in (*changes.remarks, *changes.texts):
+        print(sentence)
 
 
 def benchmark(arguments: Sequence[str]) -> int:

@@ -20,9 +20,7 @@ from workshop_lib.records import Prompt
 
 Verdict = Literal["no_answer", "not_scored", "all", "some", "none", "forbidden"]
 
-NEGATIONS = frozenset(
-    ("no", "not", "non", "never", "without", "neither", "nor", "cannot", "hardly", "lacks")
-)
+NEGATIONS = frozenset(("no", "not", "non", "never", "without", "neither", "nor", "cannot", "hardly", "lacks"))
 REACH = 4
 """How many words a negation reaches forward."""
 

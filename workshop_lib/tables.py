@@ -55,16 +55,28 @@ COLUMNS: tuple[Column, ...] = (
     Column("status", lambda row: row.status),
     Column("requests", lambda row: row.requests_ok, 0),
     Column("first token (ms)", lambda row: _ms(row.first_token_latency_avg), 1),
-    Column("decode (tok/s)", lambda row: row.decode_tokens_per_sec, 1),
+    Column("decode (tok/s)", lambda row: row.decode_tokens_per_sec, 0),
     Column("latency (ms)", lambda row: _ms(row.latency_avg), 1),
     Column("p95 (ms)", lambda row: _ms(row.latency_p95), 1),
-    Column("end to end (tok/s)", lambda row: row.tokens_per_sec_avg, 1),
+    Column("end to end (tok/s)", lambda row: row.tokens_per_sec_avg, 0),
     Column("cold start (ms)", lambda row: _ms(row.cold_start_s), 1),
     Column("load (s)", lambda row: row.load_s, 2),
     Column("peak memory (MB)", lambda row: row.peak_resident_mb, 1),
     Column("size (MB)", lambda row: row.size_mb, 1),
     Column("warnings", lambda row: ", ".join(row.warnings)),
 )
+WHO = ["model", "precision", "device", "status"]
+COST = ["load (s)", "cold start (ms)", "peak memory (MB)", "size (MB)", "warnings"]
+
+
+def speed(rows: Iterable[Row]) -> Table:
+    """Return the part of `results` that says how fast each model is."""
+    return Table(results(rows).drop(columns=COST))
+
+
+def cost(rows: Iterable[Row]) -> Table:
+    """Return the part of `results` that says what a model needs, and the warnings."""
+    return Table(results(rows)[WHO + COST])
 
 
 def results(rows: Iterable[Row]) -> Table:
@@ -128,9 +140,7 @@ def sentences(said: Iterable[str]) -> Table:
 def meanings(rows: Iterable[Row]) -> Table:
     """Return the warning codes that occur in rows, on how many of them, and what each means."""
     counts = Counter(code for row in rows for code in row.warnings)
-    lines = [
-        (code, counts[code], text) for code, text in summaries.WARNINGS.items() if counts[code]
-    ]
+    lines = [(code, counts[code], text) for code, text in summaries.WARNINGS.items() if counts[code]]
     return Table(lines, columns=["warning", "models", "meaning"])
 
 
@@ -167,20 +177,18 @@ def answer(completion: Completion) -> str:
 
 def arrivals(completion: Completion) -> Table:
     """Return when each chunk of one answer arrived (ms after the request) and what it held."""
-    lines = [
-        (round(chunk.at_s * 1000, 2), chunk.kind, printable(chunk.text))
-        for chunk in completion.chunks
-    ]
+    lines = [(round(chunk.at_s * 1000, 2), chunk.kind, printable(chunk.text)) for chunk in completion.chunks]
     return Table(lines, columns=["arrived (ms)", "kind", "text"])
 
 
 def metrics(completion: Completion) -> Table:
-    """Return every metric of one request, with its unit."""
-    lines = [
-        (metric.label, NOT_MEASURED if value is None else round(value, 4), metric.unit)
-        for metric in timing.METRICS
-        for value in [metric.measure(completion)]
-    ]
+    """Return every metric of one request, times in milliseconds."""
+    lines = []
+    for metric in timing.METRICS:
+        value = metric.measure(completion)
+        unit, factor = ("ms", 1000) if metric.unit == "s" else (metric.unit, 1)
+        shown = NOT_MEASURED if value is None else round(value * factor, 2)
+        lines.append((metric.label, shown, unit))
     return Table(lines, columns=["metric", "value", "unit"])
 
 
@@ -208,9 +216,7 @@ def differences(run: Run) -> Table:
     return Table(lines, columns=["model", "this", "against", "first token", "decode"])
 
 
-COMPARED = tuple(
-    metric for metric in timing.METRICS if metric.name in {"first_token_s", "decode_tokens_per_s"}
-)
+COMPARED = tuple(metric for metric in timing.METRICS if metric.name in {"first_token_s", "decode_tokens_per_s"})
 
 
 def _build(variant: ModelVariant) -> str:
