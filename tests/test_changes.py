@@ -24,8 +24,8 @@ def answers(factor: float = 1.0, model: str = "tiny:1", text: str = " word") -> 
     """Three rounds of two prompts; latencies 1 s and 2 s times the factor, with 1 % scatter."""
     return [
         completion(
-            [factor * seconds * scatter * share for share in (0.5, 0.75, 1.0)], [text] * 3, model_id=model, alias=model.split(":")[0],
-            prompt_id=prompt, prompt_sha256=prompt * 8, round=round_,
+            [factor * seconds * scatter * share for share in (0.5, 0.75, 1.0)], [text] * 3,
+            model_id=model, alias=model.removesuffix(":1"), prompt_id=prompt, prompt_sha256=prompt * 8, round=round_,
         )
         for prompt, seconds in (("a", 1.0), ("b", 2.0))
         for round_, scatter in enumerate((1.0, 1.01, 0.99), 1)
@@ -103,7 +103,7 @@ def test_two_models_of_one_run_are_compared_by_name():
 def test_unclear_names_are_answered_with_what_there_is(name: str, what: str):
     """A name that means nothing, or two variants, lists the possible ones."""
     twins = [replace(each, alias="twin") for each in (*answers(), *answers(model="other:1"))]
-    with pytest.raises(ModelNotFoundError, match=what + r".*tiny:1@cpu, other:1@cpu"):
+    with pytest.raises(ModelNotFoundError, match=rf"{what}.*tiny:1@cpu, other:1@cpu"):
         find_side(results_of(run(*twins)), name)
 
 
@@ -136,7 +136,7 @@ def test_other_files_are_refused(tmp_path: Path, content: str | None):
     path = tmp_path / "report.json"
     if content is not None:
         path.write_text(content, encoding="utf-8")
-    with pytest.raises(DataFileError, match="Give a benchmark_report.json"):
+    with pytest.raises(DataFileError, match=r"Give a benchmark_report\.json"):
         read_results(path)
 
 

@@ -131,7 +131,7 @@ def test_no_server_is_one_clear_sentence():
     """Nothing listens: the record and the listing both say so, and what to do."""
     with ChatClient(f"http://127.0.0.1:{free_port()}/v1") as chat:
         assert chat.ask(request()).error_kind == "no_server"
-        with pytest.raises(EndpointError, match="No server listens .* `foundry server status"):
+        with pytest.raises(EndpointError, match=r"No server listens .* `foundry server status"):
             chat.list_models()
 
 

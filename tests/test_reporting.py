@@ -90,6 +90,23 @@ def test_unstable_rows_need_a_larger_difference():
     assert "too close to call" in reporting.highlights(rows)[1]
 
 
+def test_bursts_shake_the_decode_speed_only():
+    """Where tokens came in bursts, 30 % more decode speed is a tie; first tokens are not touched."""
+    rows = [
+        row("a", warnings=("bursts",)),
+        row("b", decode_tokens_per_sec=700.0, first_token_latency_avg=0.009),
+    ]
+    first, decode, _ = reporting.highlights(rows)
+    assert "ahead of" in first
+    assert "too close to call" in decode
+
+
+def test_a_size_is_exact_whatever_the_noise():
+    """Spread of time says nothing about size: 8 % smaller is smaller."""
+    rows = [row("a", size_mb=1.84, warnings=("unstable",)), row("b")]
+    assert reporting.highlights(rows)[2].startswith("Smallest on disk: a")
+
+
 def test_one_model_is_not_called_the_fastest():
     """A race needs two."""
     assert "is the only model with a decode speed" in reporting.highlights([row()])[1]

@@ -28,7 +28,8 @@ class Check:
     def run(self) -> int:
         """Run it with its output shown; the exit code is the check's."""
         environment = {**os.environ, "PYTHONUTF8": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-        return subprocess.run([sys.executable, "-m", *self.arguments], cwd=PROJECT, env=environment, check=False).returncode
+        command = [sys.executable, "-m", *self.arguments]
+        return subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
 
 
 CHECKS: tuple[Check, ...] = (

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CONFIDENCE = 0.95
 RESAMPLES = 4_000
@@ -69,7 +72,7 @@ def compare_samples(a: Samples, b: Samples, *, seed: int = 20) -> Ratio:
     return Ratio(value, float(low), float(high), len(shared), used)
 
 
-def _median_noise(prompts, generator):  # type: ignore[no-untyped-def]
+def _median_noise(prompts: list[np.ndarray], generator: np.random.Generator) -> np.ndarray:
     """Draws of the mean over prompts of (median of a resampled prompt - its true centre), one per resample."""
     import numpy as np
     from scipy import special
@@ -82,7 +85,8 @@ def _median_noise(prompts, generator):  # type: ignore[no-untyped-def]
         draws += np.median(generator.choice(residuals, size=(RESAMPLES, len(values))), axis=1)
     freedom = sum(len(values) - 1 for values in prompts)
     wider = special.stdtrit(freedom, 0.5 + CONFIDENCE / 2) / special.ndtri(0.5 + CONFIDENCE / 2)
-    return wider * (draws - draws.mean()) / len(prompts)
+    noise: np.ndarray = wider * (draws - draws.mean()) / len(prompts)
+    return noise
 
 
 def describe(ratio: Ratio, better: Literal["lower", "higher"], *, noun: str = "faster") -> str:

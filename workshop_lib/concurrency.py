@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from workshop_lib import timing
@@ -99,7 +100,7 @@ def measure_loads(
     return tuple(_measure_level(users, one_user) for users in levels)
 
 
-def _measure_level(users: int, one_user) -> Load:  # type: ignore[no-untyped-def]
+def _measure_level(users: int, one_user: Callable[[int, threading.Barrier], list[Completion]]) -> Load:
     start = threading.Barrier(users + 1)
     with ThreadPoolExecutor(users) as pool:
         answers = [pool.submit(one_user, user, start) for user in range(users)]
@@ -114,7 +115,7 @@ def saturation(loads: Sequence[Load]) -> int | None:
 
     None when throughput was not measured or still grows at the last level.
     """
-    for fewer, more in zip(loads, loads[1:], strict=False):
+    for fewer, more in pairwise(loads):
         before, after = fewer.total_tokens_per_s, more.total_tokens_per_s
         if before is None or after is None:
             return None

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 CLOSE = 0.05
 """Values nearer than this share are called a tie."""
-CLOSE_WHEN_UNSTABLE = 0.10
-"""The same where a compared row carries the warning `unstable`, which stands for that spread."""
+CLOSE_WITH_WARNING = {"unstable": 0.10, "bursts": 0.50}
+"""The same where a compared row carries a warning: `unstable` stands for a spread of 10 %; with
+`bursts` only a part of the tokens had a pace, and between two runs such rates differ by half."""
 
 Key = tuple[str, str]
 
@@ -32,6 +33,7 @@ class Question:
     value: Callable[[Row], float | None]
     unit: str
     better: Literal["lower", "higher"]
+    shaken_by: tuple[str, ...] = ()
 
 
 def _first_token_ms(row: Row) -> float | None:
@@ -40,9 +42,16 @@ def _first_token_ms(row: Row) -> float | None:
 
 
 QUESTIONS: tuple[Question, ...] = (
-    Question("Fastest first token", "first-token time", _first_token_ms, "ms", "lower"),
     Question(
-        "Fastest decode", "decode speed", lambda r: r.decode_tokens_per_sec, "tok/s", "higher"
+        "Fastest first token", "first-token time", _first_token_ms, "ms", "lower", ("unstable",)
+    ),
+    Question(
+        "Fastest decode",
+        "decode speed",
+        lambda row: row.decode_tokens_per_sec,
+        "tok/s",
+        "higher",
+        ("unstable", "bursts"),
     ),
     Question("Smallest on disk", "size", lambda row: row.size_mb, "MB", "lower"),
 )
@@ -70,19 +79,20 @@ def _best(question: Question, rows: Sequence[Row], names: Mapping[Key, str]) -> 
     said = [f"{names[row.model_id, row.device]} ({number(v)} {question.unit})" for v, row in known]
     if len(known) == 1:
         return f"{said[0]} is the only model with a {question.quantity}: nothing to compare."
-    tied = _tied(known)
+    tied = _tied(known, question.shaken_by)
     if tied == 1:
         return f"{question.winner}: {said[0]}, ahead of {said[1]}."
     return f"{question.winner}: too close to call between {_and(said[:tied])}."
 
 
-def _tied(known: Sequence[tuple[float, Row]]) -> int:
+def _tied(known: Sequence[tuple[float, Row]], shaken_by: Sequence[str]) -> int:
     """Return how many of the sorted values cannot be told from the first by averages alone."""
     best, leader = known[0]
     count = 1
     for value, row in known[1:]:
-        unstable = "unstable" in leader.warnings or "unstable" in row.warnings
-        if abs(value - best) > (CLOSE_WHEN_UNSTABLE if unstable else CLOSE) * max(value, best):
+        codes = {*leader.warnings, *row.warnings} & {*shaken_by}
+        close = max([CLOSE, *(CLOSE_WITH_WARNING[code] for code in codes)])
+        if abs(value - best) > close * max(value, best):
             break
         count += 1
     return count

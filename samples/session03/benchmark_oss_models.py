@@ -10,7 +10,7 @@ import sys
 try:
     from workshop_lib.commands import benchmark
 except ModuleNotFoundError as error:
-    sys.exit(f"Python cannot find {error.name}. Run `python3 workshop.py run` once, then start this with .venv's Python.")
+    sys.exit(f"Python cannot find {error.name}. Run `python3 workshop.py run` once, then use the Python in .venv.")
 
 if __name__ == "__main__":
     sys.exit(benchmark(sys.argv[1:]))
