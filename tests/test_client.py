@@ -12,6 +12,8 @@ from tests.measurement_helpers import request
 from workshop_lib import timing
 from workshop_lib.client import ChatClient, checked_base_url, is_loopback
 from workshop_lib.errors import ConfigurationError, EndpointError
+from workshop_lib.profiles import open_runtime
+from workshop_lib.records import Request
 from workshop_lib.reference_server import BEHAVIOURS, ReferenceServer, reference_server
 
 
@@ -171,3 +173,18 @@ def test_addresses_that_cannot_work_are_refused(url: str):
 def test_loopback_is_recognised(url: str, local: bool):
     """Only this machine's addresses bypass the proxy settings."""
     assert is_loopback(url) is local
+
+
+def test_listing_models_first_does_not_delay_the_first_token_of_a_real_model():
+    """On the real runtime a connection used before costs 27 ms or more; after `list_models` it must not show."""
+    used_before, new = [], []
+    with open_runtime("practice") as runtime:
+        variant = runtime.find(["practice-small"], ["cpu"])[0]
+        with runtime.serve(variant) as served, ChatClient(served.base_url) as client:
+            question = Request("real/p/1", variant, "p", "What is edge AI?", 1, 8)
+            for _ in range(9):
+                client.list_models()
+                used_before.append(timing.first_token_s(client.ask(question)))
+                with ChatClient(served.base_url) as fresh:
+                    new.append(timing.first_token_s(fresh.ask(question)))
+    assert median(filter(None, used_before)) - median(filter(None, new)) < 0.015

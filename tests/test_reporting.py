@@ -16,6 +16,7 @@ from tests.report_helpers import FAILURE, HOSTILE, row, run_of_models
 from workshop_lib import reporting, tables
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
+from workshop_lib.results import read_results
 from workshop_lib.summaries import WARNINGS, summarise
 from workshop_lib.untrusted import csv_cell, markdown, one_line, printable
 
@@ -144,6 +145,12 @@ def test_json_round_trips_and_keeps_null(run: Run, tmp_path: Path):
     read = [Row(**{**each, "warnings": tuple(each["warnings"])}) for each in report["rows"]]
     assert tuple(read) == rows
     assert report["rows"][-1]["latency_avg"] is None
+
+
+def test_a_report_can_be_compared_with_another(run: Run, tmp_path: Path):
+    """The JSON holds one sample per timed answer, so that two reports can be compared."""
+    files = reporting.write_report(run, tmp_path)
+    assert len(read_results(files.json).samples) == 5 * 2 * 3
 
 
 def test_json_never_holds_nan():

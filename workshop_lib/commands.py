@@ -133,6 +133,7 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
             timeout_s=chosen.timeout_s,
             retries=chosen.retries,
             retry_backoff_s=chosen.retry_backoff_s,
+            unique_prefix=chosen.unique_prefix,
         )
         measured = run_benchmark(plan, runtime, folder)
     rows = summarise(measured)

@@ -42,9 +42,7 @@ def _first_token_ms(row: Row) -> float | None:
 
 
 QUESTIONS: tuple[Question, ...] = (
-    Question(
-        "Fastest first token", "first-token time", _first_token_ms, "ms", "lower", ("unstable",)
-    ),
+    Question("Fastest first token", "first-token time", _first_token_ms, "ms", "lower", ("unstable",)),
     Question(
         "Fastest decode",
         "decode speed",

@@ -28,7 +28,10 @@ MEMORY_SHARE = 0.6
 class Plan:
     """What is to be measured. The same plan and seed send the same requests in the same order.
 
-    `skipped` holds what was asked for but cannot be measured here, each with its reason.
+    `skipped` holds what was asked for but cannot be measured here, each with its reason. With `unique_prefix` every
+    round begins its prompts with a line of its own, so that no cache of prompt prefixes can serve them; against a
+    server that may remember an earlier run, choose another seed. The warm-up always has such a line: the first timed
+    round then meets no prompt that was asked before.
     """
 
     variants: tuple[ModelVariant, ...]
@@ -43,6 +46,7 @@ class Plan:
     timeout_s: float = DEFAULT_TIMEOUT_S
     retries: int = 0
     retry_backoff_s: float = 1.0
+    unique_prefix: bool = False
 
     def blocks(self) -> Iterator[tuple[tuple[ModelVariant, ...], list[Request]]]:
         """Groups of variants served together, each with its timed requests in seeded order.
@@ -72,12 +76,15 @@ class Plan:
             request_id=f"{variant.model_id}/{prompt.id}/{round_}",
             variant=variant,
             prompt_id=prompt.id,
-            text=prompt.text,
+            text=f"{self._prefix(round_)}{prompt.text}",
             round=round_,
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             stream=self.stream,
         )
+
+    def _prefix(self, round_: int) -> str:
+        return f"Round {round_}, seed {self.seed}.\n\n" if self.unique_prefix or round_ == 0 else ""
 
     def describe(self) -> dict[str, Any]:
         """What a record file keeps of the plan: enough to tell whether two runs did the same work."""

@@ -35,8 +35,10 @@ class Behaviour:
         role_chunk_s: when an empty role chunk is sent; None = none.
         reasoning: how many leading tokens are streamed as reasoning; `hidden`: how many are never streamed.
         usage: whether the final usage event is sent; `cached_after_first`: a repeated prompt answers at once.
+        reports_cached: whether usage says so.
         slow_requests: extra seconds for the n-th request (counted from 0) to this model.
-        fault: what goes wrong, see `_misbehave`.
+        reuse_stall_s: connections are kept open, and one that was used before waits this long for its first token.
+        fault: what goes wrong, see `_misbehave`; `faulty`: in which requests to this model.
     """
 
     first_token_s: float = 0.05
@@ -48,8 +50,11 @@ class Behaviour:
     hidden: int = 0
     usage: bool = True
     cached_after_first: bool = False
+    reports_cached: bool = False
     slow_requests: dict[int, float] = field(default_factory=dict)
+    reuse_stall_s: float = 0.0
     fault: str = ""
+    faulty: range = range(1_000_000)
 
 
 STEADY = Behaviour()
@@ -63,9 +68,15 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "no-usage": replace(STEADY, usage=False),
     "reasoning": replace(STEADY, reasoning=10),
     "hidden": replace(STEADY, hidden=30),
+    "partly-hidden": replace(STEADY, hidden=10),
     "cold": replace(STEADY, slow_requests={0: 0.5}),
     "spike": replace(STEADY, slow_requests={7: 0.5}),
     "cached": replace(STEADY, first_token_s=0.2, cached_after_first=True),
+    "cached-reported": replace(STEADY, first_token_s=0.2, cached_after_first=True, reports_cached=True),
+    "reuse-stall": replace(STEADY, reuse_stall_s=0.04),
+    "flaky": replace(STEADY, fault="500", faulty=range(1, 2)),
+    "breaks-later": replace(STEADY, fault="reset", faulty=range(4, 1_000_000)),
+    "tiny": replace(STEADY, first_token_s=0.001, pace_s=0.0003, tokens=4),
     "http-400": Behaviour(fault="400"),
     "http-429": Behaviour(fault="429"),
     "http-500": Behaviour(fault="500"),
@@ -82,6 +93,20 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "never-done": Behaviour(fault="never-done"),
     "cut-off": Behaviour(fault="cut-off"),
 }
+
+
+def scaled(behaviour: Behaviour, factor: float) -> Behaviour:
+    """The behaviour with every time multiplied."""
+    return replace(
+        behaviour,
+        first_token_s=behaviour.first_token_s * factor,
+        pace_s=behaviour.pace_s * factor,
+        role_chunk_s=None if behaviour.role_chunk_s is None else behaviour.role_chunk_s * factor,
+        reuse_stall_s=behaviour.reuse_stall_s * factor,
+        slow_requests={number: extra_s * factor for number, extra_s in behaviour.slow_requests.items()},
+    )
+
+
 WORDS = ("the", "notes", "say", "that", "Ada", "will", "ship", "it")
 
 
@@ -119,17 +144,24 @@ class ReferenceServer:
     def _serve(self, connection: socket.socket) -> None:
         with connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            used, kept = 0, True
             try:
-                path, body, arrived = _read_request(connection)
-                if path.endswith("/models"):
-                    _send_json(
-                        connection,
-                        {"object": "list", "data": [{"id": name} for name in self.behaviours]},
-                    )
-                else:
-                    self._answer(connection, body, arrived)
+                while kept:
+                    path, body, arrived = _read_request(connection)
+                    kept = self._respond(connection, path, body, arrived, used)
+                    used += 1
             except OSError:
                 return
+
+    def _respond(self, connection: socket.socket, path: str, body: dict[str, Any], arrived: float, used: int) -> bool:
+        """Answer the request that comes after `used` others on this connection; True when it stays open."""
+        if path.endswith("/models"):
+            listed = [{"id": name} for name in self.behaviours]
+            _send_json(connection, {"object": "list", "data": listed}, keep=True)
+            return True
+        behaviour = self.behaviours.get(str(body.get("model")), STEADY)
+        self._answer(connection, body, arrived + behaviour.reuse_stall_s * bool(used))
+        return behaviour.reuse_stall_s > 0
 
     def _answer(self, connection: socket.socket, body: dict[str, Any], arrived: float) -> None:
         model = str(body.get("model"))
@@ -142,12 +174,14 @@ class ReferenceServer:
             question = (model, json.dumps(body.get("messages")))
             repeated = question in self._seen
             self._seen.add(question)
-        if behaviour.fault:
+        if behaviour.fault and number in behaviour.faulty:
             _misbehave(connection, behaviour.fault, arrived)
             return
         start = arrived + behaviour.slow_requests.get(number, 0.0)
-        first_token_s = 0.004 if repeated and behaviour.cached_after_first else behaviour.first_token_s
-        behaviour = replace(behaviour, first_token_s=first_token_s)
+        if behaviour.cached_after_first:
+            first_token_s = behaviour.first_token_s / 50 if repeated else behaviour.first_token_s
+            reports = behaviour.reports_cached and repeated
+            behaviour = replace(behaviour, first_token_s=first_token_s, reports_cached=reports)
         if body.get("stream"):
             _stream(connection, behaviour, int(body.get("max_tokens") or 2048), start)
         else:
@@ -177,17 +211,24 @@ def _more(connection: socket.socket) -> bytes:
     return received
 
 
-def _send_json(connection: socket.socket, value: object, status: str = "200 OK") -> None:
-    _send(connection, json.dumps(value).encode("utf-8"), "application/json", status)
+def _send_json(connection: socket.socket, value: object, status: str = "200 OK", *, keep: bool = False) -> None:
+    _send(connection, json.dumps(value).encode("utf-8"), "application/json", status, keep=keep)
 
 
-def _send(connection: socket.socket, body: bytes, kind: str, status: str = "200 OK") -> None:
-    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    connection.sendall(head.encode("ascii") + body)
+def _send(connection: socket.socket, body: bytes, kind: str, status: str = "200 OK", *, keep: bool = False) -> None:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+    after = "keep-alive" if keep else "close"
+    connection.sendall(f"{head}Connection: {after}\r\n\r\n".encode("ascii") + body)
 
 
-def _open_stream(connection: socket.socket) -> None:
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+def _open_stream(connection: socket.socket, *, keep: bool = False) -> None:
+    after = b"Transfer-Encoding: chunked" if keep else b"Connection: close"
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + after + b"\r\n\r\n")
+
+
+def _framed(payload: bytes, *, keep: bool) -> bytes:
+    """A connection that stays open needs the length of each piece."""
+    return b"%x\r\n%s\r\n" % (len(payload), payload) if keep else payload
 
 
 def wait_until(due: float) -> None:
@@ -206,26 +247,28 @@ def _event(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
 
 def _usage(behaviour: Behaviour, tokens: int) -> dict[str, Any]:
     details = {"reasoning_tokens": behaviour.reasoning} if behaviour.reasoning else {}
-    return {"prompt_tokens": 10, "completion_tokens": tokens, "completion_tokens_details": details}
+    usage = {"prompt_tokens": 10, "completion_tokens": tokens, "completion_tokens_details": details}
+    return {**usage, "prompt_tokens_details": {"cached_tokens": 9}} if behaviour.reports_cached else usage
 
 
 def _stream(connection: socket.socket, behaviour: Behaviour, max_tokens: int, start: float) -> None:
-    _open_stream(connection)
+    keep = behaviour.reuse_stall_s > 0
+    _open_stream(connection, keep=keep)
     if behaviour.role_chunk_s is not None:
         wait_until(start + behaviour.role_chunk_s)
-        connection.sendall(_event({"role": "assistant", "content": ""}))
+        connection.sendall(_framed(_event({"role": "assistant", "content": ""}), keep=keep))
     tokens = min(behaviour.tokens, max_tokens)
     for first in range(behaviour.hidden, tokens, behaviour.per_chunk):
         last = min(first + behaviour.per_chunk, tokens) - 1
         kind = "reasoning_content" if first < behaviour.reasoning else "content"
         text = "".join(f" {WORDS[token % len(WORDS)]}" for token in range(first, last + 1))
-        event = _event({kind: text})
+        event = _framed(_event({kind: text}), keep=keep)
         wait_until(start + behaviour.first_token_s + last * behaviour.pace_s)
         connection.sendall(event)
     closing = _event({}, "length" if max_tokens < behaviour.tokens else "stop")
     if behaviour.usage:
         closing += b"data: " + json.dumps({"choices": [], "usage": _usage(behaviour, tokens)}).encode() + b"\n\n"
-    connection.sendall(closing + b"data: [DONE]\n\n")
+    connection.sendall(_framed(closing + b"data: [DONE]\n\n", keep=keep) + (b"0\r\n\r\n" if keep else b""))
 
 
 def _whole(connection: socket.socket, behaviour: Behaviour, max_tokens: int, start: float) -> None:
@@ -292,11 +335,14 @@ def _hold(connection: socket.socket) -> None:
 
 
 @contextmanager
-def reference_server() -> Iterator[str]:
-    """Run the server in a process of its own; gives the base URL, ends with the block (or with this process)."""
+def reference_server(*, time_scale: float = 1.0) -> Iterator[str]:
+    """Run the server in a process of its own; gives the base URL, ends with the block (or with this process).
+
+    Every time of every behaviour is multiplied by `time_scale`.
+    """
     import subprocess
 
-    command = [sys.executable, "-m", "workshop_lib.reference_server"]
+    command = [sys.executable, "-m", "workshop_lib.reference_server", "--time-scale", str(time_scale)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield (process.stdout.readline() if process.stdout else "").strip()
@@ -310,7 +356,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the base URL and serve until standard input closes."""
     parser = argparse.ArgumentParser(prog="python -m workshop_lib.reference_server", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="loopback port; 0 = a free one")
-    with ReferenceServer(port=parser.parse_args(arguments).port) as server:
+    parser.add_argument("--time-scale", type=float, default=1.0, help="factor for the times of every behaviour")
+    options = parser.parse_args(arguments)
+    behaviours = {name: scaled(behaviour, options.time_scale) for name, behaviour in BEHAVIOURS.items()}
+    with ReferenceServer(behaviours, port=options.port) as server:
         print(server.base_url, flush=True)  # noqa: T201 - how the parent learns the port
         sys.stdin.read()
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from workshop_lib import charting, findings, summaries, tables
+from workshop_lib import charting, findings, results, summaries, tables
 from workshop_lib.appearance import number
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.records import Row, Run
@@ -82,7 +82,7 @@ def write_report(run: Run, folder: Path) -> ReportFiles:
 
 
 def report_json(run: Run, rows: Sequence[Row]) -> str:
-    """Return the report for programs: schema, machine, plan and one object per row."""
+    """Return the report for programs: machine, plan, one object per row and one per request."""
     report = {
         "schema": SCHEMA,
         "run_id": run.run_id,
@@ -90,6 +90,7 @@ def report_json(run: Run, rows: Sequence[Row]) -> str:
         "machine": dict(run.machine),
         "plan": dict(run.plan),
         "rows": [row_object(row) for row in rows],
+        "samples": results.sample_objects(run),
     }
     return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -32,6 +32,7 @@ class BenchmarkSettings:
         profile: where models come from; None = `endpoint` for an address, else `practice`.
         prompt: the one text to send instead of a set of prompts.
         prompts_file, prompt_set: where the set is; None = `data/prompts.json`.
+        unique_prefix: begin the prompts of each round with a line of its own, against prompt caches.
         max_tokens: longest answer in tokens.
         timeout_s: seconds without a byte before a request counts as stalled.
         retries: how often a failed request is repeated, as a record of its own.
@@ -51,6 +52,7 @@ class BenchmarkSettings:
     prompt: str | None = None
     prompts_file: Path | None = None
     prompt_set: str = "course"
+    unique_prefix: bool = False
     max_tokens: int = 120
     temperature: float = 0.0
     stream: bool = True
@@ -217,6 +219,8 @@ SETTINGS = (
             "another prompts.json, or a JSON list of texts", "FILE"),
     Setting("prompt_set", "--prompt-set", "BENCH_PROMPT_SET", _text, "the name of a set",
             "set of the prompts file (default: course)", "NAME"),
+    Setting("unique_prefix", "--unique-prefix", "BENCH_UNIQUE_PREFIX", _truth, _YES_NO,
+            "begin each round's prompts with a line of its own, against prompt caches"),
     Setting("max_tokens", "--max-tokens", "BENCH_MAX_TOKENS", _whole(1), _AT_LEAST_1,
             "longest answer (default: 120)", "N"),
     Setting("temperature", "--temperature", "BENCH_TEMPERATURE", _number(0.0, 2.0),

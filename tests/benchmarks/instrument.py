@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from workshop_lib import timing
 from workshop_lib.client import ChatClient
+from workshop_lib.profiles import open_runtime
 from workshop_lib.records import Chunk, Completion, ModelVariant, Request, Run, Serving
 from workshop_lib.reference_server import STEADY, reference_server
 from workshop_lib.summaries import summarise
@@ -120,6 +121,24 @@ def scaling(base_url: str) -> None:
         print(f"{streams:8}{error:30.3f}{100 * (median(pace for _, pace in results) / STEADY.pace_s - 1):14.3f}")
 
 
+def on_the_real_runtime(repeats: int) -> None:
+    """First token of a practice model: on a client that listed the models before, and on a new client, alternating."""
+    times: dict[str, list[float]] = {"after models.list()": [], "new client": []}
+    with open_runtime("practice") as runtime:
+        variant = runtime.find(["practice-large"], ["cpu"])[0]
+        with runtime.serve(variant) as served:
+            request = Request("real/p/1", variant, "p", "What is edge AI?", 1, 40)
+            used = ChatClient(served.base_url)
+            for _ in range(repeats + 1):
+                used.list_models()
+                times["after models.list()"].append(timing.first_token_s(used.ask(request)) or 0.0)
+                with ChatClient(served.base_url) as new:
+                    times["new client"].append(timing.first_token_s(new.ask(request)) or 0.0)
+    print(f"\nFirst token of {variant.model_id} on the real runtime, n = {repeats}")
+    for name, values in times.items():
+        print(f"{name:22} median {1e3 * median(values[1:]):.2f} ms")
+
+
 def summarising(records: int) -> None:
     """Seconds and memory to summarise many records of 40 chunks."""
     chunks = tuple(Chunk(0.05 + 0.01 * token, "content", " word") for token in range(40))
@@ -149,6 +168,7 @@ def main() -> None:
         accuracy(base_url, options.repeats)
         processor_time(base_url)
         scaling(base_url)
+    on_the_real_runtime(options.repeats)
     summarising(options.records)
 
 
