@@ -17,7 +17,7 @@ DESIGN = PACKAGE.parent / "DESIGN.md"
 
 ORDER = """
 errors records untrusted display
-timing streams summaries comparison scoring
+timing streams summaries comparison scoring scores
 json_files catalog settings storage results changes
 machine providers client reference_server
 selection endpoint model_cache practice_catalog

@@ -14,11 +14,12 @@ A new metric is one function here, one row in `METRICS` and one test.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, NamedTuple
 
-from workshop_lib.records import Completion, TokensSource
+from workshop_lib.records import Chunk, Completion, TokensSource
 
 RESOLUTION_S = 50e-6
 """Chunks closer than this had been waiting for each other: taking one off the network takes the client that long.
@@ -73,11 +74,7 @@ def completion_tokens(completion: Completion) -> tuple[int | None, TokensSource]
 
 def tokens_per_s(completion: Completion) -> float | None:
     """Completion tokens per second from request start to last token."""
-    tokens, source = completion_tokens(completion)
-    latency = latency_s(completion)
-    if source != "usage" or tokens is None or not latency:
-        return None
-    return tokens / latency
+    return measure(completion).tokens_per_s
 
 
 def time_per_output_token_s(completion: Completion) -> float | None:
@@ -88,44 +85,85 @@ def time_per_output_token_s(completion: Completion) -> float | None:
     burst (see `has_burst`) the interval starts with the burst, because what waited in the server for the others has no
     pace. Fewer than `MIN_PACED_TOKENS` after a burst say nothing.
     """
-    tokens, source = completion_tokens(completion)
-    if source != "usage" or tokens is None or not completion.streamed or has_hidden_tokens(completion):
-        return None
-    arrivals = _arrivals(completion)
-    per_chunk = tokens / len(completion.chunks) if has_coalesced_chunks(completion) else 1.0
-    burst = _burst(arrivals)
-    from_ = 0 if burst is None else burst
-    before = sum(chunks for _, chunks in arrivals[: from_ + 1]) * per_chunk
-    interval, paced = arrivals[-1][0] - arrivals[from_][0], tokens - before
-    enough = 0 if burst is None else MIN_PACED_TOKENS
-    return interval / paced if interval > 0 and paced > 0 and paced >= enough else None
+    return measure(completion).time_per_output_token_s
 
 
 def has_burst(completion: Completion) -> bool:
     """True when a large share of the chunks arrived at one moment: they waited in the server for each other."""
-    return completion.ok and completion.streamed and _burst(_arrivals(completion)) is not None
+    return measure(completion).has_burst
 
 
-def _arrivals(completion: Completion) -> list[tuple[float, int]]:
-    """(moment of the first, number) of the chunks that arrived together: in one read or `RESOLUTION_S` apart."""
-    arrivals: list[tuple[float, int]] = []
-    previous_s = -1.0
-    for chunk in completion.chunks:
-        if chunk.at_s - previous_s < RESOLUTION_S and arrivals:
-            arrivals[-1] = (arrivals[-1][0], arrivals[-1][1] + 1)
+class Measures(NamedTuple):
+    """What one look at a completion gives; each field is what the function of that name returns."""
+
+    latency_s: float | None = None
+    first_token_s: float | None = None
+    time_per_output_token_s: float | None = None
+    completion_tokens: tuple[int | None, TokensSource] = (None, "unknown")
+    tokens_per_s: float | None = None
+    has_hidden_tokens: bool = False
+    has_coalesced_chunks: bool = False
+    has_burst: bool = False
+
+
+def measure(completion: Completion) -> Measures:
+    """Measure a completion once. A row is made of many of them, and several of its figures need the same steps."""
+    chunks = completion.chunks
+    if completion.error is not None or not chunks:
+        return Measures()
+    tokens, source = counted = completion_tokens(completion)
+    latency = chunks[-1].at_s
+    rate = tokens / latency if source == "usage" and tokens is not None and latency else None
+    if not completion.streamed:
+        return Measures(latency, None, None, counted, rate)
+    more = _more_tokens_than_chunks(completion)
+    hidden = more and has_hidden_tokens(completion)
+    start, before, burst = _paced_from(chunks)
+    pace = None
+    if source == "usage" and tokens is not None and not hidden:
+        interval = latency - chunks[start].at_s
+        paced = tokens - before * (tokens / len(chunks) if more else 1.0)
+        if interval > 0 and paced > 0 and (not burst or paced >= MIN_PACED_TOKENS):
+            pace = interval / paced
+    return Measures(latency, chunks[0].at_s, pace, counted, rate, hidden, more and not hidden, burst)
+
+
+def _paced_from(chunks: Sequence[Chunk]) -> tuple[int, int, bool]:
+    """Where the interval of the pace starts: the chunk there, how many chunks had arrived by then, after a burst?"""
+    limit = max(LARGEST_ARRIVAL_CHUNKS, LARGEST_ARRIVAL_SHARE * len(chunks))
+    if _may_have_burst(chunks, limit):
+        arrivals = _arrivals(chunks)
+        largest = max(arrivals, key=lambda arrival: arrival[1])
+        if largest[1] > limit:
+            return largest[0], sum(largest), True
+    together = 1
+    while together < len(chunks) and chunks[together].at_s - chunks[together - 1].at_s < RESOLUTION_S:
+        together += 1
+    return 0, together, False
+
+
+def _may_have_burst(chunks: Sequence[Chunk], limit: float) -> bool:
+    """Rule bursts out at little cost: more than `limit` chunks together include two neighbours of every n-th."""
+    every = (int(limit) + 1) // 2
+    near_s, previous_s = every * RESOLUTION_S, -1.0
+    for chunk in chunks[::every]:  # a plain loop: this runs for every record of a run
+        at_s = chunk.at_s
+        if at_s - previous_s < near_s:
+            return True
+        previous_s = at_s
+    return False
+
+
+def _arrivals(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
+    """(index of the first, number) of the chunks that arrived together: in one read or `RESOLUTION_S` apart."""
+    arrivals = [(0, 1)]
+    for index, (earlier, later) in enumerate(pairwise(chunks), 1):
+        first, number = arrivals[-1]
+        if later.at_s - earlier.at_s < RESOLUTION_S:
+            arrivals[-1] = (first, number + 1)
         else:
-            arrivals.append((chunk.at_s, 1))
-        previous_s = chunk.at_s
+            arrivals.append((index, 1))
     return arrivals
-
-
-def _burst(arrivals: list[tuple[float, int]]) -> int | None:
-    """Where the largest arrival stands, if it is a burst."""
-    counts = [chunks for _, chunks in arrivals]
-    largest = max(counts, default=0)
-    if largest <= max(LARGEST_ARRIVAL_CHUNKS, LARGEST_ARRIVAL_SHARE * sum(counts)):
-        return None
-    return counts.index(largest)
 
 
 def decode_tokens_per_s(completion: Completion) -> float | None:
