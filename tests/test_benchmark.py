@@ -33,6 +33,7 @@ class Served:
 
     api_key = None
     load_s = 0.25
+    pid: int | None = None
     resident_mb = 10.0
     registered_providers = ()
 

@@ -17,9 +17,9 @@ DESIGN = PACKAGE.parent / "DESIGN.md"
 
 ORDER = """
 errors records untrusted display
-timing streams summaries comparison scoring scores
+timing streams prefix_cache energy summaries stability comparison scoring scores
 json_files catalog settings storage results changes
-machine providers client reference_server
+machine power providers client reference_server
 selection endpoint model_cache practice_catalog
 foundry_jobs foundry_listing foundry_server foundry_process foundry practice profiles
 concurrency plan benchmark runs

@@ -217,6 +217,35 @@ def test_a_failing_cell_is_one_sentence(page, tmp_path: Path, cell: str, said: s
     assert output.exists()
 
 
+@pytest.mark.slow
+def test_a_cell_that_takes_too_long_ends(page, tmp_path: Path, monkeypatch):
+    """A hung kernel does not hold the workshop up."""
+    monkeypatch.setattr(notebooks, "CELL_TIMEOUT_S", 1)
+    with pytest.raises(NotebookError, match="a cell took over 1 s"):
+        notebooks.run_notebook(page("import time\ntime.sleep(60)"), tmp_path / "out.ipynb", {})
+
+
+@pytest.mark.slow
+def test_refreshed_outputs_are_fit_for_version_control(page):
+    """Results are stored; progress bars, which need their kernel, and warnings are not."""
+    path = page("from tqdm.auto import tqdm\nlist(tqdm([rounds]))", "import sys\nsys.stderr.write('x')")
+    notebooks.refresh_outputs(path)
+    _, bar, warning = code_cells(path)
+    assert [output.data["text/plain"] for output in bar.outputs] == ["[3]"]
+    assert [output.output_type for output in warning.outputs] == ["execute_result"]
+    assert "widgets" not in nbformat.read(path, as_version=4).metadata
+
+
+@pytest.mark.slow
+def test_a_failing_page_is_not_refreshed(page):
+    """The stored page stays as it was, and the error says what happened."""
+    path = page("raise ValueError('no')")
+    before = path.read_bytes()
+    with pytest.raises(NotebookError, match="ValueError: no"):
+        notebooks.refresh_outputs(path)
+    assert path.read_bytes() == before
+
+
 def test_a_setting_that_no_page_has_stops_the_workshop(tmp_path: Path):
     """All pages' settings are known before the first one runs."""
     with pytest.raises(NotebookError, match=r"The workshop has no parameter model\. Did you mean models\?"):

@@ -7,6 +7,7 @@ loaded by the first read only.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ class ModelCard:
         size_gpu_mb: download of the GPU build in 10^6 bytes; None when there is none.
         listed: False for a name that courses use but no catalog lists.
         nearest: listed aliases to offer in place of one that is not.
+        watts: power drawn while it answers, where no meter can be read; reported as assumed.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
@@ -59,6 +61,7 @@ class ModelCard:
     size_gpu_mb: float | None = None
     listed: bool = True
     nearest: tuple[str, ...] = ()
+    watts: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +137,14 @@ def read_models(path: Path | str | None = None) -> dict[str, ModelCard]:
     models = read_as(dict[str, ModelCard], file)
     for alias, card in models.items():
         check_name(file, alias, alias)
-        for key in ("size_mb", "size_gpu_mb"):
+        for key, unit in (("size_mb", "megabytes"), ("size_gpu_mb", "megabytes"), ("watts", "watts")):
             size = getattr(card, key)
-            if size is not None and size <= 0:
+            if size is not None and not 0 < size < math.inf:
                 raise fault(
                     file,
                     f"{alias}.{key}",
                     f"is {size}",
-                    "Give megabytes above 0, or null if unknown.",
+                    f"Give {unit} above 0, or null if unknown.",
                 )
         for name in card.nearest:
             if name not in models or not models[name].listed:

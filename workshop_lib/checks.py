@@ -27,7 +27,8 @@ class Check:
 
     def run(self) -> int:
         """Run it with its output shown; the exit code is the check's."""
-        environment = {**os.environ, "PYTHONUTF8": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": path, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         command = [sys.executable, "-m", *self.arguments]
         return subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -112,6 +112,21 @@ class ChatClient:
                 raise StreamFault("not_json", f"{self.base_url}/models does not answer with a model list.") from error
             return tuple(listed)
         raise EndpointError(str(faults[0]), _advice(faults[0].kind, self.base_url))
+
+    def list_loaded(self) -> tuple[str, ...] | None:
+        """The ids that the server holds in memory, by Foundry Local's route `/models/loaded`, which is outside `/v1`.
+
+        None where the server has no such route or answers anything else there: most servers load what they list.
+        """
+        import httpx2
+
+        ids: object = None
+        with self._faults(), suppress(ValueError):
+            client = self._connected()
+            self._marks = _Marks(called=time.perf_counter())
+            answer = client.get(f"{self.base_url.removesuffix('/v1')}/models/loaded", cast_to=httpx2.Response)
+            ids = answer.json()
+        return tuple(ids) if isinstance(ids, list) and all(isinstance(each, str) for each in ids) else None
 
     def ask(self, request: Request) -> Completion:
         """Send one request and wait for its end. Never raises for a fault of the server: the record carries it."""

@@ -11,7 +11,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from workshop_lib.settings import BenchmarkSettings
 
 PROJECT = Path(__file__).resolve().parents[1]
-RUNS = PROJECT / "runs"
 REFERENCE = PROJECT / "data" / "reference" / "practice"
 
 
@@ -39,9 +37,9 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
     Returns:
         0 if a model was measured, 1 if none was.
     """
-    from workshop_lib import notebooks, reporting, storage, summaries
+    from workshop_lib import notebooks, reporting, runs, storage, summaries
 
-    folder = output or new_run_folder()
+    folder = output or runs.new_folder()
     notebooks.run_workshop(folder, parameters)
     measured = storage.read_run(folder / notebooks.RECORDS)
     files = reporting.write_report(measured, folder)
@@ -112,13 +110,14 @@ def benchmark(arguments: Sequence[str]) -> int:
 
 
 def _benchmark(chosen: BenchmarkSettings) -> int:
-    from workshop_lib import reporting
+    from workshop_lib import runs
     from workshop_lib.benchmark import run_benchmark
     from workshop_lib.plan import choose_variants, make_plan
     from workshop_lib.profiles import open_runtime
+    from workshop_lib.results import row_object
     from workshop_lib.summaries import summarise
 
-    folder = chosen.output or new_run_folder()
+    folder = chosen.output or runs.new_folder()
     with open_runtime(chosen.profile, endpoint=chosen.endpoint, api_key=chosen.api_key) as runtime:
         variants, skipped = choose_variants(runtime, chosen.models, chosen.devices)
         plan = make_plan(
@@ -133,15 +132,19 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
             timeout_s=chosen.timeout_s,
             retries=chosen.retries,
             retry_backoff_s=chosen.retry_backoff_s,
+            watts=chosen.watts,
+            price_per_kwh=chosen.price_per_kwh,
             unique_prefix=chosen.unique_prefix,
         )
         measured = run_benchmark(plan, runtime, folder)
     rows = summarise(measured)
-    array = json.dumps([reporting.row_object(row) for row in rows], indent=2, ensure_ascii=False) + "\n"
+    array = json.dumps([row_object(row) for row in rows], indent=2, ensure_ascii=False) + "\n"
     sys.stdout.write(array)
     if chosen.json_file:
         chosen.json_file.write_text(array, encoding="utf-8")
     if chosen.output:
+        from workshop_lib import reporting
+
         reporting.write_report(measured, folder)
     _print_notices(measured, rows, chosen)
     empty = any(completion.error_kind == "empty_answer" for completion in measured.completions)
@@ -156,11 +159,6 @@ def _print_notices(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings
         for completion in measured.completions:
             tokens = f"{completion.prompt_tokens} + {completion.completion_tokens} tokens"
             print(f"{completion.request_id}: {tokens}", file=sys.stderr)
-
-
-def new_run_folder() -> Path:
-    """A folder under `runs/` named after this moment, e.g. `runs/20260101T120000Z`."""
-    return RUNS / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def exit_code(rows: Sequence[Row]) -> int:

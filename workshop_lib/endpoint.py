@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from workshop_lib import client, selection
-from workshop_lib.errors import ConfigurationError
+from workshop_lib.errors import ConfigurationError, ModelNotFoundError
 from workshop_lib.records import ModelVariant
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class ServedEndpoint:
     base_url: str
     api_key: str | None = field(default=None, repr=False)
     load_s: None = None
+    pid: None = None
     resident_mb: None = None
     registered_providers: tuple[str, ...] = ()
 
@@ -81,9 +82,30 @@ class EndpointRuntime:
             return [self._variant(model_id) for model_id in asked.list_models()]
 
     def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
-        """Variants for ids or `auto`; a device counts only where the id names one."""
+        """Variants for ids or `auto`; a device counts only where the id names one.
+
+        `auto` means all that the server has loaded. Foundry Local lists its whole catalog and refuses what it has not
+        loaded; of a server that does not say what is loaded, all that it lists.
+
+        Raises:
+            EndpointError: as `list_models`.
+            ModelNotFoundError: no such model, and the nearest that exist; or `auto`, and none is loaded.
+        """
         nearest = {alias: card.nearest for alias, card in self._cards.items()}
-        return selection.select_variants(self.list_models(), names, devices, in_auto=lambda _: True, nearest=nearest)
+        offered = self.list_models()
+        loaded = self._loaded() if selection.AUTO in names else None
+        if loaded is not None and not any(variant.model_id in loaded for variant in offered):
+            raise ModelNotFoundError(
+                f"The server lists {len(offered)} models and has loaded none of them.",
+                "Load one there, e.g. with `foundry model run NAME`, or name the models to measure.",
+            )
+        return selection.select_variants(
+            offered, names, devices, in_auto=lambda each: loaded is None or each.model_id in loaded, nearest=nearest
+        )
+
+    def _loaded(self) -> tuple[str, ...] | None:
+        with client.ChatClient(self.base_url, api_key=self._api_key, timeout_s=LIST_TIMEOUT_S) as asked:
+            return asked.list_loaded()
 
     def download(
         self,
@@ -121,6 +143,7 @@ class EndpointRuntime:
             model_id=model_id,
             device=device,
             capabilities=card.capabilities if card else (),
+            watts=card.watts if card else None,
         )
 
 

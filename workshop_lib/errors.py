@@ -24,6 +24,10 @@ class WorkshopError(Exception):
     def __str__(self) -> str:
         return f"{self.what} {self.fix}"
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a notebook: one line in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConfigurationError(WorkshopError):
     """A setting, flag or file given by the user cannot be used; exit code 2."""

@@ -225,4 +225,4 @@ class FoundryRuntime:
             job["model_id"] = variant.model_id
             job["execution_provider"] = variant.execution_provider
         make_folder(self.models_dir)
-        return FoundryProcess(job, doing=doing)
+        return FoundryProcess(job, doing=doing, cache=self._folder.parent)

@@ -47,7 +47,7 @@ class Listing:
 
 
 def read_listing(event: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> Listing:
-    """Turn the `listing` event of a child into values; `cards` adds the capabilities."""
+    """Turn the `listing` event of a child into values; `cards` adds capabilities and declared watts."""
     return Listing(
         variants=tuple(_variant(model, cards) for model in event["models"]),
         registered=tuple(event["registered"]),
@@ -69,6 +69,7 @@ def _variant(model: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> ModelV
         context_tokens=model["context_tokens"],
         capabilities=card.capabilities if card else (),
         cached=model["cached"],
+        watts=card.watts if card else None,
     )
 
 

@@ -27,6 +27,7 @@ from workshop_lib.errors import (
     RuntimeUnavailableError,
     WorkshopError,
 )
+from workshop_lib.untrusted import without_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,10 +55,14 @@ class FoundryProcess:
     Args:
         job: what it is to do; see `foundry_server`.
         doing: what that is, for error messages, e.g. `loading practice-small:1`.
+        cache: a folder that error messages call `<cache>`; they call the user's home `~`.
     """
 
-    def __init__(self, job: Mapping[str, object], *, doing: str) -> None:
+    def __init__(self, job: Mapping[str, object], *, doing: str, cache: Path | None = None) -> None:
         self.doing = doing
+        self._places = {Path(os.path.expanduser("~")): "~"}  # noqa: PTH111 - Path.home() raises without a home
+        if cache is not None:
+            self._places[cache] = "<cache>"
         self._events: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_release`
         self._last_words = ""
@@ -89,7 +94,8 @@ class FoundryProcess:
             if event["event"] == kind:
                 return event
             if event["event"] == "error":
-                raise _ERRORS.get(event["kind"], ModelServerError)(event["what"], event["fix"])
+                said = (without_places(event[part], self._places) for part in ("what", "fix"))
+                raise _ERRORS.get(event["kind"], ModelServerError)(*said)
             if event is _END:
                 raise self._end()
             deadline = time.monotonic() + timeout_s
@@ -146,12 +152,12 @@ class FoundryProcess:
         return f"Its last words: {words}" if words else ""
 
     def _tail(self) -> str:
-        """The last line that the child wrote to standard error, shortened."""
+        """The last line that the child wrote to standard error, shortened, without the user's folders."""
         self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, self._log.tell() - 4096))
         lines = self._log.read().decode("utf-8", errors="replace").split("\n")
         words = [line.strip() for line in lines if line.strip()]
-        return words[-1][:300] if words else ""
+        return without_places(words[-1], self._places)[:300] if words else ""
 
 
 class ServedFoundryModel:

@@ -31,7 +31,8 @@ class Plan:
     `skipped` holds what was asked for but cannot be measured here, each with its reason. With `unique_prefix` every
     round begins its prompts with a line of its own, so that no cache of prompt prefixes can serve them; against a
     server that may remember an earlier run, choose another seed. The warm-up always has such a line: the first timed
-    round then meets no prompt that was asked before.
+    round then meets no prompt that was asked before. `watts` is the power to assume where none can be measured,
+    `price_per_kwh` what a kilowatt-hour costs.
     """
 
     variants: tuple[ModelVariant, ...]
@@ -47,6 +48,8 @@ class Plan:
     retries: int = 0
     retry_backoff_s: float = 1.0
     unique_prefix: bool = False
+    watts: float | None = None
+    price_per_kwh: float | None = None
 
     def blocks(self) -> Iterator[tuple[tuple[ModelVariant, ...], list[Request]]]:
         """Groups of variants served together, each with its timed requests in seeded order.
@@ -92,6 +95,9 @@ class Plan:
         described = asdict(replace(self, variants=(), prompts=(), skipped=()))
         for left_out in ("variants", "prompts", "skipped"):
             del described[left_out]
+        for name in ("watts", "price_per_kwh"):
+            if described[name] is None:
+                del described[name]
         return {**described, "prompts_sha256": sha256(texts.encode("utf-8")).hexdigest()}
 
 
@@ -99,13 +105,16 @@ def make_plan(variants: Sequence[ModelVariant], prompts: Sequence[Prompt], **opt
     """A checked plan; `options` are the other fields of `Plan`. Without `order`, the free memory decides it.
 
     Raises:
-        ConfigurationError: no prompts, or rounds or max_tokens below 1.
+        ConfigurationError: no prompts, rounds or max_tokens below 1, or watts of 0 or less.
     """
     if not prompts:
         raise ConfigurationError("The prompt set is empty.", "Give at least one prompt.")
     for name in ("rounds", "max_tokens"):
         if options.get(name, 1) < 1:
             raise ConfigurationError(f"{name} is {options[name]}.", "Give 1 or more.")
+    watts = options.get("watts")
+    if watts is not None and watts <= 0:
+        raise ConfigurationError(f"watts is {watts}.", "Give a number above 0, or None if it is not known.")
     options.setdefault("order", _order(variants))
     return Plan(variants=tuple(variants), prompts=tuple(prompts), **options)
 

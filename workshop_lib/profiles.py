@@ -45,6 +45,10 @@ class ServedModel(Protocol):
         """The key that the server asks for; None = none."""
 
     @property
+    def pid(self) -> int | None:
+        """The process that serves; None for an endpoint."""
+
+    @property
     def load_s(self) -> float | None:
         """Seconds to load the model; None for an endpoint."""
 

@@ -51,6 +51,7 @@ class ModelVariant:
         context_tokens: longest prompt plus answer.
         capabilities: tags of `models.json` that drive routing.
         cached: True when the files are in the local cache; None when that cannot be known.
+        watts: power that `models.json` declares for it while it answers; None when it declares none.
     """
 
     alias: str
@@ -63,6 +64,7 @@ class ModelVariant:
     context_tokens: int | None = None
     capabilities: tuple[str, ...] = ()
     cached: bool | None = None
+    watts: float | None = None
 
 
 def variant_key(variant: ModelVariant) -> tuple[str, str]:
@@ -117,6 +119,8 @@ class Completion:
         temperature, max_tokens: what was asked for.
         error: why the request failed, for a person; None when it succeeded.
         error_kind: machine-readable reason, e.g. `http_500`, `stalled`, `reset`, `no_server`; None on success.
+        energy_j: joules from just before to just after the request; None when no source gave any.
+        energy_source: `measured:rapl`, `measured:nvml` or `assumed`; what each covers is said in `power`.
     """
 
     request_id: str
@@ -141,6 +145,8 @@ class Completion:
     max_tokens: int | None = None
     error: str | None = None
     error_kind: str | None = None
+    energy_j: float | None = None
+    energy_source: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -157,7 +163,9 @@ class Completion:
 class Row:
     """One line of the report: one model on one device. The first sixteen fields are the JSON contract.
 
-    Latencies in seconds; rates in completion tokens per second; `None` = not measured.
+    Latencies in seconds; rates in completion tokens per second; energy in watt-hours per 1 000 completion tokens, and
+    what a million of them cost at the price given, in its currency; `None` = not measured. `energy_source` is
+    `measured:rapl` (all processor packages), `measured:nvml` (the graphics card), `assumed` (declared watts) or None.
     """
 
     alias: str
@@ -186,6 +194,10 @@ class Row:
     peak_resident_mb: float | None = None
     first_visible_token_latency_avg: float | None = None
     truncated_share: float | None = None
+    energy_per_1000_tokens_wh: float | None = None
+    energy_source: str | None = None
+    energy_cost_per_million_tokens: float | None = None
+    gpu_memory_mb: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +205,8 @@ class Serving:
     """One attempt to load and serve a variant; `error` says why it failed or was skipped, None when it served.
 
     Memory is the resident set of the serving process in 10^6 bytes: after load, and its peak when it stopped.
-    `registered_providers` are the execution providers really registered in that process.
+    `registered_providers` are the execution providers really registered in that process. `gpu_memory_mb` is what the
+    process held on graphics cards when last looked at; `energy_note` says what its energy covers, or why it has none.
     """
 
     variant: ModelVariant
@@ -203,6 +216,8 @@ class Serving:
     peak_resident_mb: float | None = None
     registered_providers: tuple[str, ...] = ()
     error: str | None = None
+    gpu_memory_mb: float | None = None
+    energy_note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +233,7 @@ class Run:
         prompts: the prompts sent.
         servings: one per variant that was tried.
         completions: one per request, warm-ups and failures included, in the order they happened.
+        notes: what a reader of the run should know, e.g. that a half-written record was dropped.
     """
 
     run_id: str
@@ -228,3 +244,4 @@ class Run:
     prompts: tuple[Prompt, ...]
     servings: tuple[Serving, ...] = ()
     completions: tuple[Completion, ...] = ()
+    notes: tuple[str, ...] = ()

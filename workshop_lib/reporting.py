@@ -10,11 +10,10 @@ import base64
 import csv
 import io
 import json
-import math
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from workshop_lib import charting, findings, results, summaries, tables
 from workshop_lib.appearance import number
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.records import Row, Run
+from workshop_lib.results import row_object
 from workshop_lib.untrusted import csv_cell, markdown, one_line, printable
 
 if TYPE_CHECKING:
@@ -52,11 +52,6 @@ def table(rows: Iterable[Row]) -> Table:
 def highlights(rows: Sequence[Row]) -> list[str]:
     """Return what the rows say, in plain sentences: winners, ties, doubts and failures."""
     return findings.highlights(rows, charting.names(rows))
-
-
-def row_object(row: Row) -> dict[str, Any]:
-    """Return a row as its JSON object: contract names, seconds, null for what was not measured."""
-    return {name: _finite(value) for name, value in asdict(row).items()}
 
 
 def write_report(run: Run, folder: Path) -> ReportFiles:
@@ -120,6 +115,7 @@ def report_markdown(run: Run, rows: Sequence[Row]) -> str:
 
 def report_html(run: Run, rows: Sequence[Row]) -> str:
     """Return the report as one page: pictures inside, light and dark, no script and no network."""
+    columns = tables.columns_for(rows)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("workshop_lib"),
         autoescape=True,
@@ -132,8 +128,8 @@ def report_html(run: Run, rows: Sequence[Row]) -> str:
     return environment.get_template("report.html").render(
         about=_about(run, rows),
         highlights=highlights(rows),
-        headings=[(column.heading, column.kind) for column in tables.COLUMNS],
-        rows=[_html_cells(row) for row in rows],
+        headings=[(column.heading, column.kind) for column in columns],
+        rows=[_html_cells(row, columns) for row in rows],
         figures=[_html_figure(run, name) for name in charting.FIGURES],
         warnings=_codes(rows),
         questions=_html_answers(run, rows),
@@ -143,10 +139,10 @@ def report_html(run: Run, rows: Sequence[Row]) -> str:
 
 def _about(run: Run, rows: Sequence[Row]) -> str:
     rounds = run.plan.get("rounds", "an unknown number of")
-    prompts = len(run.prompts)
+    answered = sum(row.status == "ok" for row in rows)
     return (
-        f"Run {run.run_id}, profile {run.profile}: {len(rows)} models, "
-        f"{prompts} prompt{'s' * (prompts != 1)}, {rounds} timed rounds."
+        f"Run {run.run_id}, profile {run.profile}: {answered} of {len(rows)} models answered "
+        f"(prompts: {len(run.prompts)}, timed rounds: {rounds})."
     )
 
 
@@ -161,17 +157,18 @@ def _cell(value: str | float) -> str:
     return one_line(value) if isinstance(value, str) else number(value)
 
 
-def _markdown_table(rows: Iterable[Row]) -> list[str]:
-    rules = [":---" if column.kind == "text" else "---:" for column in tables.COLUMNS]
-    lines = [[column.heading for column in tables.COLUMNS], rules]
-    lines += [[markdown(_cell(column.cell(row))) for column in tables.COLUMNS] for row in rows]
+def _markdown_table(rows: Sequence[Row]) -> list[str]:
+    columns = tables.columns_for(rows)
+    rules = [":---" if column.kind == "text" else "---:" for column in columns]
+    lines = [[column.heading for column in columns], rules]
+    lines += [[markdown(_cell(column.cell(row))) for column in columns] for row in rows]
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def _html_cells(row: Row) -> list[tuple[str, str]]:
+def _html_cells(row: Row, columns: Iterable[tables.Column]) -> list[tuple[str, str]]:
     """Return (text, style class) of each cell of a row."""
     cells: list[tuple[str, str]] = []
-    for column in tables.COLUMNS:
+    for column in columns:
         value = column.cell(row)
         absent = value == tables.NOT_MEASURED
         cells.append((_cell(value), "absent" if absent else column.kind))
@@ -211,6 +208,9 @@ def _html_answers(run: Run, rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _facts(run: Run) -> list[tuple[str, str]]:
     """Return machine and plan as (name, value) pairs of text."""
     facts = {**run.machine, **{f"plan · {name}": value for name, value in run.plan.items()}}
+    notes = dict.fromkeys(serving.energy_note for serving in run.servings if serving.energy_note)
+    if notes:
+        facts["energy"] = " ".join(notes)
     return [(name.replace("_", " "), _fact(value)) for name, value in facts.items()]
 
 
@@ -220,11 +220,6 @@ def _fact(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_fact, value)) or "none"
     return "unknown" if value is None else str(value)
-
-
-def _finite(value: Any) -> Any:
-    """Return the value, or None for a number that JSON cannot hold."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _csv_value(value: Any) -> Any:

@@ -6,6 +6,7 @@ Read from a `benchmark_report.json` (its `samples`) or from a `records.jsonl`. K
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from workshop_lib import timing
 from workshop_lib.errors import DataFileError
-from workshop_lib.records import Run
+from workshop_lib.records import Row, Run
 from workshop_lib.storage import read_run
 
 
@@ -66,6 +67,15 @@ def samples_of(run: Run) -> tuple[Sample, ...]:
         for each in run.completions
         if each.ok and each.round > 0
     )
+
+
+def row_object(row: Row) -> dict[str, Any]:
+    """A row as its JSON object: contract names, seconds, null for what was not measured or is no number."""
+    return {name: _finite(value) for name, value in asdict(row).items()}
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sample_objects(run: Run) -> list[dict[str, Any]]:

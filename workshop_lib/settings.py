@@ -41,6 +41,8 @@ class BenchmarkSettings:
         output: folder for records and report; None = the caller's choice.
         json_file: a file for the JSON array, besides standard output.
         fail_on_empty: exit with 1 when a model gave an empty answer.
+        watts: power to assume where none can be measured; None = what `models.json` declares.
+        price_per_kwh: price of a kilowatt-hour in any currency; None = energy without its cost.
     """
 
     models: tuple[str, ...] = ("auto",)
@@ -64,6 +66,8 @@ class BenchmarkSettings:
     output: Path | None = None
     json_file: Path | None = None
     fail_on_empty: bool = False
+    watts: float | None = None
+    price_per_kwh: float | None = None
 
     def read_prompts(self) -> tuple[Prompt, ...]:
         """Return the prompts to send. Raises `DataFileError` for a file that cannot be used."""
@@ -243,6 +247,10 @@ SETTINGS = (
             "write the JSON array to a file as well", "FILE"),
     Setting("fail_on_empty", "--fail-on-empty", "BENCH_FAIL_ON_EMPTY", _truth, _YES_NO,
             "exit with 1 when a model gave an empty answer"),
+    Setting("watts", "--watts", "BENCH_WATTS", _number(math.ulp(0.0), 1e6), "watts above 0",
+            "power to assume where none can be measured", "W"),
+    Setting("price_per_kwh", "--price-per-kwh", "BENCH_PRICE_PER_KWH", _number(0.0, 1e6),
+            "a price of 0 or more", "price of a kilowatt-hour, for the cost of tokens", "X"),
 )  # fmt: skip
 """Every setting; flags, variables and the table in the README follow this one."""
 

@@ -44,10 +44,12 @@ class RunWriter:
         except Timeout as error:
             raise RecordFileError(f"Another run is writing {path.name}.", _FRESH_COPY) from error
         try:
-            _drop_half_line(path)
+            dropped = _drop_half_line(path)
             self._file: BinaryIO = path.open("ab")
             if self._file.tell() == 0:
                 self._write({"kind": "run", "schema": SCHEMA, **_header(run)})
+            if dropped:
+                self._write({"kind": "note", "text": _half_line_note(dropped)})
         except BaseException:
             self._lock.release()
             raise
@@ -84,6 +86,7 @@ def read_run(path: Path) -> Run:
     header: dict[str, Any] | None = None
     servings: list[Serving] = []
     completions: list[Completion] = []
+    notes: list[str] = []
     for number, entry in _entries(path):
         kind = entry.get("kind")
         try:
@@ -93,13 +96,17 @@ def read_run(path: Path) -> Run:
                 servings.append(_serving(entry))
             elif kind == "completion":
                 completions.append(_completion(entry))
+            elif kind == "note":
+                notes.append(str(entry["text"]))
+            elif kind == "half":
+                notes.append(_half_line_note(entry["bytes"]))
         except (TypeError, KeyError) as error:
             raise RecordFileError(
                 f"{path.name}, line {number}: not a record of this version ({error}).", _FRESH_COPY
             ) from error
     if header is None:
         raise RecordFileError(f"{path.name} has no run header.", "Give a records.jsonl that a benchmark run wrote.")
-    return _run(header, servings, completions)
+    return _run(header, servings, completions, notes)
 
 
 def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -119,17 +126,24 @@ def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(entry, dict):
             raise RecordFileError(f"{path.name}, line {number}: not a record.", _FRESH_COPY)
         yield number, entry
+    if lines[-1]:
+        yield len(lines), {"kind": "half", "bytes": len(lines[-1])}
 
 
-def _drop_half_line(path: Path) -> None:
-    """Cut what a crash left after the last newline; it was never acknowledged."""
+def _half_line_note(dropped: int) -> str:
+    return f"The run was interrupted while a record was written; its {dropped} bytes are dropped, it is measured again."
+
+
+def _drop_half_line(path: Path) -> int:
+    """Cut what a crash left after the last newline; it was never acknowledged. Return how many bytes that were."""
     if not path.exists():
-        return
+        return 0
     content = path.read_bytes()
     keep = content.rfind(b"\n") + 1
     if keep < len(content):
         with path.open("r+b") as file:
             file.truncate(keep)
+    return len(content) - keep
 
 
 def _checked_header(path: Path, entry: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +188,7 @@ def _completion(entry: dict[str, Any]) -> Completion:
     return Completion(**values)
 
 
-def _run(header: dict[str, Any], servings: list[Serving], completions: list[Completion]) -> Run:
+def _run(header: dict[str, Any], servings: list[Serving], completions: list[Completion], notes: list[str]) -> Run:
     prompts = tuple(
         Prompt(
             **{
@@ -194,4 +208,5 @@ def _run(header: dict[str, Any], servings: list[Serving], completions: list[Comp
         prompts=prompts,
         servings=tuple(servings),
         completions=tuple(completions),
+        notes=tuple(notes),
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import fmean, median
 
-from workshop_lib import timing
+from workshop_lib import energy, timing
+from workshop_lib.prefix_cache import Answered, looks_cached
 from workshop_lib.records import Completion, Row, Run, Serving, Status, TokensSource
 
 ENOUGH_SAMPLES = 20
@@ -29,9 +30,10 @@ WARNINGS: dict[str, str] = {
     "coalesced_chunks": "Several tokens arrive in one chunk: the decode rate is corrected for the first chunk.",
     "bursts": "Many tokens arrived at one moment: the decode rate is taken from what came later, or withheld.",
     "hidden_tokens": "Tokens were counted that never arrived: the decode rate is withheld.",
-    "cached_prompt": "The server reused a cached prompt: first-token times are lower than for a new prompt.",
+    "cached_prompt": "Prompts asked before start sooner (a prompt cache): first tokens of new prompts take longer.",
     "cold_start": "The first request took more than twice as long as the others: it is shown apart.",
     "not_streamed": "Answers came in one piece: there is no first-token time.",
+    "coarse_energy": "Requests are short for the energy meter: each also got energy of its neighbours'.",
 }
 
 
@@ -42,21 +44,33 @@ def summarise(run: Run) -> tuple[Row, ...]:
         by_variant.setdefault((completion.model_id, completion.device), []).append(completion)
     last_serving = {(serving.variant.model_id, serving.variant.device): serving for serving in run.servings}
     return tuple(
-        summarise_variant(serving, by_variant.get(key, []), rounds=int(run.plan.get("rounds", 0)))
+        summarise_variant(
+            serving,
+            by_variant.get(key, []),
+            rounds=int(run.plan.get("rounds", 0)),
+            price_per_kwh=run.plan.get("price_per_kwh"),
+        )
         for key, serving in last_serving.items()
     )
 
 
-def summarise_variant(serving: Serving, completions: Sequence[Completion], *, rounds: int) -> Row:
+def summarise_variant(
+    serving: Serving, completions: Sequence[Completion], *, rounds: int, price_per_kwh: float | None = None
+) -> Row:
     """The row of one variant from its serving and all its requests, warm-ups and failures included."""
     variant = serving.variant
     timed = [completion for completion in completions if completion.round > 0]
     answered = [completion for completion in timed if completion.ok]
     status, error = _outcome(serving, completions, answered)
     cold_start = next((completion for completion in completions if completion.round == 0), None)
-    latencies = _values(timing.latency_s, answered)
-    counts = [timing.completion_tokens(completion) for completion in answered]
+    measured = [timing.measure(completion) for completion in answered]
+    latencies = [each.latency_s for each in measured if each.latency_s is not None]
+    counts = [each.completion_tokens for each in measured]
     source = _weakest({source for _, source in counts})
+    energy_wh, energy_source = energy.of_requests(answered, counts)
+    warnings = [*_warnings(timed, answered, measured, source, cold_start)]
+    if energy.is_coarse(energy_source, _mean(latencies)):
+        warnings.append("coarse_energy")
     return Row(
         alias=variant.alias,
         model_id=variant.model_id,
@@ -67,13 +81,13 @@ def summarise_variant(serving: Serving, completions: Sequence[Completion], *, ro
         requests_ok=len(answered),
         latency_avg=_mean(latencies),
         latency_p95=_p95(latencies),
-        tokens_per_sec_avg=_mean(_values(timing.tokens_per_s, answered)),
-        first_token_latency_avg=_mean(_values(timing.first_token_s, answered)),
-        decode_tokens_per_sec=_median(_values(timing.decode_tokens_per_s, answered)),
+        tokens_per_sec_avg=_mean(_known(each.tokens_per_s for each in measured)),
+        first_token_latency_avg=_mean(_known(each.first_token_s for each in measured)),
+        decode_tokens_per_sec=_median([1 / pace for pace in _known(each.time_per_output_token_s for each in measured)]),
         tokens_source=source,
-        prompt_tokens_avg=_mean(_values(lambda completion: completion.prompt_tokens, answered)),
-        completion_tokens_avg=_mean([tokens for tokens, _ in counts if tokens is not None]),
-        warnings=tuple(_warnings(timed, answered, latencies, source, cold_start)),
+        prompt_tokens_avg=_mean(_known(completion.prompt_tokens for completion in answered)),
+        completion_tokens_avg=_mean(_known(tokens for tokens, _ in counts)),
+        warnings=tuple(warnings),
         precision=variant.precision,
         execution_provider=variant.execution_provider,
         licence=variant.licence,
@@ -82,8 +96,12 @@ def summarise_variant(serving: Serving, completions: Sequence[Completion], *, ro
         cold_start_s=timing.latency_s(cold_start) if cold_start else None,
         resident_mb=serving.resident_mb,
         peak_resident_mb=serving.peak_resident_mb,
-        first_visible_token_latency_avg=_mean(_values(timing.first_visible_token_s, answered)),
+        first_visible_token_latency_avg=_mean(_known(map(timing.first_visible_token_s, answered))),
         truncated_share=sum(map(timing.is_truncated, answered)) / len(answered) if answered else None,
+        energy_per_1000_tokens_wh=energy_wh,
+        energy_source=energy_source,
+        energy_cost_per_million_tokens=energy.cost_per_million_tokens(energy_wh, price_per_kwh),
+        gpu_memory_mb=serving.gpu_memory_mb,
     )
 
 
@@ -99,8 +117,7 @@ def _outcome(
     return "failed", last_failure or "No request was sent."
 
 
-def _values(measure: Callable[[Completion], float | None], completions: Iterable[Completion]) -> list[float]:
-    values = map(measure, completions)
+def _known(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
@@ -129,12 +146,13 @@ _FROM_WEAKEST: tuple[TokensSource, ...] = ("unknown", "chunks", "usage")
 def _warnings(
     timed: Sequence[Completion],
     answered: Sequence[Completion],
-    latencies: Sequence[float],
+    measured: Sequence[timing.Measures],
     source: TokensSource,
     cold_start: Completion | None,
 ) -> Iterator[str]:
     if not answered:
         return
+    latencies = _known(each.latency_s for each in measured)
     by_prompt = _by_prompt(answered, latencies)
     if len(latencies) < ENOUGH_SAMPLES:
         yield "too_few_samples"
@@ -146,26 +164,40 @@ def _warnings(
         yield "some_failed"
     if source != "usage":
         yield "no_usage"
-    yield from (code for code, is_so in _TRAPS.items() if any(map(is_so, answered)))
+    yield from (code for code, is_so in _TRAPS.items() if any(map(is_so, answered, measured)))
+    if looks_cached(_first_attempts(answered, measured)) and not any(each.cached_tokens for each in answered):
+        yield "cached_prompt"
     usual = by_prompt.get(cold_start.prompt_id) if cold_start else None
     if cold_start and usual and (timing.latency_s(cold_start) or 0.0) > 2 * median(usual):
         yield "cold_start"
 
 
-_TRAPS: dict[str, Callable[[Completion], object]] = {
-    "truncated": timing.is_truncated,
-    "hidden_tokens": timing.has_hidden_tokens,
-    "coalesced_chunks": timing.has_coalesced_chunks,
-    "bursts": timing.has_burst,
-    "cached_prompt": lambda completion: completion.cached_tokens,
-    "not_streamed": lambda completion: not completion.streamed,
+_TRAPS: dict[str, Callable[[Completion, timing.Measures], object]] = {
+    "truncated": lambda completion, _: completion.finish_reason == "length",
+    "hidden_tokens": lambda _, measured: measured.has_hidden_tokens,
+    "coalesced_chunks": lambda _, measured: measured.has_coalesced_chunks,
+    "bursts": lambda _, measured: measured.has_burst,
+    "cached_prompt": lambda completion, _: completion.cached_tokens,
+    "not_streamed": lambda completion, _: not completion.streamed,
 }
 """Codes that a single request is enough for."""
 
 
+def _first_attempts(answered: Sequence[Completion], measured: Sequence[timing.Measures]) -> Iterator[Answered]:
+    for completion, each in zip(answered, measured, strict=True):
+        if completion.attempt == 1 and each.first_token_s is not None and each.latency_s is not None:
+            rest_s = each.latency_s - each.first_token_s
+            yield Answered(completion.prompt_id, completion.round, each.first_token_s, rest_s)
+
+
 def is_unstable(answered: Sequence[Completion]) -> bool:
     """True when the latencies of one prompt scatter by 10 % of their mean or more (median over prompts)."""
-    return _spread(_by_prompt(answered, _values(timing.latency_s, answered))) >= UNSTABLE_SPREAD
+    return spread(answered) >= UNSTABLE_SPREAD
+
+
+def spread(answered: Sequence[Completion]) -> float:
+    """Standard deviation over mean of the latencies of one prompt, median over prompts; 0 when nothing was repeated."""
+    return _spread(_by_prompt(answered, _known(map(timing.latency_s, answered))))
 
 
 def outliers(answered: Sequence[Completion]) -> list[Completion]:
@@ -174,7 +206,7 @@ def outliers(answered: Sequence[Completion]) -> list[Completion]:
     Prompts differ in length, so each latency is divided by its prompt's median first. Needs eight requests; deviations
     under 5 % are never outliers, however even the rest is.
     """
-    latencies = _values(timing.latency_s, answered)
+    latencies = _known(map(timing.latency_s, answered))
     beyond = _beyond_fences(answered, latencies, _by_prompt(answered, latencies))
     return [completion for completion, is_beyond in zip(answered, beyond, strict=True) if is_beyond]
 
@@ -187,7 +219,6 @@ def _by_prompt(answered: Sequence[Completion], latencies: Sequence[float]) -> di
 
 
 def _spread(by_prompt: dict[str, list[float]]) -> float:
-    """Standard deviation over mean within a prompt, median over prompts; 0 when nothing was repeated."""
     import numpy as np
 
     groups = [np.asarray(latencies) for latencies in by_prompt.values() if len(latencies) > 1]

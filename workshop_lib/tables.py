@@ -48,6 +48,10 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else seconds * 1000
 
 
+def _milli(value: float | None) -> float | None:
+    return None if value is None else value * 1000
+
+
 COLUMNS: tuple[Column, ...] = (
     Column("model", lambda row: row.alias),
     Column("precision", lambda row: row.precision or UNKNOWN),
@@ -62,28 +66,48 @@ COLUMNS: tuple[Column, ...] = (
     Column("cold start (ms)", lambda row: _ms(row.cold_start_s), 1),
     Column("load (s)", lambda row: row.load_s, 2),
     Column("peak memory (MB)", lambda row: row.peak_resident_mb, 1),
-    Column("size (MB)", lambda row: row.size_mb, 1),
+    Column("size (MB)", lambda row: row.size_mb, 2),
     Column("warnings", lambda row: ", ".join(row.warnings)),
 )
+WHERE_KNOWN: tuple[Column, ...] = (
+    Column("GPU memory (MB)", lambda row: row.gpu_memory_mb, 1),
+    Column("energy (mWh per 1000 tok)", lambda row: _milli(row.energy_per_1000_tokens_wh), 2),
+    Column("energy known from", lambda row: row.energy_source),
+    Column("energy cost (per million tok)", lambda row: row.energy_cost_per_million_tokens, 4),
+)
+"""Columns that are shown only where a row has a value for them."""
+
 WHO = ["model", "precision", "device", "status"]
 COST = ["load (s)", "cold start (ms)", "peak memory (MB)", "size (MB)", "warnings"]
 
 
+def columns_for(rows: Iterable[Row]) -> tuple[Column, ...]:
+    """Return the columns that say something of these rows; the warnings stay last."""
+    rows = list(rows)
+    known = tuple(column for column in WHERE_KNOWN if any(column.value(row) is not None for row in rows))
+    return (*COLUMNS[:-1], *known, COLUMNS[-1])
+
+
 def speed(rows: Iterable[Row]) -> Table:
     """Return the part of `results` that says how fast each model is."""
-    return Table(results(rows).drop(columns=COST))
+    not_speed = {*COST, *(column.heading for column in WHERE_KNOWN)}
+    shown = results(rows)
+    return Table(shown[[heading for heading in shown.columns if heading not in not_speed]])
 
 
 def cost(rows: Iterable[Row]) -> Table:
     """Return the part of `results` that says what a model needs, and the warnings."""
-    return Table(results(rows)[WHO + COST])
+    shown = results(rows)
+    needs = {*WHO, *COST, *(column.heading for column in WHERE_KNOWN)}
+    return Table(shown[[heading for heading in shown.columns if heading in needs]])
 
 
 def results(rows: Iterable[Row]) -> Table:
     """Return one line per row, in display units, those that failed last; warnings are codes."""
     ordered = sorted(rows, key=lambda row: row.status != "ok")
-    lines = [{column.heading: column.cell(row) for column in COLUMNS} for row in ordered]
-    return Table(lines, columns=[column.heading for column in COLUMNS])
+    columns = columns_for(ordered)
+    lines = [{column.heading: column.cell(row) for column in columns} for row in ordered]
+    return Table(lines, columns=[column.heading for column in columns])
 
 
 def models(variants: Iterable[ModelVariant]) -> Table:
@@ -95,7 +119,7 @@ def models(variants: Iterable[ModelVariant]) -> Table:
             "device": variant.device,
             "provider": variant.execution_provider or UNKNOWN,
             "precision": variant.precision or UNKNOWN,
-            "size (MB)": UNKNOWN if variant.size_mb is None else round(variant.size_mb, 1),
+            "size (MB)": UNKNOWN if variant.size_mb is None else round(variant.size_mb, 2),
             "licence": variant.licence or UNKNOWN,
             "context (tokens)": variant.context_tokens or UNKNOWN,
             "capabilities": ", ".join(variant.capabilities),

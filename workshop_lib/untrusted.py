@@ -5,7 +5,10 @@ HTML is left to jinja2's autoescape; here are the other places. Knows no records
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
+from pathlib import Path
 
 HIDDEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but not line end and tab
@@ -58,6 +61,33 @@ def csv_cell(text: str) -> str:
     """
     visible = printable(text)
     return f"'{visible}" if text.lstrip(" ").startswith(FORMULA_STARTS) else visible
+
+
+def without_places(text: str, places: Mapping[Path, str]) -> str:
+    """Replace folders of this machine by names, so that an error tells nobody where and who its reader is.
+
+    Args:
+        text: anything that may hold paths, with either kind of slash, also doubled as in JSON.
+        places: folder → name, e.g. `{Path.home(): "~"}`; the longest folder wins, a root is left alone.
+
+    >>> without_places("no room in /home/ada/models", {Path("/home/ada"): "~"})
+    'no room in ~/models'
+    """
+    names = {written: name for place, name in places.items() for written in _ways_to_write(place)}
+    for written in sorted(names, key=len, reverse=True):
+        pattern = rf"(?<!\w){re.escape(written)}(?![\w-])"
+        text = re.sub(pattern, lambda _, name=names[written]: name, text, flags=_PATH_FLAGS)
+    return text
+
+
+_PATH_FLAGS = re.IGNORECASE if os.name == "nt" else 0
+
+
+def _ways_to_write(place: Path) -> set[str]:
+    """A folder as given and with its links followed, each with every kind of slash; nothing for a root."""
+    folders = {place.absolute(), place.resolve()}
+    folders = {folder for folder in folders if folder != folder.parent}
+    return {way for each in folders for way in (str(each), each.as_posix(), str(each).replace("\\", "\\\\"))}
 
 
 def _broken_link(match: re.Match[str]) -> str:

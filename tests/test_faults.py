@@ -1,0 +1,180 @@
+"""Every fault of an endpoint, end to end: a failed row with a reason, a healthy model measured beside it, in time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.foundry_helpers import practice
+from tests.test_benchmark import ReferenceRuntime, Served, variant
+from tests.test_client import ProxyPage, free_port
+from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
+from workshop_lib.client import ChatClient
+from workshop_lib.plan import Plan, make_plan
+from workshop_lib.records import ModelVariant, Prompt, Row, Run
+from workshop_lib.reference_server import BEHAVIOURS, ReferenceServer
+from workshop_lib.storage import read_run
+from workshop_lib.summaries import summarise
+
+PROMPTS = (Prompt("one", "Say one."), Prompt("two", "Say two."))
+TIMEOUT_S = 0.3
+FAULTS = {
+    "http-400": "HTTP 400",
+    "http-429": "HTTP 429",
+    "http-500": "HTTP 500",
+    "proxy-page": "web page",
+    "stall-before": "no byte for 0.3 s",
+    "stall-middle": "no byte for 0.3 s",
+    "reset": "connection",
+    "bad-json": "broken JSON",
+    "bad-utf8": "not valid UTF-8",
+    "long-line": "exceeds 16 MB",
+    "error-in-200": "out of memory while decoding",
+    "empty": "no text",
+    "null": "no text",
+    "never-done": "nothing of use",
+    "endless": "nothing but text",
+    "cut-off": "ended before",
+}
+"""What the server does → words that its row's error must have."""
+
+
+class FaultyRuntime(ReferenceRuntime):
+    """A runtime in which some models are said to be at other addresses."""
+
+    def __init__(self, server: ReferenceServer, addresses: dict[str, str] | None = None) -> None:
+        super().__init__(server)
+        self.addresses = addresses or {}
+
+    def serve(self, variant: ModelVariant) -> Served:
+        served = super().serve(variant)
+        served.base_url = self.addresses.get(variant.model_id, served.base_url)
+        return served
+
+
+def plan_of(*models: str, **options: object) -> Plan:
+    """Two rounds of two prompts, impatient."""
+    return make_plan([variant(model) for model in models], PROMPTS,
+                     **{"rounds": 2, "timeout_s": TIMEOUT_S, "order": "round-robin", **options})  # fmt: skip
+
+
+def rows_of(run: Run) -> dict[str, Row]:
+    """Rows by alias."""
+    return {row.alias: row for row in summarise(run)}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ReferenceServer]:
+    with ReferenceServer() as running:
+        yield running
+
+
+@pytest.mark.parametrize(("fault", "words"), FAULTS.items())
+def test_a_fault_is_a_failed_row_beside_a_measured_one(
+    server: ReferenceServer, tmp_path: Path, fault: str, words: str
+):
+    """The row says what happened; the healthy model has all its requests; two time-outs are the most it costs."""
+    assert fault in BEHAVIOURS
+    started = time.monotonic()
+    run = run_benchmark(plan_of(fault, "fast"), FaultyRuntime(server), tmp_path, show_progress=False)
+    rows = rows_of(run)
+    assert time.monotonic() - started < 10
+    assert (rows[fault].status, rows[fault].requests_ok) == ("failed", 0)
+    assert words in (rows[fault].error or "")
+    assert (rows[fault].latency_avg, rows[fault].decode_tokens_per_sec) == (None, None)
+    assert (rows["fast"].status, rows["fast"].requests_ok) == ("ok", 4)
+    assert read_run(tmp_path / RECORDS_FILE) == run
+
+
+def test_no_server_is_a_failed_row(server: ReferenceServer, tmp_path: Path):
+    """Nothing listens at the model's address: said with the address, and the other model is measured."""
+    address = f"http://127.0.0.1:{free_port()}/v1"
+    runtime = FaultyRuntime(server, {"steady": address})
+    rows = rows_of(run_benchmark(plan_of("steady", "fast"), runtime, tmp_path, show_progress=False))
+    assert (rows["steady"].status, rows["fast"].status) == ("failed", "ok")
+    assert f"No server listens at {address}" in (rows["steady"].error or "")
+
+
+def test_a_wrong_port_is_a_failed_row(server: ReferenceServer, tmp_path: Path):
+    """Some other service answers there with a page: said so, and the other model is measured."""
+    with ProxyPage() as page:
+        runtime = FaultyRuntime(server, {"steady": page.base_url})
+        rows = rows_of(run_benchmark(plan_of("steady", "fast"), runtime, tmp_path, show_progress=False))
+    assert (rows["steady"].status, rows["fast"].status) == ("failed", "ok")
+    assert "web page" in (rows["steady"].error or "")
+
+
+def test_what_was_measured_before_a_fault_is_kept(tmp_path: Path):
+    """A model that answers three timed requests and then breaks is failed, with the figures of those three."""
+    with ReferenceServer() as fresh:
+        plan = plan_of("breaks-later", "fast", rounds=3)
+        run = run_benchmark(plan, FaultyRuntime(fresh), tmp_path, show_progress=False)
+    row = rows_of(run)["breaks-later"]
+    assert (row.status, row.requests_ok) == ("failed", 3)
+    assert row.latency_avg == pytest.approx(0.44, rel=0.1)
+    assert rows_of(run)["fast"].requests_ok == 6
+
+
+def test_a_single_fault_does_not_fail_the_model(tmp_path: Path):
+    """One HTTP 500 among good answers: the row is ok and says that some failed."""
+    with ReferenceServer() as fresh:
+        run = run_benchmark(plan_of("flaky", rounds=2), FaultyRuntime(fresh), tmp_path, show_progress=False)
+    (row,) = summarise(run)
+    assert (row.status, row.requests_ok) == ("ok", 3)
+    assert "some_failed" in row.warnings
+
+
+def test_a_model_that_was_given_up_is_not_loaded_again(server: ReferenceServer, tmp_path: Path):
+    """In blocks every model is served once per round; one that failed is left alone in the later blocks."""
+    runtime = FaultyRuntime(server)
+    run_benchmark(plan_of("http-500", "fast", rounds=3, order="blocks"), runtime, tmp_path, show_progress=False)
+    assert (runtime.served_in_order.count("http-500"), runtime.served_in_order.count("fast")) == (1, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_runtime_killed_while_it_streams_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Killed at the first byte of an answer: that row names the signal, the other model of the real runtime is ok."""
+    stamp = ChatClient._stamp
+    with practice(tmp_path / "cache") as runtime:
+        healthy, doomed = sorted(runtime.find(["auto"], ["cpu"]), key=lambda each: each.size_mb or 0.0)[:: 5]
+        pids: dict[str, int] = {}
+        serve = runtime.serve
+
+        def remembering(wanted: ModelVariant) -> object:
+            served = serve(wanted)
+            pids[served.base_url] = served.pid if wanted == doomed else 0
+            return served
+
+        def killing(self: ChatClient, pieces: Iterator[bytes], start: float, arrivals: list) -> None:
+            def watched() -> Iterator[bytes]:
+                for piece in pieces:
+                    yield piece
+                    if len(stamped) == 2 and pids[self.base_url]:  # the warm-up is over
+                        os.kill(pids[self.base_url], signal.SIGKILL)
+
+            stamped = asked.setdefault(self.base_url, [])
+            stamped.append(start) if start not in stamped else None
+            stamp(self, watched(), start, arrivals)
+
+        asked: dict[str, list[float]] = {}
+        monkeypatch.setattr(runtime, "serve", remembering)
+        monkeypatch.setattr(ChatClient, "_stamp", killing)
+        plan = make_plan([healthy, doomed], PROMPTS, rounds=2, timeout_s=20.0, order="round-robin")
+        started = time.monotonic()
+        run = run_benchmark(plan, runtime, tmp_path / "run", show_progress=False)
+    rows = {row.model_id: row for row in summarise(run)}
+    assert time.monotonic() - started < 30
+    assert rows[healthy.model_id].requests_ok == 4
+    assert rows[doomed.model_id].status == "failed"
+    assert "killed by signal 9" in (rows[doomed.model_id].error or "")
+    killed = [each for each in run.completions if each.model_id == doomed.model_id and each.round]
+    assert len(killed) in {1, 2}  # the second when the whole answer was already on its way
+    assert killed[-1].error_kind in {"reset", "cut_off", "no_server"}

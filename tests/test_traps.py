@@ -1,0 +1,231 @@
+"""Every trap of a local endpoint, end to end: a server that has it, a benchmark run, and the row that comes out.
+
+One test per trap: the figure is right or withheld, and the row carries the code. The server runs at a quarter of the
+usual times: first token after 12.5 ms, then one every 2.5 ms, 40 tokens: 110 ms an answer, 400 tokens per second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workshop_lib.benchmark import run_benchmark
+from workshop_lib.plan import make_plan
+from workshop_lib.prefix_cache import Answered, looks_cached
+from workshop_lib.profiles import open_runtime
+from workshop_lib.records import Prompt, Row, Run
+from workshop_lib.reference_server import BEHAVIOURS, STEADY, ReferenceServer, reference_server, scaled
+from workshop_lib.stability import outlier_notes
+from workshop_lib.summaries import WARNINGS, summarise
+
+SCALE = 0.25
+FIRST_S, PACE_S, ANSWER_S = 0.0125, 0.0025, 0.110
+PROMPTS = tuple(Prompt(name, f"Say {name}.") for name in ("one", "two", "three"))
+LATE_S = 0.010
+"""How late a busy machine may make a mean; every wrong answer that a trap invites is further off."""
+
+
+@pytest.fixture(scope="module")
+def base_url() -> Iterator[str]:
+    """The reference server in a process of its own."""
+    with reference_server(time_scale=SCALE) as url:
+        yield url
+
+
+def measured(base_url: str, folder: Path, *models: str, rounds: int = 2, **options: Any) -> tuple[dict[str, Row], Run]:
+    """Rows by alias, and the run, of a benchmark of behaviours."""
+    with open_runtime("endpoint", endpoint=base_url) as runtime:
+        plan = make_plan(runtime.find(models), PROMPTS, **{"rounds": rounds, "timeout_s": 5.0, **options})
+        run = run_benchmark(plan, runtime, folder, show_progress=False)
+    assert {code for row in summarise(run) for code in row.warnings} <= WARNINGS.keys()
+    return {row.alias: row for row in summarise(run)}, run
+
+
+def about(seconds: float) -> object:
+    """Not before its time, and not much later."""
+    return pytest.approx(seconds + LATE_S / 2, abs=LATE_S / 2 + 0.0005)
+
+
+def test_an_empty_role_chunk_is_ignored(base_url: str, tmp_path: Path):
+    """A role chunk at 0 ms is no token: the first token is the one at 12.5 ms."""
+    rows, _ = measured(base_url, tmp_path, "early-role")
+    assert rows["early-role"].first_token_latency_avg == about(FIRST_S)
+
+
+def test_several_tokens_per_chunk_leave_the_rate_right(base_url: str, tmp_path: Path):
+    """4 tokens per chunk: 400 tokens per second within 10 %, flagged."""
+    rows, _ = measured(base_url, tmp_path, "coalesced")
+    assert rows["coalesced"].decode_tokens_per_sec == pytest.approx(400, rel=0.1)
+    assert "coalesced_chunks" in rows["coalesced"].warnings
+
+
+def test_several_per_chunk_without_usage_give_no_rate(base_url: str, tmp_path: Path):
+    """10 chunks are counted as 10 chunks, under that name; no rate in tokens is given."""
+    rows, _ = measured(base_url, tmp_path, "coalesced-no-usage")
+    row = rows["coalesced-no-usage"]
+    assert (row.tokens_source, row.completion_tokens_avg) == ("chunks", 10)
+    assert (row.tokens_per_sec_avg, row.decode_tokens_per_sec) == (None, None)
+    assert "no_usage" in row.warnings
+
+
+def test_reasoning_streamed_apart_gives_both_times(base_url: str, tmp_path: Path):
+    """10 reasoning tokens first: a token at 12.5 ms, one that the user sees at 37.5 ms."""
+    rows, _ = measured(base_url, tmp_path, "reasoning")
+    assert rows["reasoning"].first_token_latency_avg == about(FIRST_S)
+    assert rows["reasoning"].first_visible_token_latency_avg == about(FIRST_S + 10 * PACE_S)
+
+
+@pytest.mark.parametrize("model", ["hidden", "partly-hidden"])
+def test_tokens_that_are_never_streamed_withhold_the_rate(base_url: str, tmp_path: Path, model: str):
+    """30, or 10, of 40 tokens are in usage only: no decode rate, flagged; the end-to-end rate stands."""
+    rows, _ = measured(base_url, tmp_path, model)
+    assert rows[model].decode_tokens_per_sec is None
+    assert rows[model].tokens_per_sec_avg == pytest.approx(40 / ANSWER_S, rel=0.1)
+    assert "hidden_tokens" in rows[model].warnings
+
+
+def test_a_slow_first_request_is_the_cold_start(base_url: str, tmp_path: Path):
+    """125 ms more in the first request are shown as cold start and are in no average."""
+    rows, _ = measured(base_url, tmp_path, "cold")
+    assert rows["cold"].cold_start_s == about(ANSWER_S + 0.125)
+    assert rows["cold"].latency_avg == about(ANSWER_S)
+    assert "cold_start" in rows["cold"].warnings
+
+
+def test_a_rare_spike_is_named(base_url: str, tmp_path: Path):
+    """The one request that took 125 ms longer is flagged, and named by prompt and round."""
+    rows, run = measured(base_url, tmp_path, "spike", rounds=3)
+    slow = max((each for each in run.completions if each.round), key=lambda each: each.chunks[-1].at_s)
+    assert "outliers" in rows["spike"].warnings
+    assert any(
+        note.startswith(f"spike: prompt {slow.prompt_id}, round {slow.round} took 2.") for note in outlier_notes(run)
+    )
+
+
+def fresh(model: str) -> ReferenceServer:
+    """A server that has seen no prompt yet."""
+    return ReferenceServer({model: scaled(BEHAVIOURS[model], SCALE)})
+
+
+@pytest.mark.parametrize("model", ["cached", "cached-reported"])
+def test_a_cached_prompt_is_flagged(tmp_path: Path, model: str):
+    """50 ms for a new prompt, 1 ms for a repeated one: flagged, whether the server reports it or not."""
+    with fresh(model) as server:
+        rows, _ = measured(server.base_url, tmp_path, model, rounds=3)
+    assert "cached_prompt" in rows[model].warnings
+
+
+def test_a_unique_prefix_keeps_the_cache_out(tmp_path: Path):
+    """With a line of its own per round every first token takes its 50 ms, and nothing is flagged."""
+    with fresh("cached") as server:
+        rows, run = measured(server.base_url, tmp_path, "cached", rounds=3, unique_prefix=True)
+    assert rows["cached"].first_token_latency_avg == about(4 * FIRST_S)
+    assert "cached_prompt" not in rows["cached"].warnings
+    assert len({each.prompt_sha256 for each in run.completions if each.prompt_id == "two"}) == 3
+
+
+def test_one_prompt_asked_five_times_is_enough_to_see_the_cache(tmp_path: Path):
+    """The warm-up is another text, so that round 1 of a single prompt is the first time it is asked."""
+    with fresh("cached") as server, open_runtime("endpoint", endpoint=server.base_url) as runtime:
+        plan = make_plan(runtime.find(["cached"]), PROMPTS[:1], rounds=5)
+        (row,) = summarise(run_benchmark(plan, runtime, tmp_path, show_progress=False))
+    assert "cached_prompt" in row.warnings
+
+
+@pytest.mark.parametrize("model", ["steady", "cold"])
+def test_a_server_without_a_cache_is_not_accused(base_url: str, tmp_path: Path, model: str):
+    """Neither an even server nor a slow first request looks like a cache."""
+    rows, _ = measured(base_url, tmp_path, model, rounds=3)
+    assert "cached_prompt" not in rows[model].warnings
+
+
+def answers(starts: np.ndarray, rests: np.ndarray) -> list[Answered]:
+    """Prompts down, rounds across."""
+    return [
+        Answered(str(prompt), number, float(starts[prompt, number - 1]), float(rests[prompt, number - 1]))
+        for prompt in range(starts.shape[0])
+        for number in range(1, starts.shape[1] + 1)
+    ]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 8), st.integers(3, 6))
+def test_noise_is_no_cache(seed: int, prompts: int, rounds: int):
+    """First tokens that scatter by 12 % look cached in no run, and those of a real cache in every one."""
+    generator = np.random.default_rng(seed)
+    starts = 0.05 * np.exp(generator.normal(0, 0.12, (prompts, rounds)))
+    rests = np.full((prompts, rounds), 0.4)
+    cached = np.where(np.arange(rounds) > 0, 0.2, 1.0)
+    assert not looks_cached(answers(starts, rests))
+    assert looks_cached(answers(starts * cached, rests)) == (prompts * (rounds - 1) >= 4)
+
+
+def test_a_machine_that_was_busy_in_the_first_round_is_no_cache():
+    """Three times slower in all of round 1 is load; three times slower to the first token only is a cache."""
+    slow_first = np.tile([3.0, 1.0, 1.0], (8, 1))
+    assert not looks_cached(answers(0.05 * slow_first, 0.4 * slow_first))
+    assert looks_cached(answers(0.05 * slow_first, np.full((8, 3), 0.4)))
+
+
+def test_answers_of_one_token_can_show_a_cache():
+    """Without a rest of the answer the first tokens alone decide."""
+    assert looks_cached(answers(np.tile([0.05, 0.01, 0.01], (8, 1)), np.zeros((8, 3))))
+
+
+def test_a_connection_used_before_is_no_part_of_the_first_token(tmp_path: Path):
+    """A used connection really stalls for 40 ms here, and the benchmark does not see it."""
+    quick = replace(STEADY, first_token_s=0.01, pace_s=0.001, tokens=10, reuse_stall_s=0.04)
+    body = {"model": "quick", "stream": True, "messages": [{"role": "user", "content": "Say it."}]}
+    with ReferenceServer({"quick": quick}) as server:
+        with httpx2.Client(trust_env=False) as careless:
+            waits = [careless.post(f"{server.base_url}/chat/completions", json=body).elapsed for _ in range(2)]
+        rows, _ = measured(server.base_url, tmp_path, "quick")
+    assert waits[1].total_seconds() >= 0.04 + 0.019
+    assert rows["quick"].first_token_latency_avg == about(0.01)
+
+
+def test_a_retry_is_outside_every_timing(tmp_path: Path):
+    """A failed attempt and the repeated one are two records; neither the failure nor the pause is in a latency."""
+    pauses: list[float] = []
+    with ReferenceServer({"flaky": scaled(BEHAVIOURS["flaky"], SCALE)}) as server:
+        with open_runtime("endpoint", endpoint=server.base_url) as runtime:
+            plan = make_plan(runtime.find(["flaky"]), PROMPTS, rounds=2, retries=1, retry_backoff_s=1.0)
+            run = run_benchmark(plan, runtime, tmp_path, show_progress=False, sleep=pauses.append)
+        sent = server.requests["flaky"] + 1
+    (row,) = summarise(run)
+    assert pauses == [1.0]
+    assert (sent, len(run.completions), row.requests_ok) == (8, 8, 6)
+    assert sorted(each.attempt for each in run.completions) == [1] * 7 + [2]
+    assert row.latency_avg == about(ANSWER_S)
+    assert "some_failed" in row.warnings
+
+
+def test_few_rounds_are_too_few_for_a_p95(base_url: str, tmp_path: Path):
+    """6 requests are flagged, 21 are not; the percentile is numpy's linear one and never exceeds the slowest."""
+    for rounds, flagged in ((2, True), (7, False)):
+        rows, run = measured(base_url, tmp_path / str(rounds), "fast", rounds=rounds)
+        latencies = [each.chunks[-1].at_s for each in run.completions if each.round]
+        assert ("too_few_samples" in rows["fast"].warnings) is flagged
+        assert rows["fast"].latency_p95 == pytest.approx(float(np.percentile(latencies, 95, method="linear")))
+
+
+def test_answers_cut_by_max_tokens_are_not_equal_work(base_url: str, tmp_path: Path):
+    """With 10 of 40 tokens allowed every answer is cut, and the row says so."""
+    rows, _ = measured(base_url, tmp_path, "steady", max_tokens=10)
+    assert (rows["steady"].truncated_share, rows["steady"].completion_tokens_avg) == (1.0, 10)
+    assert "truncated" in rows["steady"].warnings
+
+
+def test_a_faulty_server_fails_its_row_and_the_batch_goes_on(base_url: str, tmp_path: Path):
+    """A stall, a reset, broken JSON and an error inside HTTP 200 are failed rows with reasons beside an ok one."""
+    faulty = ("stall-middle", "reset", "bad-json", "error-in-200")
+    rows, _ = measured(base_url, tmp_path, *faulty, "fast", rounds=1, timeout_s=0.3)
+    assert {alias: row.status for alias, row in rows.items()} == {**dict.fromkeys(faulty, "failed"), "fast": "ok"}
+    assert all(rows[alias].error for alias in faulty)
