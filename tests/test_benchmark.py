@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, ModelServerError
 from workshop_lib.plan import Plan, choose_variants, make_plan
+from workshop_lib.power import PowerSources
 from workshop_lib.records import ModelVariant, Prompt
 from workshop_lib.reference_server import BEHAVIOURS, ReferenceServer
 from workshop_lib.storage import read_run
@@ -279,3 +280,90 @@ def test_unknown_names_and_absent_devices_are_skipped_rows(runtime: ReferenceRun
     assert rows["fast", "gpu"].error == "No GPU provider is registered."
     assert rows["fast", "unknown"].status == "ok"
     assert len(rows) == 3
+
+
+class Meter:
+    """Counts up by itself: reading it costs a joule, and every request between two readings costs ten."""
+
+    source = "measured:rapl"
+    covers = "Energy is made up."
+
+    def __init__(self, server: ReferenceServer) -> None:
+        self.server, self.readings, self.intervals = server, 0, 0
+
+    def _asked(self) -> int:
+        return sum(count + 1 for count in self.server.requests.values())  # counted from 0
+
+    def mark(self) -> int:
+        self.intervals += 1
+        return self._asked()
+
+    def joules_since(self, mark: int) -> float:
+        return 10.0 * (self._asked() - mark)
+
+
+class MadeUpPower(PowerSources):
+    """The meter above for `fast`, and what this machine has for the others."""
+
+    meter: Meter
+
+    def meter_for(self, device: str, pid: int | None, watts: float | None = None):
+        return self.meter if device == "cpu" else super().meter_for(device, pid, watts)
+
+    def gpu_memory_mb(self, pid: int | None) -> float | None:
+        return None if pid is None else 7.0
+
+
+def test_energy_is_attributed_to_each_request_on_its_own(runtime: ReferenceRuntime, tmp_path: Path):
+    """Models take turns, and yet one request of 10 J for 5 tokens is 2 J a token; a model without a meter has none."""
+    power = MadeUpPower()
+    power.meter = Meter(runtime.server)
+    plan = make_plan([variant("fast", "cpu"), variant("steady")], PROMPTS, rounds=2)
+    run = run_benchmark(plan, runtime, tmp_path, show_progress=False, power=power)
+    fast, steady = summarise(run)
+    assert {each.energy_j for each in run.completions if each.alias == "fast"} == {10.0}
+    assert {each.energy_source for each in run.completions if each.alias == "fast"} == {"measured:rapl"}
+    assert fast.energy_per_1000_tokens_wh == pytest.approx(2000 / 3600)
+    assert power.meter.intervals == 5  # the warm-up and four timed requests
+    assert (steady.energy_per_1000_tokens_wh, steady.energy_source) == (None, None)
+    assert [serving.energy_note for serving in run.servings[-2:]] == [
+        "Energy is made up.",
+        "Energy was not measured: the model's process is not known, and may be on another machine.",
+    ]
+    assert read_run(tmp_path / RECORDS_FILE) == run
+
+
+def test_declared_watts_make_an_assumed_energy(runtime: ReferenceRuntime, tmp_path: Path):
+    """36 W for the time of the request: the plan's watts win over those of models.json, and both are called assumed."""
+    carded = replace(variant("fast"), watts=500.0)
+    run = run_benchmark(make_plan([carded], PROMPTS, rounds=1), runtime, tmp_path / "card", show_progress=False)
+    told = make_plan([carded], PROMPTS, rounds=1, watts=36.0, price_per_kwh=0.5)
+    told_run = run_benchmark(told, runtime, tmp_path / "plan", show_progress=False)
+    (by_card,), (by_plan,) = summarise(run), summarise(told_run)
+    assert by_card.energy_source == by_plan.energy_source == "assumed"
+    assert "500 W were declared" in str(run.servings[-1].energy_note)
+    assert "36 W were declared" in str(told_run.servings[-1].energy_note)
+    for completion in told_run.completions:
+        assert completion.energy_j is not None and completion.end_s is not None
+        assert 36.0 * completion.end_s <= completion.energy_j < 36.0 * (completion.end_s + 1.0)
+    assert by_plan.energy_cost_per_million_tokens == pytest.approx((by_plan.energy_per_1000_tokens_wh or 0) * 0.5)
+
+
+def test_gpu_memory_is_looked_at_after_load_and_at_the_end(
+    runtime: ReferenceRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The serving process's own memory on graphics cards reaches the row; without a process it is not measured."""
+    plan = plan_of("fast", rounds=1)
+    run = run_benchmark(plan, runtime, tmp_path / "unknown", show_progress=False, power=MadeUpPower())
+    assert summarise(run)[0].gpu_memory_mb is None
+    monkeypatch.setattr(Served, "pid", 4711)
+    run = run_benchmark(plan, runtime, tmp_path / "known", show_progress=False, power=MadeUpPower())
+    assert [serving.gpu_memory_mb for serving in run.servings] == [7.0, 7.0]
+    assert summarise(run)[0].gpu_memory_mb == 7.0
+
+
+@pytest.mark.parametrize("watts", [0.0, -1.0])
+def test_watts_that_are_none_are_refused(watts: float):
+    """Nothing runs on no power: the number is named."""
+    with pytest.raises(ConfigurationError, match=f"watts is {watts}"):
+        plan_of("fast", watts=watts)

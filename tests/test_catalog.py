@@ -186,6 +186,8 @@ MODEL_FAULTS = [
     ({"m": {"capabilities": []}}, "'m.size_mb' is missing", "Add it"),
     ({"m": {"capabilities": "x", "size_mb": 1}}, "'m.capabilities' is 'x'", "valid array"),
     ({"m": {"capabilities": [], "size_mb": 0}}, "'m.size_mb' is 0", "above 0"),
+    ({"m": {"capabilities": [], "size_mb": 1, "watts": 0}}, "'m.watts' is 0", "watts above 0"),
+    ({"m": {"capabilities": [], "size_mb": 1, "watts": -5.5}}, "'m.watts' is -5.5", "watts above 0"),
     ('{"m": {"capabilities": [], "size_mb": NaN}}', "'m.size_mb' is nan", "finite"),
     ({"m": {"capabilities": [], "size_mb": 1, "size": 2}}, "'m.size' is an unknown", "spelling"),
     ({"a b": {"capabilities": [], "size_mb": 1}}, "'a b' is 'a b'", "letter or digit"),

@@ -7,10 +7,12 @@ import pytest
 
 from tests.foundry_helpers import REPOSITORY, ask, practice, smallest
 from workshop_lib import profiles
+from workshop_lib.client import ChatClient
 from workshop_lib.endpoint import EndpointRuntime
 from workshop_lib.errors import ConfigurationError, DataFileError, EndpointError, ModelNotFoundError
 from workshop_lib.foundry import FoundryRuntime
 from workshop_lib.practice import PracticeRuntime
+from workshop_lib.reference_server import ReferenceServer
 
 MODELS = b'{"object": "list", "data": [{"id": "phi-4-mini"}, {"id": "qwen-generic-gpu:2"}]}'
 
@@ -121,6 +123,7 @@ def test_an_endpoint_offers_what_it_lists(server, cards):
             assert served.base_url == server.address
             assert (served.load_s, served.resident_mb, served.peak_resident_mb()) == (None,) * 3
             assert served.failure() is None
+            assert served.pid is None
             assert served.registered_providers == ()
 
 
@@ -217,3 +220,68 @@ def test_importing_the_profiles_loads_nothing_heavy():
     heavy = {"foundry_local_sdk", "openai", "pydantic", "uvicorn", "starlette", "numpy", "psutil"}
     imported = run_python("import sys, workshop_lib.profiles; print(*sys.modules)").split()
     assert not heavy & set(imported)
+
+
+def test_auto_at_an_endpoint_is_what_it_has_loaded(server, cards):
+    """Foundry Local lists its whole catalog and refuses what it has not loaded: `auto` takes the loaded ones."""
+    server.answers["/models/loaded"] = (200, "application/json", b'["qwen-generic-gpu:2", "not-listed:1"]')
+    with profiles.open_runtime(endpoint=server.address, models_file=cards) as runtime:
+        assert [variant.model_id for variant in runtime.find(["auto"])] == ["qwen-generic-gpu:2"]
+        assert runtime.find(["auto"], devices=["cpu"]) == []
+        assert [variant.model_id for variant in runtime.find(["phi-4-mini"])] == ["phi-4-mini"]
+
+
+def test_a_server_that_has_loaded_nothing_says_so(server, cards):
+    """A row of refusals would hide the cause: nothing is loaded, and the fix is to load something."""
+    server.answers["/models/loaded"] = (200, "application/json", b"[]")
+    with (
+        profiles.open_runtime(endpoint=server.address, models_file=cards) as runtime,
+        pytest.raises(ModelNotFoundError, match=r"lists 2 models and has loaded none.*foundry run"),
+    ):
+        runtime.find(["auto"])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (404, "text/plain", b"no"),
+        (405, "text/plain", b"no"),
+        (500, "application/json", b'{"error": "broken"}'),
+        (200, "text/html", b"<html>any route shows this page</html>"),
+        (200, "application/json", b'{"data": []}'),
+        (200, "application/json", b"[1, 2]"),
+    ],
+)
+def test_a_server_that_does_not_say_what_is_loaded_offers_all(server, cards, answer):
+    """Only Foundry Local has the route; whatever else answers there, `auto` takes all that is listed."""
+    server.answers["/models/loaded"] = answer
+    with profiles.open_runtime(endpoint=server.address, models_file=cards) as runtime:
+        assert len(runtime.find(["auto"])) == 2
+
+
+def test_the_reference_server_has_no_such_route():
+    """An endpoint that is not Foundry Local: every listed model counts as loaded."""
+    with ReferenceServer() as reference, ChatClient(reference.base_url) as asked:
+        assert asked.list_loaded() is None
+        assert len(EndpointRuntime(reference.base_url).find(["auto"])) == len(reference.behaviours)
+
+
+def test_a_server_that_is_gone_has_loaded_nothing_known(server):
+    """The listing says that no server is there; this question alone is simply not answered."""
+    server.server_close()
+    with ChatClient(server.address) as asked:
+        assert asked.list_loaded() is None
+
+
+def test_auto_at_a_real_server_is_what_it_serves(tmp_path, cards):
+    """The runtime lists every shipped model, and has loaded the one: `auto` is that one, and it answers."""
+    with practice(tmp_path) as owner:
+        variant = smallest(owner)
+        with (
+            owner.serve(variant) as served,
+            profiles.open_runtime(endpoint=served.base_url, models_file=cards) as guest,
+        ):
+            assert len(guest.list_models()) > 1
+            (found,) = guest.find(["auto"])
+            assert found.model_id == variant.model_id
+            assert ask(served.base_url, found.model_id)

@@ -373,3 +373,48 @@ def test_absent_devices_have_their_reason():
     """What is not measured is a line with the reason."""
     told = tables.absent_devices({"gpu": "No provider is registered."})
     assert told.to_dict("records") == [{"device": "gpu", "why it is not measured here": "No provider is registered."}]
+
+
+def test_columns_of_energy_are_shown_only_where_something_is_known():
+    """Without a meter the table is as it was; with one row measured, the others say `not measured`."""
+    plain = [column.heading for column in tables.columns_for([row(), row("large")])]
+    assert plain == [column.heading for column in tables.COLUMNS]
+    measured = row(energy_per_1000_tokens_wh=0.0125, energy_source="measured:rapl")
+    shown = tables.results([measured, row("large")])
+    assert list(shown["energy (mWh per 1000 tok)"]) == [12.5, "not measured"]
+    assert list(shown["energy known from"]) == ["measured:rapl", "not measured"]
+    assert "GPU memory (MB)" not in shown.columns
+    assert shown.columns[-1] == "warnings"
+    assert "energy known from" in tables.cost([measured]).columns
+    assert "energy known from" not in tables.speed([measured]).columns
+
+
+def test_gpu_memory_and_cost_have_columns_of_their_own():
+    """Megabytes on graphics cards, and the price of a million tokens in the currency of the price."""
+    (line,) = tables.results([row(gpu_memory_mb=1234.56, energy_cost_per_million_tokens=0.08333)]).to_dict("records")
+    assert line["GPU memory (MB)"] == 1234.6
+    assert line["energy cost (per million tok)"] == 0.0833
+
+
+def test_the_report_says_why_there_is_no_energy(run: Run):
+    """One sentence for all models that share the reason; the fields are null."""
+    why = "Energy was not measured: this machine shows no energy counter of its processor."
+    noted = replace(run, servings=tuple(replace(serving, energy_note=why) for serving in run.servings))
+    rows = summarise(noted)
+    assert reporting.report_markdown(noted, rows).count(why) == 1
+    assert reporting.report_html(noted, rows).count(why.replace("'", "&#39;")) == 1
+    assert all(each["energy_per_1000_tokens_wh"] is None for each in map(row_object, rows))
+
+
+def test_the_report_shows_energy_and_where_it_is_from(run: Run):
+    """Where it was measured, tables of both reports hold the columns, and the JSON the unrounded figure."""
+    measured = replace(
+        run,
+        completions=tuple(replace(each, energy_j=2.1, energy_source="measured:rapl") for each in run.completions),
+    )
+    rows = summarise(measured)
+    for text in (reporting.report_markdown(measured, rows), reporting.report_html(measured, rows)):
+        assert "energy (mWh per 1000 tok)" in text
+        assert "measured:rapl" in text
+    first = json.loads(reporting.report_json(measured, rows))["rows"][0]
+    assert first["energy_per_1000_tokens_wh"] == pytest.approx(2.1 / 21 * 1000 / 3600)

@@ -218,3 +218,22 @@ def test_the_readme_lists_every_variable_and_flag() -> None:
     for each in settings.SETTINGS:
         (row,) = [line for line in rows if line.startswith(f"| `{each.variable}` |")]
         assert each.flag is None or f"`{each.flag}`" in row
+
+
+@pytest.mark.parametrize(("flag", "variable"), [("--watts", "BENCH_WATTS"), ("--price-per-kwh", "BENCH_PRICE_PER_KWH")])
+def test_power_and_price_are_numbers(flag: str, variable: str) -> None:
+    """Watts and a price come by flag or variable, the flag wins, and a text is refused by name."""
+    name = variable.removeprefix("BENCH_").lower()
+    assert getattr(parse([], {}), name) is None
+    assert getattr(parse([], {variable: "45.5"}), name) == 45.5
+    assert getattr(parse([flag, "30"], {variable: "45.5"}), name) == 30.0
+    for text in ("much", "-1", "nan", "inf"):
+        with pytest.raises(ConfigurationError, match=f"^{variable} is '{text}'"):
+            parse([], {variable: text})
+
+
+def test_no_power_is_no_number_of_watts() -> None:
+    """0 W would make every model free; a price of 0 is one that some have."""
+    with pytest.raises(ConfigurationError, match="watts above 0"):
+        parse(["--watts", "0"], {})
+    assert parse(["--price-per-kwh", "0"], {}).price_per_kwh == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.measurement_helpers import VARIANT, completion, run_of
 from workshop_lib.errors import RecordFileError
-from workshop_lib.records import Serving
+from workshop_lib.records import Completion, Serving
 from workshop_lib.storage import RunWriter, read_run
 
 EMPTY = run_of([], servings=())
@@ -93,3 +94,36 @@ def test_every_record_is_on_disk_when_append_returns(tmp_path: Path):
     with RunWriter(path, EMPTY) as writer:
         writer.append(Serving(VARIANT, load_s=1.0))
         assert read_run(path).servings == (Serving(VARIANT, load_s=1.0),)
+
+
+def test_energy_survives_the_round_trip(tmp_path: Path):
+    """Joules, their source, memory on graphics cards and the note on energy are kept as they are."""
+    path = tmp_path / "records.jsonl"
+    records = (
+        Serving(VARIANT, gpu_memory_mb=12.5, energy_note="Energy is assumed."),
+        completion([0.1], energy_j=1.25, energy_source="measured:nvml"),
+    )
+    with RunWriter(path, EMPTY) as writer:
+        for record in records:
+            writer.append(record)
+    run = read_run(path)
+    assert (*run.servings, *run.completions) == records
+
+
+def test_a_file_from_before_energy_was_measured_is_read(tmp_path: Path):
+    """Fields that were added later are not measured in it, and the rest is unchanged."""
+    path = tmp_path / "records.jsonl"
+    with RunWriter(path, EMPTY) as writer:
+        writer.append(Serving(VARIANT, load_s=1.0))
+        writer.append(completion([0.1]))
+    later = {"energy_j", "energy_source", "gpu_memory_mb", "energy_note", "watts"}
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        for entry in (line, line.get("variant", {})):
+            for name in later & entry.keys():
+                del entry[name]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    run = read_run(path)
+    assert run.servings == (Serving(VARIANT, load_s=1.0),)
+    assert run.completions == (completion([0.1]),)
+    assert isinstance(run.completions[0], Completion) and run.completions[0].energy_j is None

@@ -167,7 +167,7 @@ def read_prompts(path: Path | str | None = None, set_name: str = "course") -> tu
     if isinstance(read_untyped(file), list):
         texts = read_as(list[str], file)
         prompts = tuple(Prompt(id=f"prompt-{number}", text=text) for number, text in enumerate(texts, 1))
-        _check_prompts(file, "", prompts)
+        check_prompts(file, "", prompts)
         return prompts
     sets = read_prompt_file(file).sets
     if set_name not in sets:
@@ -181,7 +181,7 @@ def read_prompt_file(path: Path | str | None = None) -> PromptFile:
     content = read_as(PromptFile, file)
     _check_schema(file, content.schema)
     for name, prompts in content.sets.items():
-        _check_prompts(file, f"sets.{name}", prompts)
+        check_prompts(file, f"sets.{name}", prompts)
     check_unique(file, "sets", (prompt.id for prompts in content.sets.values() for prompt in prompts))
     return content
 
@@ -220,7 +220,8 @@ def _check_variant(file: Path, key: str, variant: PracticeVariant) -> None:
             )
 
 
-def _check_prompts(file: Path, key: str, prompts: tuple[Prompt, ...]) -> None:
+def check_prompts(file: Path, key: str, prompts: tuple[Prompt, ...]) -> None:
+    """Refuse a set without prompts, and prompts without a usable id, a text or a phrase in each aspect."""
     if not prompts:
         raise fault(file, key, "holds no prompt", "Add at least one.")
     for number, prompt in enumerate(prompts):

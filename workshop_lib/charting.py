@@ -97,7 +97,7 @@ def latency(run: Run, *, theme: Theme = "light") -> Figure:
         extra.append(appearance.mark("o", colours.ink, "outlier for its prompt", filled=False))
     if warm:
         extra.append(appearance.mark("o", colours.quiet, "warm-up, not counted", filled=False))
-    drawing.legend(figure, [*_code(rows, colours, appearance.shaped), *extra], colours)
+    drawing.legend(figure, [*legend_entries(rows, colours, appearance.shaped), *extra], colours)
     figure.set_label(f"Latency of every request. {_latency_in_words(rows, middle, label)}")
     return figure
 
@@ -124,7 +124,7 @@ def first_token_against_decode(run: Run, *, theme: Theme = "light") -> Figure:
         look = (row.device, row.precision)
         drawing.cloud(axes, points[key(row)], middles[key(row)], look, colours)
     drawing.name_points(axes, {label[k]: point for k, point in middles.items()}, colours)
-    drawing.legend(figure, _code(rows, colours, appearance.shaped), colours)
+    drawing.legend(figure, legend_entries(rows, colours, appearance.shaped), colours)
     said = [f"{label[k]} {number(x)} ms, {number(y)} tokens/s" for k, (x, y) in middles.items()]
     figure.set_label(f"First token against decode speed, medians: {_listed(said)}")
     return figure
@@ -148,7 +148,7 @@ def resources(rows: Sequence[Row], *, theme: Theme = "light") -> Figure:
     for axes, (title, measured) in zip(all_axes, PANELS.items(), strict=True):
         drawing.bars(axes, [measured(row) for row in rows], absent, looks, colours)
         axes.set_xlabel(title)
-    drawing.legend(figure, _code(rows, colours, appearance.hatched), colours)
+    drawing.legend(figure, legend_entries(rows, colours, appearance.hatched), colours)
     said = [f"{label[key(row)]} {_costs_in_words(row)}" for row in rows]
     figure.set_label(f"Size on disk, peak memory and decode speed: {_listed(said)}")
     return figure
@@ -224,7 +224,7 @@ def _latency_line(axes: Axes, line: int, row: Row, answered: Sequence[Completion
     drawing.beside(axes, line, f"{number(median(values))} ms", colours)
 
 
-def _code(rows: Sequence[Row], colours: Palette, shape: Callable[[str | None, str], Artist]) -> list[Artist]:
+def legend_entries(rows: Sequence[Row], colours: Palette, shape: Callable[[str | None, str], Artist]) -> list[Artist]:
     """Return the legend: one entry per device (colour) and precision (marker or hatch) drawn."""
     rows = [row for row in rows if row.status == "ok"]
     devices = sorted({row.device for row in rows})

@@ -34,6 +34,9 @@ DEFAULT_TIMEOUT_S = 60.0
 MAX_ANSWER_BYTES = 16_000_000
 """More than this is no chat answer; reading on would fill the memory."""
 
+EVENTS_PER_TOKEN, EVENTS_BESIDES = 2, 100
+"""A stream of more events than this, for the tokens that were asked for, ignores max_tokens and may never end."""
+
 STALLED_EVENTS = 20
 """A stream may last this many time-outs in all; one that trickles for longer never says that it is done."""
 
@@ -177,21 +180,25 @@ class ChatClient:
             stream=request.stream,
             **options,
         ) as response:
-            self._stamp(response.http_response.iter_bytes(), marks.start, arrivals)
+            most_events = EVENTS_PER_TOKEN * request.max_tokens + EVENTS_BESIDES
+            self._stamp(response.http_response.iter_bytes(), marks.start, arrivals, most_events)
             kind = response.headers.get("content-type", "")
             return "event-stream" in kind, time.perf_counter()
 
-    def _stamp(self, pieces: Iterator[bytes], start: float, arrivals: list[Arrival]) -> None:
+    def _stamp(self, pieces: Iterator[bytes], start: float, arrivals: list[Arrival], most_events: int) -> None:
         clock = time.perf_counter
-        received, last_data_s = 0, 0.0
+        received, events, last_data_s = 0, 0, 0.0
         for piece in pieces:
             at_s = clock() - start
             arrivals.append((at_s, piece))
             received += len(piece)
             if b"data:" in piece:
                 last_data_s = at_s
+                events += piece.count(b"data:")
             if at_s - last_data_s > self.timeout_s or at_s > STALLED_EVENTS * self.timeout_s:
                 raise StreamFault("stalled", f"The stream sent nothing of use for {self.timeout_s:g} s.")
+            if events > most_events:
+                raise StreamFault("endless", "The answer went on and on after max_tokens.")
             if received > MAX_ANSWER_BYTES:
                 raise StreamFault("too_large", f"The answer exceeds {MAX_ANSWER_BYTES // 1_000_000} MB.")
             if piece.endswith((b"data: [DONE]\n\n", b"data: [DONE]\r\n\r\n")):

@@ -50,16 +50,33 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
 
 
 def make_reference(output: Path | None = None) -> int:
-    """Measure the practice models anew and replace the shipped reference results with it."""
+    """Measure the practice models anew, print what changed beyond noise, and replace the reference results.
+
+    Returns:
+        0 if the reference was replaced, 1 if no model could be measured (then the old one stays).
+    """
+    from workshop_lib import notebooks
+
     target = output or REFERENCE
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "run"
+        folder = Path(temporary).resolve() / "run"
         code = run({"profile": "practice"}, folder)
-        if code == 0:
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.lock"))
-            print(f"Reference results: {target}")
-    return code
+        if code != 0:
+            return code
+        notebooks.forget_places(folder)
+        report = "benchmark_report.json"
+        if (target / report).exists():
+            print("Against the reference until now:")
+            try:
+                compare(target / report, folder / report)
+            except WorkshopError as error:
+                print(error)
+        kept = {path.name for path in target.glob("*")} - {path.name for path in folder.glob("*")}
+        shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.lock"), dirs_exist_ok=True)
+    if kept:
+        print(f"Kept as they were: {', '.join(sorted(kept))}")
+    print(f"Reference results: {target}")
+    return 0
 
 
 def compare(first: Path, second: Path, *, model: str = "", against: str = "", fail_if_slower: bool = False) -> int:

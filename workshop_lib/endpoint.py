@@ -97,7 +97,7 @@ class EndpointRuntime:
         if loaded is not None and not any(variant.model_id in loaded for variant in offered):
             raise ModelNotFoundError(
                 f"The server lists {len(offered)} models and has loaded none of them.",
-                "Load one there, e.g. with `foundry model run NAME`, or name the models to measure.",
+                "Load one there, with `foundry run NAME` (CLI 0.10 and later) or `foundry model run NAME` (until 0.9).",
             )
         return selection.select_variants(
             offered, names, devices, in_auto=lambda each: loaded is None or each.model_id in loaded, nearest=nearest

@@ -50,9 +50,7 @@ def read_parameters(source: Path) -> dict[str, Parameter]:
     """
     cells = [cell for cell in _read(source).cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
-        raise NotebookError(
-            f"{source.name} has {len(cells)} cells tagged `parameters`.", "Tag exactly one cell."
-        )
+        raise NotebookError(f"{source.name} has {len(cells)} cells tagged `parameters`.", "Tag exactly one cell.")
     try:
         lines = ast.parse(cells[0].source).body
         found = [_parameter(line, cells[0].source) for line in lines]
@@ -64,9 +62,7 @@ def read_parameters(source: Path) -> dict[str, Parameter]:
     return {parameter.name: parameter for parameter in found}
 
 
-def check_parameters(
-    known: Mapping[str, Parameter], given: Mapping[str, Value], where: str
-) -> None:
+def check_parameters(known: Mapping[str, Parameter], given: Mapping[str, Value], where: str) -> None:
     """Accept parameters that exist and have the right type.
 
     Raises:
@@ -149,6 +145,22 @@ def refresh_outputs(source: Path) -> None:
     nbformat.write(notebook, source)  # type: ignore[no-untyped-call]
 
 
+def forget_places(folder: Path) -> None:
+    """Take this machine's paths, papermill's notes and progress bars out of the executed notebooks in a folder."""
+    import nbformat
+
+    for path in folder.glob("*.ipynb"):
+        notebook = _read(path)
+        for holder in (notebook, *notebook.cells):
+            holder.metadata.pop("papermill", None)
+        for cell in notebook.cells:
+            cell.source = cell.source.replace(str(folder), "runs/reference")
+            if cell.cell_type == "code":
+                cell.outputs = [each for each in cell.outputs if not _is_progress(each)]
+        notebook.metadata.pop("widgets", None)
+        nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
+
+
 def _is_progress(output: Any) -> bool:
     widget = "application/vnd.jupyter.widget-view+json" in output.get("data", {})
     return widget or output.get("name") == "stderr"
@@ -160,9 +172,7 @@ def _read(source: Path) -> Any:
     try:
         return nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
     except OSError as fault:
-        raise NotebookError(
-            f"The notebook {source} cannot be read: {fault.strerror}.", "Correct its path."
-        ) from fault
+        raise NotebookError(f"The notebook {source} cannot be read: {fault.strerror}.", "Correct its path.") from fault
     except nbformat.reader.NotJSONError as fault:
         raise NotebookError(
             f"{source} is not a notebook: it holds no JSON.", "Give the path of an .ipynb file."
@@ -171,17 +181,11 @@ def _read(source: Path) -> Any:
 
 def _parameter(line: ast.stmt, source: str) -> Parameter:
     """Read `name: type = literal  # help`."""
-    if (
-        not isinstance(line, ast.AnnAssign)
-        or not isinstance(line.target, ast.Name)
-        or not line.value
-    ):
+    if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name) or not line.value:
         raise ValueError(f"line {line.lineno} is not `name: type = value`")
     type_name = ast.unparse(line.annotation)
     if type_name not in TYPES:
-        raise ValueError(
-            f"line {line.lineno} has the type {type_name}, not one of {', '.join(TYPES)}"
-        )
+        raise ValueError(f"line {line.lineno} has the type {type_name}, not one of {', '.join(TYPES)}")
     default: Value = ast.literal_eval(line.value)
     if type(default) is not TYPES[type_name]:
         raise ValueError(f"line {line.lineno} has a default that is not {type_name}")

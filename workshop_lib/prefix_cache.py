@@ -35,18 +35,20 @@ def looks_cached(answers: Iterable[Answered]) -> bool:
     said. The warm-up is another text (see `Plan`) and takes no part.
     """
     first: dict[str, Answered] = {}
-    later: dict[str, list[Answered]] = {}
+    starts: dict[str, list[float]] = {}
+    rests: dict[str, list[float]] = {}
     for answer in answers:
         if answer.round == 1:
             first[answer.prompt_id] = answer
         else:
-            later.setdefault(answer.prompt_id, []).append(answer)
-    both = [prompt_id for prompt_id in first if prompt_id in later]
-    if sum(len(later[prompt_id]) for prompt_id in both) < ENOUGH_LATER_ANSWERS:
+            starts.setdefault(answer.prompt_id, []).append(answer.first_token_s)
+            rests.setdefault(answer.prompt_id, []).append(answer.rest_s)
+    both = [prompt_id for prompt_id in first if prompt_id in starts]
+    if sum(len(starts[prompt_id]) for prompt_id in both) < ENOUGH_LATER_ANSWERS:
         return False
-    starts = [_over(first[each].first_token_s, [answer.first_token_s for answer in later[each]]) for each in both]
-    rests = [_over(first[each].rest_s, [answer.rest_s for answer in later[each]]) for each in both]
-    return median(starts) > FIRST_OVER_LATER * max(1.0, median(rests))
+    sooner = median(_over(first[each].first_token_s, starts[each]) for each in both)
+    slower = median(_over(first[each].rest_s, rests[each]) for each in both)
+    return sooner > FIRST_OVER_LATER * max(1.0, slower)
 
 
 def _over(first_s: float, later_s: list[float]) -> float:

@@ -32,6 +32,11 @@ def is_gpu(provider: str) -> bool:
     return any(part in provider.lower() for part in _GPU_NAMES)
 
 
+def has_gpu(registered: Sequence[str]) -> bool:
+    """Whether any of the providers that a process registered runs models on a GPU."""
+    return any(map(is_gpu, registered))
+
+
 def why_no_gpu(discoverable: Sequence[str], fault: str | None) -> str:
     """Why no GPU provider is registered, as a sentence.
 

@@ -76,7 +76,6 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "reuse-stall": replace(STEADY, reuse_stall_s=0.04),
     "flaky": replace(STEADY, fault="500", faulty=range(1, 2)),
     "breaks-later": replace(STEADY, fault="reset", faulty=range(4, 1_000_000)),
-    "tiny": replace(STEADY, first_token_s=0.001, pace_s=0.0003, tokens=4),
     "http-400": Behaviour(fault="400"),
     "http-429": Behaviour(fault="429"),
     "http-500": Behaviour(fault="500"),
@@ -91,6 +90,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "empty": Behaviour(fault="empty"),
     "null": Behaviour(fault="null"),
     "never-done": Behaviour(fault="never-done"),
+    "endless": Behaviour(fault="endless"),
     "cut-off": Behaviour(fault="cut-off"),
 }
 
@@ -323,10 +323,10 @@ def _break_stream(connection: socket.socket, fault: str) -> None:
         for _ in range(30):
             connection.sendall(b"x" * 1_000_000)
         connection.sendall(b"\n\n" + DONE)
-    elif fault == "never-done":
+    elif fault in {"never-done", "endless"}:
         while True:
-            connection.sendall(b": keep-alive\n\n")
-            time.sleep(0.05)
+            connection.sendall(b": keep-alive\n\n" if fault == "never-done" else _event({"content": " more"}))
+            time.sleep(0.05 if fault == "never-done" else 0.001)
 
 
 def _hold(connection: socket.socket) -> None:

@@ -6,10 +6,12 @@ The percentile is numpy's default (linear interpolation), so it never exceeds th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from statistics import fmean, median
+from typing import Any
 
-from workshop_lib import energy, timing
+from workshop_lib import energy, providers, timing
 from workshop_lib.prefix_cache import Answered, looks_cached
 from workshop_lib.records import Completion, Row, Run, Serving, Status, TokensSource
 
@@ -33,6 +35,7 @@ WARNINGS: dict[str, str] = {
     "cached_prompt": "Prompts asked before start sooner (a prompt cache): first tokens of new prompts take longer.",
     "cold_start": "The first request took more than twice as long as the others: it is shown apart.",
     "not_streamed": "Answers came in one piece: there is no first-token time.",
+    "gpu_not_registered": "Built for a GPU, but no GPU provider was registered where it ran: it may have run on a CPU.",
     "coarse_energy": "Requests are short for the energy meter: each also got energy of its neighbours'.",
 }
 
@@ -63,14 +66,15 @@ def summarise_variant(
     answered = [completion for completion in timed if completion.ok]
     status, error = _outcome(serving, completions, answered)
     cold_start = next((completion for completion in completions if completion.round == 0), None)
-    measured = [timing.measure(completion) for completion in answered]
-    latencies = [each.latency_s for each in measured if each.latency_s is not None]
-    counts = [each.completion_tokens for each in measured]
-    source = _weakest({source for _, source in counts})
-    energy_wh, energy_source = energy.of_requests(answered, counts)
+    measured = _columns(answered)
+    latencies = measured["latency_s"]
+    source = _weakest(set(measured["tokens_source"]))
+    energy_wh, energy_source = energy.of_requests(answered, zip(measured["tokens"], measured["tokens_source"], strict=True))
     warnings = [*_warnings(timed, answered, measured, source, cold_start)]
     if energy.is_coarse(energy_source, _mean(latencies)):
         warnings.append("coarse_energy")
+    if status == "ok" and variant.device == "gpu" and not providers.has_gpu(serving.registered_providers):
+        warnings.append("gpu_not_registered")
     return Row(
         alias=variant.alias,
         model_id=variant.model_id,
@@ -81,12 +85,12 @@ def summarise_variant(
         requests_ok=len(answered),
         latency_avg=_mean(latencies),
         latency_p95=_p95(latencies),
-        tokens_per_sec_avg=_mean(_known(each.tokens_per_s for each in measured)),
-        first_token_latency_avg=_mean(_known(each.first_token_s for each in measured)),
-        decode_tokens_per_sec=_median([1 / pace for pace in _known(each.time_per_output_token_s for each in measured)]),
+        tokens_per_sec_avg=_mean(_known(measured["tokens_per_s"])),
+        first_token_latency_avg=_mean(_known(measured["first_token_s"])),
+        decode_tokens_per_sec=_median([1 / pace for pace in _known(measured["time_per_output_token_s"])]),
         tokens_source=source,
         prompt_tokens_avg=_mean(_known(completion.prompt_tokens for completion in answered)),
-        completion_tokens_avg=_mean(_known(tokens for tokens, _ in counts)),
+        completion_tokens_avg=_mean(_known(measured["tokens"])),
         warnings=tuple(warnings),
         precision=variant.precision,
         execution_provider=variant.execution_provider,
@@ -96,8 +100,8 @@ def summarise_variant(
         cold_start_s=timing.latency_s(cold_start) if cold_start else None,
         resident_mb=serving.resident_mb,
         peak_resident_mb=serving.peak_resident_mb,
-        first_visible_token_latency_avg=_mean(_known(map(timing.first_visible_token_s, answered))),
-        truncated_share=sum(map(timing.is_truncated, answered)) / len(answered) if answered else None,
+        first_visible_token_latency_avg=_mean(_known(measured["first_visible_token_s"])),
+        truncated_share=_truncated_share(answered),
         energy_per_1000_tokens_wh=energy_wh,
         energy_source=energy_source,
         energy_cost_per_million_tokens=energy.cost_per_million_tokens(energy_wh, price_per_kwh),
@@ -115,6 +119,21 @@ def _outcome(
     if answered:
         return "ok", None
     return "failed", last_failure or "No request was sent."
+
+
+def _columns(answered: Iterable[Completion]) -> dict[str, list[Any]]:
+    """The measures of every completion, one list per field of `timing.Measures`: lists of numbers are small."""
+    columns: dict[str, list[Any]] = {name: [] for name in timing.Measures._fields}
+    measures = map(timing.measure, answered)
+    while batch := list(islice(measures, 1000)):  # all at once would be a tuple per completion, held together
+        for column, values in zip(columns.values(), zip(*batch, strict=True), strict=True):
+            column.extend(values)
+    return columns
+
+
+def _truncated_share(answered: Sequence[Completion]) -> float | None:
+    cut = [completion.finish_reason for completion in answered].count("length")
+    return cut / len(answered) if answered else None
 
 
 def _known(values: Iterable[float | None]) -> list[float]:
@@ -146,13 +165,13 @@ _FROM_WEAKEST: tuple[TokensSource, ...] = ("unknown", "chunks", "usage")
 def _warnings(
     timed: Sequence[Completion],
     answered: Sequence[Completion],
-    measured: Sequence[timing.Measures],
+    measured: Mapping[str, Sequence[Any]],
     source: TokensSource,
     cold_start: Completion | None,
 ) -> Iterator[str]:
     if not answered:
         return
-    latencies = _known(each.latency_s for each in measured)
+    latencies = measured["latency_s"]
     by_prompt = _by_prompt(answered, latencies)
     if len(latencies) < ENOUGH_SAMPLES:
         yield "too_few_samples"
@@ -164,30 +183,27 @@ def _warnings(
         yield "some_failed"
     if source != "usage":
         yield "no_usage"
-    yield from (code for code, is_so in _TRAPS.items() if any(map(is_so, answered, measured)))
-    if looks_cached(_first_attempts(answered, measured)) and not any(each.cached_tokens for each in answered):
+    if _truncated_share(answered):
+        yield "truncated"
+    yield from (code for code, column in _TRAPS.items() if any(measured[column]))
+    if any(completion.cached_tokens for completion in answered) or looks_cached(_first_attempts(answered, measured)):
         yield "cached_prompt"
+    if not all(completion.streamed for completion in answered):
+        yield "not_streamed"
     usual = by_prompt.get(cold_start.prompt_id) if cold_start else None
     if cold_start and usual and (timing.latency_s(cold_start) or 0.0) > 2 * median(usual):
         yield "cold_start"
 
 
-_TRAPS: dict[str, Callable[[Completion, timing.Measures], object]] = {
-    "truncated": lambda completion, _: completion.finish_reason == "length",
-    "hidden_tokens": lambda _, measured: measured.has_hidden_tokens,
-    "coalesced_chunks": lambda _, measured: measured.has_coalesced_chunks,
-    "bursts": lambda _, measured: measured.has_burst,
-    "cached_prompt": lambda completion, _: completion.cached_tokens,
-    "not_streamed": lambda completion, _: not completion.streamed,
-}
-"""Codes that a single request is enough for."""
+_TRAPS = {"hidden_tokens": "has_hidden_tokens", "coalesced_chunks": "has_coalesced_chunks", "bursts": "has_burst"}
+"""Codes that a single request is enough for, each with its field of `timing.Measures`."""
 
 
-def _first_attempts(answered: Sequence[Completion], measured: Sequence[timing.Measures]) -> Iterator[Answered]:
-    for completion, each in zip(answered, measured, strict=True):
-        if completion.attempt == 1 and each.first_token_s is not None and each.latency_s is not None:
-            rest_s = each.latency_s - each.first_token_s
-            yield Answered(completion.prompt_id, completion.round, each.first_token_s, rest_s)
+def _first_attempts(answered: Sequence[Completion], measured: Mapping[str, Sequence[Any]]) -> Iterator[Answered]:
+    times = zip(answered, measured["first_token_s"], measured["latency_s"], strict=True)
+    for completion, first_s, latency_s in times:
+        if completion.attempt == 1 and first_s is not None:
+            yield Answered(completion.prompt_id, completion.round, first_s, latency_s - first_s)
 
 
 def is_unstable(answered: Sequence[Completion]) -> bool:

@@ -94,12 +94,17 @@ def has_burst(completion: Completion) -> bool:
 
 
 class Measures(NamedTuple):
-    """What one look at a completion gives; each field is what the function of that name returns."""
+    """What one look at a completion gives; each field is what the function of that name returns.
+
+    `tokens` and `tokens_source` are what `completion_tokens` returns.
+    """
 
     latency_s: float | None = None
     first_token_s: float | None = None
+    first_visible_token_s: float | None = None
     time_per_output_token_s: float | None = None
-    completion_tokens: tuple[int | None, TokensSource] = (None, "unknown")
+    tokens: int | None = None
+    tokens_source: TokensSource = "unknown"
     tokens_per_s: float | None = None
     has_hidden_tokens: bool = False
     has_coalesced_chunks: bool = False
@@ -111,11 +116,13 @@ def measure(completion: Completion) -> Measures:
     chunks = completion.chunks
     if completion.error is not None or not chunks:
         return Measures()
-    tokens, source = counted = completion_tokens(completion)
+    tokens, source = completion_tokens(completion)
     latency = chunks[-1].at_s
     rate = tokens / latency if source == "usage" and tokens is not None and latency else None
     if not completion.streamed:
-        return Measures(latency, None, None, counted, rate)
+        return Measures(latency, tokens=tokens, tokens_source=source, tokens_per_s=rate)
+    first = chunks[0].at_s
+    visible = first if chunks[0].kind == "content" else first_visible_token_s(completion)
     more = _more_tokens_than_chunks(completion)
     hidden = more and has_hidden_tokens(completion)
     start, before, burst = _paced_from(chunks)
@@ -125,7 +132,7 @@ def measure(completion: Completion) -> Measures:
         paced = tokens - before * (tokens / len(chunks) if more else 1.0)
         if interval > 0 and paced > 0 and (not burst or paced >= MIN_PACED_TOKENS):
             pace = interval / paced
-    return Measures(latency, chunks[0].at_s, pace, counted, rate, hidden, more and not hidden, burst)
+    return Measures(latency, first, visible, pace, tokens, source, rate, hidden, more and not hidden, burst)
 
 
 def _paced_from(chunks: Sequence[Chunk]) -> tuple[int, int, bool]:
