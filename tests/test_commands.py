@@ -94,7 +94,7 @@ def test_the_reference_is_replaced_compared_and_free_of_paths(
     assert commands.make_reference(target) == 0
     assert commands.make_reference(target) == 0
     assert (target / "scores.json").exists()
-    assert "no clear difference" in capsys.readouterr().out
+    assert "8 of 8 answers are the same" in capsys.readouterr().out
     assert json.loads((target / "benchmark_report.json").read_text(encoding="utf-8"))["samples"]
     for path in target.glob("*.ipynb"):
         text = path.read_text(encoding="utf-8")

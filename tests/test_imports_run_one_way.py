@@ -18,12 +18,15 @@ DESIGN = PACKAGE.parent / "DESIGN.md"
 ORDER = """
 errors records untrusted display
 timing streams prefix_cache energy summaries stability comparison scoring scores
-json_files catalog settings storage results changes
+answers resampling agreement pairs reliability ranking quality
+json_files catalog settings storage results changes prompt_sets reference_scores
 machine power providers client reference_server
 selection endpoint model_cache practice_catalog
 foundry_jobs foundry_listing foundry_server foundry_process foundry practice profiles
 concurrency plan benchmark runs
+judge_prompts judge
 appearance drawing tables findings charting reporting
+quality_tables quality_charts
 notebooks checks commands __main__
 """.split()  # noqa: SIM905 - the rows are easier to read than forty quoted names
 

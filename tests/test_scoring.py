@@ -28,6 +28,15 @@ FOUND = [
     ("No account, no fee: private", "private", "private"),
     ("It is not slow and keeps data private", "private", "private"),
     ("Not private at first. Private later.", "private", "private"),
+    ("It is not just private but fast", "private", "private"),
+    ("It is no doubt private", "private", "private"),
+    ("It does not fail when offline", "offline", "offline"),
+    ("It is not slow since it is local", "local", "local"),
+    ("Not slow, not costly: private", "private", "private"),
+    ("Privacy without compromise", "privacy", "privacy"),
+    ("Why not? It is private", "private", "private"),
+    ("It doesn\u02bct leave the device", "doesn't leave", "doesn't leave"),
+    ("The data never leaves", "never leave*", "never leaves"),
     ("Zo\u00eb owns it", "zo\u00eb", "zo\u00eb"),
     ("\uff30\uff52\uff49\uff56\uff41\uff54\uff45", "private", "private"),
 ]
@@ -38,7 +47,23 @@ NOT_FOUND = [
     ("It is never really private", "private"),
     ("It does not keep your data private", "private"),
     ("a non-private service", "private"),
+    ("It isn\u2019t private", "private"),
+    ("It isnt private", "private"),
+    ("It cannot be called private", "private"),
+    ("There is a lack of real privacy", "privacy"),
+    ("It fails to keep data private", "private"),
+    ("Nothing here is private", "private"),
+    ("None of it is private", "private"),
+    ("It is neither fast nor private", "private"),
+    ("It is neither fast nor private", "fast"),
+    ("It is hardly private", "private"),
     ("The privateer sailed", "private"),
+    ("a deviceless service", "device"),
+    ("It costs 2.50", "2.5"),
+    ("Due on 2 April", "22 April"),
+    ("May 60", "May 6"),
+    ("the small modelling team", "small model"),
+    ("Joanna will do it", "Joan"),
     ("Room 127", "27"),
     ("2.5 seconds", "5"),
     ("on 22 February", "22 January"),
@@ -131,3 +156,47 @@ def test_adding_a_sentence_never_lowers_the_share(words: list[str]) -> None:
 def test_the_example_in_the_documentation_holds() -> None:
     """The doctest of the module runs."""
     assert doctest.testmod(scoring).failed == 0
+
+
+DENIALS = [
+    ("never leave*", "Your data never leaves the device.", "device", True),
+    ("nothing leaves|nobody", "Nothing leaves your computer", "computer", True),
+    ("without a network", "Works without a network on a laptop", "laptop", True),
+    ("not sent", "It is not sent to any cloud", "cloud", True),
+    ("not sent", "It is not sent and not private", "private", False),
+    ("not sent", "It is not sent", "sent", False),
+    ("fast", "It never leaves the device", "device", False),
+]
+
+
+@pytest.mark.parametrize(("phrase", "answer", "other", "is_found"), DENIALS)
+def test_a_negation_that_belongs_to_an_expected_phrase_denies_nothing_else(
+    phrase: str, answer: str, other: str, is_found: bool
+) -> None:
+    """ "Never leaves the device" says that data stay on the device; inside the phrase, the denial holds."""
+    score = score_aspects(answer, Prompt("p", "?", aspects=(phrase, other)))
+    assert (other in score.matched) is is_found
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("Your data is sent to the cloud.", "forbidden"),
+        ("Your data is never sent to the cloud.", "none"),
+        ("Nothing is sent to the cloud.", "none"),
+        ("Your data is not sent to the cloud.", "all"),
+    ],
+)
+def test_denying_what_is_forbidden_is_fine_even_in_an_expected_phrase(answer: str, verdict: str) -> None:
+    """`not sent` is expected here; its `not` still denies the forbidden `sent to the cloud`."""
+    prompt = Prompt("p", "?", aspects=("not sent",), forbidden=("sent to the cloud",))
+    assert score_aspects(answer, prompt).verdict == verdict
+
+
+KNOWN_LIMITS = [("Privacy is not guaranteed", "privacy"), ("It is open rather than private", "private")]
+
+
+@pytest.mark.parametrize(("answer", "aspect"), KNOWN_LIMITS)
+def test_what_is_denied_afterwards_counts_as_mentioned(answer: str, aspect: str) -> None:
+    """The check sees words, not meaning; the module says so, and this keeps what it says true."""
+    assert score_aspects(answer, Prompt("p", "?", aspects=(aspect,))).verdict == "all"

@@ -9,17 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import median
+from typing import Any
 
 from workshop_lib import timing
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.profiles import ServedModel
-from workshop_lib.records import Completion, Prompt, Request
+from workshop_lib.records import Completion, ModelVariant, Prompt, Request
 
 LEVELS = (1, 2, 4, 8)
+SCHEMA = 1
 WORTHWHILE = 1.10
 """Less than 10 % more total throughput for twice the users counts as only waiting."""
 
@@ -122,6 +124,43 @@ def saturation(loads: Sequence[Load]) -> int | None:
         if after < before * WORTHWHILE:
             return fewer.users
     return None
+
+
+def describe(loads: Sequence[Load]) -> str:
+    """What the loads say about more users, as a sentence that claims no more than they carry."""
+    known = [load for load in loads if load.total_tokens_per_s is not None]
+    if len(known) < 2 or len(known) < len(loads):
+        return "Where more users only wait was not found: it needs answers with token counts at two loads or more."
+    most = max(loads, key=lambda load: load.total_tokens_per_s or 0.0)
+    best = f"{_users(most.users)} together got the most, {most.total_tokens_per_s:,.0f} tokens per second"
+    users = saturation(loads)
+    if users is None:
+        return f"Up to {loads[-1].users} users, more users get more done: {best}."
+    return f"From {_users(users)} on, more mostly wait (under 10 % more tokens per second in all): {best}."
+
+
+def load_object(model: ModelVariant, load: Load) -> dict[str, Any]:
+    """A load as a JSON object: its rates in tokens per second, times in seconds, and every request as it happened."""
+    return {
+        "kind": "load",
+        "schema": SCHEMA,
+        "alias": model.alias,
+        "model_id": model.model_id,
+        "device": model.device,
+        "users": load.users,
+        "requests": len(load.completions),
+        "requests_ok": len(load.answered),
+        "wall_s": load.wall_s,
+        "total_tokens_per_s": load.total_tokens_per_s,
+        "tokens_per_s": load.tokens_per_s,
+        "first_token_s": load.first_token_s,
+        "latency_s": load.latency_s,
+        "completions": [asdict(completion) for completion in load.completions],
+    }
+
+
+def _users(count: int) -> str:
+    return f"{count} user{'s' * (count != 1)}"
 
 
 def _median(values: Sequence[float | None]) -> float | None:

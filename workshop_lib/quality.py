@@ -77,7 +77,7 @@ def weigh(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = None
     rows = [row for row in summaries.summarise(run) if row.status == "ok"]
     latency = _latencies(run, rows)
     quality = _quality(run, rows, used)
-    chosen = measure or next((kind for kind in PREFERRED if kind in quality), PREFERRED[-1])
+    chosen: Kind = measure or next((kind for kind in PREFERRED if kind in quality), PREFERRED[-1])
     if measure and measure not in quality:
         raise ConfigurationError(f"No score by '{measure}' fits an answer of this run.", f"Use {_names(quality)}.")
     drawn = resampling.draws(len(run.prompts), seed)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from workshop_lib import charting, findings, results, summaries, tables
+from workshop_lib import charting, findings, results, stability, summaries, tables
 from workshop_lib.appearance import number
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.records import Row, Run
@@ -108,6 +108,9 @@ def report_markdown(run: Run, rows: Sequence[Row]) -> str:
     if codes := _codes(rows):
         lines += ["", "## What the warnings mean", ""]
         lines += [f"- `{code}`: {markdown(sentence)}" for code, sentence in codes.items()]
+    if notes := _notes(run):
+        lines += ["", "## How stable it is", ""]
+        lines += [f"- {markdown(one_line(sentence, 500))}" for sentence in notes]
     lines += ["", "## Machine and plan", ""]
     lines += [f"- {markdown(name)}: {markdown(value)}" for name, value in _facts(run)]
     return "\n".join(lines) + "\n"
@@ -132,9 +135,15 @@ def report_html(run: Run, rows: Sequence[Row]) -> str:
         rows=[_html_cells(row, columns) for row in rows],
         figures=[_html_figure(run, name) for name in charting.FIGURES],
         warnings=_codes(rows),
+        notes=_notes(run),
         questions=_html_answers(run, rows),
         facts=_facts(run),
     )
+
+
+def _notes(run: Run) -> list[str]:
+    """Return what a reader should know about the run itself: interruptions, scatter, outliers, load times."""
+    return [*run.notes, *stability.stability_notes(run)]
 
 
 def _about(run: Run, rows: Sequence[Row]) -> str:

@@ -3,7 +3,11 @@
 An aspect is one phrase, or alternatives separated by `|`; `*` at the end of a word stands for any
 ending. Upper and lower case and hyphens make no difference; whole words are compared, so `27` is
 not found in `127`. A phrase does not count when a word such as "not" or "without" stands up to four
-words before it in the same clause.
+words before it in the same clause. Where such a word belongs to an expected phrase itself, it denies
+nothing that follows: with `never leave*` expected, "never leaves the device" mentions `device`.
+
+It sees words, not meaning: what is denied afterwards ("privacy is not guaranteed") or by a word of
+comparison ("rather than private") counts as mentioned. `reliability` tells how well it agrees with people.
 
 Knows answers and prompts. Knows no models; pure functions.
 """
@@ -20,14 +24,21 @@ from workshop_lib.records import Prompt
 
 Verdict = Literal["no_answer", "not_scored", "all", "some", "none", "forbidden"]
 
-NEGATIONS = frozenset(("no", "not", "non", "never", "without", "neither", "nor", "cannot", "hardly", "lacks"))
+NEGATIONS = frozenset(
+    "no not non none nothing nobody never neither nor without cannot hardly barely rarely seldom lack lacks lacking "
+    "fail fails failed unable cant dont doesnt isnt arent wont".split()
+)
+AFFIRMING = frozenset(("only", "just", "merely", "simply", "doubt"))
+"""After a negation these take it back: "not only private but fast"."""
+
 REACH = 4
 """How many words a negation reaches forward."""
 
 _WORD = r"\d+(?:[.,]\d+)+|[^\W_]+(?:'[^\W_]+)*"
 _WORD_OR_END = re.compile(rf"{_WORD}|[.,;:!?()\n\u2013\u2014]+")
 _STARRED_WORD = re.compile(rf"({_WORD})(\*?)")
-_CLAUSE_WORDS = frozenset(("and", "but", "so", "because", "while", "which"))
+_CLAUSE_WORDS = frozenset("and but so because while which when if since although though however whereas".split())
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u2032`", "'"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +74,8 @@ def score_aspects(answer: str | None, prompt: Prompt) -> AspectScore:
     words = _words(answer or "")
     if not any(word[0].isalnum() for word in words):
         return AspectScore("no_answer", missing=prompt.aspects)
-    found = {aspect: evidence for aspect in prompt.aspects if (evidence := _find(aspect, words))}
+    spent = _spent(prompt.aspects, words)
+    found = {aspect: evidence for aspect in prompt.aspects if (evidence := _find(aspect, words, spent))}
     matched = tuple(aspect for aspect in prompt.aspects if aspect in found)
     forbidden = tuple(aspect for aspect in prompt.forbidden if _find(aspect, words))
     return AspectScore(
@@ -93,17 +105,36 @@ def _words(text: str) -> list[str]:
 
 def _plain(text: str) -> str:
     """Fold case, width and apostrophes, which say nothing about the meaning."""
-    return unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
+    return unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
 
 
-def _find(aspect: str, words: list[str]) -> str | None:
+Spent = frozenset[tuple[int, int]]
+"""Negations that are part of an expected phrase: their position, and where that phrase ends."""
+
+
+def _find(aspect: str, words: list[str], spent: Spent = frozenset()) -> str | None:
     """Return the first words that are one of the aspect's alternatives and are not negated."""
     for alternative in aspect.split("|"):
         pattern = _pattern(alternative)
         for start in _places(pattern, words):
-            if not _is_negated(words, start):
+            if not _is_negated(words, start, spent):
                 return " ".join(words[start : start + len(pattern)])
     return None
+
+
+def _spent(aspects: tuple[str, ...], words: list[str]) -> Spent:
+    """The negations that the aspects' own wordings account for, such as `not` in `not sent`."""
+    found: set[tuple[int, int]] = set()
+    for alternative in (each for aspect in aspects for each in aspect.split("|")):
+        pattern = _pattern(alternative)
+        for start in _places(pattern, words):
+            end = start + len(pattern)
+            found |= {(place, end) for place in range(start, end) if _is_negation(words[place])}
+    return frozenset(found)
+
+
+def _is_negation(word: str) -> bool:
+    return word in NEGATIONS or word.endswith("n't")
 
 
 def _pattern(alternative: str) -> list[re.Pattern[str]]:
@@ -122,12 +153,11 @@ def _places(pattern: list[re.Pattern[str]], words: list[str]) -> Iterator[int]:
             yield start
 
 
-def _is_negated(words: list[str], start: int) -> bool:
-    before = words[max(0, start - REACH) : start]
-    for position in range(len(before) - 1, -1, -1):
-        word = before[position]
+def _is_negated(words: list[str], start: int, spent: Spent) -> bool:
+    for place in range(start - 1, max(-1, start - 1 - REACH), -1):
+        word = words[place]
         if word in _CLAUSE_WORDS or not word[0].isalnum():
             return False
-        if word in NEGATIONS or word.endswith("n't"):
-            return before[position + 1 : position + 2] != ["only"]
+        if _is_negation(word) and not any(place == used and end <= start for used, end in spent):
+            return words[place + 1] not in AFFIRMING or place + 1 == start
     return False

@@ -16,28 +16,29 @@ from workshop_lib.summaries import ENOUGH_SAMPLES, UNSTABLE_SPREAD, outliers, sp
 CONFIDENCE = 0.95
 WANTED_HALF_WIDTH = 0.05
 MOST_ROUNDS = 100
-"""A model that needs more rounds than this needs a quieter machine instead."""
+SHOWN_OUTLIERS = 3
 
 
 def stability_notes(run: Run) -> tuple[str, ...]:
-    """What a reader should know before relying on the figures, model by model; empty when there is nothing.
+    """What a reader should know before relying on the figures; empty when there is nothing.
 
-    Each model that was measured is followed by its spread when that is 10 % of the mean or more, by how many more
-    rounds would do, and by its outliers, cold start and load time.
+    For each model that was measured: its spread when that is 10 % of the mean or more, how many more rounds would do,
+    and its worst outliers and cold start. Last, how long each model took to load.
     """
-    answered = _answered(run)
-    return tuple(
-        note
-        for row in summarise(run)
-        if row.status == "ok"
-        for note in (*_doubts(row, answered[row.model_id, row.device]), *_start(row))
-    )
+    rows, answered = [row for row in summarise(run) if row.status == "ok"], _answered(run)
+    notes = [note for row in rows for note in _notes(row, answered[row.model_id, row.device])]
+    loads = [f"{_name(row)} {row.load_s:.2f} s" for row in rows if row.load_s is not None]
+    return (*notes, *([f"Load times, in no other figure: {', '.join(loads)}."] if loads else []))
 
 
 def outlier_notes(run: Run) -> tuple[str, ...]:
     """Every outlier by model, prompt and round: `tiny int4: prompt rag, round 2 took 3.1x its median.`"""
     answered = _answered(run)
-    return tuple(note for row in summarise(run) for note in _outliers(row, answered.get((row.model_id, row.device), [])))
+    return tuple(
+        f"{_name(row)}: {note}."
+        for row in summarise(run)
+        for _, note in _outliers(answered.get((row.model_id, row.device), []))
+    )
 
 
 def rounds_needed(relative_spread: float, *, prompts: int, rounds: int) -> int:
@@ -70,32 +71,37 @@ def _answered(run: Run) -> dict[tuple[str, str], list[Completion]]:
     return answered
 
 
-def _doubts(row: Row, answered: Sequence[Completion]) -> Iterator[str]:
+def _notes(row: Row, answered: Sequence[Completion]) -> Iterator[str]:
     name, prompts = _name(row), len({completion.prompt_id for completion in answered})
-    rounds = max(1, len(answered) // prompts)
-    scatter = spread(answered)
+    rounds, scatter = max(1, len(answered) // prompts), spread(answered)
+    needed = rounds_needed(scatter, prompts=prompts, rounds=rounds)
     if scatter >= UNSTABLE_SPREAD:
-        yield f"{name}: requests with the same prompt scatter by {scatter:.0%} of their mean."
-    more = rounds_needed(scatter, prompts=prompts, rounds=rounds) - rounds
-    if more > 0:
-        yield f"{name}: {len(answered)} requests; about {more} more round{'s' * (more > 1)} would do."
-    yield from _outliers(row, answered)
+        scattered = f"requests with the same prompt scatter by {100 * scatter:.0f} % of their mean"
+        yield f"{name}: {scattered}; {_advice(needed, rounds)}."
+    elif needed > rounds:
+        yield f"{name}: {len(answered)} requests are few; {_advice(needed, rounds)}."
+    if far := [note for _, note in sorted(_outliers(answered), reverse=True)]:
+        others = f"; {len(far) - SHOWN_OUTLIERS} more outliers" if len(far) > SHOWN_OUTLIERS else ""
+        yield f"{name}: {'; '.join(far[:SHOWN_OUTLIERS])}{others}."
+    if row.cold_start_s is not None and "cold_start" in row.warnings:
+        yield f"{name}: the first request took {row.cold_start_s:.2f} s; it is in no average."
 
 
-def _outliers(row: Row, answered: Sequence[Completion]) -> Iterator[str]:
+def _advice(needed: int, rounds: int) -> str:
+    if needed >= MOST_ROUNDS:
+        return f"{MOST_ROUNDS} rounds would not do, so measure on a quieter machine"
+    more = needed - rounds
+    return f"about {more} more round{'s' * (more > 1)} would do" if more > 0 else "the mean is known to 5 % all the same"
+
+
+def _outliers(answered: Sequence[Completion]) -> Iterator[tuple[float, str]]:
+    """How many times its prompt's median each outlier took, and the words for it."""
     for completion in outliers(answered):
         same = [timing.latency_s(each) or 0.0 for each in answered if each.prompt_id == completion.prompt_id]
         times = (timing.latency_s(completion) or 0.0) / median(same)
-        yield f"{_name(row)}: prompt {completion.prompt_id}, round {completion.round} took {times:.1f}x its median."
-
-
-def _start(row: Row) -> Iterator[str]:
-    if row.load_s is not None:
-        yield f"{_name(row)}: loaded in {row.load_s:.2f} s."
-    if row.cold_start_s is not None and "cold_start" in row.warnings:
-        yield f"{_name(row)}: the first request took {row.cold_start_s:.2f} s; it is in no average."
+        yield times, f"prompt {completion.prompt_id}, round {completion.round} took {times:.1f}x its median"
 
 
 def _name(row: Row) -> str:
-    device = "" if row.device == "unknown" else f" {row.device}"
-    return f"{row.alias}{device} {row.precision}" if row.precision else f"{row.alias}{device}"
+    """`tiny int4 cpu`; what is unknown is left out."""
+    return " ".join(part for part in (row.alias, row.precision, row.device) if part and part != "unknown")

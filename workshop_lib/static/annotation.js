@@ -318,9 +318,16 @@ function table(caption, headings, rows) {
 function render({ model, el }) {
   const annotation = new Annotation(model, el);
   const update = () => annotation.update();
+  // JupyterLab's keys stay away from the widget, but saving the notebook is always allowed
+  const allowSaving = (event) => {
+    const saves = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s";
+    annotation.root.toggleAttribute("data-lm-suppress-shortcuts", !saves);
+  };
   model.on("change:view", update);
+  window.addEventListener("keydown", allowSaving, true);
   return () => {
     model.off("change:view", update);
+    window.removeEventListener("keydown", allowSaving, true);
     annotation.settle();
   };
 }
