@@ -32,6 +32,9 @@ EARLY_KILLS, EARLY_S = 0.2, 0.4
 LONGEST_LIFE_S = 0.25
 """The other kills come within this time after the first acknowledgement."""
 
+KILLED = 1 if sys.platform == "win32" else -9
+"""How a process ends that was killed."""
+
 POWER_CUTS = 0.3
 """The share of kills after which half a record is left behind."""
 
@@ -92,7 +95,7 @@ def kill_until_done(base_url: str, folder: Path, rounds: int, kills: int, genera
         tally.lost += len(acknowledged - {each.request_id for each in run.completions}) if run else len(acknowledged)
         if driver.returncode == 0 and said.endswith("done\n"):
             return tally
-        assert driver.returncode == -9, complaint
+        assert driver.returncode == KILLED, complaint
         tally.kills += 1
         if generator.random() < POWER_CUTS:
             tally.half_lines += leave_half_a_line(folder)

@@ -13,6 +13,7 @@ SPEEDS = {
 }
 BUILDS = (("int4", "cpu"), ("fp32", "cpu"), ("fp16", "gpu"), ("int4", "gpu"))
 HOSTILE = '<script>alert("x")</script> | `a` *b* [c](http://evil.example) \x1b[31m\u202e\ud800'
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 FAILURE = "The process ended: out of memory. Choose a smaller variant."
 
 
@@ -59,7 +60,8 @@ def run_of_models(
         plan={"rounds": rounds, "seed": 20},
         prompts=prompts,
         servings=tuple(
-            Serving(each, load_s=0.2, resident_mb=150.0, peak_resident_mb=180.0) for each in good
+            Serving(each, load_s=0.2, resident_mb=150.0, peak_resident_mb=180.0, registered_providers=PROVIDERS)
+            for each in good
         )
         + tuple(Serving(each, status="failed", error=FAILURE) for each in bad),
         completions=tuple(_completions(good, prompts, rounds, answer)),

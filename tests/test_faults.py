@@ -76,9 +76,7 @@ def server() -> Iterator[ReferenceServer]:
 
 
 @pytest.mark.parametrize(("fault", "words"), FAULTS.items())
-def test_a_fault_is_a_failed_row_beside_a_measured_one(
-    server: ReferenceServer, tmp_path: Path, fault: str, words: str
-):
+def test_a_fault_is_a_failed_row_beside_a_measured_one(server: ReferenceServer, tmp_path: Path, fault: str, words: str):
     """The row says what happened; the healthy model has all its requests; two time-outs are the most it costs."""
     assert fault in BEHAVIOURS
     started = time.monotonic()
@@ -117,7 +115,7 @@ def test_what_was_measured_before_a_fault_is_kept(tmp_path: Path):
         run = run_benchmark(plan, FaultyRuntime(fresh), tmp_path, show_progress=False)
     row = rows_of(run)["breaks-later"]
     assert (row.status, row.requests_ok) == ("failed", 3)
-    assert row.latency_avg == pytest.approx(0.44, rel=0.1)
+    assert row.latency_avg is not None and row.latency_avg >= 0.439
     assert rows_of(run)["fast"].requests_ok == 6
 
 

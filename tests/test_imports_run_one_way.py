@@ -16,16 +16,17 @@ PACKAGE = Path(workshop_lib.__file__).parent
 DESIGN = PACKAGE.parent / "DESIGN.md"
 
 ORDER = """
-errors records untrusted display
+errors records untrusted display providers
 timing streams prefix_cache energy summaries stability comparison scoring scores
-answers resampling agreement pairs reliability ranking quality
-json_files catalog settings storage results changes prompt_sets reference_scores
-machine power providers client reference_server
+answers resampling agreement pairs reliability ranking quality reveal
+json_files catalog settings storage results changes references devices prompt_sets reference_scores rubric score_files
+machine power client reference_server self_check
 selection endpoint model_cache practice_catalog
 foundry_jobs foundry_listing foundry_server foundry_process foundry practice profiles
 concurrency plan benchmark runs
-judge_prompts judge
-appearance drawing tables findings charting reporting
+annotation annotation_csv annotation_view annotation_widget
+judge_prompts judge judging
+appearance drawing tables annotation_tables comparison_tables findings charting comparison_charts reporting
 quality_tables quality_charts
 notebooks checks commands __main__
 """.split()  # noqa: SIM905 - the rows are easier to read than forty quoted names

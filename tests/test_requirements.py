@@ -17,7 +17,12 @@ from packaging.utils import canonicalize_name
 import workshop_lib
 
 ROOT = Path(__file__).resolve().parents[1]
-IMPORT_NAMES = {"foundry_local_sdk": "foundry-local-sdk", "jupyter_client": "jupyter-client", "pynvml": "nvidia-ml-py", "sklearn": "scikit-learn"}
+IMPORT_NAMES = {
+    "foundry_local_sdk": "foundry-local-sdk",
+    "jupyter_client": "jupyter-client",
+    "pynvml": "nvidia-ml-py",
+    "sklearn": "scikit-learn",
+}
 PLATFORMS = [
     {"sys_platform": "linux", "platform_machine": "x86_64"},
     {"sys_platform": "linux", "platform_machine": "aarch64"},

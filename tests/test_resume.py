@@ -139,7 +139,9 @@ def test_the_script_completes_an_interrupted_folder(tmp_path: Path):
     timed = Counter(each.request_id for each in completed.completions if each.round > 0)
     assert set(timed.values()) == {1}
     assert asked == 32 - sum(each.round > 0 for each in kept.completions) + 2  # and a warm-up for each model
-    assert "Another" not in done.stderr
+    assert "7 bytes are dropped" in done.stderr
+    assert "7 bytes are dropped" in (tmp_path / "benchmark_report.md").read_text(encoding="utf-8")
+    assert "7 bytes are dropped" in (tmp_path / "benchmark_report.html").read_text(encoding="utf-8")
 
 
 def test_a_failed_model_stays_one_row_when_the_run_is_resumed(tmp_path: Path):

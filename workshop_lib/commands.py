@@ -19,7 +19,9 @@ from workshop_lib.errors import WorkshopError
 
 if TYPE_CHECKING:
     from workshop_lib.changes import Changes
+    from workshop_lib.concurrency import Load
     from workshop_lib.notebooks import Value
+    from workshop_lib.profiles import Runtime
     from workshop_lib.records import Row, Run
     from workshop_lib.settings import BenchmarkSettings
 
@@ -131,44 +133,78 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
     from workshop_lib.benchmark import run_benchmark
     from workshop_lib.plan import choose_variants, make_plan
     from workshop_lib.profiles import open_runtime
-    from workshop_lib.results import row_object
     from workshop_lib.summaries import summarise
 
     folder = chosen.output or runs.new_folder()
     with open_runtime(chosen.profile, endpoint=chosen.endpoint, api_key=chosen.api_key) as runtime:
         variants, skipped = choose_variants(runtime, chosen.models, chosen.devices)
-        plan = make_plan(
-            variants,
-            chosen.read_prompts(),
-            skipped=tuple(skipped),
-            rounds=chosen.rounds,
-            seed=chosen.seed,
-            max_tokens=chosen.max_tokens,
-            temperature=chosen.temperature,
-            stream=chosen.stream,
-            timeout_s=chosen.timeout_s,
-            retries=chosen.retries,
-            retry_backoff_s=chosen.retry_backoff_s,
-            watts=chosen.watts,
-            price_per_kwh=chosen.price_per_kwh,
-            unique_prefix=chosen.unique_prefix,
-        )
+        plan = make_plan(variants, chosen.read_prompts(), skipped=tuple(skipped), **chosen.plan_options())
         measured = run_benchmark(plan, runtime, folder)
-    rows = summarise(measured)
+        rows = summarise(measured)
+        _write_rows(measured, rows, chosen)
+        if chosen.users:
+            _measure_users(runtime, measured, chosen, folder)
+    empty = any(completion.error_kind == "empty_answer" for completion in measured.completions)
+    return 1 if chosen.fail_on_empty and empty else exit_code(rows)
+
+
+def _write_rows(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
+    """Print the array, before anything else can fail, and write what files were asked for."""
+    from workshop_lib.results import row_object
+
     array = json.dumps([row_object(row) for row in rows], indent=2, ensure_ascii=False) + "\n"
     sys.stdout.write(array)
+    sys.stdout.flush()
     if chosen.json_file:
         chosen.json_file.write_text(array, encoding="utf-8")
     if chosen.output:
         from workshop_lib import reporting
 
-        reporting.write_report(measured, folder)
+        reporting.write_report(measured, chosen.output)
     _print_notices(measured, rows, chosen)
-    empty = any(completion.error_kind == "empty_answer" for completion in measured.completions)
-    return 1 if chosen.fail_on_empty and empty else exit_code(rows)
+
+
+def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
+    """Measure every model that answered under several users; keep all requests, show a table on standard error."""
+    from workshop_lib import concurrency, runs
+
+    (folder / runs.LOADS_FILE).unlink(missing_ok=True)
+    for variant in runs.answered(measured):
+        try:
+            loads = runs.measure_users(
+                runtime,
+                variant,
+                measured.prompts,
+                chosen.users,
+                max_tokens=chosen.max_tokens,
+                timeout_s=chosen.timeout_s,
+            )
+        except WorkshopError as error:
+            print(f"{variant.model_id} ({variant.device}), several users: failed. {error}", file=sys.stderr)
+            continue
+        runs.save_loads(folder, variant, loads)
+        _print_loads(f"{variant.model_id} ({variant.device})", loads)
+        print(concurrency.describe(loads), file=sys.stderr)
+
+
+def _print_loads(title: str, loads: Sequence[Load]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from workshop_lib import comparison_tables
+
+    found = comparison_tables.loads(loads)
+    shown = Table(title=title)
+    for heading in found.columns:
+        shown.add_column(heading, justify="right")
+    for line in found.itertuples(index=False):
+        shown.add_row(*map(str, line))
+    Console(stderr=True, width=None if sys.stderr.isatty() else 120, markup=False).print(shown)
 
 
 def _print_notices(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
+    for note in measured.notes:
+        print(note, file=sys.stderr)
     for row in rows:
         if row.status != "ok":
             print(f"{row.model_id} ({row.device}): {row.status}. {row.error}", file=sys.stderr)

@@ -15,7 +15,7 @@ from workshop_lib.untrusted import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from workshop_lib.changes import Changes, Side
+    from workshop_lib.changes import Changes
     from workshop_lib.concurrency import Load
     from workshop_lib.devices import Build
     from workshop_lib.records import Run
@@ -39,9 +39,7 @@ def devices(run: Run, references: Sequence[Reference] = ()) -> Table:
             where(build),
             _rounded(build.row.first_token_latency_avg, 1, factor=1000),
             _rounded(build.row.decode_tokens_per_sec, 0),
-            build.against,
-            build.first_token,
-            build.decode,
+            *_verdict(build),
         )
         for build in device_builds.side_by_side(run, references)
     ]
@@ -61,12 +59,11 @@ def changes(found: Changes) -> Table:
             _both(line.a.model_id, line.b.model_id),
             _both(line.a.device, line.b.device),
             line.measure,
-            _where(line.a, line.b),
             line.verdict,
         )
         for line in found.lines
     ]
-    return Table(lines, columns=["model", "device", "measure", "runs", "second against first"])
+    return Table(lines, columns=["model", "device", "measure", "second against first"])
 
 
 def loads(found: Iterable[Load]) -> Table:
@@ -94,7 +91,7 @@ def instrument(check: SelfCheck) -> Table:
             round(errors.first_token_ms, 2),
             round(min(errors.first_token_errors_ms), 2),
             round(max(errors.first_token_errors_ms), 2),
-            round(errors.pace_percent, 2),
+            _rounded(errors.pace_percent, 2),
         )
         for errors in (check.workshop, check.bare)
     ]
@@ -107,9 +104,11 @@ def _rounded(value: float | None, decimals: int, *, factor: float = 1.0) -> str 
     return NOT_MEASURED if value is None else round(value * factor, decimals or None)
 
 
+def _verdict(build: Build) -> tuple[str, str, str]:
+    if build.verdict is not None:
+        return build.verdict.against, build.verdict.first_token, build.verdict.decode
+    return ("", "", "") if build.row.device == "cpu" else ("", "not compared", "not compared")
+
+
 def _both(first: str, second: str) -> str:
     return printable(" / ".join(dict.fromkeys((first, second))))
-
-
-def _where(first: Side, second: Side) -> str:
-    return f"{first.results.name} / {second.results.name}"

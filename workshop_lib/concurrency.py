@@ -131,12 +131,17 @@ def describe(loads: Sequence[Load]) -> str:
     known = [load for load in loads if load.total_tokens_per_s is not None]
     if len(known) < 2 or len(known) < len(loads):
         return "Where more users only wait was not found: it needs answers with token counts at two loads or more."
-    most = max(loads, key=lambda load: load.total_tokens_per_s or 0.0)
-    best = f"{_users(most.users)} together got the most, {most.total_tokens_per_s:,.0f} tokens per second"
-    users = saturation(loads)
-    if users is None:
-        return f"Up to {loads[-1].users} users, more users get more done: {best}."
-    return f"From {_users(users)} on, more mostly wait (under 10 % more tokens per second in all): {best}."
+    first, last, users = loads[0], loads[-1], saturation(loads)
+    more = (last.total_tokens_per_s or 0.0) / (first.total_tokens_per_s or 1.0)
+    longer = (last.latency_s or 0.0) / (first.latency_s or 1.0)
+    many = f"{_users(last.users)} together get {more:.1f} times the tokens per second of {_users(first.users)}"
+    said = f"{many}, and an answer takes {longer:.1f} times as long."
+    return (
+        f"Up to here, more users get more done. {said}" if users is None else f"{_LEVEL.format(_users(users))} {said}"
+    )
+
+
+_LEVEL = "From {} on, more only wait: the next step adds under 10 % to what all get together."
 
 
 def load_object(model: ModelVariant, load: Load) -> dict[str, Any]:

@@ -21,23 +21,32 @@ ELSEWHERE = "reference, another machine"
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a build is in units of a CPU build of this machine, e.g. `1.80x faster (95 % CI 1.60-2.00)`."""
+
+    against: str
+    first_token: str
+    decode: str
+
+
+@dataclass(frozen=True, slots=True)
 class Build:
-    """One build of a model on one device: its row and samples, where it ran, and the verdicts against a CPU build.
+    """One build of a model on one device: its row and samples, where it ran, and how it compares.
 
     Attributes:
         where: `this machine`, or the reference's machine and date.
-        is_reference: measured on another machine.
-        against: the CPU build of this machine that it is compared with; empty for a CPU build itself.
-        first_token, decode: the verdicts, e.g. `1.80x faster (95 % CI 1.60-2.00)`; empty for a CPU build itself.
+        verdict: None for a CPU build, which the others are compared with, and for a device that is not known.
     """
 
     row: Row
     samples: tuple[Sample, ...]
     where: str = HERE
-    is_reference: bool = False
-    against: str = ""
-    first_token: str = ""
-    decode: str = ""
+    verdict: Verdict | None = None
+
+    @property
+    def is_reference(self) -> bool:
+        """True when another machine measured it."""
+        return self.where != HERE
 
     @property
     def is_confirmed(self) -> bool:
@@ -57,7 +66,9 @@ def side_by_side(run: Run, references: Sequence[Reference] = ()) -> tuple[Build,
         cpus = [row for row in mine if row.device == "cpu"]
         gpus = [row for row in mine if row.device == "gpu"]
         found += [Build(row, _samples(here, row)) for row in cpus]
-        found += [_gpu_build(row, here, cpus) for row in gpus]
+        for row in gpus:
+            verdict = _verdict(here, cpus, here, row) if _is_gpu(row) else None
+            found.append(Build(row, _samples(here, row), HERE, verdict))
         if not any(map(_is_gpu, gpus)):
             found += _elsewhere(alias, references, here, cpus)
     return tuple(found)
@@ -79,18 +90,18 @@ def absences(run: Run) -> dict[str, str]:
 def notes(run: Run, references: Sequence[Reference] = ()) -> tuple[str, ...]:
     """What a reader of the comparison must know: why a GPU is absent, what stands in for it, what cannot be trusted."""
     builds = side_by_side(run, references)
-    said = [f"No GPU was measured on this machine: {why}" for why in dict.fromkeys(absences(run).values())]
+    said = [f"There are no GPU figures of this machine. {why}" for why in dict.fromkeys(absences(run).values())]
     if not said and not any(row.device == "gpu" for row in summarise(run)):
         said.append("This run has no GPU model: none was asked for, or the server does not say what it runs on.")
-    said += [
-        f"{name(build.row)} is labelled gpu, but no GPU provider was registered where it ran: it counts as no GPU."
-        for build in builds
-        if not build.is_confirmed
-    ]
-    if not has_gpu(builds) and not references:
-        said.append(NO_GPU)
-    for label in dict.fromkeys(build.where for build in builds if build.is_reference):
-        said.append(f"GPU figures of another machine stand beside this one's: {label}. A ratio holds both differences.")
+    if doubtful := [name(build.row) for build in builds if not build.is_confirmed]:
+        what = "labelled gpu, but no GPU provider was registered where it ran, so it counts as no GPU"
+        said.append(f"{', '.join(doubtful)}: {what}.")
+    if not has_gpu(builds):
+        said.append("The shipped GPU reference results hold none of these models." if references else NO_GPU)
+    if labels := ", ".join(dict.fromkeys(build.where for build in builds if build.is_reference)):
+        said.append(
+            f"GPU figures of another machine stand beside this one's: {labels}. A ratio holds both differences."
+        )
     return (*said, *_on_their_own_machine(builds, references))
 
 
@@ -103,44 +114,42 @@ def _is_gpu(row: Row) -> bool:
     return row.device == "gpu" and "gpu_not_registered" not in row.warnings
 
 
-def _gpu_build(row: Row, here: Results, cpus: Sequence[Row]) -> Build:
-    if not _is_gpu(row):
-        return Build(row, _samples(here, row), first_token="not compared", decode="not compared")
-    against, first_token, decode = _verdicts(here, cpus, here, row)
-    return Build(row, _samples(here, row), HERE, False, against, first_token, decode)
-
-
 def _elsewhere(alias: str, references: Sequence[Reference], here: Results, cpus: Sequence[Row]) -> Iterator[Build]:
     for reference in references:
         for row in reference.gpu_rows:
             if row.alias == alias:
-                verdicts = _verdicts(here, cpus, reference.results, row)
-                yield Build(row, _samples(reference.results, row), reference.label, True, *verdicts)
+                verdict = _verdict(here, cpus, reference.results, row)
+                yield Build(row, _samples(reference.results, row), reference.label, verdict)
 
 
 def _on_their_own_machine(builds: Sequence[Build], references: Sequence[Reference]) -> Iterator[str]:
     """What the device alone is worth: a reference's GPU against the same machine's CPU."""
     shown = {(build.row.model_id, build.where) for build in builds if build.is_reference}
     for reference in references:
+        answered = [row for row in reference.rows if (row.device, row.status) == ("cpu", "ok")]
         for row in reference.gpu_rows:
-            cpus = [each for each in reference.rows if (each.alias, each.device) == (row.alias, "cpu")]
-            cpus = [each for each in cpus if each.status == "ok"]
+            cpus = [each for each in answered if each.alias == row.alias]
             if cpus and (row.model_id, reference.label) in shown:
-                against, first_token, decode = _verdicts(reference.results, cpus, reference.results, row)
-                yield f"On that machine alone, {name(row)} against {against}: first token {first_token}, decode {decode}."
+                found = _verdict(reference.results, cpus, reference.results, row)
+                what = f"first token {found.first_token}, decode {found.decode}"
+                yield f"On that machine alone, {name(row)} against its {found.against}: {what}."
 
 
-def _verdicts(a: Results, cpus: Sequence[Row], b: Results, row: Row) -> tuple[str, str, str]:
-    """The CPU build that `row` is compared with (of its precision, else the first) and two verdicts."""
+def _verdict(a: Results, cpus: Sequence[Row], b: Results, row: Row) -> Verdict:
+    """Compare with the CPU build of the same precision, else with the first."""
     if not cpus:
-        return "no CPU build", "nothing to compare", "nothing to compare"
+        return Verdict("no CPU build", "nothing to compare", "nothing to compare")
     cpu = next((each for each in cpus if each.precision == row.precision), cpus[0])
     try:
         changes = compare_named(a, b, f"{cpu.model_id}@{cpu.device}", f"{row.model_id}@{row.device}")
     except WorkshopError as error:
-        return name(cpu), f"not compared: {error.what}", f"not compared: {error.what}"
-    verdict = {line.measure: line.verdict for line in changes.lines}
-    return name(cpu), verdict["first token"], verdict["decode rate"]
+        return Verdict(_short(cpu), f"not compared: {error.what}", f"not compared: {error.what}")
+    said = {line.measure: line.verdict for line in changes.lines}
+    return Verdict(_short(cpu), said["first token"], said["decode rate"])
+
+
+def _short(row: Row) -> str:
+    return f"{row.precision or 'precision unknown'} · {row.device}"
 
 
 def _samples(results: Results, row: Row) -> tuple[Sample, ...]:

@@ -74,10 +74,9 @@ def strip(
     colours: Palette,
 ) -> None:
     """Draw every value on its line, spread a little so that equal ones stay visible."""
-    spread = [line + 0.46 * ((0.618 * step) % 1.0 - 0.5) for step in range(1, len(values) + 1)]
     axes.scatter(
         values,
-        spread,
+        _spread(line, len(values)),
         s=22,
         marker=marker(look[1]),
         facecolors=to_rgba(colours.device(look[0]), 0.6),
@@ -85,6 +84,26 @@ def strip(
         linewidths=[1.0 if ring else 0.4 for ring in ringed],
         zorder=3,
     )
+
+
+def outlines(axes: Axes, line: int, values: Sequence[float], look: Look, colours: Palette) -> None:
+    """Draw values of another machine: the marks of `strip`, hollow."""
+    axes.scatter(
+        values,
+        _spread(line, len(values)),
+        s=26,
+        marker=marker(look[1]),
+        facecolors="none",
+        edgecolors=colours.device(look[0]),
+        linewidths=1.1,
+        zorder=3,
+    )
+
+
+def track(axes: Axes, points: Sequence[tuple[float, float]], colour: str, shape: str, style: str) -> None:
+    """Draw points that follow each other, joined by a line of a style of its own."""
+    across, up = [x for x, _ in points], [y for _, y in points]
+    axes.plot(across, up, color=colour, marker=shape, linestyle=style, linewidth=1.8, markersize=7, zorder=3)
 
 
 def cloud(
@@ -216,6 +235,7 @@ def name_points(axes: Axes, points: Mapping[str, tuple[float, float]], colours: 
             parse_math=False,
             arrowprops={
                 "arrowstyle": "-",
+                "relpos": (0.0, 0.5),  # from the name's left edge, not through its letters
                 "color": colours.quiet,
                 "lw": 0.7,
                 "alpha": 0.7,
@@ -305,6 +325,11 @@ def _axes(figure: Figure, inches: tuple[float, float, float, float], colours: Pa
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
     return axes
+
+
+def _spread(line: int, count: int) -> list[float]:
+    """Heights around a line, so that equal values stay visible."""
+    return [line + 0.46 * ((0.618 * step) % 1.0 - 0.5) for step in range(1, count + 1)]
 
 
 def _thousands(value: float, _: int | None) -> str:

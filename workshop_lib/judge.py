@@ -1,18 +1,17 @@
 """A second model as judge: grades from 1 to 5 with a reason, and preferences in both orders, at temperature 0.
 
-Every verdict is a `Score` or `Preference` of the rater `judge:<model id>`, handed over as it comes. What cannot be read
-is a verdict without grade, never a number. A model is not asked about its own answers, in whatever build; where that is
+Every verdict is a `Score` or `Preference` of the rater `judge:<model id>`. What cannot be read is a verdict without
+grade, never a number. A model is not asked about its own answers, in whatever build; where that is
 allowed explicitly, the rater's name ends in `+own`. A model that hides behind another id is not recognised.
-Knows the client. Knows no files and no tables.
+Knows one question at a time; `judging` asks them all. Knows no files and no tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self
 
 from workshop_lib import judge_prompts, score_files
 from workshop_lib.answers import Candidate
@@ -32,12 +31,16 @@ if TYPE_CHECKING:
 GIVE_UP_AFTER = 2
 """Requests in a row that fail before the rest is left unasked."""
 
+FAILED = "The request failed:"
+"""How the comment begins where no verdict came because of the server; such a question may be asked again."""
+
+SILENCE = "empty_answer"
+"""A judge that says nothing has no verdict, but its server works."""
+
 REASON_LETTERS = 500
 MAX_TOKENS = 300
 
 OwnAnswers = Literal["refuse", "label", "leave out"]
-T = TypeVar("T")
-V = TypeVar("V", Score, Preference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,8 @@ class Judge:
         if longest > judge_prompts.LONGEST_TEXT:
             return "", f"Not asked: the answer has {longest:,} characters, more than {judge_prompts.LONGEST_TEXT:,}."
         completion = self._client.ask(self._request(prompt, text))
-        self._failures = 0 if completion.ok else self._failures + 1
+        answered = completion.ok or completion.error_kind == SILENCE
+        self._failures = 0 if answered else self._failures + 1
         if self._failures >= GIVE_UP_AFTER:
             raise EndpointError(
                 f"The judge {self.variant.model_id} failed {self._failures} times in a row: {completion.error}",
@@ -182,84 +186,15 @@ def is_same_model(one: ModelVariant, other: ModelVariant) -> bool:
     return one.model_id == other.model_id or one.alias == other.alias
 
 
-def grade_all(
-    judge: Judge,
-    found: Iterable[Candidate],
-    on_score: Callable[[Score], None],
-    *,
-    known: Iterable[Score] = (),
-    show_progress: bool = True,
-) -> list[Score]:
-    """Grade answers one by one; each score goes to `on_score` before the next answer is asked about.
-
-    What `known` holds of this judge under this rubric, readable or not, is not asked again: at temperature 0 the
-    same question has the same reply. Raises as `Judge.grade`.
-    """
-    done = {(each.rater, each.prompt_id, each.answer_sha256, each.rubric_version) for each in known}
-    wanted = _askable(judge, [(each,) for each in found])
-    version = judge.settings.rubric_version
-    open_ones = [each for (each,) in wanted if (judge.rater_for(each), *each.key, version) not in done]
-    return _through(open_ones, judge.grade, on_score, show_progress=show_progress)
-
-
-def compare_all(
-    judge: Judge,
-    found: Iterable[Candidate],
-    on_preference: Callable[[Preference], None],
-    *,
-    known: Iterable[Preference] = (),
-    show_progress: bool = True,
-) -> list[Preference]:
-    """Compare all answers to the same prompt, each two in both orders; otherwise as `grade_all`."""
-    by_prompt: dict[str, list[Candidate]] = {}
-    for each in found:
-        by_prompt.setdefault(each.prompt.id, []).append(each)
-    both = [pair for group in by_prompt.values() for pair in combinations(group, 2)]
-    done = {(each.rater, each.prompt_id, each.a_sha256, each.b_sha256, each.rubric_version) for each in known}
-    version = judge.settings.rubric_version
-    ordered = [order for one, other in _askable(judge, both) for order in ((one, other), (other, one))]
-    open_ones = [
-        (one, other)
-        for one, other in ordered
-        if (judge.rater_for(one, other), *one.key, other.answer.sha256, version) not in done
-    ]
-    return _through(open_ones, lambda pair: judge.prefer(*pair), on_preference, show_progress=show_progress)
-
-
-def _through(
-    wanted: Sequence[T], ask: Callable[[T], V], hand_over: Callable[[V], None], *, show_progress: bool
-) -> list[V]:
-    from tqdm.auto import tqdm
-
-    verdicts = []
-    for each in tqdm(wanted, desc="Judge", unit="verdict", disable=not show_progress):
-        verdict = ask(each)
-        hand_over(verdict)
-        verdicts.append(verdict)
-    return verdicts
-
-
-def _askable(judge: Judge, groups: Iterable[tuple[Candidate, ...]]) -> list[tuple[Candidate, ...]]:
-    """Without what the judge wrote, where that is to be left out; refused before anything is asked."""
-    groups = list(groups)
-    if judge.settings.own_answers == "label":
-        return groups
-    own = [group for group in groups if any(map(judge.wrote, group))]
-    if own and judge.settings.own_answers == "refuse":
-        raise ConfigurationError(
-            f"{judge.variant.model_id} wrote part of {len(own)} of the {len(groups)} things to judge.",
-            "Take another model as judge, or set own_answers to 'leave out' or 'label'.",
-        )
-    return [group for group in groups if group not in own]
-
-
 def _trouble(completion: Completion) -> str | None:
+    if completion.error_kind == SILENCE:
+        return "No verdict could be read: it said nothing."
     if completion.error is not None:
-        return one_line(f"The request failed: {completion.error}", REASON_LETTERS)
+        return one_line(f"{FAILED} {completion.error}", REASON_LETTERS)
     if completion.finish_reason == "length":
         return one_line(f"Cut off by max_tokens before its end: {completion.text}", REASON_LETTERS)
     return None
 
 
 def _reason(reply: str) -> str:
-    return one_line(judge_prompts.read_reason(reply), REASON_LETTERS) or "it said nothing"
+    return one_line(judge_prompts.read_reason(reply), REASON_LETTERS)

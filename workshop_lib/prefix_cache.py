@@ -17,7 +17,7 @@ ENOUGH_LATER_ANSWERS = 4
 
 
 class Answered(NamedTuple):
-    """One successful first attempt: which prompt and round, seconds to the first token, seconds from there to the end."""
+    """One successful first attempt: its prompt and round, seconds to the first token and from there to the end."""
 
     prompt_id: str
     round: int

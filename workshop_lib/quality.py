@@ -40,7 +40,7 @@ class ModelQuality:
         latency_s: median latency in seconds.
         quality: `aspects` as a share from 0 to 1, the other kinds of raters as mean grades from 1 to 5.
         on_front: no other model beats it on both.
-        front_share: how often that holds when prompts are drawn again; None without a latency or a quality.
+        front_share: how often that holds when prompts are drawn again; None where too few were scored.
     """
 
     row: Row
@@ -77,23 +77,27 @@ def weigh(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = None
     rows = [row for row in summaries.summarise(run) if row.status == "ok"]
     latency = _latencies(run, rows)
     quality = _quality(run, rows, used)
-    chosen: Kind = measure or next((kind for kind in PREFERRED if kind in quality), PREFERRED[-1])
-    if measure and measure not in quality:
-        raise ConfigurationError(f"No score by '{measure}' fits an answer of this run.", f"Use {_names(quality)}.")
+    default = next((kind for kind in PREFERRED if kind in quality), PREFERRED[-1])
+    chosen: Kind = default if measure is None else measure
+    if measure is not None and measure not in quality:
+        fix = f"Use one of: {', '.join(quality) or 'nothing was scored'}."
+        raise ConfigurationError(f"No score by '{measure}' fits an answer of this run.", fix)
     drawn = resampling.draws(len(run.prompts), seed)
     waits = _estimates(latency, drawn, _medians)
     grades = {kind: _estimates(table, drawn, _means) for kind, table in quality.items()}
     decisive = quality.get(chosen, np.full(latency.shape, np.nan))
     best = _front(_medians(latency[None]), _means(decisive[None]))[0]
-    shares = _front(_medians(latency[drawn]), _means(decisive[drawn])).mean(axis=0)
-    known = np.isfinite(decisive).any(axis=0)
+    drawn_grades = _means(decisive[drawn])
+    won = _front(_medians(latency[drawn]), drawn_grades).sum(axis=0)
+    graded = np.isfinite(drawn_grades).sum(axis=0)
+    enough = np.isfinite(decisive).sum(axis=0) >= resampling.FEWEST_PROMPTS
     models = tuple(
         ModelQuality(
             row=row,
             latency_s=waits[place],
             quality={kind: each[place] for kind, each in grades.items()},
             on_front=bool(best[place]),
-            front_share=float(shares[place]) if known[place] else None,
+            front_share=float(won[place] / graded[place]) if enough[place] else None,
         )
         for place, row in enumerate(rows)
     )
@@ -247,7 +251,3 @@ def _uneven(models: Sequence[ModelQuality], measure: Kind) -> list[str]:
     if len(counts) < 2:
         return []
     return [f"Models were judged on {counts[0]} to {counts[-1]} prompts: their figures rest on different questions."]
-
-
-def _names(known: Iterable[str]) -> str:
-    return " or ".join(f"'{kind}'" for kind in known) or "a run with answers"

@@ -39,7 +39,7 @@ def speed_against_quality(standing: Standing, *, theme: Theme = "light") -> Figu
     figure, axes = drawing.plane(
         list(label.values()),
         "Which model is fast and good?",
-        "Better is up and to the left. Bars: 95 % intervals over prompts. The line: the best that can be had."
+        "Better is up and to the left. Bars: 95 % intervals over prompts. Dashed: the best that can be had."
         + (f" Not scored: {missing}." if missing else ""),
         theme,
     )

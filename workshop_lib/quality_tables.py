@@ -29,18 +29,20 @@ def speed_and_quality(standing: Standing) -> Table:
     """One line per model, the fastest first: latency and every measure of quality with intervals, and the front."""
     kinds = [kind for kind in HEADINGS if any(kind in each.quality for each in standing.models)]
     ordered = sorted(standing.models, key=lambda each: each.latency_s.value or float("inf"))
-    return Table([_line(each, kinds) for each in ordered])
+    return Table([_line(each, kinds, standing.measure) for each in ordered])
 
 
-def _line(model: ModelQuality, kinds: Iterable[Kind]) -> dict[str, str]:
-    share = model.front_share
+def _line(model: ModelQuality, kinds: Iterable[Kind], measure: Kind) -> dict[str, str]:
+    share, decisive = model.front_share, model.quality.get(measure)
+    known = decisive is not None and decisive.value is not None
+    beaten = "unknown" if not known else "no" if model.on_front else "yes"
     return {
         "model": printable(model.row.alias),
         "precision": model.row.precision or "unknown",
         "device": model.row.device,
         "latency (ms)": ranged(model.latency_s, 1, factor=1000),
         **{HEADINGS[kind]: _quality(model, kind) for kind in kinds},
-        "beaten on both": "unknown" if share is None else "no" if model.on_front else "yes",
+        "beaten on both": beaten,
         "not beaten in": "unknown" if share is None else f"{share:.0%} of draws",
     }
 

@@ -37,7 +37,7 @@ class Reference:
         """The machine by its graphics card, if its name was recorded, else by its processor; and the date."""
         machine = self.results.machine
         hardware = machine.get("gpu") or machine.get("cpu") or "machine unknown"
-        return f"{hardware}, {str(machine.get('started_at') or 'date unknown')[:10]}"
+        return f"{hardware}, {str(machine.get('started_at') or '')[:10] or 'date unknown'}"
 
 
 def read_references(folder: Path | None = None) -> tuple[Reference, ...]:

@@ -12,14 +12,25 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from workshop_lib import charting, findings, results, stability, summaries, tables
+from workshop_lib import (
+    charting,
+    comparison_charts,
+    comparison_tables,
+    devices,
+    findings,
+    references,
+    results,
+    stability,
+    summaries,
+    tables,
+)
 from workshop_lib.appearance import number
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.records import Row, Run
@@ -27,7 +38,11 @@ from workshop_lib.results import row_object
 from workshop_lib.untrusted import csv_cell, markdown, one_line, printable
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from workshop_lib.appearance import Theme
     from workshop_lib.display import Table
+    from workshop_lib.references import Reference
 
 SCHEMA = 1
 NAME = "benchmark_report"
@@ -54,23 +69,29 @@ def highlights(rows: Sequence[Row]) -> list[str]:
     return findings.highlights(rows, charting.names(rows))
 
 
-def write_report(run: Run, folder: Path) -> ReportFiles:
+def write_report(run: Run, folder: Path, gpu_references: Sequence[Reference] | None = None) -> ReportFiles:
     """Write the report of `run` into `folder`, replacing an older one.
+
+    Args:
+        run: what was measured.
+        folder: where the files go.
+        gpu_references: what stands in for a GPU that this machine lacks; None = the shipped ones.
 
     Raises:
         ConfigurationError: when a file cannot be written there.
     """
+    shipped = references.with_gpu() if gpu_references is None else gpu_references
     rows = sorted(summaries.summarise(run), key=lambda row: row.status != "ok")
     texts = {
-        "md": report_markdown(run, rows),
+        "md": report_markdown(run, rows, shipped),
         "csv": report_csv(rows),
         "json": report_json(run, rows),
-        "html": report_html(run, rows),
+        "html": report_html(run, rows, shipped),
     }
     paths = {kind: folder / f"{NAME}.{kind}" for kind in texts}
     for kind, text in texts.items():
         _write(paths[kind], text.encode("utf-8", "backslashreplace"))
-    figures = {folder / "figures" / f"{name}.png": draw for name, draw in charting.FIGURES.items()}
+    figures = {folder / "figures" / f"{name}.png": draw for name, draw in _figures(run, shipped).items()}
     for path, draw in figures.items():
         _write(path, charting.png(draw(run, "light")))
     return ReportFiles(paths["md"], paths["csv"], paths["json"], paths["html"], tuple(figures))
@@ -100,11 +121,14 @@ def report_csv(rows: Iterable[Row]) -> str:
     return target.getvalue()
 
 
-def report_markdown(run: Run, rows: Sequence[Row]) -> str:
+def report_markdown(run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference] = ()) -> str:
     """Return the report for people: highlights, table, what the warnings mean, machine and plan."""
     lines = ["# Benchmark report", "", markdown(_about(run, rows)), "", "## Highlights", ""]
     lines += [f"- {markdown(one_line(sentence, 500))}" for sentence in highlights(rows)]
     lines += ["", "## Results", "", *_markdown_table(rows)]
+    if compared := _devices(run, gpu_references):
+        lines += ["", "## CPU against GPU", "", *_pipe_table(*compared), ""]
+        lines += [f"- {markdown(one_line(sentence, 500))}" for sentence in devices.notes(run, gpu_references)]
     if codes := _codes(rows):
         lines += ["", "## What the warnings mean", ""]
         lines += [f"- `{code}`: {markdown(sentence)}" for code, sentence in codes.items()]
@@ -116,7 +140,7 @@ def report_markdown(run: Run, rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def report_html(run: Run, rows: Sequence[Row]) -> str:
+def report_html(run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference] = ()) -> str:
     """Return the report as one page: pictures inside, light and dark, no script and no network."""
     columns = tables.columns_for(rows)
     environment = jinja2.Environment(
@@ -133,7 +157,9 @@ def report_html(run: Run, rows: Sequence[Row]) -> str:
         highlights=highlights(rows),
         headings=[(column.heading, column.kind) for column in columns],
         rows=[_html_cells(row, columns) for row in rows],
-        figures=[_html_figure(run, name) for name in charting.FIGURES],
+        figures=[_html_figure(run, draw) for draw in _figures(run, gpu_references).values()],
+        devices=_devices(run, gpu_references),
+        device_notes=devices.notes(run, gpu_references),
         warnings=_codes(rows),
         notes=_notes(run),
         questions=_html_answers(run, rows),
@@ -184,8 +210,25 @@ def _html_cells(row: Row, columns: Iterable[tables.Column]) -> list[tuple[str, s
     return cells
 
 
-def _html_figure(run: Run, name: str) -> dict[str, Any]:
-    light, dark = (charting.FIGURES[name](run, theme) for theme in ("light", "dark"))
+def _figures(run: Run, gpu_references: Sequence[Reference]) -> dict[str, Callable[[Run, Theme], Figure]]:
+    return charting.FIGURES | comparison_charts.figures(run, gpu_references)
+
+
+def _devices(run: Run, gpu_references: Sequence[Reference]) -> tuple[list[str], list[list[str]]] | None:
+    """Return the headings and cells of CPU against GPU; None where there is no GPU to compare with."""
+    if not devices.has_gpu(devices.side_by_side(run, gpu_references)):
+        return None
+    table = comparison_tables.devices(run, gpu_references)
+    return list(table.columns), [list(map(_cell, line)) for line in table.itertuples(index=False, name=None)]
+
+
+def _pipe_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    cells = [list(headings), [":---"] * len(headings), *([markdown(cell) for cell in line] for line in lines)]
+    return [f"| {' | '.join(line)} |" for line in cells]
+
+
+def _html_figure(run: Run, draw: Callable[[Run, Theme], Figure]) -> dict[str, Any]:
+    light, dark = (draw(run, theme) for theme in ("light", "dark"))
     return {
         "alt": charting.alt_text(light),
         "width": round(light.get_figwidth() * 96),

@@ -6,23 +6,43 @@ finds the run to chart. Knows runtimes and plans; knows no tables and no charts.
 
 from __future__ import annotations
 
+import json
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from workshop_lib import benchmark, catalog, plan, profiles, storage
+from workshop_lib import (
+    benchmark,
+    catalog,
+    changes,
+    concurrency,
+    plan,
+    profiles,
+    references,
+    results,
+    settings,
+    storage,
+)
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, RecordFileError
+from workshop_lib.records import variant_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from workshop_lib.changes import Changes
+    from workshop_lib.concurrency import Load
     from workshop_lib.profiles import Runtime
     from workshop_lib.records import ModelVariant, Prompt, Run
+    from workshop_lib.results import Results
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 DEVICES = ("cpu", "gpu", "npu")
+LOADS_FILE = "concurrency.jsonl"
+TRIED_REQUESTS, TRIED_TOKENS = 3, 40
+"""Questions per user and tokens per answer where a notebook tries several users: minutes, even with a slow model."""
 SMALL_RUN_PROMPTS, SMALL_RUN_ROUNDS = 3, 2
 Skipped = list[tuple["ModelVariant", str]]
 
@@ -55,6 +75,21 @@ def devices(text: str) -> list[str]:
                 f"There is no device '{device}'.", f"Use {', '.join(DEVICES)}, separated by commas."
             )
     return found
+
+
+def users(text: str) -> tuple[int, ...]:
+    """Return the numbers of simultaneous users in a list separated by commas, smallest first; none for an empty one.
+
+    Raises:
+        ConfigurationError: one is no whole number from 1 to 256.
+    """
+    try:
+        return settings.user_counts(text) if text.strip() else ()
+    except ValueError as error:
+        raise ConfigurationError(
+            f"users is '{text}'.",
+            f"Give whole numbers from 1 to {settings.MOST_USERS}, separated by commas, or nothing.",
+        ) from error
 
 
 def choose(runtime: Runtime, wanted: Sequence[str], on: Sequence[str]) -> tuple[list[ModelVariant], Skipped]:
@@ -98,6 +133,57 @@ def probe(runtime: Runtime, variants: Sequence[ModelVariant], prompt: Prompt, *,
         return benchmark.run_benchmark(small, runtime, Path(folder))
 
 
+def answered(run: Run) -> list[ModelVariant]:
+    """Return the variants that answered a timed request, in the order in which they were served."""
+    good = {(each.model_id, each.device) for each in run.completions if each.ok and each.round > 0}
+    served = {variant_key(serving.variant): serving.variant for serving in run.servings}
+    return [variant for key, variant in served.items() if key in good]
+
+
+def measure_users(
+    runtime: Runtime,
+    variant: ModelVariant,
+    prompts: Sequence[Prompt],
+    users: Sequence[int] = concurrency.LEVELS,
+    **options: Any,
+) -> tuple[Load, ...]:
+    """Serve a variant and let several users ask it at the same time, each number of users in turn.
+
+    `options` are those of `concurrency.measure_loads`.
+
+    Raises:
+        WorkshopError: it could not be served.
+    """
+    with runtime.serve(variant) as model:
+        return concurrency.measure_loads(model, prompts, levels=users, **options)
+
+
+def try_users(runtime: Runtime, run: Run, users: Sequence[int], folder: Path) -> tuple[Load, ...]:
+    """Let several users ask the first model that answered in `run`, and keep every request in `folder`.
+
+    Returns nothing where no number of users is given or no model answered.
+
+    Raises:
+        WorkshopError: the model could not be served again.
+    """
+    models = answered(run)
+    if not users or not models:
+        return ()
+    options = {"requests_per_user": TRIED_REQUESTS, "max_tokens": TRIED_TOKENS}
+    loads = measure_users(runtime, models[0], run.prompts, users, **options)
+    save_loads(folder, models[0], loads)
+    return loads
+
+
+def save_loads(folder: Path, variant: ModelVariant, loads: Iterable[Load]) -> Path:
+    """Append one line per number of users to `concurrency.jsonl`, with every request; return the file's path."""
+    path = folder / LOADS_FILE
+    lines = [json.dumps(concurrency.load_object(variant, load), ensure_ascii=False) for load in loads]
+    with path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    return path
+
+
 def new_folder(output: str = "") -> Path:
     """Return the folder of a new run: `output`, or one under `runs/` named after the time."""
     return Path(output).resolve() if output else RUNS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
@@ -126,6 +212,36 @@ def newest_records(folder: Path | None = None) -> Path | None:
         if any(completion.round for completion in run.completions):
             return path
     return None
+
+
+def changes_since_another(path: Path) -> Changes:
+    """Compare the run whose records are at `path` with the newest other run that did the same work.
+
+    Without one under `runs/` it is compared with the shipped reference results; with neither, the remark says so.
+
+    Raises:
+        RecordFileError: the records at `path` cannot be read.
+        DataFileError: shipped reference results are damaged.
+    """
+    this = results.read_results(path)
+    for other in _others(path):
+        try:
+            found = changes.compare_results(other, this)
+        except ConfigurationError:  # it did other work, or measured other models
+            continue
+        said = f"This run, {this.name}, against {other.name}: a ratio is this run's in units of the other's."
+        return replace(found, remarks=(said, *found.remarks))
+    return changes.Changes((), ("There is no other run of the same work to compare with: run page 02 once more.",), ())
+
+
+def _others(path: Path) -> Iterator[Results]:
+    """Other runs under `runs/` that can be read, newest first, then the shipped references."""
+    for other in sorted(RUNS.glob(f"*/{benchmark.RECORDS_FILE}"), reverse=True):
+        if other.resolve() != path.resolve():
+            with suppress(RecordFileError):
+                yield results.read_results(other)
+    for reference in references.read_references():
+        yield replace(reference.results, name=f"the reference of {reference.label}")
 
 
 def measure_a_little(folder: Path) -> Path:

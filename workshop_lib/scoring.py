@@ -25,8 +25,10 @@ from workshop_lib.records import Prompt
 Verdict = Literal["no_answer", "not_scored", "all", "some", "none", "forbidden"]
 
 NEGATIONS = frozenset(
-    "no not non none nothing nobody never neither nor without cannot hardly barely rarely seldom lack lacks lacking "
-    "fail fails failed unable cant dont doesnt isnt arent wont".split()
+    """
+    no not non none nothing nobody never neither nor without cannot hardly barely rarely seldom
+    lack lacks lacking fail fails failed unable cant dont doesnt isnt arent wont
+    """.split()  # noqa: SIM905 - easier to read than thirty quoted words
 )
 AFFIRMING = frozenset(("only", "just", "merely", "simply", "doubt"))
 """After a negation these take it back: "not only private but fast"."""
@@ -37,7 +39,11 @@ REACH = 4
 _WORD = r"\d+(?:[.,]\d+)+|[^\W_]+(?:'[^\W_]+)*"
 _WORD_OR_END = re.compile(rf"{_WORD}|[.,;:!?()\n\u2013\u2014]+")
 _STARRED_WORD = re.compile(rf"({_WORD})(\*?)")
-_CLAUSE_WORDS = frozenset("and but so because while which when if since although though however whereas".split())
+_CLAUSE_WORDS = frozenset(
+    """
+    and but so because while which when if since although though however whereas
+    """.split()  # noqa: SIM905 - as above
+)
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u2032`", "'"))
 
 

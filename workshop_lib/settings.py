@@ -20,6 +20,12 @@ from workshop_lib.records import Prompt
 
 PROFILES = ("practice", "foundry", "endpoint")
 DEVICES = ("cpu", "gpu", "npu")
+MOST_USERS = 256
+PLAN_OPTIONS = (
+    "rounds", "seed", "max_tokens", "temperature", "stream", "timeout_s", "retries", "retry_backoff_s",
+    "unique_prefix", "watts", "price_per_kwh",
+)  # fmt: skip
+"""The settings that a plan has too, under the same names."""
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -43,6 +49,7 @@ class BenchmarkSettings:
         fail_on_empty: exit with 1 when a model gave an empty answer.
         watts: power to assume where none can be measured; None = what `models.json` declares.
         price_per_kwh: price of a kilowatt-hour in any currency; None = energy without its cost.
+        users: numbers of simultaneous users to measure after the benchmark; empty = none.
     """
 
     models: tuple[str, ...] = ("auto",)
@@ -68,6 +75,7 @@ class BenchmarkSettings:
     fail_on_empty: bool = False
     watts: float | None = None
     price_per_kwh: float | None = None
+    users: tuple[int, ...] = ()
 
     def read_prompts(self) -> tuple[Prompt, ...]:
         """Return the prompts to send. Raises `DataFileError` for a file that cannot be used."""
@@ -76,6 +84,10 @@ class BenchmarkSettings:
         from workshop_lib import catalog
 
         return catalog.read_prompts(self.prompts_file, self.prompt_set)
+
+    def plan_options(self) -> dict[str, Any]:
+        """Return the settings that are options of a plan, by the plan's names."""
+        return {name: getattr(self, name) for name in PLAN_OPTIONS}
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> BenchmarkSettings:
@@ -172,6 +184,14 @@ def _whole(lowest: int) -> Callable[[str], int]:
     return convert
 
 
+def user_counts(text: str) -> tuple[int, ...]:
+    """Numbers of simultaneous users, smallest first. Raises `ValueError` for anything else."""
+    found = sorted(set(map(_whole(1), _names(text))))
+    if found[-1] > MOST_USERS:
+        raise ValueError
+    return tuple(found)
+
+
 def _number(lowest: float, highest: float) -> Callable[[str], float]:
     def convert(text: str) -> float:
         if not lowest <= float(text) <= highest:  # not a number is in no range
@@ -251,6 +271,9 @@ SETTINGS = (
             "power to assume where none can be measured", "W"),
     Setting("price_per_kwh", "--price-per-kwh", "BENCH_PRICE_PER_KWH", _number(0.0, 1e6),
             "a price of 0 or more", "price of a kilowatt-hour, for the cost of tokens", "X"),
+    Setting("users", "--users", "BENCH_USERS", user_counts,
+            f"whole numbers from 1 to {MOST_USERS}, separated by commas",
+            "numbers of simultaneous users to measure as well, e.g. 1,2,4,8 (default: none)", "N,N"),
 )  # fmt: skip
 """Every setting; flags, variables and the table in the README follow this one."""
 

@@ -32,7 +32,7 @@ def stability_notes(run: Run) -> tuple[str, ...]:
 
 
 def outlier_notes(run: Run) -> tuple[str, ...]:
-    """Every outlier by model, prompt and round: `tiny int4: prompt rag, round 2 took 3.1x its median.`"""
+    """Every outlier as a sentence like `tiny int4: prompt rag, round 2 took 3.1x its median.`."""
     answered = _answered(run)
     return tuple(
         f"{_name(row)}: {note}."
@@ -50,7 +50,8 @@ def rounds_needed(relative_spread: float, *, prompts: int, rounds: int) -> int:
 
     Args:
         relative_spread: standard deviation over mean of requests with the same prompt.
-        prompts, rounds: what was measured; the degrees of freedom are prompts x (rounds - 1).
+        prompts: how many were measured.
+        rounds: how many were measured; the degrees of freedom are prompts x (rounds - 1).
 
     Returns:
         Rounds in all, at most `MOST_ROUNDS`.
@@ -90,8 +91,9 @@ def _notes(row: Row, answered: Sequence[Completion]) -> Iterator[str]:
 def _advice(needed: int, rounds: int) -> str:
     if needed >= MOST_ROUNDS:
         return f"{MOST_ROUNDS} rounds would not do, so measure on a quieter machine"
-    more = needed - rounds
-    return f"about {more} more round{'s' * (more > 1)} would do" if more > 0 else "the mean is known to 5 % all the same"
+    if needed <= rounds:
+        return "the mean is known to 5 % all the same"
+    return f"about {needed - rounds} more round{'s' * (needed - rounds > 1)} would do"
 
 
 def _outliers(answered: Sequence[Completion]) -> Iterator[tuple[float, str]]:

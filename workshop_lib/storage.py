@@ -98,8 +98,6 @@ def read_run(path: Path) -> Run:
                 completions.append(_completion(entry))
             elif kind == "note":
                 notes.append(str(entry["text"]))
-            elif kind == "half":
-                notes.append(_half_line_note(entry["bytes"]))
         except (TypeError, KeyError) as error:
             raise RecordFileError(
                 f"{path.name}, line {number}: not a record of this version ({error}).", _FRESH_COPY
@@ -127,7 +125,7 @@ def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise RecordFileError(f"{path.name}, line {number}: not a record.", _FRESH_COPY)
         yield number, entry
     if lines[-1]:
-        yield len(lines), {"kind": "half", "bytes": len(lines[-1])}
+        yield len(lines), {"kind": "note", "text": _half_line_note(len(lines[-1]))}
 
 
 def _half_line_note(dropped: int) -> str:

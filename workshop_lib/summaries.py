@@ -69,8 +69,9 @@ def summarise_variant(
     measured = _columns(answered)
     latencies = measured["latency_s"]
     source = _weakest(set(measured["tokens_source"]))
-    energy_wh, energy_source = energy.of_requests(answered, zip(measured["tokens"], measured["tokens_source"], strict=True))
-    warnings = [*_warnings(timed, answered, measured, source, cold_start)]
+    counts = zip(measured["tokens"], measured["tokens_source"], strict=True)
+    energy_wh, energy_source = energy.of_requests(answered, counts)
+    warnings = _warnings(timed, answered, measured, source, cold_start)
     if energy.is_coarse(energy_source, _mean(latencies)):
         warnings.append("coarse_energy")
     if status == "ok" and variant.device == "gpu" and not providers.has_gpu(serving.registered_providers):
@@ -168,35 +169,31 @@ def _warnings(
     measured: Mapping[str, Sequence[Any]],
     source: TokensSource,
     cold_start: Completion | None,
-) -> Iterator[str]:
+) -> list[str]:
     if not answered:
-        return
+        return []
     latencies = measured["latency_s"]
     by_prompt = _by_prompt(answered, latencies)
-    if len(latencies) < ENOUGH_SAMPLES:
-        yield "too_few_samples"
-    if _spread(by_prompt) >= UNSTABLE_SPREAD:
-        yield "unstable"
-    if any(_beyond_fences(answered, latencies, by_prompt)):
-        yield "outliers"
-    if len(answered) < len(timed):
-        yield "some_failed"
-    if source != "usage":
-        yield "no_usage"
-    if _truncated_share(answered):
-        yield "truncated"
-    yield from (code for code, column in _TRAPS.items() if any(measured[column]))
-    if any(completion.cached_tokens for completion in answered) or looks_cached(_first_attempts(answered, measured)):
-        yield "cached_prompt"
-    if not all(completion.streamed for completion in answered):
-        yield "not_streamed"
-    usual = by_prompt.get(cold_start.prompt_id) if cold_start else None
-    if cold_start and usual and (timing.latency_s(cold_start) or 0.0) > 2 * median(usual):
-        yield "cold_start"
+    reported = any(completion.cached_tokens for completion in answered)
+    found = {
+        "too_few_samples": len(latencies) < ENOUGH_SAMPLES,
+        "unstable": _spread(by_prompt) >= UNSTABLE_SPREAD,
+        "outliers": any(_beyond_fences(answered, latencies, by_prompt)),
+        "some_failed": len(answered) < len(timed),
+        "no_usage": source != "usage",
+        "truncated": _truncated_share(answered),
+        "hidden_tokens": any(measured["has_hidden_tokens"]),
+        "coalesced_chunks": any(measured["has_coalesced_chunks"]),
+        "bursts": any(measured["has_burst"]),
+        "cached_prompt": reported or looks_cached(_first_attempts(answered, measured)),
+        "not_streamed": not all(completion.streamed for completion in answered),
+        "cold_start": cold_start and _is_slow_start(cold_start, by_prompt.get(cold_start.prompt_id, [])),
+    }
+    return [code for code, is_so in found.items() if is_so]
 
 
-_TRAPS = {"hidden_tokens": "has_hidden_tokens", "coalesced_chunks": "has_coalesced_chunks", "bursts": "has_burst"}
-"""Codes that a single request is enough for, each with its field of `timing.Measures`."""
+def _is_slow_start(cold_start: Completion, usual: Sequence[float]) -> bool:
+    return bool(usual) and (timing.latency_s(cold_start) or 0.0) > 2 * median(usual)
 
 
 def _first_attempts(answered: Sequence[Completion], measured: Mapping[str, Sequence[Any]]) -> Iterator[Answered]:

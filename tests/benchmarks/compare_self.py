@@ -82,7 +82,7 @@ def main() -> None:
     print("|:---|---:|---:|---:|")
     for metric in METRICS:
         same, slower = verdicts(runs, metric, "again"), verdicts(runs, metric, "slower")
-        unclear, found = (sum(each.is_clear is clear for each in some) for some, clear in ((same, False), (slower, True)))
+        unclear, found = sum(not each.is_clear for each in same), sum(each.is_clear for each in slower)
         middle = median(each.value for each in slower if each.value is not None)
         print(f"| {metric} | {unclear} of {len(same)} | {found} of {len(slower)} | {middle:.3f} |")
 

@@ -49,7 +49,7 @@ def unreachable(base_url: str) -> str:
 
 def main() -> None:
     """Print the table."""
-    print("| fault | row of the faulty model | kind | healthy model beside it | whole run |\n|:---|:---|:---|:---|---:|")
+    print("| fault | row of the faulty model | kind | healthy model | whole run |\n|:---|:---|:---|:---|---:|")
     with ReferenceServer() as server, ProxyPage() as page:
         for fault in FAULTS:
             print(line(fault, FaultyRuntime(server), fault), flush=True)

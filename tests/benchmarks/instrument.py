@@ -7,79 +7,36 @@ asks the same server in the same run, alternating, so that both meet the same ma
 from __future__ import annotations
 
 import argparse
-import json
 import resource
-import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from workshop_lib import timing
 from workshop_lib.client import ChatClient
 from workshop_lib.profiles import open_runtime
-from workshop_lib.records import Chunk, Completion, ModelVariant, Request, Run, Serving
+from workshop_lib.records import Chunk, Completion, Request, Run, Serving
 from workshop_lib.reference_server import STEADY, reference_server
+from workshop_lib.self_check import VARIANT, Errors, Times, ask_bare, ask_workshop, compare_clients
 from workshop_lib.summaries import summarise
 
-VARIANT = ModelVariant(alias="steady", model_id="steady", device="unknown")
-REQUEST = Request("steady/p/1", VARIANT, "p", "Say it.", 1, 120)
-BODY = {
-    "model": "steady",
-    "messages": [{"role": "user", "content": "Say it."}],
-    "max_tokens": 120,
-    "temperature": 0,
-    "stream": True,
-    "stream_options": {"include_usage": True},
-}
-
-
-def bare(base_url: str) -> tuple[float, float]:
-    """First-token time and pace in seconds, by a socket and nothing else."""
-    where = urlsplit(base_url)
-    body = json.dumps(BODY).encode()
-    head = f"POST {where.path}/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection((where.hostname or "", where.port or 80)) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        arrivals: list[float] = []
-        start = time.perf_counter()
-        connection.sendall(head.encode() + body)
-        while received := connection.recv(65536):
-            now = time.perf_counter()
-            if b'"content"' in received:
-                arrivals.append(now - start)
-    return arrivals[0], (arrivals[-1] - arrivals[0]) / (len(arrivals) - 1)
-
-
-def ours(client: ChatClient) -> tuple[float, float]:
-    """First-token time and pace in seconds, by the workshop's client."""
-    answer = client.ask(REQUEST)
-    first, pace = timing.first_token_s(answer), timing.time_per_output_token_s(answer)
-    if first is None or pace is None:
-        raise SystemExit(f"The reference server did not answer: {answer.error}")
-    return first, pace
+TOKENS = 40
 
 
 def accuracy(base_url: str, repeats: int) -> None:
     """Errors against the server's schedule, ours and the bare client's."""
-    samples: dict[str, list[tuple[float, float]]] = {"bare client": [], "workshop": []}
-    with ChatClient(base_url) as client:
-        ours(client)
-        for _ in range(repeats):
-            samples["bare client"].append(bare(base_url))
-            samples["workshop"].append(ours(client))
+    check = compare_clients(base_url, repeats, tokens=TOKENS)
     first_ms, pace_ms = STEADY.first_token_s * 1e3, STEADY.pace_s * 1e3
     print(f"\nAgainst {first_ms:g} ms first token and {pace_ms:g} ms a token, n = {repeats}")
     print(f"{'':14}{'first-token error, median ms':>30}{'worst ms':>10}{'pace error %':>14}")
-    for name, values in samples.items():
-        errors = [(first - STEADY.first_token_s) * 1e3 for first, _ in values]
-        pace = 100 * (median(pace for _, pace in values) / STEADY.pace_s - 1)
-        print(f"{name:14}{median(errors):30.3f}{max(errors):10.3f}{pace:14.3f}")
+    for found in (check.bare, check.workshop):
+        worst = max(found.first_token_errors_ms)
+        print(f"{found.client:14}{found.first_token_ms:30.3f}{worst:10.3f}{_percent(found.pace_percent):>14}")
 
 
 def processor_time(base_url: str, requests: int = 20) -> None:
@@ -93,9 +50,9 @@ def processor_time(base_url: str, requests: int = 20) -> None:
     def all_ours() -> None:
         with ChatClient(base_url) as client:
             for _ in range(requests):
-                ours(client)
+                ask_workshop(client, TOKENS)
 
-    plain = used(lambda: [bare(base_url) for _ in range(requests)])
+    plain = used(lambda: [ask_bare(base_url, TOKENS) for _ in range(requests)])
     mine = used(all_ours)
     print(f"\nCPU seconds for {requests} requests of 40 tokens: workshop {mine:.2f}, bare {plain:.2f}")
     print(f"CPU seconds of this process in all, interpreter and imports included: {time.process_time():.2f}")
@@ -105,20 +62,24 @@ def scaling(base_url: str) -> None:
     """Simultaneous streams: the pace each client sees should stay the server's."""
     print(f"\n{'streams':>8}{'first-token error, median ms':>30}{'pace error %':>14}")
     for streams in (1, 8, 64):
-        results: list[tuple[float, float]] = []
+        results: list[Times] = []
 
-        def one(results: list[tuple[float, float]] = results) -> None:
+        def one(results: list[Times] = results) -> None:
             with ChatClient(base_url) as client:
-                ours(client)
-                results.append(ours(client))
+                ask_workshop(client, TOKENS)
+                results.append(ask_workshop(client, TOKENS))
 
         threads = [threading.Thread(target=one) for _ in range(streams)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        error = 1e3 * median(first - STEADY.first_token_s for first, _ in results)
-        print(f"{streams:8}{error:30.3f}{100 * (median(pace for _, pace in results) / STEADY.pace_s - 1):14.3f}")
+        seen = Errors("workshop", tuple(results))
+        print(f"{streams:8}{seen.first_token_ms:30.3f}{_percent(seen.pace_percent):>14}")
+
+
+def _percent(value: float | None) -> str:
+    return "not claimed" if value is None else f"{value:.3f}"
 
 
 def on_the_real_runtime(repeats: int) -> None:
@@ -155,7 +116,8 @@ def summarising(records: int) -> None:
     (row,) = summarise(run)
     seconds, used = time.perf_counter() - started, time.process_time() - used
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    print(f"\n{records} records summarised in {seconds:.2f} s ({used:.2f} CPU seconds); peak memory {peak_mb:.0f} MB; {row.requests_ok} ok")
+    print(f"\n{records} records summarised in {seconds:.2f} s, {used:.2f} CPU seconds; peak memory {peak_mb:.0f} MB")
+    print(f"of them ok: {row.requests_ok}")
 
 
 def main() -> None:

@@ -106,6 +106,11 @@ class Lab:
             except psutil.NoSuchProcess:
                 continue
 
+    def restart_kernels(self) -> None:
+        """Start all kernels anew, dead or alive, without waiting for the server to notice a death."""
+        for kernel in self.ask("/api/kernels"):
+            self.ask(f"/api/kernels/{kernel['id']}/restart", "POST")
+
     def shut_down_kernels(self) -> None:
         """Stop all kernels by the server's API."""
         for kernel in self.ask("/api/kernels"):

@@ -4,10 +4,15 @@
 const PATIENCE_MS = 5000; // how long a command may take before the rater is told that nothing was saved
 const QUIET_MS = 250; // shorter waits are not worth a word
 
+const SUPPRESS = "data-lm-suppress-shortcuts"; // JupyterLab's keys pass an element that has it
+const FOCUSABLE = "button, input, textarea, [tabindex]";
+
 /** Make an element: attributes by name, text only as text. */
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  // on the focused element itself: JupyterLab's selectors match it before its parents are looked at
+  if (element.matches(FOCUSABLE)) element.setAttribute(SUPPRESS, "true");
   element.append(...children);
   return element;
 }
@@ -79,7 +84,7 @@ class Annotation {
     );
     this.root = make(
       "div",
-      { class: "ws-annotation", tabindex: "0", role: "group", "aria-label": "Judging answers", "data-lm-suppress-shortcuts": "true" },
+      { class: "ws-annotation", tabindex: "0", role: "group", "aria-label": "Judging answers" },
       make(
         "header",
         {},
@@ -152,6 +157,7 @@ class Annotation {
     const active = this.root.ownerDocument.activeElement;
     const lost = focused && (!this.root.contains(active) || active.closest("[hidden]"));
     if (lost) this.root.focus({ preventScroll: true });
+    this.root.dataset.turn = view.turn; // last: whoever sees it sees all of this view
   }
 
   drawProgress(view) {
@@ -253,8 +259,8 @@ class Annotation {
     write(this.status, "");
     write(
       this.problem,
-      "Not saved yet: Python does not answer. If it is busy, wait. If it was restarted, run this cell again: " +
-        "everything that was shown as saved is there.",
+      "Not saved: Python does not answer. If it is busy, wait and press again. If it was restarted, reload this page " +
+        "and run the cell again: everything that was shown as saved is there.",
     );
     show(this.problem, true);
   }
@@ -318,10 +324,11 @@ function table(caption, headings, rows) {
 function render({ model, el }) {
   const annotation = new Annotation(model, el);
   const update = () => annotation.update();
-  // JupyterLab's keys stay away from the widget, but saving the notebook is always allowed
+  // saving the notebook is always allowed; this listener comes before JupyterLab's
   const allowSaving = (event) => {
+    if (!annotation.root.contains(event.target)) return;
     const saves = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s";
-    annotation.root.toggleAttribute("data-lm-suppress-shortcuts", !saves);
+    for (const each of [annotation.root, event.target]) each.toggleAttribute(SUPPRESS, !saves);
   };
   model.on("change:view", update);
   window.addEventListener("keydown", allowSaving, true);

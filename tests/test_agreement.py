@@ -1,0 +1,208 @@
+"""Agreement coefficients match published examples, and say why where they are undefined."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workshop_lib import agreement, reliability
+from workshop_lib.agreement import krippendorff_alpha, ratings, weighted_kappa
+from workshop_lib.errors import ConfigurationError
+from workshop_lib.scores import Score
+
+KRIPPENDORFF_2011 = {
+    "A": "1 2 3 3 2 1 4 1 2 . . .",
+    "B": "1 2 3 3 2 2 4 1 2 5 . 3",
+    "C": ". 3 3 3 2 3 4 2 2 5 1 .",
+    "D": "1 2 3 3 2 4 4 1 2 5 1 .",
+}
+STATA_KAPPA = [[21, 12, 0, 0], [4, 17, 1, 0], [3, 9, 15, 2], [0, 0, 0, 1]]
+
+
+def unit(number: int) -> agreement.Unit:
+    return f"prompt-{number}", "0" * 64, "1"
+
+
+def table_of(rows: dict[str, str]) -> dict[str, dict[agreement.Unit, int]]:
+    """Rater → grades, one per answer, `.` where there is none; each answer has a prompt of its own."""
+    return {
+        rater: {unit(place): int(grade) for place, grade in enumerate(row.split()) if grade != "."}
+        for rater, row in rows.items()
+    }
+
+
+def score(rater: str, grade: int | None, number: int = 0, version: str = "1") -> Score:
+    return Score(rater, f"prompt-{number}", "0" * 64, grade, version, "2026-01-01T00:00:00+00:00")
+
+
+def test_alpha_is_that_of_krippendorff_2011() -> None:
+    """ "Computing Krippendorff's Alpha-Reliability" (2011), example C: 4 observers, 12 units, ordinal: 0.815."""
+    found = krippendorff_alpha(table_of(KRIPPENDORFF_2011))
+    assert found.value == pytest.approx(0.815, abs=5e-4)
+    assert (found.n, found.raters, found.reason) == (11, ("A", "B", "C", "D"), None)
+    assert found.low is not None and found.high is not None
+    assert found.low < found.value < found.high <= 1
+
+
+def test_alpha_by_hand() -> None:
+    """Grades (1, 1), (2, 2), (1, 2): the ordinal distance of 1 and 2 is 9; observed 2 x 9 / 6, expected 18 x 9 / 30."""
+    found = krippendorff_alpha(table_of({"ada": "1 2 1", "ben": "1 2 2"}))
+    assert found.value == pytest.approx(1 - (2 / 6) / (18 / 30))
+
+
+def test_kappa_is_that_of_the_stata_manual() -> None:
+    """Stata's manual, `kap rada radb, wgt(w2)`: 85 xeromammograms of Boyd et al. (1982) give 0.6714."""
+    cells = [(row, column) for row in range(4) for column in range(4) for _ in range(STATA_KAPPA[row][column])]
+    table = {
+        "rada": {unit(place): row + 1 for place, (row, _) in enumerate(cells)},
+        "radb": {unit(place): column + 1 for place, (_, column) in enumerate(cells)},
+    }
+    found = weighted_kappa(table, "rada", "radb")
+    assert found.value == pytest.approx(0.6714, abs=5e-5)
+    assert (found.n, found.raters) == (85, ("rada", "radb"))
+
+
+def test_kappa_by_hand() -> None:
+    """Grades (1, 1), (5, 5), (1, 5), (5, 5): observed 16 / 4, expected 16 x (2 x 3 + 2 x 1) / 16: kappa 0.5."""
+    found = weighted_kappa(table_of({"ada": "1 5 1 5", "ben": "1 5 5 5"}), "ada", "ben")
+    assert found.value == pytest.approx(0.5)
+
+
+def test_kappa_leaves_out_what_only_one_rater_graded() -> None:
+    """Of four answers, two have both grades."""
+    assert weighted_kappa(table_of({"ada": "1 2 . 4", "ben": "1 . 3 5"}), "ada", "ben").n == 2
+
+
+UNDEFINED = [
+    ({}, "Nobody gave a grade."),
+    ({"ada": "1 2 3"}, "Only one rater (ada): nobody to agree with."),
+    ({"ada": "1 . 3", "ben": ". 2 ."}, "No answer was graded by two raters under the same rubric."),
+    ({"ada": "4 4 4", "ben": "4 4 4"}, "All ratings are equal (4): agreement cannot be told from chance."),
+]
+
+
+@pytest.mark.parametrize(("rows", "reason"), UNDEFINED)
+def test_an_undefined_coefficient_says_why(rows: dict[str, str], reason: str) -> None:
+    """There is a reason and no value, never nan."""
+    table = table_of(rows)
+    for found in (krippendorff_alpha(table), weighted_kappa(table, "ada", "ben")):
+        assert (found.value, found.low, found.high, found.reason) == (None, None, None, reason)
+
+
+def test_two_raters_who_each_know_one_grade_agree_as_chance_would() -> None:
+    """All 3 against all 4 is as far apart as chance would put them: kappa 0."""
+    assert weighted_kappa(table_of({"ada": "3 3", "ben": "4 4"}), "ada", "ben").value == pytest.approx(0)
+
+
+def test_few_prompts_give_no_interval() -> None:
+    """Two prompts drawn again say nothing about other prompts."""
+    found = krippendorff_alpha(table_of({"ada": "1 5", "ben": "1 4"}))
+    assert found.value is not None and found.low is None and found.high is None
+
+
+def test_the_last_grade_counts_and_none_withdraws() -> None:
+    """A grade is replaced by a later one, and a score without grade takes it back."""
+    found = ratings([score("ada", 2), score("ada", 4), score("ben", 3), score("ben", None)])
+    assert found == {"ada": {unit(0): 4}, "ben": {}}
+
+
+def test_grades_under_different_rubrics_are_not_compared() -> None:
+    """The version of the rubric belongs to what a grade is about."""
+    found = krippendorff_alpha(ratings([score("ada", 2, version="1"), score("ben", 2, version="2")]))
+    assert found.reason == "No answer was graded by two raters under the same rubric."
+
+
+def test_a_grade_outside_the_scale_is_refused() -> None:
+    """A 7 is a fault of the file, not a very good answer."""
+    with pytest.raises(ConfigurationError, match="grade 7"):
+        ratings([score("ada", 7)])
+
+
+GRADED = st.dictionaries(st.integers(0, 12), st.integers(1, 5), max_size=13)
+
+
+@settings(max_examples=40)
+@given(st.lists(GRADED, min_size=2, max_size=4), st.randoms(use_true_random=False))
+def test_the_order_of_raters_and_answers_makes_no_difference(rows: list[dict[int, int]], shuffle) -> None:
+    """Alpha and kappa are the same for any names and order of raters, and never nan."""
+    table = {f"r{place}": {unit(number): grade for number, grade in row.items()} for place, row in enumerate(rows)}
+    names = list(table)
+    shuffle.shuffle(names)
+    renamed = {f"s{place}": dict(reversed(table[name].items())) for place, name in enumerate(names)}
+    one, other = krippendorff_alpha(table), krippendorff_alpha(renamed)
+    assert (one.value is None) == (one.reason is not None)
+    assert one.n == other.n and one.value == pytest.approx(other.value)
+    forth, back = weighted_kappa(table, "r0", "r1"), weighted_kappa(table, "r1", "r0")
+    assert forth.n == back.n and forth.value == pytest.approx(back.value)
+    for found in (one, forth):
+        assert found.value is None or (math.isfinite(found.value) and found.value <= 1 + 1e-9)
+
+
+@given(st.lists(st.integers(1, 5), min_size=2).filter(lambda grades: len(set(grades)) > 1))
+def test_raters_who_always_agree_have_a_coefficient_of_one(grades: list[int]) -> None:
+    """Full agreement is 1, however few answers."""
+    row = {unit(place): grade for place, grade in enumerate(grades)}
+    assert weighted_kappa({"a": row, "b": row}, "a", "b").value == pytest.approx(1)
+
+
+def judged(judge: list[int | None], people: list[int]) -> list[Score]:
+    said = [score("judge:toy", grade, place) for place, grade in enumerate(judge)]
+    return said + [score("ada", grade, place) for place, grade in enumerate(people)]
+
+
+PEOPLE = [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 2, 4]
+VERDICTS = [
+    (PEOPLE, "reliable"),
+    ([*reversed(PEOPLE)], "unreliable"),
+    ([5] * 12, "unreliable"),
+    ([None] * 12, "unreliable"),
+    ([*PEOPLE[:10], None, None], "unreliable"),
+    ([1, 2, 3, 4, 5, 1, 2, 3, 5, 5, 3, 4], "tentative"),  # alpha 0.96, but from 0.78
+]
+
+
+@pytest.mark.parametrize(("judge", "verdict"), VERDICTS)
+def test_a_judge_is_trusted_for_its_agreement_alone(judge: list[int | None], verdict: str) -> None:
+    """Alpha's lower bound and the share that could be read decide, and nothing about the model."""
+    found = reliability.examine(judged(judge, PEOPLE), "judge:toy", ["ada"])
+    assert found.verdict == verdict
+    assert reliability.sentences(found)[-1] == reliability.MEANING[found.verdict]
+
+
+def test_an_unread_judge_is_described_by_what_was_measured() -> None:
+    """The sentences give how much could be read, why alpha is missing, and what to do."""
+    said = reliability.sentences(reliability.examine(judged([None] * 3, [1, 2, 3]), "judge:toy", ["ada"]))
+    assert said == (
+        "judge:toy gave a grade that could be read to 0 of 3 answers.",
+        "Its agreement is undefined. Only one rater (ada): nobody to agree with.",
+        "Do not choose a model by its grades; a stronger judge can be named by its endpoint.",
+    )
+
+
+def test_too_few_common_answers_leave_a_judge_unknown() -> None:
+    """Two answers on which judge and person agree are luck as well as evidence."""
+    found = reliability.examine(judged([1, 5], [1, 5]), "judge:toy", ["ada"])
+    assert (found.alpha.value, found.verdict) == (pytest.approx(1.0), "unknown")
+
+
+def test_several_people_stand_as_their_middle_grade() -> None:
+    """The grades 1, 2 and 5 of three people count as 2, and 2 and 5 of two as 2."""
+    scores = [
+        score("judge:toy", 2, 0), score("judge:toy", 3, 1), score("ada", 1, 0), score("ben", 2, 0), score("cy", 5, 0),
+        score("ada", 3, 1), score("ben", 5, 1),
+    ]  # fmt: skip
+    found = reliability.examine(scores, "judge:toy", ["ada", "ben", "cy"])
+    assert (found.alpha.value, found.alpha.n) == (pytest.approx(1.0), 2)
+
+
+@pytest.mark.parametrize(
+    ("rater", "kind"),
+    [("ada", "people"), ("aspects", "aspects"), ("judge:m:1", "judge"), ("judge:m:1+own", "own"),
+     ("reference:1", "reference")],
+)  # fmt: skip
+def test_the_name_says_who_a_rater_is(rater: str, kind: str) -> None:
+    """Judges, references and the aspect check have names that no person can have."""
+    assert reliability.kind_of(rater) == kind

@@ -1,0 +1,198 @@
+"""Verdicts in both orders become outcomes, and outcomes become strengths."""
+
+from __future__ import annotations
+
+import math
+from itertools import permutations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workshop_lib import ranking, reliability
+from workshop_lib.errors import ConfigurationError
+from workshop_lib.pairs import order_bias, pairs
+from workshop_lib.ranking import rank
+from workshop_lib.scores import Answer, Preference
+
+AGRESTI_BASEBALL = """
+Milwaukee  0 7 9 7 7 9 11
+Detroit    6 0 7 5 11 9 9
+Toronto    4 6 0 7 7 8 12
+NewYork    6 8 6 0 6 7 10
+Boston     6 2 6 7 0 7 12
+Cleveland  4 4 5 6 6 0 6
+Baltimore  2 4 1 3 1 7 0
+"""
+AGRESTI_STRENGTHS = [1.58, 1.44, 1.29, 1.25, 1.11, 0.68, 0.00]
+
+
+def sha(model: str, prompt: str) -> str:
+    return Answer(prompt, f"{model} on {prompt}").sha256
+
+
+def verdict(first: str, second: str, choice: str | None, prompt: str = "p", rater: str = "ada") -> Preference:
+    return Preference(rater, prompt, sha(first, prompt), sha(second, prompt), choice, "1", "2026-01-01T00:00:00+00:00")
+
+
+def authors(models: str, prompts: list[str]) -> dict[tuple[str, str], list[str]]:
+    return {(prompt, sha(model, prompt)): [model] for model in models.split() for prompt in prompts}
+
+
+def test_strengths_are_agresti_s() -> None:
+    """Agresti, "Categorical Data Analysis", table 10.10: American League 1987, strengths against Baltimore's."""
+    rows = [line.split() for line in AGRESTI_BASEBALL.strip().splitlines()]
+    teams = [row[0] for row in rows]
+    games = [
+        (winner, teams[place]) for winner, *wins in rows for place, count in enumerate(wins) for _ in range(int(count))
+    ]
+    given_ = [verdict(one, other, "a", f"g{number}") for number, (one, other) in enumerate(games)]
+    known = authors(" ".join(teams), [f"g{number}" for number in range(len(games))])
+    found = rank(given_, known, alpha=1e-9)
+    values = {each.model: each.value for each in found.strengths}
+    assert [round(values[team] - values["Baltimore"], 2) for team in teams] == AGRESTI_STRENGTHS
+    assert (found.comparisons, found.reason, found.strengths[0].model) == (273, None, "Milwaukee")
+
+
+def test_odds_by_hand() -> None:
+    """X wins 3 of 4 against Y: the odds are 3, so the strengths are plus and minus half of ln 3."""
+    given_ = [verdict("x", "y", choice, f"p{place}") for place, choice in enumerate("aaab")]
+    found = rank(given_, authors("x y", ["p0", "p1", "p2", "p3"]), alpha=1e-9)
+    assert [each.value for each in found.strengths] == pytest.approx([math.log(3) / 2, -math.log(3) / 2])
+    assert [(each.model, each.wins, each.comparisons) for each in found.strengths] == [("x", 3, 4), ("y", 1, 4)]
+    first = found.strengths[0]
+    assert first.low is not None and first.high is not None and first.low < first.value < first.high
+    assert sum(each.best_share or 0 for each in found.strengths) == pytest.approx(1)
+
+
+def test_a_tie_is_half_a_win_for_each_and_both_bad_is_nothing() -> None:
+    """One win, one tie and one `both_bad` are two comparisons and one and a half wins."""
+    given_ = [verdict("x", "y", choice, f"p{place}") for place, choice in enumerate(["a", "tie", "both_bad"])]
+    found = rank(given_, authors("x y", ["p0", "p1", "p2"]))
+    assert (found.comparisons, [each.wins for each in found.strengths]) == (2, [1.5, 0.5])
+    assert found.reason == "2 prompts are too few for an interval."
+
+
+UNDEFINED = [
+    ([], "No verdict says which of two models is better."),
+    ([verdict("x", "y", "both_bad")], "No verdict says which of two models is better."),
+    ([verdict("x", "y", None)], "No verdict says which of two models is better."),
+    ([verdict("x", "x", "a")], "No verdict says which of two models is better."),
+    ([verdict("x", "y", "a"), verdict("v", "w", "b")],
+     "No comparison links x, y with v, w: compare some of them with each other."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given_", "reason"), UNDEFINED)
+def test_an_undefined_ranking_says_why(given_: list[Preference], reason: str) -> None:
+    """Without verdicts, or with two groups that never met, there is no common scale."""
+    found = rank(given_, authors("v w x y", ["p"]))
+    assert (found.strengths, found.reason) == ((), reason)
+
+
+def test_a_model_that_never_lost_has_a_strength_and_a_remark() -> None:
+    """Alpha keeps it finite; the reader is told that alpha decides how far it leads."""
+    found = rank([verdict("x", "y", "a", f"p{place}") for place in range(3)], authors("x y", ["p0", "p1", "p2"]))
+    assert all(math.isfinite(each.value) for each in found.strengths)
+    assert found.remarks == (
+        "x won every comparison: how far it stands apart is set by alpha.",
+        "y lost every comparison: how far it stands apart is set by alpha.",
+    )
+    assert [each.best_share for each in found.strengths] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, math.nan])
+def test_alpha_must_be_above_zero(alpha: float) -> None:
+    """Without regularisation a model that never lost has no finite strength."""
+    with pytest.raises(ConfigurationError, match="above 0"):
+        rank([], {}, alpha=alpha)
+
+
+def test_models_with_the_same_answer_share_its_verdicts() -> None:
+    """Where X and Z said the same and it beat Y, both beat Y; Z does not play against X."""
+    known = {("p", sha("x", "p")): ["x", "z"], ("p", sha("y", "p")): ["y"]}
+    found = rank([verdict("x", "y", "a")], known)
+    assert (found.comparisons, {each.model: each.wins for each in found.strengths}) == (2, {"x": 1, "z": 1, "y": 0})
+
+
+ORDERS = [
+    ("judge:m", "a", "b", 1.0),
+    ("judge:m", "a", "a", 0.5),
+    ("judge:m", "b", "b", 0.5),
+    ("judge:m", "a", "tie", 0.5),
+    ("judge:m", "tie", "tie", 0.5),
+    ("judge:m", "both_bad", "both_bad", None),
+    ("judge:m", "a", None, None),
+    ("judge:m", None, None, None),
+    ("ada", "a", None, 1.0),
+    ("ada", "a", "a", 0.5),
+]
+
+
+@pytest.mark.parametrize(("rater", "forward", "backward", "wins"), ORDERS)
+def test_a_win_counts_only_if_both_orders_agree(
+    rater: str, forward: str | None, backward: str | None, wins: float | None
+) -> None:
+    """X first, then Y first; a judge needs both, a person is asked once, and orders that disagree make a tie."""
+    given_ = [verdict("x", "y", forward, rater=rater), verdict("y", "x", backward, rater=rater)]
+    found = rank(given_, authors("x y", ["p"]))
+    assert {each.model: each.wins for each in found.strengths}.get("x") == wins
+
+
+def test_flip_and_first_position_rates_by_hand() -> None:
+    """Of four pairs, one is read in one order only; one of the other three flips; 4 of 6 wins went to the first."""
+    orders = [("a", "a"), ("a", "b"), ("b", "a"), ("a", None)]
+    given_ = [
+        each
+        for place, (forward, backward) in enumerate(orders)
+        for each in (verdict("x", "y", forward, f"p{place}"), verdict("y", "x", backward, f"p{place}"))
+    ]
+    found = order_bias(pairs(given_))
+    assert (found.flip_rate, found.first_rate, found.n, found.unread) == (
+        pytest.approx(1 / 3),
+        pytest.approx(4 / 6),
+        3,
+        1,
+    )
+    assert reliability.order_sentences(found)[1].startswith("The verdict changed with the order in 33% of them")
+
+
+def test_rates_without_verdicts_say_why() -> None:
+    """Nothing read in both orders, or no winner named, leaves a rate undefined."""
+    assert order_bias([]).reason == "No pair has a verdict in both orders."
+    ties = order_bias(pairs([verdict("x", "y", "tie"), verdict("y", "x", "tie")]))
+    assert (ties.flip_rate, ties.first_rate, ties.reason) == (0.0, None, "No verdict named a winner.")
+    assert reliability.order_sentences(ties)[-1] == "No verdict named a winner."
+
+
+CHOICES = st.sampled_from(["a", "b", "tie", "both_bad"])
+GAMES = st.lists(st.tuples(st.sampled_from(list(permutations("xyz", 2))), CHOICES), min_size=3, max_size=9)
+
+
+@settings(max_examples=6)
+@given(GAMES, st.randoms(use_true_random=False))
+def test_neither_the_sides_nor_the_order_of_verdicts_matter(games: list, shuffle) -> None:
+    """Naming the second answer first and turning the verdict round gives the same ranking."""
+    prompts = [f"p{place}" for place in range(len(games))]
+    turned = {"a": "b", "b": "a"}
+    one = [verdict(*sides, choice, prompt) for (sides, choice), prompt in zip(games, prompts, strict=True)]
+    other = [
+        verdict(sides[1], sides[0], turned.get(choice, choice), prompt)
+        for (sides, choice), prompt in zip(games, prompts, strict=True)
+    ]
+    shuffle.shuffle(other)
+    found, again = (rank(each, authors("x y z", prompts)) for each in (one, other))
+    assert found.reason == again.reason
+    values = {each.model: each.value for each in again.strengths}
+    assert {each.model: each.value for each in found.strengths} == pytest.approx(values, abs=1e-6)
+    assert sum(values.values()) == pytest.approx(0, abs=1e-6)
+    assert sum(each.wins for each in found.strengths) == pytest.approx(found.comparisons if found.strengths else 0)
+
+
+@given(st.permutations(["x", "y", "z"]))
+def test_names_do_not_decide_the_ranking(names: list[str]) -> None:
+    """A model that always wins is first, whatever it is called."""
+    games = [(0, 1), (0, 2), (1, 2), (1, 0)]
+    given_ = [verdict(names[one], names[other], "a", "p") for one, other in games[:3]]
+    assert [each.model for each in rank(given_, authors("x y z", ["p"])).strengths] == names
+    assert ranking.ALPHA > 0
