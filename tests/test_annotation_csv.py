@@ -49,7 +49,8 @@ def fill(path: Path, *changes: dict[str, str], delimiter: str = ",", encoding: s
 
 def test_the_template_is_blind_and_complete(session: Session, path: Path):
     """One row per answer in the rater's order, aspects in words, scores empty, no model anywhere."""
-    write_template(path, session)
+    write_template(session, path)
+    assert annotation_csv.template_path(session) == session.folder / "ada-20260101T000000Z.csv"
     rows = rows_of(path)
     assert [row["prompt_id"] for row in rows] == [item.prompt.id for item in session.items]
     assert tuple(rows[0]) == annotation_csv.COLUMNS
@@ -59,12 +60,12 @@ def test_the_template_is_blind_and_complete(session: Session, path: Path):
 
 def test_excel_sees_utf8(session: Session, path: Path):
     """The file begins with a byte order mark, without which Excel garbles every accent."""
-    assert write_template(path, session).read_bytes()[:3] == b"\xef\xbb\xbf"
+    assert write_template(session, path).read_bytes()[:3] == b"\xef\xbb\xbf"
 
 
 def test_no_cell_is_a_formula(session: Session, path: Path):
     """Answers and prompts that begin like formulas are shown, not run."""
-    write_template(path, session)
+    write_template(session, path)
     cells = [cell for row in rows_of(path) for cell in row.values()]
     assert not [cell for cell in cells if cell.lstrip(" ").startswith(FORMULA_STARTS)]
     assert "'=cmd|' /C calc'!A0" in cells
@@ -97,7 +98,7 @@ def test_grades_and_comments_come_back(tmp_path: Path, grades: list[int | None],
         session.skip(comment) if grade is None else session.grade(grade, comment)
     path = tmp_path / "round.csv"
     path.unlink(missing_ok=True)
-    read = read_scores(write_template(path, session), session)
+    read = read_scores(write_template(session, path), session)
     assert [(s.grade, s.comment) for s in read] == [
         (grade, clean_comment(comment))
         for grade, comment in zip(grades, comments, strict=True)
@@ -109,7 +110,7 @@ def test_grades_and_comments_come_back(tmp_path: Path, grades: list[int | None],
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_a_filled_template_becomes_verdicts_once(session: Session, path: Path, delimiter: str):
     """Scores arrive in the rater's file with either list separator; reading twice adds nothing."""
-    write_template(path, session)
+    write_template(session, path)
     fill(path, {"score": "4", "comment": "good"}, {"score": " 2.0 "}, {"comment": "odd"}, delimiter=delimiter)
     assert add_scores(path, session) == 3
     assert add_scores(path, session) == 0
@@ -119,7 +120,7 @@ def test_a_filled_template_becomes_verdicts_once(session: Session, path: Path, d
 
 def test_a_changed_grade_replaces_the_old_one(session: Session, path: Path):
     """A second look in the spreadsheet counts; untouched rows take nothing back."""
-    write_template(path, session)
+    write_template(session, path)
     fill(path, {"score": "4"}, {"score": "3"})
     add_scores(path, session)
     fill(path, {"score": "5"}, {"score": ""})
@@ -129,15 +130,15 @@ def test_a_changed_grade_replaces_the_old_one(session: Session, path: Path):
 
 def test_a_template_that_is_there_is_never_overwritten(session: Session, path: Path):
     """Running the cell again does not destroy an hour's work."""
-    write_template(path, session)
+    write_template(session, path)
     fill(path, {"score": "4"})
     before = path.read_bytes()
-    assert write_template(path, session).read_bytes() == before
+    assert write_template(session, path).read_bytes() == before
 
 
 def test_every_fault_is_named_with_row_and_column(session: Session, path: Path):
     """All faults at once, numbered as the spreadsheet does; nothing of a faulty file is saved."""
-    write_template(path, session)
+    write_template(session, path)
     first = rows_of(path)[0]
     fill(
         path,
@@ -159,7 +160,7 @@ def test_every_fault_is_named_with_row_and_column(session: Session, path: Path):
 def test_many_faults_are_cut_to_ten(tmp_path: Path, path: Path):
     """A wrong file is not answered with a screenful."""
     session = Session(run_with({str(n): {"x": f"answer {n}"} for n in range(14)}), tmp_path)
-    write_template(path, session)
+    write_template(session, path)
     fill(path, *[{"score": "A"}] * 14)
     with pytest.raises(DataFileError, match="And 4 more") as caught:
         read_scores(path, session)
@@ -190,12 +191,12 @@ def test_missing_files_and_folders_are_said(session: Session, path: Path, tmp_pa
         read_scores(path, session)
     (tmp_path / "file").touch()
     with pytest.raises(DataFileError, match="cannot be written"):
-        write_template(tmp_path / "file" / "template.csv", session)
+        write_template(session, tmp_path / "file" / "template.csv")
 
 
 def test_short_rows_and_extra_columns_do_no_harm(session: Session, path: Path):
     """Spreadsheets drop empty cells at the end of a row, and people add columns and empty rows."""
-    write_template(path, session)
+    write_template(session, path)
     row = rows_of(path)[0]
     text = f"Score,prompt_id,answer_id,comment,mine\r\n5,{row['prompt_id']},{row['answer_id']}\r\n,,,,\r\n"
     path.write_text(text, encoding="utf-8", newline="")
@@ -205,7 +206,7 @@ def test_short_rows_and_extra_columns_do_no_harm(session: Session, path: Path):
 def test_a_huge_answer_fits_a_cell(tmp_path: Path, path: Path):
     """Excel cuts silently after 32,767 characters; here the cut is said."""
     session = Session(run_with({"one": {"x": "word " * 20_000}}), tmp_path)
-    (row,) = rows_of(write_template(path, session))
+    (row,) = rows_of(write_template(session, path))
     assert len(row["answer"]) < 32_767 and row["answer"].endswith("[cut here: 70,000 more characters]")
     fill(path, {"score": "1"})
     assert add_scores(path, session) == 1
@@ -214,4 +215,4 @@ def test_a_huge_answer_fits_a_cell(tmp_path: Path, path: Path):
 def test_pairs_have_no_template(session: Session, path: Path):
     """Grades and preferences are different questions."""
     with pytest.raises(JudgingError, match="holds grades, not pairs"):
-        write_template(path, Session(session.run, session.folder, mode="pairwise"))
+        write_template(Session(session.run, session.folder, mode="pairwise"), path)

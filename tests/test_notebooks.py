@@ -47,7 +47,7 @@ def outputs_of(path: Path) -> str:
 
 
 def test_the_folder_is_the_table_of_contents():
-    """Three numbered pages, and the whole session on one."""
+    """Four numbered pages, and the whole session on one."""
     assert [path.name for path in PAGES] == [
         *notebooks.PAGES,
         "session03_benchmark_oss_models.ipynb",
@@ -254,7 +254,7 @@ def test_a_setting_that_no_page_has_stops_the_workshop(tmp_path: Path):
 
 @pytest.mark.slow
 def test_the_workshop_runs_headless_on_a_practice_model(tmp_path: Path):
-    """01, 02 and 03 run in order in another process, share one folder, and end with a report."""
+    """The numbered pages run in order in another process, share one folder, and end with a report."""
     folder = tmp_path / "run"
     script = (
         "import sys, json; from pathlib import Path; from workshop_lib import notebooks;"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.report_helpers import run_of_models
-from workshop_lib import profiles, runs, storage
+from workshop_lib import comparison_tables, profiles, references, reporting, runs, storage
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, RecordFileError
 from workshop_lib.records import ModelVariant, Prompt, Run
 from workshop_lib.reference_server import reference_server
+from workshop_lib.summaries import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,3 +128,38 @@ def test_without_any_run_a_little_is_measured(endpoint: str, tmp_path: Path, mon
     run = storage.read_run(runs.find_records())
     timed = [completion for completion in run.completions if completion.round]
     assert len(timed) == runs.SMALL_RUN_PROMPTS * runs.SMALL_RUN_ROUNDS
+
+
+def test_a_run_is_compared_with_the_newest_other_one_of_the_same_work(tmp_path: Path, monkeypatch):
+    """Runs of other work and files that cannot be read are passed over; the remark names what it was compared with."""
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    run = run_of_models(2, failed=0)
+    write(tmp_path / "20260101T000000Z", run)
+    write(tmp_path / "20260102T000000Z", replace(run, plan={**run.plan, "max_tokens": 7}))
+    (tmp_path / "20260103T000000Z").mkdir()
+    (tmp_path / "20260103T000000Z" / "records.jsonl").write_text("broken\n")
+    found = runs.changes_since_another(write(tmp_path / "20260104T000000Z", run))
+    assert found.remarks[0].startswith("This run, 20260104T000000Z, against 20260101T000000Z:")
+    assert len(found.lines) == 2 * 3
+    assert {line.verdict.split(" (")[0] for line in found.lines} == {"no clear difference"}
+    shown = comparison_tables.changes(found)
+    assert list(shown["measure"])[:3] == ["latency", "first token", "decode rate"]
+    assert set(shown["device"]) == {"cpu"}
+
+
+def test_a_run_alone_is_compared_with_the_shipped_reference(tmp_path: Path, monkeypatch):
+    """Without another run the reference takes its place; with neither, a sentence says so."""
+    monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(references, "FOLDER", tmp_path / "reference")
+    run = run_of_models(2, failed=0)
+    path = write(tmp_path / "runs" / "20260101T000000Z", run)
+    alone = runs.changes_since_another(path)
+    assert alone.lines == ()
+    assert alone.remarks[0].startswith("There is no other run of the same work to compare with")
+    assert comparison_tables.changes(alone).empty
+    (tmp_path / "reference" / "practice").mkdir(parents=True)
+    report = reporting.report_json(run, summarise(run))
+    (tmp_path / "reference" / "practice" / references.REPORT).write_text(report, "utf-8")
+    found = runs.changes_since_another(path)
+    assert "against the reference of Test CPU, date unknown" in found.remarks[0]
+    assert len(found.lines) == 2 * 3

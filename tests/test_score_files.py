@@ -203,7 +203,9 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path):
         "import sys; from pathlib import Path; from tests.test_score_files import score, ScoreFile\n"
         "file = ScoreFile(Path(sys.argv[1]), 'ada')\n"
         "while True:\n"
-        "    n = len(file.standing()); file.add(score(3, answer=f'answer {n}', comment='long ' * 500)); print(n, flush=True)"
+        "    n = len(file.standing())\n"
+        "    file.add(score(3, answer=f'answer {n}', comment='long ' * 500))\n"
+        "    print(n, flush=True)"
     )
     chance, saved = random.Random(7), 0
     for _ in range(KILLS):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,10 +36,16 @@ _DELIMITERS = (",", ";", "\t")
 _HASH_LENGTH = 16
 
 
-def write_template(path: Path, session: Session) -> Path:
+def template_path(session: Session) -> Path:
+    """Return where the template of this rater and run is kept: beside the raters' files."""
+    name = re.sub(r"[^\w.-]", "_", f"{session.rater}-{session.run.run_id}")
+    return session.folder / f"{name}.csv"
+
+
+def write_template(session: Session, path: Path | None = None) -> Path:
     """Write one row per answer with empty score and comment; a verdict already given is filled in.
 
-    A file that is there is left as it is: it may hold an hour's work.
+    A file that is there is left as it is: it may hold an hour's work. Without a path it is `template_path`.
 
     Raises:
         JudgingError: the session judges pairs.
@@ -46,6 +53,7 @@ def write_template(path: Path, session: Session) -> Path:
     """
     if session.mode != "rubric":
         raise JudgingError("A CSV template holds grades, not pairs.", "Use the rubric mode for it.")
+    path = path or template_path(session)
     if path.exists():
         return path
     text = template(session)
@@ -81,13 +89,14 @@ def template(session: Session) -> str:
     return _MARK + out.getvalue()
 
 
-def read_scores(path: Path, session: Session) -> tuple[Score, ...]:
+def read_scores(path: Path | str, session: Session) -> tuple[Score, ...]:
     """Read the grades and comments of a filled template as this session's rater; untouched rows give none.
 
     Raises:
         DataFileError: not such a file, or rows with faults: the first ten, each with row, column, value and what is
             allowed. Rows are numbered as a spreadsheet numbers them, the heading being row 1.
     """
+    path = Path(path)
     rows = _rows(path)
     items = {(item.prompt.id, _answer_id(item.shown[0].answer.sha256)): item for item in session.items}
     faults: list[str] = []
@@ -108,7 +117,7 @@ def read_scores(path: Path, session: Session) -> tuple[Score, ...]:
     return tuple(scores)
 
 
-def add_scores(path: Path, session: Session) -> int:
+def add_scores(path: Path | str, session: Session) -> int:
     """Save what a filled template says and the rater's file does not say yet; return how many verdicts that is.
 
     Raises:

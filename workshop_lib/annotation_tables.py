@@ -15,8 +15,6 @@ from workshop_lib.scoring import score_aspects
 from workshop_lib.untrusted import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from workshop_lib.records import Run
     from workshop_lib.score_files import Verdict
 
@@ -65,9 +63,12 @@ def progress(session: Session) -> Table:
     return Table(shown, columns=["rater", "judged", "without a verdict"])
 
 
-def added(count: int, path: Path) -> Table:
-    """Return how many verdicts a CSV file added."""
-    return Table([(path.name, count)], columns=["file", "new verdicts"])
+def added(count: int) -> Table:
+    """Return how many verdicts a CSV file added, in words."""
+    said = (
+        f"{count} new verdicts" if count else "No new verdict: the score and comment cells are empty, or known already"
+    )
+    return Table([said], columns=["from the spreadsheet"])
 
 
 def models(session: Session) -> Table:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workshop_lib import reveal, rubric
 from workshop_lib.annotation import JudgingError
 from workshop_lib.scores import Preference, Score
-from workshop_lib.untrusted import printable
+from workshop_lib.untrusted import one_line, printable
 
 if TYPE_CHECKING:
     from workshop_lib.annotation import Item, Session
@@ -25,6 +25,9 @@ CHOICES = (
     ("both_bad", "X", "Both bad", "neither is usable"),
 )
 """A choice, its key, its name, and what it means."""
+
+SHORT = 90
+"""Characters of a question or an answer in the reveal."""
 
 NAMES = {choice: name for choice, _, name, _ in CHOICES}
 
@@ -138,8 +141,9 @@ def _revealed(session: Session) -> dict[str, Any]:
     """Return the models and the answers with the models' names, as rows of texts."""
     answers = [
         [
-            printable(item.prompt.text),
-            " / ".join(printable(reveal.authors(each)) for each in item.shown),
+            one_line(item.prompt.text, SHORT),
+            "\n".join(one_line(each.answer.text, SHORT) for each in item.shown),
+            "\n".join(printable(reveal.authors(each)) for each in item.shown),
             _in_a_word(session.verdict(item)),
         ]
         for item in session.items

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,18 +43,42 @@ STALLED_EVENTS = 20
 
 @dataclass(slots=True)
 class _Marks:
-    """Moments of one exchange on the performance counter, in seconds."""
+    """Moments of one exchange on the performance counter, in seconds, taken at the socket's own reads and writes."""
 
     called: float
     connecting: float | None = None
     sending: float | None = None
+    last_read: float | None = None
+    first_write_is_due: bool = False
 
-    def observe(self, event: str, _: object) -> None:
+    def observe(self, event: str, details: Mapping[str, Any]) -> None:
         """Receive the transport's trace events; the names are httpcore's."""
         if event.endswith("connect_tcp.started"):
             self.connecting = time.perf_counter()
+        elif event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._watch(details["return_value"])
         elif event.endswith("send_request_headers.started"):
-            self.sending = time.perf_counter()
+            self.sending, self.first_write_is_due = time.perf_counter(), True
+
+    def _watch(self, stream: Any) -> None:
+        """Stamp each read right after, and the request's first write right before, the system call."""
+        read, write = stream.read, stream.write
+
+        def stamped_read(*arguments: Any, **options: Any) -> bytes:
+            received: bytes = read(*arguments, **options)
+            self.last_read = time.perf_counter()
+            return received
+
+        def stamped_write(*arguments: Any, **options: Any) -> None:
+            if self.first_write_is_due:
+                self.sending, self.first_write_is_due = time.perf_counter(), False
+            write(*arguments, **options)
+
+        stream.read, stream.write = stamped_read, stamped_write
+
+    def arrived(self) -> float:
+        """When the bytes at hand came off the network."""
+        return time.perf_counter() if self.last_read is None else self.last_read
 
     @property
     def start(self) -> float:
@@ -181,15 +205,14 @@ class ChatClient:
             **options,
         ) as response:
             most_events = EVENTS_PER_TOKEN * request.max_tokens + EVENTS_BESIDES
-            self._stamp(response.http_response.iter_bytes(), marks.start, arrivals, most_events)
+            self._stamp(response.http_response.iter_bytes(), marks, arrivals, most_events)
             kind = response.headers.get("content-type", "")
             return "event-stream" in kind, time.perf_counter()
 
-    def _stamp(self, pieces: Iterator[bytes], start: float, arrivals: list[Arrival], most_events: int) -> None:
-        clock = time.perf_counter
-        received, events, last_data_s = 0, 0, 0.0
+    def _stamp(self, pieces: Iterator[bytes], marks: _Marks, arrivals: list[Arrival], most_events: int) -> None:
+        start, received, events, last_data_s = marks.start, 0, 0, 0.0
         for piece in pieces:
-            at_s = clock() - start
+            at_s = marks.arrived() - start
             arrivals.append((at_s, piece))
             received += len(piece)
             if b"data:" in piece:

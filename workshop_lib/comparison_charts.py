@@ -53,7 +53,8 @@ def devices(run: Run, references: Sequence[Reference] = (), *, theme: Theme = "l
         values = [value for build in builds for value in _values(build, measured)]
         name, _, better = title.partition("\n")
         drawing.scale(axes, "x", values, name)
-        axes.set_xlabel(f"{axes.get_xlabel()}\n{better}", labelpad=1)
+        axes.set_xlabel(f"{axes.get_xlabel()}\n{better}")
+        axes.xaxis.set_label_coords(0.5, -0.26 / (max(len(lines), 1) * drawing.LINE_IN))  # inches below the axes
         few = {"nbins": 4} if axes.get_xscale() == "linear" else {"subs": (1.0, 3.0)}  # a panel is half as wide
         axes.xaxis.get_major_locator().set_params(**few)
     drawing.legend(figure, _device_legend(builds, colours), colours)

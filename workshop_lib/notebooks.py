@@ -1,4 +1,4 @@
-"""Notebooks without a person: parameters checked, papermill, one run folder for the three pages.
+"""Notebooks without a person: parameters checked, papermill, one run folder for the numbered pages.
 
 A notebook's parameters are the typed literals of its cell tagged `parameters`. Kernels are started
 from this very Python, whatever kernels are installed. Knows nothing of what notebooks compute.
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = PROJECT / "notebooks"
-PAGES = ("01_download_models.ipynb", "02_benchmark_models.ipynb", "03_chart_results.ipynb")
+PAGES = (
+    "01_download_models.ipynb",
+    "02_benchmark_models.ipynb",
+    "03_chart_results.ipynb",
+    "04_annotate_quality.ipynb",
+)
 RECORDS = "records.jsonl"
 CELL_TIMEOUT_S = 1800
 """Above what the slowest cell (a download, a long benchmark) takes; a hung kernel ends there."""
@@ -93,10 +98,10 @@ def run_notebook(source: Path, output: Path, parameters: Mapping[str, Value]) ->
 
 
 def run_workshop(folder: Path, parameters: Mapping[str, Value]) -> tuple[Path, ...]:
-    """Execute the pages 01, 02 and 03 into one run folder and return the executed copies.
+    """Execute the numbered pages into one run folder and return the executed copies.
 
     Each page is given those of the parameters that it has; 02 writes its records into the folder
-    and 03 reads them there.
+    and the later ones read them there.
 
     Raises:
         NotebookError: a parameter that no page has, or a page that fails; later pages do not run.

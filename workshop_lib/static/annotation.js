@@ -72,7 +72,7 @@ class Annotation {
     this.status = make("span", { class: "ws-status", role: "status", "aria-live": "polite" });
     this.problem = make("p", { class: "ws-problem", role: "alert" });
     this.end = make("div", { class: "ws-end" });
-    this.revealed = make("div", { class: "ws-revealed" });
+    this.revealed = make("div", { class: "ws-revealed", tabindex: "0", role: "region", "aria-label": "Result" });
     this.judging = make(
       "div",
       { class: "ws-judging" },
@@ -214,10 +214,9 @@ class Annotation {
   tablesOf(view) {
     const shown = view.revealed;
     const verdict = view.mode === "rubric" ? "Grade" : "Better";
-    const of = view.mode === "rubric" ? "Model" : "A / B";
     return [
       table("Models", shown.headings, shown.models),
-      table("Answers", ["Question", of, verdict], shown.answers),
+      table("Answers", ["Question", "Answer", "Model", verdict], shown.answers),
     ];
   }
 
@@ -269,10 +268,20 @@ class Annotation {
     if (event.target === this.comment) return this.onCommentKey(event);
     if (event.target === this.rater) return this.onRaterKey(event);
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+    if (event.target === this.root && this.scroll(event.key)) return event.preventDefault();
     const act = this.actOf(event.key);
     if (!act) return;
     event.preventDefault();
     if (!event.repeat) act();
+  }
+
+  /** Move what is longer than its box; true if there was anything to move. */
+  scroll(key) {
+    const by = { ArrowDown: 40, ArrowUp: -40, PageDown: 240, PageUp: -240 }[key];
+    const boxes = [...this.root.querySelectorAll(".ws-text, .ws-revealed")];
+    const long = by ? boxes.filter((each) => each.scrollHeight > each.clientHeight) : [];
+    long.forEach((each) => each.scrollBy(0, by));
+    return long.length > 0;
   }
 
   actOf(key) {

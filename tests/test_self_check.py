@@ -1,0 +1,59 @@
+"""The instrument's own check: what it computes, and that it runs against the server of known timing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.test_client import free_port
+from workshop_lib import comparison_tables, self_check
+from workshop_lib.client import ChatClient
+from workshop_lib.errors import EndpointError
+from workshop_lib.reference_server import STEADY, ReferenceServer
+from workshop_lib.self_check import Errors, SelfCheck, Times
+
+WORKSHOP = Errors("workshop", (Times(0.0503, 0.01), Times(0.0505, 0.0102), Times(0.0599, None)))
+BARE = Errors("bare socket", (Times(0.0501, 0.01), Times(0.0502, 0.01), Times(0.0503, 0.01)))
+
+
+def test_errors_are_against_the_schedule():
+    """Due after 50 ms, then every 10: 0.3, 0.5 and 9.9 ms late have the median 0.5; 10.1 ms a token is 1 % slow."""
+    assert WORKSHOP.first_token_errors_ms == pytest.approx((0.3, 0.5, 9.9))
+    assert WORKSHOP.first_token_ms == pytest.approx(0.5)
+    assert WORKSHOP.pace_percent == pytest.approx(1.0)
+    assert SelfCheck(WORKSHOP, BARE).added_ms == pytest.approx(0.3)
+
+
+def test_a_pace_that_nobody_claimed_is_not_measured():
+    """Held up for long, a client claims no pace: that is no error of 0."""
+    silent = Errors("workshop", (Times(0.051, None),))
+    assert silent.pace_percent is None
+    shown = comparison_tables.instrument(SelfCheck(silent, BARE))
+    assert list(shown["pace error (%)"]) == ["not measured", 0.0]
+
+
+def test_the_table_has_a_line_per_client():
+    """Median, least and most of the first token's error, and the pace's."""
+    shown = comparison_tables.instrument(SelfCheck(WORKSHOP, BARE))
+    assert list(shown.iloc[0]) == ["workshop", 3, 0.5, 0.3, 9.9, 1.0]
+    assert list(shown["client"]) == ["workshop", "bare socket"]
+
+
+def test_both_clients_see_the_schedule():
+    """On a server of its own process no first token comes early, and both clients were asked as often."""
+    check = self_check.check_instrument(repeats=3, tokens=4)
+    for errors in (check.workshop, check.bare):
+        assert len(errors.times) == 3
+        assert min(errors.first_token_errors_ms) > -0.05
+        assert errors.first_token_ms < 1000 * STEADY.first_token_s, "a busy machine is late, but not by that much"
+    assert abs(check.added_ms) < 1000 * STEADY.first_token_s
+
+
+def test_a_server_that_does_not_answer_is_an_error():
+    """Nobody at the port, and a server that knows no such model, are said."""
+    with (
+        ChatClient(f"http://127.0.0.1:{free_port()}/v1") as client,
+        pytest.raises(EndpointError, match="did not answer"),
+    ):
+        self_check.ask_workshop(client)
+    with ReferenceServer({}) as server, pytest.raises(EndpointError, match="did not answer the bare client"):
+        self_check.ask_bare(server.base_url)
