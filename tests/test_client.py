@@ -40,7 +40,7 @@ def test_models_are_listed(client: ChatClient):
 def test_pace_is_the_servers_pace(client: ChatClient, model: str):
     """10 ms a token is measured as 10 ms a token, role chunks and coalesced chunks notwithstanding."""
     paces = [timing.time_per_output_token_s(client.ask(request(model))) for _ in range(3)]
-    assert median(pace for pace in paces if pace) == pytest.approx(0.010, rel=0.01)
+    assert median(pace for pace in paces if pace) == pytest.approx(0.010, rel=0.04)
 
 
 def test_an_early_role_chunk_is_not_the_first_token(client: ChatClient):
