@@ -34,18 +34,14 @@ def row(alias: str = "small", **changes: Any) -> Row:
     return Row(**{**values, **changes})
 
 
-def run_of_models(
-    count: int = 6, *, failed: int = 1, rounds: int = 3, answer: str = " word"
-) -> Run:
+def run_of_models(count: int = 6, *, failed: int = 1, rounds: int = 3, answer: str = " word") -> Run:
     """A run of the first `count` of 12 variants; the last `failed` of them could not be served.
 
     A model's first token takes `SPEEDS[size][0]` seconds, each of 20 more `SPEEDS[size][1]`; the
     warm-up's first token takes three times as long; requests differ by up to 10 %.
     """
     devices = ("cpu",) if count <= 6 else ("cpu", "gpu")
-    variants = [
-        _variant(size, *build) for size in SPEEDS for build in BUILDS if build[1] in devices
-    ]
+    variants = [_variant(size, *build) for size in SPEEDS for build in BUILDS if build[1] in devices]
     prompts = (Prompt("first", "What is an edge device?"), Prompt("second", "Name two risks."))
     good, bad = variants[: count - failed], variants[count - failed : count]
     return Run(
@@ -82,12 +78,8 @@ def _variant(size: str, precision: str, device: str) -> ModelVariant:
 def _completions(
     variants: list[ModelVariant], prompts: tuple[Prompt, ...], rounds: int, answer: str
 ) -> list[Completion]:
-    asked = [(prompts[0], 0)] + [
-        (prompt, turn) for turn in range(1, rounds + 1) for prompt in prompts
-    ]
-    return [
-        _completion(variant, prompt, turn, answer) for prompt, turn in asked for variant in variants
-    ]
+    asked = [(prompts[0], 0)] + [(prompt, turn) for turn in range(1, rounds + 1) for prompt in prompts]
+    return [_completion(variant, prompt, turn, answer) for prompt, turn in asked for variant in variants]
 
 
 def _completion(variant: ModelVariant, prompt: Prompt, turn: int, answer: str) -> Completion:

@@ -16,7 +16,7 @@ from workshop_lib.records import Completion, Run
 from workshop_lib.results import read_results, results_of, sample_objects
 from workshop_lib.storage import RunWriter
 
-PLAN = {"rounds": 3, "max_tokens": 120, "temperature": 0.0, "stream": True}
+PLAN = {"rounds": 3, "unique_prefix": False, "max_tokens": 120, "temperature": 0.0, "stream": True}
 MACHINE = {"cpu": "one", "os": "Linux 6", "versions": {"openai": "3"}}
 
 
@@ -59,7 +59,7 @@ def test_changed_answers_are_named():
     assert changes.texts == ("tiny:1 on cpu: 0 of 2 answers are the same; changed: a, b.",)
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "temperature", "stream"])
+@pytest.mark.parametrize("name", ["max_tokens", "temperature", "stream", "unique_prefix"])
 def test_different_work_is_refused(name: str):
     """Another max_tokens, temperature or streaming is another task: named, not compared."""
     other = run(*answers(), plan={**PLAN, name: 7})
@@ -155,3 +155,10 @@ def test_the_command_prints_a_table_and_can_fail_a_build(tmp_path: Path, capsys:
     said = capsys.readouterr().out
     assert "1.50x slower" in said
     assert "2 of 2 answers are the same" in said
+
+
+def test_with_a_unique_prefix_the_id_alone_tells_the_prompt():
+    """Every round then sends another text; the rounds still belong to one prompt and give an interval."""
+    prefixed = [replace(each, prompt_sha256=f"{each.prompt_id}{each.round}") for each in answers()]
+    results = results_of(run(*prefixed, plan={**PLAN, "unique_prefix": True}))
+    assert compare_results(results, results).lines[0].verdict.startswith("no clear difference (1.00x")

@@ -18,7 +18,7 @@ DESIGN = PACKAGE.parent / "DESIGN.md"
 ORDER = """
 errors records untrusted display providers
 timing streams prefix_cache energy summaries stability comparison scoring scores
-answers resampling agreement pairs reliability ranking quality reveal
+answers resampling agreement pairs reliability ranking quality reveal assignments
 json_files catalog settings storage results changes references devices prompt_sets reference_scores rubric score_files
 machine power client reference_server self_check
 selection endpoint model_cache practice_catalog

@@ -7,26 +7,21 @@ rater's file. Knows no widget and no models' names; `reveal` joins those at the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from hashlib import sha256
-from itertools import combinations, pairwise
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
-from workshop_lib import answers, rubric, runs, score_files
+from workshop_lib import answers, assignments, rubric, runs, score_files
+from workshop_lib.assignments import Mode
 from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.scores import Choice, Preference, Score
 from workshop_lib.untrusted import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from workshop_lib.answers import Candidate
-    from workshop_lib.records import Prompt, Run
+    from workshop_lib.assignments import Item
+    from workshop_lib.records import Run
     from workshop_lib.score_files import Verdict
 
-Mode = Literal["rubric", "pairwise"]
-Pair = tuple["Candidate", "Candidate"]
 FOLDER = runs.RUNS / "annotations"
 LONGEST_COMMENT = 2000
 
@@ -35,31 +30,9 @@ class JudgingError(WorkshopError):
     """A command that cannot be obeyed now, e.g. a grade after the end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """What is judged at once: one answer, or two of which the first is called A."""
-
-    prompt: Prompt
-    shown: tuple[Candidate, ...]
-
-    def key(self, version: str) -> tuple[str, ...]:
-        """Return what verdicts on it are known by; see `score_files.key_of`."""
-        return version, self.prompt.id, *(each.answer.sha256 for each in self.shown)
-
-
 def folder(output: str = "") -> Path:
     """Return the folder of the raters' files: in the folder `output`, or one that all runs share."""
     return Path(output).resolve() / "annotations" if output else FOLDER
-
-
-def neighbours(ordered: Sequence[Candidate]) -> list[Pair]:
-    """Return pairs that connect all answers: a circle, in which each stands in two pairs.
-
-    All pairs of six answers are fifteen; the circle has six, and still ranks every answer.
-    """
-    if len(ordered) <= 3:
-        return list(combinations(ordered, 2))
-    return list(pairwise([*ordered, ordered[0]]))
 
 
 def checked_mode(mode: str) -> Mode:
@@ -112,7 +85,7 @@ class Session:
         file.standing()
         self.file = file
         self.rater = file.rater
-        self.items = self._singles() if self.mode == "rubric" else self._pairs()
+        self.items = assignments.items(self._candidates, self.mode, rater=self.rater, seed=self.seed)
         self.revealed = False
         self.refresh()
         self.position = self._first_open(0)
@@ -243,30 +216,6 @@ class Session:
 
     # -- inside
 
-    def _singles(self) -> tuple[Item, ...]:
-        """Return single answers: those to one prompt together, both in seeded order."""
-        items = [Item(each.prompt, (each,)) for each in self._candidates]
-        return tuple(sorted(items, key=self._place))
-
-    def _pairs(self) -> tuple[Item, ...]:
-        """Return pairs: the same for all raters; their order and sides are the rater's own."""
-        items = []
-        for prompt in self.run.prompts:
-            mine = [each for each in self._candidates if each.prompt.id == prompt.id]
-            circle = sorted(mine, key=lambda each: _draw(self.seed, each.key))
-            items += [Item(prompt, self._sides(pair)) for pair in neighbours(circle)]
-        return tuple(sorted(items, key=self._place))
-
-    def _sides(self, pair: Pair) -> Pair:
-        """Return the pair with the answer first that this rater sees as A, whatever the seed."""
-        both = sorted(each.key for each in pair)
-        one, other = sorted(pair, key=lambda each: _draw(self.rater, both, each.key))
-        return one, other
-
-    def _place(self, item: Item) -> tuple[bytes, bytes]:
-        whose = self.seed, self.rater
-        return _draw(*whose, item.prompt.id), _draw(*whose, sorted(item.key("")))
-
     def _first_open(self, start: int) -> int:
         """Return the first item from `start` on, then from the beginning, that has no verdict."""
         order = [*range(start, self.total), *range(start)]
@@ -313,8 +262,3 @@ class Session:
 
 def _is_judged(verdict: Verdict) -> bool:
     return (verdict.grade if isinstance(verdict, Score) else verdict.choice) is not None
-
-
-def _draw(*what: object) -> bytes:
-    """Return a number as if drawn by chance, but the same for the same arguments on every system."""
-    return sha256(repr(what).encode("utf-8", "backslashreplace")).digest()

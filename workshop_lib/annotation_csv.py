@@ -23,7 +23,7 @@ from workshop_lib.untrusted import FORMULA_STARTS, printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from workshop_lib.annotation import Item
+    from workshop_lib.assignments import Item
 
 COLUMNS = ("prompt_id", "answer_id", "prompt", "answer", "aspects", "score", "comment")
 NEEDED = ("prompt_id", "answer_id", "score", "comment")

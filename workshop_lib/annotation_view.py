@@ -15,7 +15,8 @@ from workshop_lib.scores import Preference, Score
 from workshop_lib.untrusted import one_line, printable
 
 if TYPE_CHECKING:
-    from workshop_lib.annotation import Item, Session
+    from workshop_lib.annotation import Session
+    from workshop_lib.assignments import Item
     from workshop_lib.score_files import Verdict
 
 CHOICES = (

@@ -5,7 +5,7 @@ Refuses runs that did different work; labels runs that differ in where they ran.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ from workshop_lib.comparison import Ratio, compare_samples, describe
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
 from workshop_lib.results import Results, Sample
 
-SAME_WORK = ("max_tokens", "temperature", "stream")
+SAME_WORK = ("max_tokens", "temperature", "stream", "unique_prefix")
 """Settings that must be equal: with others, the two sides did different work."""
 
 SAME_MACHINE = ("cpu", "physical_cores", "os", "python", "power_source", "versions")
@@ -89,7 +89,7 @@ def compare_sides(a: Side, b: Side) -> tuple[Change, ...]:
     """Compare two models, devices or runs in every measure that both have."""
     changes = []
     for name, label, better in MEASURES:
-        ratio = compare_samples(_by_prompt(a.samples, name), _by_prompt(b.samples, name))
+        ratio = compare_samples(_by_prompt(a, name), _by_prompt(b, name))
         changes.append(Change(a, b, label, ratio, describe(ratio, better)))
     return tuple(changes)
 
@@ -133,7 +133,7 @@ def _unlike(a: Results, b: Results) -> list[str]:
                 f"{b.name}.",
                 f"Measure both with the same {name}.",
             )
-    prompts_a, prompts_b = ({(s.prompt_id, s.prompt_sha256) for s in side.samples} for side in (a, b))
+    prompts_a, prompts_b = ({_prompt_key(side, sample) for sample in side.samples} for side in (a, b))
     if not prompts_a & prompts_b:
         raise ConfigurationError("The runs share no prompt.", "Measure both with the same prompts.")
     remarks = []
@@ -147,14 +147,23 @@ def _unlike(a: Results, b: Results) -> list[str]:
     return remarks
 
 
-def _by_prompt(samples: Iterable[Sample], measure: str) -> dict[str, list[float]]:
-    """Values per prompt; the key holds the text's hash, so that a reworded prompt is another prompt."""
+def _by_prompt(side: Side, measure: str) -> dict[str, list[float]]:
     grouped: dict[str, list[float]] = {}
-    for sample in samples:
+    for sample in side.samples:
         value = getattr(sample, measure)
         if value is not None and value > 0:
-            grouped.setdefault(f"{sample.prompt_id} {sample.prompt_sha256}", []).append(value)
+            grouped.setdefault(_prompt_key(side.results, sample), []).append(value)
     return grouped
+
+
+def _prompt_key(results: Results, sample: Sample) -> str:
+    """The prompt's id and the hash of its text, so that a reworded prompt is another prompt.
+
+    With a unique prefix every round sends another text; then the id alone tells the prompt.
+    """
+    if results.plan.get("unique_prefix"):
+        return sample.prompt_id
+    return f"{sample.prompt_id} {sample.prompt_sha256}"
 
 
 def _texts(a: Side, b: Side) -> str:

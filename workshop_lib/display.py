@@ -20,10 +20,7 @@ class Table(pd.DataFrame):  # type: ignore[misc]  # pandas ships no types
 
     def _repr_html_(self) -> str:
         lines = list(self.itertuples(index=False, name=None))
-        numeric = [
-            any(isinstance(value, int | float) for value in column)
-            for column in zip(*lines, strict=True)
-        ]
+        numeric = [any(isinstance(value, int | float) for value in column) for column in zip(*lines, strict=True)]
         sides = ["right" if number else "left" for number in numeric] or ["left"] * self.shape[1]
         head = _cells("th", self.columns, sides)
         body = "".join(f"<tr>{_cells('td', line, sides)}</tr>\n" for line in lines)
@@ -37,7 +34,4 @@ def _holds_numbers(column: Iterable[object]) -> bool:
 def _cells(tag: str, values: Iterable[object], sides: Sequence[str]) -> str:
     style = "text-align: {}; vertical-align: top; white-space: pre-wrap"
     pairs = zip(values, sides, strict=True)
-    return "".join(
-        f'<{tag} style="{style.format(side)}">{html.escape(str(value))}</{tag}>'
-        for value, side in pairs
-    )
+    return "".join(f'<{tag} style="{style.format(side)}">{html.escape(str(value))}</{tag}>' for value, side in pairs)
