@@ -12,7 +12,9 @@ import pytest
 from workshop_lib import __main__ as command_line
 from workshop_lib import checks, commands, notebooks
 from workshop_lib.errors import ConfigurationError
+from workshop_lib.records import Row
 from workshop_lib.reference_server import STEADY, ReferenceServer
+from workshop_lib.reporting import ReportFiles
 
 
 @pytest.fixture(autouse=True)
@@ -80,14 +82,15 @@ def test_the_reference_is_replaced_compared_and_free_of_paths(
 
     once = tmp_path / "measured once"
 
-    def measured(parameters: dict[str, object], output: Path) -> int:
+    def measured(folder: Path, parameters: dict[str, object]) -> tuple[tuple[Row, ...], ReportFiles]:
         if not once.exists():
-            original({"rounds": 1}, once)
-        shutil.copytree(once, output)
-        return 0
+            done.append(original(once, {"rounds": 1}))
+        shutil.copytree(once, folder)
+        return done[0]
 
-    original = commands.run
-    monkeypatch.setattr(commands, "run", measured)
+    done: list[tuple[tuple[Row, ...], ReportFiles]] = []
+    original = commands.measure_into
+    monkeypatch.setattr(commands, "measure_into", measured)
     target = tmp_path / "reference"
     target.mkdir()
     (target / "scores.json").write_text("{}", encoding="utf-8")

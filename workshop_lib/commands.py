@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from workshop_lib.notebooks import Value
     from workshop_lib.profiles import Runtime
     from workshop_lib.records import Row, Run
+    from workshop_lib.reporting import ReportFiles
     from workshop_lib.settings import BenchmarkSettings
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -39,16 +40,21 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
     Returns:
         0 if a model was measured, 1 if none was.
     """
-    from workshop_lib import notebooks, reporting, runs, storage, summaries
+    from workshop_lib import runs
 
-    folder = output or runs.new_folder()
-    notebooks.run_workshop(folder, parameters)
-    measured = storage.read_run(folder / notebooks.RECORDS)
-    files = reporting.write_report(measured, folder)
-    rows = summaries.summarise(measured)
+    rows, files = measure_into(output or runs.new_folder(), parameters)
     _print_rows(rows)
     print(f"Report: {files.html}\n        {files.markdown}")
     return exit_code(rows)
+
+
+def measure_into(folder: Path, parameters: dict[str, Value]) -> tuple[tuple[Row, ...], ReportFiles]:
+    """Run the notebooks into a folder and write the report of what they measured there."""
+    from workshop_lib import notebooks, reporting, storage, summaries
+
+    notebooks.run_workshop(folder, parameters)
+    measured = storage.read_run(folder / notebooks.RECORDS)
+    return summaries.summarise(measured), reporting.write_report(measured, folder)
 
 
 def make_reference(output: Path | None = None) -> int:
@@ -62,9 +68,10 @@ def make_reference(output: Path | None = None) -> int:
     target = output or REFERENCE
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary).resolve() / "run"
-        code = run({"profile": "practice"}, folder)
-        if code != 0:
-            return code
+        rows, _ = measure_into(folder, {"profile": "practice"})
+        _print_rows(rows)
+        if exit_code(rows) != 0:
+            return 1
         notebooks.forget_places(folder)
         report = "benchmark_report.json"
         if (target / report).exists():

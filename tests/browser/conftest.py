@@ -7,14 +7,12 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
+from playwright import sync_api as playwright
 
 from tests.annotation_helpers import forty, write_run
+from tests.browser.desk import Desk
+from tests.browser.lab import CHROMIUM, Lab
 from workshop_lib.records import Run
-
-playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright for Python")
-
-from tests.browser.desk import Desk  # noqa: E402 - needs playwright
-from tests.browser.lab import CHROMIUM, Lab  # noqa: E402
 
 
 @pytest.fixture(scope="package")

@@ -34,7 +34,9 @@ def take(lab: Lab, browser: Browser, theme: str, mode: str, *, scale: float = 1.
     """Open the widget in one theme with some answers judged."""
     lab.set("apputils-extension", "themes", {"theme": THEMES[theme]})
     page = browser.new_page(
-        viewport={"width": int(1160 / scale), "height": int(860 / scale)}, device_scale_factor=2 * scale
+        viewport={"width": int(1160 / scale), "height": int(860 / scale)},
+        device_scale_factor=2 * scale,
+        reduced_motion="reduce",
     )
     folder = lab.folder / f"{theme}-{mode}-{scale}"
     folder.mkdir()
