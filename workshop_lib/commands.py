@@ -81,7 +81,7 @@ def make_reference(output: Path | None = None) -> int:
             except WorkshopError as error:
                 print(error)
         kept = {path.name for path in target.glob("*")} - {path.name for path in folder.glob("*")}
-        shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.lock"), dirs_exist_ok=True)
+        shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.lock", "annotations"), dirs_exist_ok=True)
     if kept:
         print(f"Kept as they were: {', '.join(sorted(kept))}")
     print(f"Reference results: {target}")
