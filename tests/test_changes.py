@@ -162,3 +162,25 @@ def test_with_a_unique_prefix_the_id_alone_tells_the_prompt():
     prefixed = [replace(each, prompt_sha256=f"{each.prompt_id}{each.round}") for each in answers()]
     results = results_of(run(*prefixed, plan={**PLAN, "unique_prefix": True}))
     assert compare_results(results, results).lines[0].verdict.startswith("no clear difference (1.00x")
+
+
+def test_runs_measured_apart_must_differ_by_more_than_repeating_makes():
+    """5 % between two runs is not clear, 10 % is; within one run 5 % is."""
+
+    def verdict(factor: float) -> str:
+        return compare_results(results_of(run(*answers())), results_of(run(*answers(factor)))).lines[0].verdict
+
+    both = results_of(run(*answers(), *answers(1.05, "big:1")))
+    assert verdict(1.05).startswith("no clear difference (1.05x")
+    assert verdict(1.10).startswith("1.10x slower")
+    assert compare_named(both, both, "tiny", "big").lines[0].verdict.startswith("1.05x slower")
+
+
+def test_decode_rates_from_bursts_must_differ_by_half():
+    """Where answers arrived in bursts, a decode rate 1.3 times as high is no clear difference."""
+    bursts = [replace(each, burst=True) for each in results_of(run(*answers())).samples]
+    slower = [replace(each, burst=True) for each in results_of(run(*answers(1.3))).samples]
+    a, b = (replace(results_of(run(*answers())), samples=tuple(side)) for side in (bursts, slower))
+    latency, _, decode = compare_results(a, b).lines
+    assert latency.verdict.startswith("1.30x slower")
+    assert decode.verdict.startswith("no clear difference")

@@ -83,6 +83,11 @@ def test_equal_models_are_told_apart_in_at_most_7_of_100_repeats_and_ten_percent
         (Ratio(2.0, 1.6, 2.5, 8, 48), "higher", "2.00x faster (95 % CI 1.60-2.50)"),
         (Ratio(0.5, 0.4, 0.625, 8, 48), "higher", "2.00x slower (95 % CI 1.60-2.50)"),
         (Ratio(1.02, 0.97, 1.08, 8, 48), "lower", "no clear difference (1.02x, 95 % CI 0.97-1.08)"),
+        (
+            Ratio(1.05, 1.02, 1.08, 8, 48, smallest=0.08),
+            "lower",
+            "no clear difference (1.05x, 95 % CI 1.02-1.08; repeating shifts by up to 8%)",
+        ),
         (Ratio(1.5, None, None, 8, 16), "lower", "1.50x, no interval: at least 2 rounds are needed"),
     ],
 )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from workshop_lib.comparison import Ratio, compare_samples, describe
+from workshop_lib.comparison import BETWEEN_RUNS, SAME_RUN, WITH_BURSTS, Ratio, compare_samples, describe
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
 from workshop_lib.results import Results, Sample
 
@@ -89,7 +89,7 @@ def compare_sides(a: Side, b: Side) -> tuple[Change, ...]:
     """Compare two models, devices or runs in every measure that both have."""
     changes = []
     for name, label, better in MEASURES:
-        ratio = compare_samples(_by_prompt(a, name), _by_prompt(b, name))
+        ratio = compare_samples(_by_prompt(a, name), _by_prompt(b, name), smallest=_smallest(a, b, name))
         changes.append(Change(a, b, label, ratio, describe(ratio, better)))
     return tuple(changes)
 
@@ -154,6 +154,13 @@ def _by_prompt(side: Side, measure: str) -> dict[str, list[float]]:
         if value is not None and value > 0:
             grouped.setdefault(_prompt_key(side.results, sample), []).append(value)
     return grouped
+
+
+def _smallest(a: Side, b: Side, measure: str) -> float:
+    """What repeating alone can make of a measure, as a share."""
+    if measure == "decode_tokens_per_s" and any(sample.burst for side in (a, b) for sample in side.samples):
+        return WITH_BURSTS
+    return SAME_RUN if a.results is b.results else BETWEEN_RUNS
 
 
 def _prompt_key(results: Results, sample: Sample) -> str:

@@ -32,6 +32,7 @@ class Sample:
     first_token_s: float | None
     decode_tokens_per_s: float | None
     text: str
+    burst: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def samples_of(run: Run) -> tuple[Sample, ...]:
             first_token_s=timing.first_token_s(each),
             decode_tokens_per_s=timing.decode_tokens_per_s(each),
             text=each.text,
+            burst=timing.has_burst(each),
         )
         for each in run.completions
         if each.ok and each.round > 0

@@ -249,7 +249,10 @@ def _build(variant: ModelVariant) -> str:
 
 def _verdict(run: Run, first: ModelVariant, other: ModelVariant, metric: timing.Metric) -> str:
     sides = [_by_prompt(run, variant, metric) for variant in (first, other)]
-    return comparison.describe(comparison.compare_samples(*sides), metric.better)
+    bursts = any(timing.has_burst(each) for variant in (first, other) for each in _timed(run, variant))
+    paced = metric.name == "decode_tokens_per_s"
+    smallest = comparison.WITH_BURSTS if paced and bursts else comparison.SAME_RUN
+    return comparison.describe(comparison.compare_samples(*sides, smallest=smallest), metric.better)
 
 
 def _by_prompt(run: Run, variant: ModelVariant, metric: timing.Metric) -> dict[str, list[float]]:
