@@ -20,7 +20,7 @@ from workshop_lib.answers import Candidate
 from workshop_lib.endpoint import EndpointRuntime
 from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.judge import Judge, Settings
-from workshop_lib.judging import compare_all, grade_all, keep_in
+from workshop_lib.judging import compare_all, grade_all, judge_name, keep_in
 from workshop_lib.pairs import order_bias, pairs
 from workshop_lib.records import ModelVariant, Prompt, Serving
 from workshop_lib.scores import Answer, Preference, Score
@@ -364,3 +364,12 @@ def test_a_practice_model_is_found_unfit_to_judge_by_its_measured_agreement(tmp_
     verdict = reliability.examine([*people, *scores], scores[0].rater, ["ada"])
     assert verdict.verdict in ("unreliable", "unknown")
     assert reliability.sentences(verdict)[0].endswith("of 4 answers.")
+
+
+def test_the_judge_is_the_one_named_else_the_last_that_answered():
+    """A name wins; another endpoint offers what it has; else the last model of the run that answered judges."""
+    run = run_of([completion([0.1, 0.2])])
+    assert judge_name(run, model="big:1") == "big:1"
+    assert judge_name(run, endpoint="http://127.0.0.1:1/v1") == "auto"
+    assert judge_name(run) == "tiny:1"
+    assert judge_name(run_of([])) == "auto"

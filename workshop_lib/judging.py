@@ -11,14 +11,24 @@ from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
+from workshop_lib import summaries
 from workshop_lib.answers import Candidate
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.judge import FAILED, Judge
+from workshop_lib.records import Run
 from workshop_lib.score_files import ScoreFile, Verdict
 from workshop_lib.scores import Preference, Score
 
 T = TypeVar("T")
 V = TypeVar("V", Score, Preference)
+
+
+def judge_name(run: Run, *, model: str = "", endpoint: str = "") -> str:
+    """Which model to ask: the one named, any of another endpoint, else the last one that answered in this run."""
+    if model or endpoint:
+        return model or "auto"
+    answered = [row.model_id for row in summaries.summarise(run) if row.status == "ok"]
+    return answered[-1] if answered else "auto"
 
 
 def keep_in(folder: Path) -> Callable[[Verdict], None]:
