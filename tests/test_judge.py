@@ -100,7 +100,7 @@ def between(asked: str, name: str) -> str:
 
 
 def test_a_grade_is_a_score_with_its_reason(server: Scripted) -> None:
-    """Rater, answer, rubric and reason are kept; the request has temperature 0 and the rubric's five lines."""
+    """Rater, answer, rubric and reason are kept; the request has temperature 0, the seed and the rubric's five lines."""
     server.script = grades("4")
     with judge_at(server) as judge:
         score = judge.grade(candidate("Models on your device."))
@@ -108,7 +108,7 @@ def test_a_grade_is_a_score_with_its_reason(server: Scripted) -> None:
     assert (score.prompt_id, score.rubric_version) == ("p", "1+2026-11")
     assert score.answer_sha256 == Answer("p", "Models on your device.").sha256
     (asked,) = server.asked
-    assert (asked["temperature"], asked["model"]) == (0.0, "Big-Judge:1")
+    assert (asked["temperature"], asked["seed"], asked["model"]) == (0.0, 20, "Big-Judge:1")
     text = asked["messages"][0]["content"]
     assert between(text, "answer") == "Models on your device."
     assert all(each.meaning in text for each in rubric.read_rubric().grades)

@@ -12,26 +12,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from workshop_lib import commands
 from workshop_lib.checks import CHECKS, PROJECT, run_checks
-from workshop_lib.errors import ConfigurationError, WorkshopError
+from workshop_lib.errors import ConfigurationError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the return value is the process's exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        return int(options.command(options))
-    except WorkshopError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("Stopped. What was measured is kept.", file=sys.stderr)
-        return 130
+    return commands.ended(lambda: int(options.command(options)))
 
 
 def _run(options: argparse.Namespace) -> int:
-    from workshop_lib import commands
-
     if options.rounds < 1:
         raise ConfigurationError(f"--rounds is {options.rounds}.", "Give 1 or more.")
     parameters = {
@@ -44,14 +36,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _reference(options: argparse.Namespace) -> int:
-    from workshop_lib import commands
-
     return commands.make_reference(options.output)
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from workshop_lib import commands
-
     return commands.compare(
         options.first,
         options.second or options.first,

@@ -194,6 +194,8 @@ class ChatClient:
     def _exchange(self, request: Request, arrivals: list[Arrival]) -> tuple[bool, float]:
         """Fill `arrivals`; return whether the answer is an event stream, and the performance counter at its end."""
         options: dict[str, Any] = {"stream_options": {"include_usage": True}} if request.stream else {}
+        if request.seed is not None:
+            options["seed"] = request.seed
         create = self._connected().chat.completions.with_streaming_response.create
         self._marks = marks = _Marks(called=time.perf_counter())
         with create(

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,8 +125,13 @@ def benchmark(arguments: Sequence[str]) -> int:
     Returns:
         0 if a model is ok, 1 if none is, 2 for a configuration that cannot be used, 130 when interrupted.
     """
+    return ended(lambda: _benchmark(settings.parse(arguments, os.environ)))
+
+
+def ended(work: Callable[[], int]) -> int:
+    """Do the work; a foreseeable fault or Ctrl-C becomes one line on standard error and an exit code."""
     try:
-        return _benchmark(settings.parse(arguments, os.environ))
+        return work()
     except WorkshopError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code

@@ -51,7 +51,7 @@ class Settings:
         rubric_version: what its scores are kept under, of `rubric.version_for(prompts)`.
         rubric: what the grades mean; None = the shipped one.
         own_answers: what to do with answers of the judge itself: refuse to begin, label them, or leave them out.
-        seed: decides the codes of the markers.
+        seed: decides the codes of the markers, and is sent as the server's sampling seed.
         max_tokens: room for the reply; a model that reasons first needs more.
     """
 
@@ -178,6 +178,7 @@ class Judge:
             round=1,
             max_tokens=self.settings.max_tokens,
             temperature=0.0,
+            seed=self.settings.seed,
         )
 
 

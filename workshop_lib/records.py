@@ -76,7 +76,8 @@ def variant_key(variant: ModelVariant) -> tuple[str, str]:
 class Request:
     """One question to be put to one model: what the plan holds and the client sends.
 
-    `round` is 0 for the untimed warm-up; `attempt` counts from 1; `text` is what is really sent.
+    `round` is 0 for the untimed warm-up; `attempt` counts from 1; `text` is what is really sent; `seed` is the server's
+    sampling seed, None = none is sent.
     """
 
     request_id: str
@@ -88,6 +89,7 @@ class Request:
     temperature: float = 0.0
     stream: bool = True
     attempt: int = 1
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
