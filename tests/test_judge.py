@@ -100,7 +100,7 @@ def between(asked: str, name: str) -> str:
 
 
 def test_a_grade_is_a_score_with_its_reason(server: Scripted) -> None:
-    """Rater, answer, rubric and reason are kept; the request has temperature 0, the seed and the rubric's five lines."""
+    """Rater, answer, rubric and reason are kept; the request has temperature 0, the seed and the rubric's lines."""
     server.script = grades("4")
     with judge_at(server) as judge:
         score = judge.grade(candidate("Models on your device."))
