@@ -25,6 +25,12 @@ sys.exit(7)
 """
 
 
+@pytest.fixture(autouse=True)
+def no_search_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh machine has no PYTHONPATH; with one, the copied project would find this one's package."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with one requirement, installed from a wheel beside it, in a folder with a space."""
@@ -114,6 +120,7 @@ def test_ctrl_c_during_the_install_is_one_line(project: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it may come ignored
     )
     assert process.stderr is not None
     process.stderr.readline()
