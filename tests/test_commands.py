@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from workshop_lib import __main__ as command_line
-from workshop_lib import checks, commands, notebooks
+from workshop_lib import catalog, checks, commands, notebooks
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.records import Row
 from workshop_lib.reference_server import STEADY, ReferenceServer
@@ -117,3 +117,16 @@ def test_lab_is_started_on_the_first_notebook(monkeypatch: pytest.MonkeyPatch):
     assert command_line.main(["lab", "--no-browser"]) == 0
     assert "--ServerApp.ip=127.0.0.1" in started[0]
     assert "--no-browser" in started[0]
+
+
+def test_a_broken_data_file_is_one_line_and_exit_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A malformed models.json ends the run before a notebook starts, naming file and place."""
+    broken = tmp_path / "models.json"
+    broken.write_text('{"a": ', encoding="utf-8")
+    monkeypatch.setattr(catalog, "MODELS_FILE", broken)
+    assert command_line.main(["run", "--output", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "models.json is not JSON at line 1" in line
+    assert not (tmp_path / "run").exists()

@@ -39,9 +39,14 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
 
     Returns:
         0 if a model was measured, 1 if none was.
-    """
-    from workshop_lib import runs
 
+    Raises:
+        DataFileError: `models.json` or `prompts.json` cannot be used; found before any notebook starts.
+    """
+    from workshop_lib import catalog, runs
+
+    catalog.read_models()
+    catalog.read_prompts()
     rows, files = measure_into(output or runs.new_folder(), parameters)
     _print_rows(rows)
     print(f"Report: {files.html}\n        {files.markdown}")
