@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workshop_lib import settings
+from workshop_lib.catalog import DATA_FOLDER
 from workshop_lib.errors import WorkshopError
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from workshop_lib.reporting import ReportFiles
     from workshop_lib.settings import BenchmarkSettings
 
-PROJECT = Path(__file__).resolve().parents[1]
-REFERENCE = PROJECT / "data" / "reference" / "practice"
+REFERENCE = DATA_FOLDER / "reference" / "practice"
 
 
 def run(parameters: dict[str, Value], output: Path | None = None) -> int:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from workshop_lib.catalog import DATA_FOLDER
 from workshop_lib.errors import DataFileError
 from workshop_lib.records import Row
 from workshop_lib.results import Results, read_results
 
-FOLDER = Path(__file__).resolve().parents[1] / "data" / "reference"
+FOLDER = DATA_FOLDER / "reference"
 REPORT = "benchmark_report.json"
 NO_GPU = "No GPU reference results ship with this version: no GPU machine was available when they were made."
 

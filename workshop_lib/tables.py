@@ -9,9 +9,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from workshop_lib import comparison, summaries, timing
+from workshop_lib import changes, summaries, timing
+from workshop_lib.changes import Side
 from workshop_lib.display import Table
 from workshop_lib.records import variant_key
+from workshop_lib.results import results_of
 from workshop_lib.untrusted import printable
 
 if TYPE_CHECKING:
@@ -230,38 +232,23 @@ def steadiness(run: Run) -> Table:
 
 def differences(run: Run) -> Table:
     """Compare each build of a model with its first one, paired by prompt, with 95 % intervals."""
+    results = results_of(run)
     first_of: dict[str, ModelVariant] = {}
     lines = []
     for variant in _served(run):
         first = first_of.setdefault(variant.alias, variant)
         if variant is not first:
-            verdicts = [_verdict(run, first, variant, metric) for metric in COMPARED]
+            changed = changes.compare_sides(Side(results, *variant_key(first)), Side(results, *variant_key(variant)))
+            verdicts = [change.verdict for change in changed if change.measure in COMPARED]
             lines.append((variant.alias, _build(variant), _build(first), *verdicts))
     return Table(lines, columns=["model", "this", "against", "first token", "decode"])
 
 
-COMPARED = tuple(metric for metric in timing.METRICS if metric.name in {"first_token_s", "decode_tokens_per_s"})
+COMPARED = ("first token", "decode rate")
 
 
 def _build(variant: ModelVariant) -> str:
     return f"{variant.precision or UNKNOWN} · {variant.device}"
-
-
-def _verdict(run: Run, first: ModelVariant, other: ModelVariant, metric: timing.Metric) -> str:
-    sides = [_by_prompt(run, variant, metric) for variant in (first, other)]
-    bursts = any(timing.has_burst(each) for variant in (first, other) for each in _timed(run, variant))
-    paced = metric.name == "decode_tokens_per_s"
-    smallest = comparison.WITH_BURSTS if paced and bursts else comparison.SAME_RUN
-    return comparison.describe(comparison.compare_samples(*sides, smallest=smallest), metric.better)
-
-
-def _by_prompt(run: Run, variant: ModelVariant, metric: timing.Metric) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for completion in _timed(run, variant):
-        value = metric.measure(completion)
-        if value:
-            found.setdefault(completion.prompt_id, []).append(value)
-    return found
 
 
 def _served(run: Run) -> list[ModelVariant]:
