@@ -2,6 +2,10 @@
 """Start the workshop: python3 workshop.py COMMAND [OPTIONS].
 
   run        download, benchmark and chart the models, and write a report under runs/
+  check      is every model listed, cached, served, and does it answer?
+  register   offer a model of your own beside the others
+  unregister no longer offer it
+  registered the models of your own, and whether they can be used
   lab        open JupyterLab on the notebooks
   test       run every check
   reference  make the shipped reference results anew
@@ -22,7 +26,9 @@ VENV = HERE / ".venv"
 STAMP = VENV / "workshop-stamp.txt"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 REQUIREMENTS = HERE / "requirements.txt"
-COMMANDS = ("run", "lab", "test", "reference")
+COMMANDS = ("run", "check", "register", "unregister", "registered", "lab", "test", "reference")
+LONGEST = 180  # characters of the longest path below this folder, one in .venv, with a reserve
+LONG_PATHS = r"SYSTEM\CurrentControlSet\Control\FileSystem"
 PIP = "-m pip install --quiet --no-input --disable-pip-version-check --retries 2 --no-deps -r"
 
 
@@ -44,6 +50,30 @@ def is_ready(stamp):
         return False
 
 
+def has_long_paths():
+    """Return False on a Windows whose programs may not write paths of more than 259 characters."""
+    if os.name != "nt":
+        return True
+    import winreg
+
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, LONG_PATHS) as key:
+            return winreg.QueryValueEx(key, "LongPathsEnabled")[0] == 1
+    except OSError:
+        return False
+
+
+def check_length(folder, long_paths):
+    """Refuse a folder in which the longest file of .venv could not be written."""
+    length, most = len(str(folder)), 259 - LONGEST - 1
+    if not long_paths and length > most:
+        raise SetupError(
+            f"The path of this folder has {length} characters, and this Windows allows {most} here. Move the folder "
+            "nearer to the top of the drive, or allow long paths, in a PowerShell started as administrator: "
+            rf"New-ItemProperty HKLM:\{LONG_PATHS} -Name LongPathsEnabled -Value 1 -PropertyType DWORD -Force"
+        )
+
+
 def make_environment(stamp):
     """Make .venv anew with everything in it, importable from any folder; stamp it last."""
     import shutil
@@ -54,6 +84,7 @@ def make_environment(stamp):
         import venv
     except ImportError as error:
         raise SetupError(f"{error}. Install it (Debian: apt install python3-venv).") from None
+    check_length(HERE, has_long_paths())
     say("Making .venv and installing requirements.txt, a minute or two (once) ...")
     try:
         if os.path.lexists(VENV):
@@ -75,7 +106,7 @@ def install():
     if pip.returncode:
         errors = [line for line in pip.stderr.splitlines() if line.startswith("ERROR: ")]
         reason = errors[-1][len("ERROR: ") :] if errors else f"exit code {pip.returncode}"
-        fix = "Check network and free disk (1.5 GB), then start again."
+        fix = "Check network, proxy and free disk (1.5 GB), then start again."
         raise SetupError(f"Cannot install requirements.txt (pip: {reason}). {fix}")
 
 

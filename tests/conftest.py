@@ -1,22 +1,42 @@
-"""What every test can rely on: no settings from outside, no window, no time limit per example."""
+"""What every test can rely on: nothing of the user's, no window, no time limit per example."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from workshop_lib import places
+
+APART = tempfile.TemporaryDirectory(prefix="workshop-tests-", ignore_cleanup_errors=True)
+for kept in (places.CACHE_VARIABLE, places.RUNS_VARIABLE, "IPYTHONDIR"):
+    os.environ[kept] = places.environment_apart(Path(APART.name))[kept]
 os.environ["MPLBACKEND"] = "Agg"
 settings.register_profile("workshop", deadline=None)  # shared machines are slow at times
 settings.load_profile("workshop")
 
-OUTSIDE = ("BENCH_", "FOUNDRY_LOCAL_", "RETRY_")
-ALSO_OUTSIDE = ("API_KEY", "SHOW_USAGE")
+
+ALONE = {"test_client.py", "test_keep_warm.py", "test_loads.py", "test_race.py", "test_self_check.py", "test_traps.py"}
+"""Tests that expect times of milliseconds; see the marker `alone`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that expect such times."""
+    for item in items:
+        if item.path.name in ALONE:
+            item.add_marker(pytest.mark.alone)
+
+
+def pytest_unconfigure() -> None:
+    """Remove the models and runs of all tests."""
+    APART.cleanup()
 
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(OUTSIDE) or name in ALSO_OUTSIDE:
+        if name.startswith(places.SETTINGS) and name not in (places.CACHE_VARIABLE, places.RUNS_VARIABLE):
             monkeypatch.delenv(name)

@@ -20,6 +20,7 @@ from workshop_lib import (
     annotation_view,
     annotation_widget,
     catalog,
+    places,
     reveal,
     rubric,
     score_files,
@@ -454,7 +455,7 @@ def test_reveal_tables_come_after_the_last_verdict(tmp_path: Path, mode: str):
 
 def test_verdicts_lie_beside_the_output_or_where_all_runs_find_them(tmp_path: Path):
     """The same answer in the next run keeps its grade, because raters' files belong to no run."""
-    assert annotation.folder() == annotation.FOLDER
+    assert annotation.folder() == places.runs_folder() / "annotations"
     assert annotation.folder(str(tmp_path)) == tmp_path.resolve() / "annotations"
 
 

@@ -14,7 +14,7 @@ from tests.annotation_helpers import run_with
 from workshop_lib import annotation_csv, score_files
 from workshop_lib.annotation import JudgingError, Session, clean_comment
 from workshop_lib.annotation_csv import add_scores, defuse, read_scores, restore, write_template
-from workshop_lib.errors import DataFileError
+from workshop_lib.errors import ConfigurationError, DataFileError
 from workshop_lib.untrusted import FORMULA_STARTS
 
 FIXTURE = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -190,7 +190,7 @@ def test_missing_files_and_folders_are_said(session: Session, path: Path, tmp_pa
     with pytest.raises(DataFileError, match="cannot be read"):
         read_scores(path, session)
     (tmp_path / "file").touch()
-    with pytest.raises(DataFileError, match="cannot be written"):
+    with pytest.raises(ConfigurationError, match=r"template\.csv cannot be written"):
         write_template(session, tmp_path / "file" / "template.csv")
 
 

@@ -2,46 +2,103 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import re
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from tests.comparison_helpers import gpu_run
 from workshop_lib import __main__ as command_line
-from workshop_lib import catalog, checks, commands, notebooks
-from workshop_lib.errors import ConfigurationError
-from workshop_lib.records import Row
+from workshop_lib import (
+    catalog,
+    commands,
+    notebook_files,
+    notebooks,
+    places,
+    reference_commands,
+    reporting,
+    summaries,
+)
 from workshop_lib.reference_server import STEADY, ReferenceServer
-from workshop_lib.reporting import ReportFiles
+
+QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=12)
 
 
-@pytest.fixture(autouse=True)
-def quick_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Two quick models behind an endpoint, chosen by the environment as a user would."""
-    from dataclasses import replace
-
-    quick = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=12)
-    with ReferenceServer({"one": quick, "two": quick}) as server:
-        monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", server.base_url)
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """Two quick models behind an address."""
+    with ReferenceServer({"one": QUICK, "two": QUICK}) as server:
         yield server.base_url
 
 
-def test_run_writes_the_run_folder_and_prints_table_and_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """`run` on an endpoint leaves notebooks, four reports and raw records, and shows the table and the path."""
-    assert command_line.main(["run", "--rounds", "1", "--output", str(tmp_path / "run")]) == 0
-    written = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {
-        "01_download_models.ipynb",
-        "02_benchmark_models.ipynb",
-        "03_chart_results.ipynb",
-        "records.jsonl",
-    } <= written
-    assert {f"benchmark_report.{kind}" for kind in ("md", "csv", "json", "html")} <= written
-    said = capsys.readouterr().out
-    assert "one" in said and "two" in said
-    assert str(tmp_path / "run" / "benchmark_report.html") in said.replace("\n", "")
+@pytest.fixture(autouse=True)
+def quick_endpoint(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment names that address, as a user would."""
+    monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", endpoint)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended: its folder, exit code and standard output."""
+
+    folder: Path
+    code: int
+    said: str
+
+
+@pytest.fixture(scope="module")
+def run_once(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """`run` of all pages on the endpoint, where importing the SDK would fail."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "foundry_local_sdk.py").write_text("raise ImportError('not wanted')")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
+        patch.setenv("FOUNDRY_LOCAL_ENDPOINT", endpoint)
+        patch.setenv("PYTHONPATH", str(folder))
+        code = command_line.main(["run", "--rounds", "1", "--output", str(folder / "run")])
+    return Ended(folder / "run", code, said.getvalue())
+
+
+@pytest.mark.slow
+def test_run_writes_the_run_folder_and_prints_table_and_path(run_once: Ended):
+    """`run` on an endpoint needs no SDK, leaves pages, reports and raw records, and shows the table and the path."""
+    assert run_once.code == 0
+    written = {path.name for path in run_once.folder.iterdir()}
+    assert {*notebooks.PAGES, *(f"benchmark_report.{kind}" for kind in ("md", "csv", "json", "html"))} <= written
+    assert "records.jsonl" in written
+    assert not [name for name in written if name.endswith(".lock")]
+    report = json.loads((run_once.folder / "benchmark_report.json").read_text("utf-8"))
+    assert report["profile"] == "endpoint"
+    assert {(row["alias"], row["status"]) for row in report["rows"]} == {("one", "ok"), ("two", "ok")}
+    assert "one" in run_once.said and "two" in run_once.said
+    assert str(run_once.folder / "benchmark_report.html") in run_once.said.replace("\n", "")
+
+
+@pytest.mark.slow
+def test_run_says_how_long_each_page_took(run_once: Ended):
+    """Every page has a line with its seconds, and the last line is their sum."""
+    table = run_once.said[run_once.said.index("Execution time") :]
+    seconds = {name: float(value) for name, value in re.findall(r"│ (\w+) +│ +([\d.]+) │", table)}
+    whole = seconds.pop("all")
+    assert list(seconds) == [Path(name).stem for name in notebooks.PAGES]
+    assert all(value > 0 for value in seconds.values())
+    assert whole == pytest.approx(sum(seconds.values()), abs=0.06 * len(seconds))
+
+
+def test_watts_reach_the_pages_only_when_given(monkeypatch: pytest.MonkeyPatch):
+    """Without `--watts` the pages keep what models.json declares."""
+    given: list[dict[str, object]] = []
+    monkeypatch.setattr(commands, "run", lambda parameters, _: given.append(parameters) or 0)
+    assert command_line.main(["run", "--watts", "12.5"]) == command_line.main(["run"]) == 0
+    assert given[0]["watts"] == 12.5
+    assert "watts" not in given[1]
 
 
 def test_a_wrong_value_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]):
@@ -58,52 +115,101 @@ def test_a_model_that_does_not_exist_is_one_line_and_exit_1(tmp_path: Path, caps
     assert "Did you mean one" in last
 
 
-def test_unknown_checks_are_named():
-    """`test` with a name that is no check lists those that are."""
-    with pytest.raises(ConfigurationError, match="Use lint, format, types, notebooks, tests"):
-        checks.run_checks(["speed"])
+def measured_again(run_once: Ended) -> Callable[[Path], int]:
+    """What `make_reference` is given in place of a measurement: the same run once more."""
+
+    def measure(apart: Path) -> int:
+        shutil.copytree(run_once.folder, apart / "run")
+        for path in (path for path in apart.rglob("*") if path.suffix in notebook_files.TEXTS):
+            text = path.read_text("utf-8").replace(str(run_once.folder), str(apart / "run"))
+            path.write_text(text, encoding="utf-8")
+        return 0
+
+    return measure
 
 
-def test_a_failing_check_fails_the_whole_and_the_others_still_run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    """Two checks, the first fails: both have a line at the end, and the result is 1."""
-    made = (checks.Check("bad", ("this_module_does_not_exist",)), checks.Check("good", ("json.tool", "--help")))
-    monkeypatch.setattr(checks, "CHECKS", made)
-    assert checks.run_checks() == 1
-    end = capsys.readouterr().err.splitlines()[-2:]
-    assert [line.split()[:2] for line in end] == [["FAILED", "bad"], ["passed", "good"]]
-
-
+@pytest.mark.slow
 def test_the_reference_is_replaced_compared_and_free_of_paths(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run_once: Ended, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """`reference` leaves no path of this machine, keeps other files, and says what changed since the last one."""
-
-    once = tmp_path / "measured once"
-
-    def measured(folder: Path, parameters: dict[str, object]) -> tuple[tuple[Row, ...], ReportFiles]:
-        if not once.exists():
-            done.append(original(once, {"rounds": 1}))
-        shutil.copytree(once, folder)
-        return done[0]
-
-    done: list[tuple[tuple[Row, ...], ReportFiles]] = []
-    original = commands.measure_into
-    monkeypatch.setattr(commands, "measure_into", measured)
+    """`reference` leaves no path of this machine, keeps what was put there by hand, and says what changed."""
     target = tmp_path / "reference"
-    target.mkdir()
+    (target / "figures").mkdir(parents=True)
     (target / "scores.json").write_text("{}", encoding="utf-8")
-    assert commands.make_reference(target) == 0
-    assert commands.make_reference(target) == 0
-    assert (target / "scores.json").exists()
-    assert "8 of 8 answers are the same" in capsys.readouterr().out
+    again = measured_again(run_once)
+    assert reference_commands.make_reference(target, measure=again) == 0
+    assert "Against the reference" not in capsys.readouterr().out
+    (target / "figures" / "old.png").write_bytes(b"")
+    assert reference_commands.make_reference(target, measure=again) == 0
+    said = capsys.readouterr().out
+    assert "8 of 8 answers are the same" in said
+    assert "Changed, apart from speed: 0 answers, 0 rows, 0 notebook outputs, 1 files." in said
+    assert "- figures/old.png: not made any more, removed." in said
+    assert "Kept as they were: scores.json" in said
+    assert (target / "scores.json").exists() and not (target / "figures" / "old.png").exists()
     assert json.loads((target / "benchmark_report.json").read_text(encoding="utf-8"))["samples"]
-    for path in target.glob("*.ipynb"):
+    for path in (path for path in target.rglob("*") if path.suffix in notebook_files.TEXTS):
         text = path.read_text(encoding="utf-8")
-        assert str(target) not in text
-        assert "papermill" not in json.loads(text)["metadata"]
-        assert str(notebooks.PROJECT) not in text
+        assert not [each for each in (tmp_path, run_once.folder.parent, places.PROJECT) if str(each) in text], path
+        assert '"papermill"' not in text
+    assert not (target / "annotations").exists()
+
+
+@pytest.mark.slow
+def test_a_changed_answer_of_the_reference_is_shown(
+    run_once: Ended, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """At temperature 0 another text is a change of the model, so both texts are printed."""
+    target = tmp_path / "reference"
+    again = measured_again(run_once)
+    assert reference_commands.make_reference(target, measure=again) == 0
+    path = target / "benchmark_report.json"
+    report = json.loads(path.read_text("utf-8"))
+    report["samples"][0]["text"] = "An older answer."
+    path.write_text(json.dumps(report), encoding="utf-8")
+    assert reference_commands.make_reference(target, measure=again) == 0
+    said = capsys.readouterr().out
+    assert "1 answers, 0 rows, 0 notebook outputs, 0 files" in said
+    assert "the answer changed from 'An older answer.' to '" in said
+
+
+def test_a_reference_that_cannot_be_measured_stays(tmp_path: Path):
+    """The exit code is the measurement's, and the folder is not touched."""
+    (tmp_path / "benchmark_report.json").write_text("old")
+    assert reference_commands.make_reference(tmp_path, measure=lambda _: 1) == 1
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.slow
+def test_results_of_a_gpu_are_not_replaced_by_those_of_a_machine_without_one(
+    run_once: Ended, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """What only another machine can measure stays as it is, and the way out is said."""
+    run = gpu_run()
+    report = tmp_path / "benchmark_report.json"
+    report.write_text(reporting.report_json(run, summaries.summarise(run)), encoding="utf-8")
+    before = report.read_bytes()
+    assert reference_commands.make_reference(tmp_path, measure=measured_again(run_once)) == 1
+    assert "It holds results of a GPU" in capsys.readouterr().out
+    assert report.read_bytes() == before
+
+
+def test_the_reference_is_measured_apart_from_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Neither settings nor registered models nor old runs reach the process that measures; it cannot write to them."""
+    for name in ("BENCH_ROUNDS", "API_KEY", "RETRY_ON_FAIL", "WORKSHOP_CACHE_DIR", "WORKSHOP_RUNS_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(name, "the user's")
+    monkeypatch.setenv("FOUNDRY_LOCAL_CUDA_EP_LIBRARY", "the machine's")
+    seen = json.loads(
+        subprocess.run(
+            [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"],
+            env=places.environment_apart(tmp_path), capture_output=True, check=True,
+        ).stdout
+    )  # fmt: skip
+    assert "the user's" not in seen.values()
+    assert not [name for name in seen if name.startswith(("BENCH_", "RETRY_", "API_KEY"))]
+    assert [name for name in seen if name.startswith("FOUNDRY_LOCAL_")] == ["FOUNDRY_LOCAL_CUDA_EP_LIBRARY"]
+    kept = {name: seen[name] for name in ("WORKSHOP_CACHE_DIR", "WORKSHOP_RUNS_DIR", "IPYTHONDIR")}
+    assert all(Path(place).parent == tmp_path for place in kept.values()) and len(set(kept.values())) == 3
 
 
 def test_lab_is_started_on_the_first_notebook(monkeypatch: pytest.MonkeyPatch):
@@ -117,6 +223,7 @@ def test_lab_is_started_on_the_first_notebook(monkeypatch: pytest.MonkeyPatch):
     assert command_line.main(["lab", "--no-browser"]) == 0
     assert "--ServerApp.ip=127.0.0.1" in started[0]
     assert "--no-browser" in started[0]
+    assert started[0][-1] == str(places.NOTEBOOKS / "01_download_models.ipynb")
 
 
 def test_a_broken_data_file_is_one_line_and_exit_2(

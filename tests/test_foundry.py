@@ -22,6 +22,7 @@ from tests.foundry_helpers import (
 )
 from workshop_lib import machine
 from workshop_lib.catalog import ModelCard
+from workshop_lib.child_process import child_environment, how_it_ended
 from workshop_lib.errors import (
     DataFileError,
     DiskSpaceError,
@@ -31,7 +32,7 @@ from workshop_lib.errors import (
 )
 from workshop_lib.foundry import FoundryRuntime, Patience
 from workshop_lib.foundry_listing import Listing
-from workshop_lib.foundry_process import FoundryProcess, child_environment, how_it_ended
+from workshop_lib.foundry_process import FoundryProcess
 from workshop_lib.practice_catalog import PracticeCatalog
 from workshop_lib.providers import CPU_PROVIDER
 from workshop_lib.records import ModelVariant
@@ -76,7 +77,7 @@ def job(runtime, variant):
         "task": "serve",
         "models_dir": str(runtime.models_dir),
         "logs_dir": str(runtime.models_dir.parent / "logs"),
-        "catalog_url": runtime._catalog.url,
+        "catalog_urls": [runtime._catalog.url],
         "model_id": variant.model_id,
         "execution_provider": variant.execution_provider,
     }
@@ -408,8 +409,8 @@ def test_a_parent_that_dies_before_it_gives_a_job_leaves_nothing():
 def test_only_events_reach_standard_output():
     """Whatever the runtime prints, natively too, stays out of the events."""
     code = (
-        "import os; from workshop_lib import foundry_server\n"
-        "emit = foundry_server._take_standard_output()\n"
+        "import os; from workshop_lib import child_pipes\n"
+        "emit = child_pipes.take_standard_output()\n"
         "print('noise', flush=True); os.write(1, b'native noise')\n"
         "emit({'event': 'ready'})\n"
     )
@@ -509,7 +510,7 @@ def test_serving_what_is_not_there_says_so(job):
 
 def test_a_catalog_that_offers_nothing_is_a_fault(tmp_path, shelf, monkeypatch):
     """Without a network the public catalog is empty, which is said instead of shown."""
-    shelf._entries = []
+    shelf.offers = ()
     with (
         PublicLike(shelf, cache_dir=tmp_path) as runtime,
         pytest.raises(ModelServerError, match=r"did not answer.*'practice'"),

@@ -18,17 +18,30 @@ DESIGN = PACKAGE.parent / "DESIGN.md"
 ORDER = """
 errors records untrusted display providers
 timing streams prefix_cache energy summaries stability comparison scoring scores
-answers resampling agreement pairs reliability ranking quality reveal assignments
-json_files catalog settings storage results changes references devices prompt_sets reference_scores rubric score_files
+answers resampling agreement pairs reliability ranking quality criteria evidence limits weights choice reveal
+assignments race
+places files json_files catalog settings storage results changes references devices prompt_sets reference_scores
+abilities rubric score_files
 machine power client reference_server self_check
-selection endpoint model_cache practice_catalog
-foundry_jobs foundry_listing foundry_server foundry_process foundry practice profiles
-concurrency plan benchmark runs
+selection endpoint model_cache registered_models
+onnx_weights model_files genai_config tokenizer_files model_cards model_folders offers practice_catalog
+registered_folders
+child_pipes child_process foundry_jobs foundry_listing foundry_server foundry_process foundry practice
+adapters chat_requests stop_texts generation adapter_app adapter_server adapter_process runtimes local_routing
+profiles
+concurrency racing keep_warm plan benchmark runs checklist capability_router
+fleet_room fleet_engine fleet_identity fleet_share fleet_worker fleet_security fleet_plan fleet_dispatch fleet_collect
+fleet fleet_cluster classroom fleet_summaries fleet_choice
 annotation annotation_csv annotation_view annotation_widget
 judge_prompts judge judging
-appearance drawing tables annotation_tables comparison_tables findings charting comparison_charts reporting
-quality_tables quality_charts
-notebooks checks commands __main__
+appearance drawing tables annotation_tables comparison_tables findings charting comparison_charts race_view
+race_widget race_charts reporting
+quality_tables quality_charts choice_words choice_tables choice_charts choice_record choice_widget checklist_tables
+own_models
+fleet_tables fleet_charts
+diagnosis timing_exercises exercises checkpoints
+notebook_files notebooks reference_changes terminal checks commands registration_commands fleet_commands
+reference_commands __main__
 """.split()  # noqa: SIM905 - the rows are easier to read than forty quoted names
 
 

@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 
 from tests.foundry_helpers import python, write_index
-from workshop_lib import catalog, machine, model_cache
+from workshop_lib import machine, model_cache
 from workshop_lib.errors import (
     ConfigurationError,
     DataFileError,
     DiskSpaceError,
     ModelServerError,
 )
+from workshop_lib.offers import Offer
 from workshop_lib.practice_catalog import PracticeCatalog
+from workshop_lib.records import ModelVariant
 
 FILES = {"genai_config.json": b"{}", "model.onnx": b"weights" * 1000, "extra/merges.txt": b"a b"}
 MODEL_ID = "toy-int4-generic-cpu:1"
@@ -136,18 +138,10 @@ def test_names_never_lead_out_of_the_cache(tmp_path, name):
 
 def test_a_variant_made_by_hand_cannot_escape_either(tmp_path):
     """The check is where paths are used, so it holds for an index that was never validated."""
-    variant = catalog.PracticeVariant(
-        name="../../evil",
-        version="1",
-        device="cpu",
-        execution_provider="CPUExecutionProvider",
-        precision="int4",
-        folder="x",
-        size_bytes=1,
-        files={},
-    )
+    variant = ModelVariant(alias="evil", model_id="../../evil:1", device="cpu")
+    offer = Offer(variant, "workshop", "Evil", 1, tmp_path, files={}, size_bytes=1)
     with pytest.raises(DataFileError, match="leads out of"):
-        model_cache.install_variant(variant, tmp_path, tmp_path / "models" / "workshop")
+        model_cache.install_variant(offer, tmp_path / "models" / "workshop")
 
 
 def test_processes_that_install_at_once_copy_once(tmp_path, models_dir):

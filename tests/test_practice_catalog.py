@@ -1,11 +1,12 @@
+from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
 
 from tests.foundry_helpers import post, write_index
-from workshop_lib import catalog
+from workshop_lib import catalog, offers
 from workshop_lib.errors import DataFileError, ModelNotFoundError
-from workshop_lib.practice_catalog import PracticeCatalog, catalog_entries, matching
+from workshop_lib.practice_catalog import PracticeCatalog, matching
 
 DEVICE = "properties/variantInfo/variantMetadata/device"
 PROVIDER = "properties/variantInfo/variantMetadata/executionProvider"
@@ -47,6 +48,10 @@ INDEX = catalog.PracticeIndex(
 )
 
 
+def entries() -> list[dict]:
+    return [offers.entry(offer) for offer in offers.shipped(INDEX, Path())]
+
+
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [
@@ -62,13 +67,13 @@ INDEX = catalog.PracticeIndex(
 )
 def test_filters_decide_what_is_offered(filters, expected):
     """Device, provider and name narrow the answer together; every other filter holds for all."""
-    found = matching(catalog_entries(INDEX), question(*filters))
+    found = matching(entries(), question(*filters))
     assert [entry["name"] for entry in found] == expected
 
 
 def test_an_entry_carries_what_the_listing_shows():
     """Licence, context and provider of the index arrive in the entry that the runtime reads."""
-    entry = catalog_entries(INDEX)[1]
+    entry = entries()[1]
     assert entry["license"] == "MIT"
     assert entry["modelLimits"]["textLimits"]["inputContextWindow"] == 64
     assert entry["variantInformation"]["variantMetadata"]["executionProvider"] == ("CUDAExecutionProvider")
@@ -104,8 +109,8 @@ def test_a_closed_catalog_no_longer_answers_and_opens_again_when_asked(shelf):
 
 def test_an_id_that_is_not_shipped_is_said_to_be_unknown(shelf):
     """Installing needs a shipped id."""
-    with pytest.raises(ModelNotFoundError, match="No practice model is called 'other:1'"):
-        shelf.variant("other:1")
+    with pytest.raises(ModelNotFoundError, match="This machine offers no model 'other:1'"):
+        shelf.offer("other:1")
 
 
 def test_a_missing_index_is_named(tmp_path):

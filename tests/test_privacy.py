@@ -111,4 +111,4 @@ def test_what_a_child_reports_names_no_folder(tmp_path: Path, monkeypatch: pytes
 
 def _job(cache: Path) -> dict[str, object]:
     folder = str(cache / "models")
-    return {"task": "list", "models_dir": folder, "logs_dir": folder, "catalog_url": None, "port": 0}
+    return {"task": "list", "models_dir": folder, "logs_dir": folder, "catalog_urls": [], "port": 0}

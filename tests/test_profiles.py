@@ -11,6 +11,7 @@ from workshop_lib.client import ChatClient
 from workshop_lib.endpoint import EndpointRuntime
 from workshop_lib.errors import ConfigurationError, DataFileError, EndpointError, ModelNotFoundError
 from workshop_lib.foundry import FoundryRuntime
+from workshop_lib.local_routing import LocalRuntime
 from workshop_lib.practice import PracticeRuntime
 from workshop_lib.reference_server import ReferenceServer
 
@@ -77,7 +78,8 @@ def test_what_is_asked_for_decides_the_profile(monkeypatch, cards, variable, opt
     """A profile that is named wins, then an address, and without either it is practice."""
     monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", variable)
     with profiles.open_runtime(**options, models_file=cards) as runtime:
-        assert type(runtime) is expected
+        assert type(getattr(runtime, "inner", runtime)) is expected
+        assert isinstance(runtime, LocalRuntime) is (expected is not EndpointRuntime)
         assert runtime.profile == expected.profile
 
 

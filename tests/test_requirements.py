@@ -43,8 +43,13 @@ def wanted() -> list[Requirement]:
     return [Requirement(line) for line in table["project"]["dependencies"] + table["dependency-groups"]["test"]]
 
 
-def pins() -> list[Requirement]:
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+def extra() -> list[Requirement]:
+    """What a fleet asks for besides."""
+    return [Requirement(line) for line in project()["project"]["optional-dependencies"]["fleet"]]
+
+
+def pins(file: str = "requirements.txt") -> list[Requirement]:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
@@ -61,12 +66,13 @@ def environment(platform: dict[str, str], python: str) -> dict[str, str]:
     }
 
 
-def test_every_pin_is_exact_and_bare() -> None:
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-fleet.txt"])
+def test_every_pin_is_exact_and_bare(file: str) -> None:
     """One version each, no addresses, no options: whatever registry the reader has is used."""
-    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    text = (ROOT / file).read_text(encoding="utf-8")
     assert "://" not in text
     assert not re.search(r"^\s*-", text, re.MULTILINE)
-    for pin in pins():
+    for pin in pins(file):
         assert [each.operator for each in pin.specifier] == ["=="], str(pin)
 
 
@@ -86,6 +92,18 @@ def test_the_pins_satisfy_the_project(platform: dict[str, str], python: str) -> 
             assert need.specifier.contains(found[canonicalize_name(need.name)][0]), str(need)
 
 
+def test_the_extra_adds_to_the_pins_and_changes_none() -> None:
+    """Installing requirements-fleet.txt brings what the extra asks for, and leaves every version of the workshop."""
+    usual = {canonicalize_name(pin.name): pin.specifier for pin in pins()}
+    added = {canonicalize_name(pin.name): pin.specifier for pin in pins("requirements-fleet.txt")}
+    assert {name: usual[name] for name in added if name in usual} == {
+        name: added[name] for name in added if name in usual
+    }
+    for need in extra():
+        (version,) = added[canonicalize_name(need.name)]
+        assert need.specifier.contains(version.version) and canonicalize_name(need.name) not in usual
+
+
 @pytest.mark.parametrize("platform", PLATFORMS, ids=lambda each: "-".join(each.values()))
 def test_the_runtime_is_asked_for_only_where_it_exists(platform: dict[str, str]) -> None:
     """foundry-local-sdk has no wheels for Linux on ARM and for Macs with Intel processors."""
@@ -100,7 +118,7 @@ def test_the_runtime_is_asked_for_only_where_it_exists(platform: dict[str, str])
 
 def test_every_import_is_a_declared_dependency() -> None:
     """The package imports nothing that merely happens to be installed."""
-    declared = {canonicalize_name(need.name) for need in wanted()}
+    declared = {canonicalize_name(need.name) for need in (*wanted(), *extra())}
     for file in (ROOT / "workshop_lib").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

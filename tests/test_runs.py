@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.report_helpers import run_of_models
-from workshop_lib import comparison_tables, profiles, references, reporting, runs, storage
+from workshop_lib import comparison_tables, places, profiles, references, reporting, runs, storage
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, RecordFileError
 from workshop_lib.records import ModelVariant, Prompt, Run
 from workshop_lib.reference_server import reference_server
@@ -95,7 +95,7 @@ def test_downloads_show_progress_and_return_what_is_cached(capsys):
 
 def test_a_new_run_has_a_folder_of_its_own(tmp_path: Path):
     """Named after the moment, or where it was wished."""
-    assert runs.new_folder().parent == runs.RUNS
+    assert runs.new_folder().parent == places.runs_folder()
     assert runs.new_folder(str(tmp_path / "here")) == (tmp_path / "here").resolve()
 
 
@@ -120,7 +120,7 @@ def test_records_that_are_named_are_taken(tmp_path: Path):
 def test_without_any_run_a_little_is_measured(endpoint: str, tmp_path: Path, monkeypatch):
     """Three prompts, two rounds, every model that is ready."""
     monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", endpoint)
-    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path))
     monkeypatch.setattr(
         "workshop_lib.endpoint.EndpointRuntime.list_models",
         lambda self: [ModelVariant("fast", "fast", "unknown")],
@@ -132,7 +132,7 @@ def test_without_any_run_a_little_is_measured(endpoint: str, tmp_path: Path, mon
 
 def test_a_run_is_compared_with_the_newest_other_one_of_the_same_work(tmp_path: Path, monkeypatch):
     """Runs of other work and files that cannot be read are passed over; the remark names what it was compared with."""
-    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path))
     run = run_of_models(2, failed=0)
     write(tmp_path / "20260101T000000Z", run)
     write(tmp_path / "20260102T000000Z", replace(run, plan={**run.plan, "max_tokens": 7}))
@@ -149,7 +149,7 @@ def test_a_run_is_compared_with_the_newest_other_one_of_the_same_work(tmp_path: 
 
 def test_a_run_alone_is_compared_with_the_shipped_reference(tmp_path: Path, monkeypatch):
     """Without another run the reference takes its place; with neither, a sentence says so."""
-    monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
+    monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setattr(references, "FOLDER", tmp_path / "reference")
     run = run_of_models(2, failed=0)
     path = write(tmp_path / "runs" / "20260101T000000Z", run)

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from workshop_lib import commands
-from workshop_lib.checks import CHECKS, PROJECT, run_checks
+from workshop_lib import commands, fleet_commands, notebooks, places, reference_commands, registration_commands
+from workshop_lib.checks import CHECKS, run_checks
 from workshop_lib.errors import ConfigurationError
 
 
@@ -26,17 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.rounds < 1:
         raise ConfigurationError(f"--rounds is {options.rounds}.", "Give 1 or more.")
-    parameters = {
-        "profile": options.profile,
-        "models": options.models,
-        "devices": options.devices,
-        "rounds": options.rounds,
-    }
-    return commands.run(parameters, options.output)
+    names = ("profile", "models", "devices", "rounds", "watts")
+    given = {name: getattr(options, name) for name in names}
+    return commands.run({name: value for name, value in given.items() if value is not None}, options.output)
 
 
 def _reference(options: argparse.Namespace) -> int:
-    return commands.make_reference(options.output)
+    return reference_commands.make_reference(options.output)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -53,14 +49,15 @@ def _test(options: argparse.Namespace) -> int:
     return run_checks(options.checks)
 
 
+def _check(options: argparse.Namespace) -> int:
+    return commands.check(options.profile, options.models, options.devices, download=options.download)
+
+
 def _lab(options: argparse.Namespace) -> int:
-    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--notebook-dir={PROJECT}"]
-    if options.no_browser:
-        command.append("--no-browser")
-    environment = {**os.environ, "PYTHONUTF8": "1"}
-    return subprocess.run(
-        [*command, str(PROJECT / "notebooks" / "01_download_models.ipynb")], env=environment, check=False
-    ).returncode
+    first = str(places.NOTEBOOKS / notebooks.PAGES[0])
+    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--notebook-dir={places.PROJECT}"]
+    command += ["--no-browser"] if options.no_browser else []
+    return subprocess.run([*command, first], env={**os.environ, "PYTHONUTF8": "1"}, check=False).returncode
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,12 +74,25 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--models", default="auto", help="aliases or ids separated by commas; auto = all (default)")
     run.add_argument("--devices", default="cpu,gpu", help="devices to measure (default: cpu,gpu)")
     run.add_argument("--rounds", type=int, default=3, help="timed rounds per prompt (default: 3)")
+    run.add_argument("--watts", type=float, help="power to assume where none can be measured (default: models.json)")
     run.add_argument("--output", type=Path, help="folder of the run (default: runs/<started>)")
     run.set_defaults(command=_run)
 
     lab = commands.add_parser("lab", help="open JupyterLab on the notebooks")
     lab.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
     lab.set_defaults(command=_lab)
+
+    check = commands.add_parser("check", help="is every model listed, cached, served, and does it answer?")
+    check.add_argument(
+        "--profile",
+        choices=("practice", "foundry", "endpoint"),
+        default="",
+        help="default: practice, or endpoint if FOUNDRY_LOCAL_ENDPOINT is set",
+    )
+    check.add_argument("--models", default="auto", help="aliases or ids separated by commas; auto = all (default)")
+    check.add_argument("--devices", default="cpu", help="devices to check the models on (default: cpu)")
+    check.add_argument("--download", action="store_true", help="bring what is missing into the model cache first")
+    check.set_defaults(command=_check)
 
     test = commands.add_parser("test", help="run every check")
     names = [check.name for check in CHECKS]
@@ -100,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--against", default="", metavar="NAME[@DEVICE]", help="that model of the second file")
     compare.add_argument("--fail-if-slower", action="store_true", help="exit with 1 if a latency is clearly worse")
     compare.set_defaults(command=_compare)
+    fleet_commands.add_parser(commands)
+    registration_commands.add_parsers(commands)
     return parser
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from workshop_lib import answers, assignments, rubric, runs, score_files
+from workshop_lib import answers, assignments, places, rubric, score_files
 from workshop_lib.assignments import Mode
 from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.scores import Choice, Preference, Score
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from workshop_lib.records import Run
     from workshop_lib.score_files import Verdict
 
-FOLDER = runs.RUNS / "annotations"
 LONGEST_COMMENT = 2000
 
 
@@ -32,7 +31,7 @@ class JudgingError(WorkshopError):
 
 def folder(output: str = "") -> Path:
     """Return the folder of the raters' files: in the folder `output`, or one that all runs share."""
-    return Path(output).resolve() / "annotations" if output else FOLDER
+    return (Path(output).resolve() if output else places.runs_folder()) / "annotations"
 
 
 def checked_mode(mode: str) -> Mode:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workshop_lib import score_files
+from workshop_lib import files, score_files
 from workshop_lib.annotation import JudgingError, Session, clean_comment
 from workshop_lib.errors import DataFileError
 from workshop_lib.scores import Score
@@ -49,21 +48,14 @@ def write_template(session: Session, path: Path | None = None) -> Path:
 
     Raises:
         JudgingError: the session judges pairs.
-        DataFileError: the file cannot be written.
+        ConfigurationError: the file cannot be written.
     """
     if session.mode != "rubric":
         raise JudgingError("A CSV template holds grades, not pairs.", "Use the rubric mode for it.")
     path = path or template_path(session)
     if path.exists():
         return path
-    text = template(session)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.part")
-        beside.write_text(text, encoding="utf-8", newline="")
-        os.replace(beside, path)  # noqa: PTH105 - Path.replace is the same call; this one says that it overwrites
-    except OSError as error:
-        raise DataFileError(f"{path.name} cannot be written: {error.strerror}.", "Choose another folder.") from error
+    files.write_atomically(path, template(session))
     return path
 
 

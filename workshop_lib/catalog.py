@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from workshop_lib import places
 from workshop_lib.json_files import (
     STRICT,
     check_inside,
@@ -24,7 +25,7 @@ from workshop_lib.json_files import (
 )
 from workshop_lib.records import Prompt
 
-DATA_FOLDER = Path(__file__).resolve().parent.parent / "data"
+DATA_FOLDER = places.DATA
 MODELS_FILE = DATA_FOLDER / "models.json"
 PROMPTS_FILE = DATA_FOLDER / "prompts.json"
 PRACTICE_INDEX_FILE = DATA_FOLDER / "practice_models" / "index.json"

@@ -1,6 +1,8 @@
-"""Every check of the project, in the order of a developer's patience: lint, types, tests, notebooks.
+"""Every check of the project: lint, format, types, notebooks, tests, and how much of the package the tests ran.
 
-Each is a program of its own; the first failure does not keep the others from running.
+Each is a program of its own, in an environment apart from the user's: no settings, registered models or old runs change
+what it says. Where there are two processors, two rows of checks run side by side; what measures time runs alone. One
+failure does not keep the others from running.
 """
 
 from __future__ import annotations
@@ -8,14 +10,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from workshop_lib import places
 from workshop_lib.errors import ConfigurationError
 
-PROJECT = Path(__file__).resolve().parents[1]
+PYTEST = ("pytest", "--cov", "--cov-report=", "--cov-fail-under=0")
+"""Each of several programs sees a part of the package run; `coverage` judges all parts together."""
+
+INSTALL = ("pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "-r")
+"""For what only the tests of an extra need; does nothing, and needs no network, where it is there already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +35,37 @@ class Check:
     name: str
     arguments: tuple[str, ...]
 
-    def run(self) -> int:
-        """Run it with its output shown; the exit code is the check's."""
-        path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": path, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    def run(self, shared: Path, output: IO[bytes] | None = None) -> int:
+        """Run it; the exit code is the check's.
+
+        Args:
+            shared: the folder of this run of checks, where programs leave what they have seen run.
+            output: where its output goes; None = it is shown as it comes.
+        """
         command = [sys.executable, "-m", *self.arguments]
-        return subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as apart:
+            environment = {
+                **places.environment_apart(Path(apart)),
+                "COVERAGE_FILE": str(shared / (".coverage" if self.name in COVERAGE else f".coverage.{self.name}")),
+                "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            }
+            done = subprocess.run(
+                command, cwd=places.PROJECT, env=environment, stdout=output, stderr=output, check=False
+            )
+        return done.returncode
 
 
-CHECKS: tuple[Check, ...] = (
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a check ended: its exit code, and how long it took in seconds."""
+
+    name: str
+    code: int
+    wall_s: float
+
+
+COVERAGE = ("combine", "coverage")
+FIRST_ROW: tuple[Check, ...] = (
     Check("lint", ("ruff", "check", ".")),
     Check("format", ("ruff", "format", "--check", ".")),
     Check("types", ("mypy",)),
@@ -48,8 +80,18 @@ CHECKS: tuple[Check, ...] = (
             "notebooks",
         ),
     ),
-    Check("tests", ("pytest", "tests", "--cov", "--cov-report=term-missing:skip-covered")),
+    Check("browser", (*PYTEST, "tests/browser")),
 )
+SECOND_ROW: tuple[Check, ...] = (
+    Check("extra", (*INSTALL, "requirements-fleet.txt")),
+    Check("tests", (*PYTEST, "tests", "--ignore=tests/browser", "-m", "not alone")),
+)
+LAST: tuple[Check, ...] = (
+    Check("alone", (*PYTEST, "tests", "--ignore=tests/browser", "-m", "alone")),
+    Check("combine", ("coverage", "combine", "--quiet")),
+    Check("coverage", ("coverage", "report")),
+)
+CHECKS = (*FIRST_ROW, *SECOND_ROW, *LAST)
 
 
 def run_checks(names: Sequence[str] = ()) -> int:
@@ -62,13 +104,57 @@ def run_checks(names: Sequence[str] = ()) -> int:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ConfigurationError(f"There is no check {unknown[0]!r}.", f"Use {', '.join(known)}.")
-    results: list[tuple[str, int, float]] = []
-    for check in CHECKS:
-        if names and check.name not in names:
-            continue
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        shared = Path(folder)
+        if names:
+            results = run_in_turn([check for check in CHECKS if check.name in names], shared)
+        elif (os.cpu_count() or 1) < 2:
+            results = run_in_turn(CHECKS, shared)
+        else:
+            results = [*run_side_by_side((FIRST_ROW, SECOND_ROW), shared), *run_in_turn(LAST, shared)]
+    for result in results:
+        print(f"{'passed' if result.code == 0 else 'FAILED'}  {result.name}  {result.wall_s:.0f} s", file=sys.stderr)
+    return int(any(result.code for result in results))
+
+
+def run_in_turn(checks: Iterable[Check], shared: Path) -> list[Result]:
+    """Run one check after the other, and show what each says as it says it."""
+    results = []
+    for check in checks:
         print(f"== {check.name}", file=sys.stderr, flush=True)
-        started = time.monotonic()
-        results.append((check.name, check.run(), time.monotonic() - started))
-    for name, code, seconds in results:
-        print(f"{'passed' if code == 0 else 'FAILED'}  {name}  {seconds:.0f} s", file=sys.stderr)
-    return int(any(code for _, code, _ in results))
+        results.append(_timed(check, shared))
+    return results
+
+
+def run_side_by_side(rows: Sequence[Sequence[Check]], shared: Path) -> list[Result]:
+    """Run rows of checks at the same time, and show what each check has said when it has ended."""
+    found: list[list[Result]] = [[] for _ in rows]
+    stopped, speaking = threading.Event(), threading.Lock()
+
+    def run_row(row: Sequence[Check], results: list[Result]) -> None:
+        for check in row:
+            if stopped.is_set():
+                return
+            print(f"-- {check.name} has started", file=sys.stderr, flush=True)
+            with tempfile.TemporaryFile() as output:
+                results.append(_timed(check, shared, output))
+                output.seek(0)
+                with speaking:
+                    print(f"== {check.name}", file=sys.stderr, flush=True)
+                    sys.stderr.write(output.read().decode("utf-8", "replace"))
+
+    threads = [threading.Thread(target=run_row, args=pair) for pair in zip(rows, found, strict=True)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        stopped.set()
+    return [result for results in found for result in results]
+
+
+def _timed(check: Check, shared: Path, output: IO[bytes] | None = None) -> Result:
+    started = time.monotonic()
+    code = check.run(shared, output)
+    return Result(check.name, code, time.monotonic() - started)

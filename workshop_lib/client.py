@@ -138,7 +138,7 @@ class ChatClient:
             except (ValueError, LookupError, TypeError) as error:
                 raise StreamFault("not_json", f"{self.base_url}/models does not answer with a model list.") from error
             return tuple(listed)
-        raise EndpointError(str(faults[0]), _advice(faults[0].kind, self.base_url))
+        raise EndpointError(str(faults[0]), _advice(faults[0], self.base_url))
 
     def list_loaded(self) -> tuple[str, ...] | None:
         """The ids that the server holds in memory, by Foundry Local's route `/models/loaded`, which is outside `/v1`.
@@ -155,10 +155,16 @@ class ChatClient:
             ids = answer.json()
         return tuple(ids) if isinstance(ids, list) and all(isinstance(each, str) for each in ids) else None
 
-    def ask(self, request: Request) -> Completion:
-        """Send one request and wait for its end. Never raises for a fault of the server: the record carries it."""
+    def ask(self, request: Request, *, arrivals: list[Arrival] | None = None) -> Completion:
+        """Send one request and wait for its end. Never raises for a fault of the server: the record carries it.
+
+        Args:
+            request: what to send.
+            arrivals: an empty list to fill with the stamped bytes. Another thread may look at it while it grows; the
+                one that asks does the same with and without it.
+        """
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        arrivals: list[Arrival] = []
+        arrivals = [] if arrivals is None else arrivals
         streamed, end_s = request.stream, None
         with self._faults() as faults:
             streamed, end = self._exchange(request, arrivals)
@@ -318,22 +324,28 @@ def is_loopback(base_url: str) -> bool:
         return False
 
 
+_WEB_PAGE = "(a web page; is a proxy in between?)"
+
+
 def _status_fault(error: openai.APIStatusError) -> StreamFault:
     said = error_message(error.body if error.body is not None else error.message)
     if said.lstrip().startswith("<"):
-        said = "(a web page; is a proxy in between?)"
+        said = _WEB_PAGE
     return StreamFault(f"http_{error.status_code}", f"The server answered HTTP {error.status_code}: {said}")
 
 
-def _advice(kind: str, base_url: str) -> str:
+def _advice(fault: StreamFault, base_url: str) -> str:
     port = urlsplit(base_url).port
-    if kind == "no_server":
+    if fault.kind == "no_server":
         return (
             f"Start the server or correct the address (port {port}?): `foundry server status` (CLI 0.10 and later) or "
             "`foundry service status` (until 0.9) prints the right one."
         )
-    if kind in {"not_json", "http_404"}:
-        return "Check that FOUNDRY_LOCAL_ENDPOINT ends in /v1, has the right port, and that no proxy answers instead."
-    if kind in {"http_401", "http_403"}:
+    if fault.kind in {"not_json", "http_404"} or _WEB_PAGE in str(fault):
+        return (
+            "Check that FOUNDRY_LOCAL_ENDPOINT ends in /v1, has the right port, and that no proxy answers instead "
+            "(NO_PROXY names the hosts to reach without one)."
+        )
+    if fault.kind in {"http_401", "http_403"}:
         return "Set API_KEY to a key that this server accepts."
     return "Check the server's log, then try again."

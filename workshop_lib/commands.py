@@ -1,4 +1,4 @@
-"""What the command line does: the headless workshop, the reference results, the benchmark script.
+"""What the command line does: the headless workshop, the checklist, comparing, the benchmark script.
 
 Knows every part and joins them; computes nothing itself.
 """
@@ -7,27 +7,20 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workshop_lib import settings
-from workshop_lib.catalog import DATA_FOLDER
-from workshop_lib.errors import WorkshopError
+from workshop_lib import settings, terminal
+from workshop_lib.errors import ModelNotFoundError, WorkshopError
 
 if TYPE_CHECKING:
-    from workshop_lib.changes import Changes
-    from workshop_lib.concurrency import Load
     from workshop_lib.notebooks import Value
     from workshop_lib.profiles import Runtime
     from workshop_lib.records import Row, Run
     from workshop_lib.reporting import ReportFiles
     from workshop_lib.settings import BenchmarkSettings
-
-REFERENCE = DATA_FOLDER / "reference" / "practice"
 
 
 def run(parameters: dict[str, Value], output: Path | None = None) -> int:
@@ -41,56 +34,63 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
         0 if a model was measured, 1 if none was.
 
     Raises:
-        DataFileError: `models.json` or `prompts.json` cannot be used; found before any notebook starts.
+        WorkshopError: as `measure`.
     """
-    from workshop_lib import catalog, runs
+    from workshop_lib import runs
 
-    catalog.read_models()
-    catalog.read_prompts()
-    rows, files = measure_into(output or runs.new_folder(), parameters)
-    _print_rows(rows)
+    rows, files = measure(parameters, output or runs.new_folder())
     print(f"Report: {files.html}\n        {files.markdown}")
     return exit_code(rows)
 
 
-def measure_into(folder: Path, parameters: dict[str, Value]) -> tuple[tuple[Row, ...], ReportFiles]:
-    """Run the notebooks into a folder and write the report of what they measured there."""
-    from workshop_lib import notebooks, reporting, storage, summaries
+def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...], ReportFiles]:
+    """Run the pages into a folder, write the report of what they measured, print the rows and each page's seconds.
 
-    notebooks.run_workshop(folder, parameters)
+    Raises:
+        DataFileError: `models.json` or `prompts.json` cannot be used; found before any notebook starts.
+        NotebookError: a page failed.
+    """
+    from workshop_lib import catalog, notebook_files, notebooks, reporting, storage, summaries
+
+    catalog.read_models()
+    catalog.read_prompts()
+    pages = notebooks.run_workshop(folder, parameters)
     measured = storage.read_run(folder / notebooks.RECORDS)
-    return summaries.summarise(measured), reporting.write_report(measured, folder)
+    rows, files = summaries.summarise(measured), reporting.write_report(measured, folder)
+    terminal.show_rows(rows)
+    terminal.show_seconds({page.stem: notebook_files.duration_s(page) or 0.0 for page in pages})
+    return rows, files
 
 
-def make_reference(output: Path | None = None) -> int:
-    """Measure the practice models anew, print what changed beyond noise, and replace the reference results.
+def check(profile: str, models: str, devices: str, *, download: bool = False) -> int:
+    """Print the validation checklist: a status per check and model, then one line per failure with what to do.
+
+    Args:
+        profile: where the models come from; empty = practice, or the endpoint if its variable is set.
+        models: names, separated by commas; `auto` = all that are ready.
+        devices: devices, separated by commas.
+        download: bring what is missing into the cache first.
 
     Returns:
-        0 if the reference was replaced, 1 if no model could be measured (then the old one stays).
-    """
-    from workshop_lib import notebooks
+        0 if no check failed, 1 if any did.
 
-    target = output or REFERENCE
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary).resolve() / "run"
-        rows, _ = measure_into(folder, {"profile": "practice"})
-        _print_rows(rows)
-        if exit_code(rows) != 0:
-            return 1
-        notebooks.forget_places(folder)
-        report = "benchmark_report.json"
-        if (target / report).exists():
-            print("Against the reference until now:")
-            try:
-                compare(target / report, folder / report)
-            except WorkshopError as error:
-                print(error)
-        kept = {path.name for path in target.glob("*")} - {path.name for path in folder.glob("*")}
-        shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.lock", "annotations"), dirs_exist_ok=True)
-    if kept:
-        print(f"Kept as they were: {', '.join(sorted(kept))}")
-    print(f"Reference results: {target}")
-    return 0
+    Raises:
+        ConfigurationError: a profile, name or device that cannot be used.
+        ModelNotFoundError: there is no model to check.
+        WorkshopError: the catalog cannot be asked, or a download failed.
+    """
+    from workshop_lib import checklist, profiles, runs
+
+    names, on = runs.names(models), runs.devices(devices)
+    with profiles.open_runtime(profile) as runtime:
+        if download:
+            variants, _ = runs.choose(runtime, names, on)
+            runs.download(runtime, variants)
+        checks = checklist.check_models(runtime, names, devices=on)
+    if not checks:
+        raise ModelNotFoundError(f"No model is ready for {' or '.join(on)}.", "Name models with --models.")
+    terminal.show_checks(checks)
+    return int(checklist.has_failed(checks))
 
 
 def compare(first: Path, second: Path, *, model: str = "", against: str = "", fail_if_slower: bool = False) -> int:
@@ -104,24 +104,11 @@ def compare(first: Path, second: Path, *, model: str = "", against: str = "", fa
 
     a, b = read_results(first), read_results(second)
     changes = compare_named(a, b, model, against or model) if model else compare_results(a, b)
-    _print_changes(changes)
+    terminal.show_changes(changes)
     slower = any(
         each.ratio.is_clear and (each.ratio.value or 0) > 1 for each in changes.lines if each.measure == "latency"
     )
     return int(fail_if_slower and slower)
-
-
-def _print_changes(changes: Changes) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table("model", "device", "measure", "second against first", title="What changed")
-    for line in changes.lines:
-        names = (line.a.model_id, line.b.model_id), (line.a.device, line.b.device)
-        shown.add_row(*(" / ".join(dict.fromkeys(pair)) for pair in names), line.measure, line.verdict)
-    Console(width=None if sys.stdout.isatty() else 140, markup=False).print(shown)
-    for sentence in (*changes.remarks, *changes.texts):
-        print(sentence)
 
 
 def benchmark(arguments: Sequence[str]) -> int:
@@ -200,23 +187,8 @@ def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, f
             print(f"{variant.model_id} ({variant.device}), several users: failed. {error}", file=sys.stderr)
             continue
         runs.save_loads(folder, variant, loads)
-        _print_loads(f"{variant.model_id} ({variant.device})", loads)
+        terminal.show_loads(f"{variant.model_id} ({variant.device})", loads)
         print(concurrency.describe(loads), file=sys.stderr)
-
-
-def _print_loads(title: str, loads: Sequence[Load]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from workshop_lib import comparison_tables
-
-    found = comparison_tables.loads(loads)
-    shown = Table(title=title)
-    for heading in found.columns:
-        shown.add_column(heading, justify="right")
-    for line in found.itertuples(index=False):
-        shown.add_row(*map(str, line))
-    Console(stderr=True, width=None if sys.stderr.isatty() else 120, markup=False).print(shown)
 
 
 def _print_notices(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
@@ -234,29 +206,3 @@ def _print_notices(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings
 def exit_code(rows: Sequence[Row]) -> int:
     """0 if any model is ok, else 1."""
     return 0 if any(row.status == "ok" for row in rows) else 1
-
-
-TERMINAL_COLUMNS = (
-    "model", "precision", "device", "status", "first token (ms)", "decode (tok/s)", "p95 (ms)",
-    "peak memory (MB)", "size (MB)",
-)  # fmt: skip
-"""What fits a terminal; the report has every column."""
-
-
-def _print_rows(rows: Sequence[Row]) -> None:
-    """Show the measured rows as a table, and the reason of each other row below it."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from workshop_lib import appearance, tables
-
-    columns = [column for column in tables.COLUMNS if column.heading in TERMINAL_COLUMNS]
-    shown = Table(title="Benchmark")
-    for column in columns:
-        shown.add_column(column.heading, justify="left" if column.kind == "text" else "right")
-    for row in (row for row in rows if row.status == "ok"):
-        cells = (column.cell(row) for column in columns)
-        shown.add_row(*(cell if isinstance(cell, str) else appearance.number(cell) for cell in cells))
-    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(shown)
-    for row in (row for row in rows if row.status != "ok"):
-        print(f"{row.alias} on {row.device}: {row.status}. {row.error}")

@@ -1,4 +1,4 @@
-"""Comparisons as pandas tables for people: CPU and GPU, two runs, simultaneous users, the instrument itself.
+"""Comparisons as pandas tables for people: CPU and GPU, two runs, simultaneous users, cold and warm, the instrument.
 
 What was not measured says so and is never 0. Knows no files.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from workshop_lib import comparison, timing
 from workshop_lib import devices as device_builds
 from workshop_lib.display import Table
 from workshop_lib.tables import NOT_MEASURED, UNKNOWN
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from workshop_lib.changes import Changes
     from workshop_lib.concurrency import Load
     from workshop_lib.devices import Build
+    from workshop_lib.keep_warm import KeepWarmResult
     from workshop_lib.records import Run
     from workshop_lib.references import Reference
     from workshop_lib.self_check import SelfCheck
@@ -98,6 +100,18 @@ def instrument(check: SelfCheck) -> Table:
     error = "first token too late, {} (ms)"
     columns = ["client", "requests", *(error.format(which) for which in ("median", "least", "most")), "pace error (%)"]
     return Table(lines, columns=columns)
+
+
+def kept_warm(found: KeepWarmResult) -> Table:
+    """Return a user's first request right after loading and after one light prompt, in milliseconds, with ratios."""
+    lines = [
+        (name, *(_rounded(seconds, 1, factor=1000) for seconds in found.medians_s(measure)), verdict)
+        for name, measure, verdict in (
+            ("first token (ms)", timing.first_token_s, comparison.describe(found.first_token, "lower")),
+            ("whole answer (ms)", timing.latency_s, comparison.describe(found.latency, "lower")),
+        )
+    ]
+    return Table(lines, columns=["first request", "right after loading", "after one light prompt", "against"])
 
 
 def _rounded(value: float | None, decimals: int, *, factor: float = 1.0) -> str | float:

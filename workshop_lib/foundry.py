@@ -1,20 +1,25 @@
 """Foundry Local models from the parent's side: listing, downloading, serving, each in a child.
 
-`FoundryRuntime` uses the public catalog. The SDK is imported by the children only. Knows no plans.
+`FoundryRuntime` uses the public catalog, and beside it one on the loopback that offers the registered folders. The SDK
+is imported by the children only. Knows no plans.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from workshop_lib import providers, selection
+from workshop_lib.child_process import ServedChild
 from workshop_lib.errors import ModelNotFoundError, ModelServerError, RuntimeUnavailableError
 from workshop_lib.foundry_listing import Listing, read_listing
-from workshop_lib.foundry_process import FoundryProcess, ServedFoundryModel
+from workshop_lib.foundry_process import FoundryProcess
 from workshop_lib.model_cache import cache_root, check_disk, make_folder
+from workshop_lib.practice_catalog import LoopbackCatalog
+from workshop_lib.registered_folders import RegisteredFolders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +29,11 @@ if TYPE_CHECKING:
     from workshop_lib.records import ModelVariant
 
     OnProgress = Callable[[float], None]
+
+PUBLIC_CATALOG_URL = "https://api.catalog.azureml.ms/asset-gallery/v1.0/models"
+"""What the runtime asks when it is told nothing else."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +56,10 @@ class Patience:
 
 
 class FoundryRuntime:
-    """Models of the public Foundry Local catalog, in the workshop's own model cache.
+    """Models of the public Foundry Local catalog and registered folders, in the workshop's own model cache.
+
+    A registered folder that has gone or was damaged is left out of every listing; the reason is a warning in the log,
+    and the error of whoever asks for it by name.
 
     Args:
         cache_dir: where models and logs are kept; None = `model_cache.cache_root()`.
@@ -73,8 +86,10 @@ class FoundryRuntime:
         self._patience = patience or Patience()
         self._sleep = sleep
         self._listing: Listing | None = None
+        self._catalog = LoopbackCatalog()
+        self._own = RegisteredFolders(self._catalog, cache_dir=self._folder.parent, models_dir=self.models_dir)
         self._downloaded: set[str] = set()
-        self._served: weakref.WeakSet[ServedFoundryModel] = weakref.WeakSet()
+        self._served: weakref.WeakSet[ServedChild] = weakref.WeakSet()
 
     @property
     def models_dir(self) -> Path:
@@ -88,22 +103,25 @@ class FoundryRuntime:
             RuntimeUnavailableError: the runtime cannot run here.
             ModelServerError: no catalog answered.
             ConfigurationError: the cache folder cannot be made.
+            DataFileError: the file of registered models is malformed.
         """
         return list(self._look().variants)
 
     def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
         """Variants that can run here; names as in `selection.select_variants`.
 
-        `auto` means every cached variant. The last look at the catalog counts: `list_models` takes
-        a new one.
+        `auto` means every cached variant and every registered folder. The last look at the catalog counts:
+        `list_models` takes a new one.
 
         Raises:
-            ModelNotFoundError: no such model, and the nearest that exist; or an exact id whose
-                execution provider is not registered here.
+            ModelNotFoundError: no such model, and the nearest that exist; an exact id whose execution provider is not
+                registered here; or a registered folder that has gone, with the reason.
         """
         listing = self._listing or self._look()
-        for variant in (*listing.variants, *self._shipped()):
-            if variant.model_id in names and not listing.can_run(variant):
+        self._own.refuse_left_out(names)
+        for variant in (*listing.variants, *self._catalog.variants()):
+            wanted = {variant.model_id, variant.alias} if self._own.holds(variant) else {variant.model_id}
+            if wanted & set(names) and not listing.can_run(variant):
                 raise ModelNotFoundError(*listing.why_not(variant))
         return selection.select_variants(
             [variant for variant in listing.variants if listing.can_run(variant)],
@@ -116,15 +134,21 @@ class FoundryRuntime:
     def download(self, variant: ModelVariant, *, on_progress: OnProgress | None = None) -> None:
         """Bring a variant into the model cache; does nothing when it is there.
 
+        A registered folder is copied, checked; again when it has changed since.
+
         Args:
             variant: what to download.
             on_progress: called with the percentage done, 0 to 100, last with 100.
 
         Raises:
             DiskSpaceError: too little is free.
+            ModelNotFoundError: it was a registered folder, and has gone.
+            DataFileError: a registered folder changed while it was copied.
             ModelServerError: it could not be downloaded in several tries.
         """
-        if not variant.cached and variant.model_id not in self._downloaded:
+        if self._own.holds(variant):
+            self._copy(variant, on_progress)
+        elif not variant.cached and variant.model_id not in self._downloaded:
             check_disk(variant.model_id, variant.size_mb, self.models_dir)
             self._try_download(variant, on_progress)
             self._downloaded.add(variant.model_id)
@@ -132,7 +156,7 @@ class FoundryRuntime:
         if on_progress is not None:
             on_progress(100.0)
 
-    def serve(self, variant: ModelVariant) -> ServedFoundryModel:
+    def serve(self, variant: ModelVariant) -> ServedChild:
         """Download if need be, load and serve a variant in a process of its own.
 
         Raises:
@@ -152,7 +176,7 @@ class FoundryRuntime:
             child.stop()
             raise
         child.doing = f"serving {variant.model_id}"
-        served = ServedFoundryModel(variant, child, ready)
+        served = ServedChild(variant, child, ready)
         self._served.add(served)
         return served
 
@@ -164,9 +188,10 @@ class FoundryRuntime:
         return {"gpu": f"{listing.why_no_gpu()} {providers.GPU_FIX}"}
 
     def close(self) -> None:
-        """Stop every model that is still served."""
+        """Stop every model that is still served, and the catalog on the loopback."""
         for served in list(self._served):
             served.stop()
+        self._catalog.close()
 
     def __enter__(self) -> Self:
         return self
@@ -178,24 +203,34 @@ class FoundryRuntime:
         """None = the runtime's own, public one."""
         return None
 
-    def _shipped(self) -> Sequence[ModelVariant]:
-        """Variants known to exist even where the catalog does not offer them."""
-        return ()
+    def _catalog_urls(self) -> list[str]:
+        """Where the runtime asks; none = its own, public catalog alone."""
+        beside = [self._catalog_url() or PUBLIC_CATALOG_URL, self._catalog.url] if self._catalog.offers else []
+        return beside or [url for url in [self._catalog_url()] if url]
 
     def _in_auto(self, variant: ModelVariant) -> bool:
-        return bool(variant.cached)
+        return bool(variant.cached) or self._own.holds(variant)
 
     def _arranged(self, listing: Listing) -> Listing:
         """The runtime's listing as it is shown."""
-        return replace(listing, variants=selection.in_reading_order(listing.variants))
+        known = [self._own.described(each) for each in listing.variants if not self._own.leaves_out(each)]
+        return replace(listing, variants=selection.in_reading_order(known))
+
+    def _copy(self, variant: ModelVariant, on_progress: OnProgress | None) -> None:
+        self._own.copy(variant, on_progress=on_progress)
+        if not variant.cached:
+            self._listing = None
 
     def _look(self) -> Listing:
+        self._own.look()
         with self._start("list", "listing the models") as child:
             event = child.wait_for("listing", timeout_s=self._patience.list_s)
         listing = self._arranged(read_listing(event, self._cards))
         if not listing.variants:
             fix = "Check the network, or use the profile 'practice', which needs none."
             raise ModelServerError("The catalog of Foundry Local did not answer.", fix)
+        if all(map(self._own.holds, listing.variants)):
+            _log.warning("The public catalog did not answer: only registered folders are listed. Check the network.")
         self._listing = listing
         return listing
 
@@ -218,7 +253,7 @@ class FoundryRuntime:
             "task": task,
             "models_dir": str(self.models_dir),
             "logs_dir": str(self._folder / "logs"),
-            "catalog_url": self._catalog_url(),
+            "catalog_urls": self._catalog_urls(),
             "port": self._port,
         }
         if variant is not None:

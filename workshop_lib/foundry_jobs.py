@@ -1,7 +1,6 @@
 """What a child does with the Foundry Local SDK: list the catalog, download a model, serve one.
 
-The only module that imports the SDK, and only when a job runs. Knows nothing of pipes and
-processes.
+The only module that imports the SDK, and only when a job runs. Knows nothing of the parent.
 """
 
 from __future__ import annotations
@@ -12,28 +11,21 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from workshop_lib.errors import ModelNotFoundError, ModelServerError, RuntimeUnavailableError
 from workshop_lib.providers import CPU_PROVIDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
 
     from foundry_local_sdk import FoundryLocalManager, IModel
 
-    Emit = Callable[[Mapping[str, Any]], None]
+    from workshop_lib.child_pipes import Emit
 
 APP_NAME = "edge-ai-workshop"
 _INSTALL = (
     "Install it with 'pip install foundry-local-sdk==2.2.1' (Python 3.11 to 3.14 on Windows, "
     "Linux x64 or macOS arm64), or set FOUNDRY_LOCAL_ENDPOINT to a server on another machine."
 )
-
-
-class JobError(Exception):
-    """The job cannot be done: a kind for the parent, what happened, what to do next."""
-
-    def __init__(self, kind: str, what: str, fix: str) -> None:
-        super().__init__(kind, what, fix)
-        self.kind, self.what, self.fix = kind, what, fix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +36,7 @@ class Job:
         task: `list`, `download` or `serve`.
         models_dir: the runtime's model cache.
         logs_dir: where the runtime writes its log.
-        catalog_url: where models are asked for; None = the public catalog.
+        catalog_urls: where models are asked for; none = the public catalog.
         model_id: the exact `name:version` to download or serve.
         execution_provider: what that model is built for; None when unknown.
         port: of the web service; 0 = a free one.
@@ -53,7 +45,7 @@ class Job:
     task: str
     models_dir: str
     logs_dir: str
-    catalog_url: str | None = None
+    catalog_urls: Sequence[str] = ()
     model_id: str = ""
     execution_provider: str | None = None
     port: int = 0
@@ -82,7 +74,6 @@ def download(job: Job, emit: Emit) -> None:
     model = _variant(manager, job.model_id)
     _call(
         lambda: model.download(lambda percent: emit({"event": "progress", "percent": percent})),
-        kind="download_failed",
         what=f"{job.model_id} could not be downloaded",
         fix="Check the network and try again; what has arrived is kept where the runtime can.",
     )
@@ -96,17 +87,15 @@ def serve(job: Job, emit: Emit) -> None:
     model = _variant(manager, job.model_id)
     if not model.is_cached:
         what = f"{job.model_id} is not in the model cache."
-        raise JobError("not_downloaded", what, "Download it first.")
+        raise ModelServerError(what, "Download it first.")
     _call(
         manager.start_web_service,
-        kind="port_busy",
         what=f"The web service could not listen on port {job.port} of 127.0.0.1",
         fix="End the program that uses that port, or choose another; 0 takes a free one.",
     )
     started = time.perf_counter()
     _call(
         model.load,
-        kind="load_failed",
         what=f"{job.model_id} could not be loaded",
         fix="Stop other models, choose a smaller variant, or download the model again.",
     )
@@ -134,17 +123,17 @@ def _start_runtime(job: Job) -> FoundryLocalManager:
             app_name=APP_NAME,
             model_cache_dir=job.models_dir,
             logs_dir=job.logs_dir,
-            catalog_urls=[(job.catalog_url, None)] if job.catalog_url else None,
+            catalog_urls=[(url, None) for url in job.catalog_urls] or None,
             web=Configuration.WebService(urls=f"http://127.0.0.1:{job.port}"),
         )
         manager = FoundryLocalManager(configuration)
     except (ImportError, OSError) as error:
         what = f"The Foundry Local runtime cannot run here ({_one_line(error)})."
-        raise JobError("runtime_missing", what, _INSTALL) from error
+        raise RuntimeUnavailableError(what, _INSTALL) from error
     except FoundryLocalException as error:
         what = f"The Foundry Local runtime did not start ({_one_line(error)})."
-        fix = f"Check that {job.models_dir} can be written, then try again."
-        raise JobError("runtime_missing", what, fix) from error
+        fix = f"Check that {job.models_dir} can be written and that memory is free, then try again."
+        raise RuntimeUnavailableError(what, fix) from error
     return manager
 
 
@@ -181,14 +170,14 @@ def _require_provider(job: Job, manager: FoundryLocalManager) -> None:
         reason = f" ({fault})" if fault else ""
         what = f"{job.model_id} needs {wanted}, which is not registered on this machine{reason}."
         fix = "Choose a CPU variant, or install the driver and the libraries it needs."
-        raise JobError("provider_missing", what, fix)
+        raise RuntimeUnavailableError(what, fix)
 
 
 def _variant(manager: FoundryLocalManager, model_id: str) -> IModel:
     model = manager.catalog.get_model_variant(model_id)
     if model is None:
         what = f"The catalog does not offer '{model_id}' here."
-        raise JobError("not_found", what, "List the models for their exact ids.")
+        raise ModelNotFoundError(what, "List the models for their exact ids.")
     return model
 
 
@@ -209,13 +198,13 @@ def _description(variant: IModel) -> dict[str, Any]:
     }
 
 
-def _call(action: Callable[[], None], *, kind: str, what: str, fix: str) -> None:
+def _call(action: Callable[[], None], *, what: str, fix: str) -> None:
     from foundry_local_sdk import FoundryLocalException
 
     try:
         action()
     except FoundryLocalException as error:
-        raise JobError(kind, f"{what} ({_one_line(error)}).", fix) from error
+        raise ModelServerError(f"{what} ({_one_line(error)}).", fix) from error
 
 
 def _one_line(error: Exception) -> str:

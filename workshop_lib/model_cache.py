@@ -1,6 +1,7 @@
-"""The runtime's model cache: where it lies, and putting a shipped model folder into it.
+"""The runtime's model cache: where it lies, and putting a model folder into it.
 
-Copies are checked, atomic, and safe among processes. Knows no catalog server and no runtime.
+Copies are checked, atomic, and safe among processes. A file is known by a *proof*: the SHA-256 of a shipped file, or,
+for a registered one that may have gigabytes, a *stamp* of size and time of change. Knows no catalog and no runtime.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from workshop_lib import machine
+from workshop_lib import machine, places
 from workshop_lib.errors import (
     ConfigurationError,
     DataFileError,
@@ -23,16 +25,49 @@ from workshop_lib.errors import (
 )
 
 if TYPE_CHECKING:
-    from workshop_lib.catalog import PracticeVariant
+    from collections.abc import Collection, Mapping
 
-CACHE_VARIABLE = "WORKSHOP_CACHE_DIR"
+CACHE_VARIABLE = places.CACHE_VARIABLE
 DISK_RESERVE_MB = 50.0
 LOCK_TIMEOUT_S = 120.0
 _MARKER = "inference_model.json"
 _PIECE_BYTES = 1 << 20
+_STAMP = "stamp:"
 _RESTORE = "Get it back with 'git checkout -- data/practice_models'."
 
 OnBytes = Callable[[int, int], None]
+
+
+class Installable(Protocol):
+    """What can be put into the cache; `offers.Offer` is one."""
+
+    @property
+    def model_id(self) -> str:
+        """The exact id: `name:version`."""
+
+    @property
+    def name(self) -> str:
+        """The id without its version."""
+
+    @property
+    def version(self) -> str:
+        """What follows the name."""
+
+    @property
+    def source(self) -> Path:
+        """The folder of its files."""
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Relative name → proof of the content."""
+
+    @property
+    def size_bytes(self) -> int:
+        """All files together."""
+
+    @property
+    def size_mb(self) -> float:
+        """The same in 10^6 bytes."""
 
 
 def cache_root() -> Path:
@@ -74,18 +109,24 @@ def check_disk(name: str, need_mb: float | None, folder: Path) -> None:
         )
 
 
-def install_variant(
-    variant: PracticeVariant, source: Path, publisher_dir: Path, *, on_bytes: OnBytes | None = None
-) -> Path:
-    """Copy a shipped model folder to where the runtime looks for it, unless it is there.
+def stamp(file: Path) -> str:
+    """The proof of a file that is too large to be read every time: its size and when it was changed.
 
-    Every file is checked against its SHA-256 while it is copied into a temporary folder, which
-    takes its final name only when it is complete. Several processes may install at once: one
-    copies, the others wait for it.
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    seen = file.stat()
+    return f"{_STAMP}{seen.st_size}:{seen.st_mtime_ns}"
+
+
+def install_variant(variant: Installable, publisher_dir: Path, *, on_bytes: OnBytes | None = None) -> Path:
+    """Copy a model folder to where the runtime looks for it, unless it is there as it is now.
+
+    Every file is checked against its proof while it is copied into a temporary folder, which takes its final name only
+    when it is complete. Several processes may install at once: one copies, the others wait for it.
 
     Args:
         variant: what to install.
-        source: the shipped folder.
         publisher_dir: `<model cache>/<publisher>`.
         on_bytes: called with the bytes done and the bytes in all, last with both equal.
 
@@ -93,7 +134,7 @@ def install_variant(
         The folder `<publisher_dir>/<name>-<version>`.
 
     Raises:
-        DataFileError: a shipped file is missing or is not the one the index describes.
+        DataFileError: a file is missing or is not the one that was described.
         ConfigurationError: the cache folder cannot be made.
         DiskSpaceError: less is free than the model needs.
         ModelServerError: the folder cannot be written, or is held by another process.
@@ -102,11 +143,11 @@ def install_variant(
 
     target = _inside(publisher_dir, f"{variant.name}-{variant.version}")
     try:
-        if not _is_installed(variant, target):
+        if not _is_in(variant, target):
             make_folder(publisher_dir)
             with FileLock(publisher_dir / f".{target.name}.lock", timeout=LOCK_TIMEOUT_S):
-                if not _is_installed(variant, target):
-                    _copy_into_place(variant, source, target, on_bytes)
+                if not _is_in(variant, target):
+                    _copy_into_place(variant, target, on_bytes)
     except Timeout:
         what = f"Another process has been installing {variant.model_id} for {LOCK_TIMEOUT_S:.0f} s."
         raise ModelServerError(what, "Stop it, then try again.") from None
@@ -117,13 +158,26 @@ def install_variant(
     return target
 
 
-def _copy_into_place(variant: PracticeVariant, source: Path, target: Path, on_bytes: OnBytes | None) -> None:
+def is_installed(variant: Installable, publisher_dir: Path) -> bool:
+    """Whether the cache holds the model as it is now; a cheap look."""
+    return _is_in(variant, _inside(publisher_dir, f"{variant.name}-{variant.version}"))
+
+
+def remove_others(publisher_dir: Path, names: Collection[str]) -> None:
+    """Remove copies whose folder is not one of `names`; one that is in use stays until the next time."""
+    for folder in publisher_dir.glob("*") if publisher_dir.is_dir() else ():
+        if folder.is_dir() and not folder.name.startswith(".") and folder.name not in names:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy_into_place(variant: Installable, target: Path, on_bytes: OnBytes | None) -> None:
     check_disk(variant.model_id, variant.size_mb, target)
     with tempfile.TemporaryDirectory(prefix=".installing-", dir=target.parent, ignore_cleanup_errors=True) as work:
         new = Path(work) / "new"
         done = 0
-        for name, digest in variant.files.items():
-            for count in _copy_checked(_inside(source, name), _inside(new, name), digest):
+        for name, proof in variant.files.items():
+            copy = _copy_stamped if proof.startswith(_STAMP) else _copy_checked
+            for count in copy(variant.source, name, _inside(new, name), proof):
                 done += count
                 if on_bytes is not None:
                     on_bytes(min(done, variant.size_bytes), variant.size_bytes)
@@ -133,24 +187,46 @@ def _copy_into_place(variant: PracticeVariant, source: Path, target: Path, on_by
         new.rename(target)
 
 
-def _copy_checked(source: Path, target: Path, digest: str) -> Iterator[int]:
-    """Copy one file, yielding the bytes of each piece. Raises `DataFileError`: not that SHA-256."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sha256 = hashlib.sha256()
+def _copy_checked(folder: Path, name: str, target: Path, digest: str) -> Iterator[int]:
+    """Copy one shipped file, yielding the bytes of each piece. Raises `DataFileError`: not that SHA-256."""
+    source, sha256 = _inside(folder, name), hashlib.sha256()
     try:
-        reader = source.open("rb")
+        for piece in _copy(source, target):
+            sha256.update(piece)
+            yield len(piece)
     except FileNotFoundError:
         raise DataFileError(f"The shipped model file {source} is missing.", _RESTORE) from None
-    with reader, target.open("wb") as writer:
-        while piece := reader.read(_PIECE_BYTES):
-            sha256.update(piece)
-            writer.write(piece)
-            yield len(piece)
     if sha256.hexdigest() != digest:
         raise DataFileError(f"The shipped model file {source} is not the one the index describes.", _RESTORE)
 
 
-def _is_installed(variant: PracticeVariant, target: Path) -> bool:
+def _copy_stamped(folder: Path, name: str, target: Path, before: str) -> Iterator[int]:
+    """Copy one registered file, a link as what it leads to. Raises `DataFileError`: it changed meanwhile."""
+    source = folder / name
+    try:
+        yield from (len(piece) for piece in _copy(source, target))
+        unchanged = stamp(source) == before and target.stat().st_size == _stamped_size(before)
+    except FileNotFoundError:
+        unchanged = False
+    if not unchanged:
+        what = f"The model file {source} changed while it was copied."
+        raise DataFileError(what, "Wait until nothing writes there, then list the models again.")
+
+
+def _copy(source: Path, target: Path) -> Iterator[bytes]:
+    with source.open("rb") as reader:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as writer:
+            while piece := reader.read(_PIECE_BYTES):
+                writer.write(piece)
+                yield piece
+
+
+def _stamped_size(proof: str) -> int:
+    return int(proof.removeprefix(_STAMP).split(":")[0])
+
+
+def _is_in(variant: Installable, target: Path) -> bool:
     """A cheap check: the marker, written last, names the same files, and each of them is there."""
     try:
         content = json.loads(_marker(target).read_text(encoding="utf-8"))
@@ -163,12 +239,12 @@ def _marker(folder: Path) -> Path:
     return folder / _MARKER
 
 
-def _marker_content(variant: PracticeVariant) -> dict[str, object]:
+def _marker_content(variant: Installable) -> dict[str, object]:
     """`Name` is what the runtime reads; it ignores the rest."""
     return {"Name": variant.model_id, "Files": dict(variant.files)}
 
 
-def _write_fault(variant: PracticeVariant, target: Path, error: OSError) -> DiskSpaceError | ModelServerError:
+def _write_fault(variant: Installable, target: Path, error: OSError) -> DiskSpaceError | ModelServerError:
     if error.errno == errno.ENOSPC:
         what = f"The disk became full while installing {variant.model_id} ({variant.size_mb:.0f} MB)."
         return DiskSpaceError(what, f"Free some space, or set {CACHE_VARIABLE} to a folder on a larger disk.")
@@ -180,5 +256,5 @@ def _inside(folder: Path, name: str) -> Path:
     """`folder / name`, refusing a name that leads out of the folder."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()) or path == folder:
-        raise DataFileError(f"The name '{name}' leads out of {folder}.", "Correct the index of the practice models.")
+        raise DataFileError(f"The name '{name}' leads out of {folder}.", "Correct the index that names it.")
     return path

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import ast
 import difflib
-import os
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workshop_lib import places
 from workshop_lib.errors import NotebookError
+from workshop_lib.notebook_files import drop_progress, read_notebook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PROJECT = Path(__file__).resolve().parent.parent
-FOLDER = PROJECT / "notebooks"
+FOLDER = places.NOTEBOOKS
 PAGES = (
     "01_download_models.ipynb",
     "02_benchmark_models.ipynb",
     "03_chart_results.ipynb",
     "04_annotate_quality.ipynb",
+    "05_choose_model.ipynb",
+    "06_bring_your_own_model.ipynb",
 )
 RECORDS = "records.jsonl"
 CELL_TIMEOUT_S = 1800
@@ -53,7 +55,7 @@ def read_parameters(source: Path) -> dict[str, Parameter]:
     Raises:
         NotebookError: no such notebook, or its cell holds anything but typed literals.
     """
-    cells = [cell for cell in _read(source).cells if "parameters" in cell.metadata.get("tags", [])]
+    cells = [cell for cell in read_notebook(source).cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
         raise NotebookError(f"{source.name} has {len(cells)} cells tagged `parameters`.", "Tag exactly one cell.")
     try:
@@ -130,7 +132,7 @@ def refresh_outputs(source: Path) -> None:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-    notebook = _read(source)
+    notebook = read_notebook(source)
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_S,
@@ -142,46 +144,9 @@ def refresh_outputs(source: Path) -> None:
         client.execute()
     except (CellExecutionError, DeadKernelError) as fault:
         raise _failed(source, source, _plain(str(fault))) from None
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [each for each in cell.outputs if not _is_progress(each)]
-    notebook.metadata.pop("widgets", None)
+    drop_progress(notebook)
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, source)  # type: ignore[no-untyped-call]
-
-
-def forget_places(folder: Path) -> None:
-    """Take this machine's paths, papermill's notes and progress bars out of the executed notebooks in a folder."""
-    import nbformat
-
-    for path in folder.glob("*.ipynb"):
-        notebook = _read(path)
-        for holder in (notebook, *notebook.cells):
-            holder.metadata.pop("papermill", None)
-        for cell in notebook.cells:
-            cell.source = cell.source.replace(str(folder), "runs/reference")
-            if cell.cell_type == "code":
-                cell.outputs = [each for each in cell.outputs if not _is_progress(each)]
-        notebook.metadata.pop("widgets", None)
-        nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
-
-
-def _is_progress(output: Any) -> bool:
-    widget = "application/vnd.jupyter.widget-view+json" in output.get("data", {})
-    return widget or output.get("name") == "stderr"
-
-
-def _read(source: Path) -> Any:
-    import nbformat
-
-    try:
-        return nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
-    except OSError as fault:
-        raise NotebookError(f"The notebook {source} cannot be read: {fault.strerror}.", "Correct its path.") from fault
-    except nbformat.reader.NotJSONError as fault:
-        raise NotebookError(
-            f"{source} is not a notebook: it holds no JSON.", "Give the path of an .ipynb file."
-        ) from fault
 
 
 def _parameter(line: ast.stmt, source: str) -> Parameter:
@@ -245,8 +210,6 @@ def _kernel_manager() -> type:
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
-    path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
-
     class ThisPython(AsyncKernelManager):
         """Kernels of `sys.executable`: an installed kernel named python3 may be another's."""
 
@@ -255,6 +218,6 @@ def _kernel_manager() -> type:
             command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
             command.append("--IPKernelApp.log_level=ERROR")  # no remarks among the progress
             return KernelSpec(argv=command, display_name="Python 3", language="python",
-                              env={"PYTHONPATH": path})  # fmt: skip
+                              env={"PYTHONPATH": places.search_path()})  # fmt: skip
 
     return ThisPython

@@ -1,4 +1,4 @@
-"""The practice models on the real runtime: its listing, cache, load and service, all offline.
+"""The practice models, and registered folders, on the real runtime: its listing, cache, load, service, all offline.
 
 Knows what differs from the public catalog, and nothing else.
 """
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from workshop_lib import selection
 from workshop_lib.foundry import FoundryRuntime
 from workshop_lib.practice_catalog import PracticeCatalog
+from workshop_lib.registered_folders import RegisteredFolders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from workshop_lib.foundry_listing import Listing
@@ -37,55 +38,43 @@ class PracticeRuntime(FoundryRuntime):
 
     def __init__(self, *, index_file: Path | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self._catalog = PracticeCatalog(index_file)
+        self._catalog: PracticeCatalog = PracticeCatalog(index_file)
+        self._own = RegisteredFolders(
+            self._catalog, cache_dir=self._folder.parent, models_dir=self.models_dir, beside=self._catalog.shipped
+        )
 
     def download(self, variant: ModelVariant, *, on_progress: Callable[[float], None] | None = None) -> None:
-        """Copy a shipped variant into the model cache, checked; does nothing when it is there.
+        """Copy a variant into the model cache, checked; does nothing when it is there.
 
         Args:
             variant: what to install.
             on_progress: called with the percentage done, 0 to 100, last with 100.
 
         Raises:
-            ModelNotFoundError: no such variant is shipped.
+            ModelNotFoundError: no such variant is offered, or a registered folder has gone.
             DataFileError: its files are missing or damaged.
             DiskSpaceError: too little is free.
             ModelServerError: the cache cannot be written.
         """
+        self._copy(variant, on_progress)
 
-        def on_bytes(done: int, total: int) -> None:
-            if on_progress is not None:
-                on_progress(100.0 * done / total)
-
-        self._catalog.install(variant.model_id, self.models_dir, on_bytes=on_bytes)
-        if not variant.cached:
-            self._listing = None
-
-    def close(self) -> None:
-        """Stop every model that is still served, and the catalog."""
-        super().close()
-        self._catalog.close()
-
-    def _catalog_url(self) -> str | None:
-        return self._catalog.url
-
-    def _shipped(self) -> Sequence[ModelVariant]:
-        return self._catalog.variants()
+    def _catalog_urls(self) -> list[str]:
+        return [self._catalog.url]
 
     def _in_auto(self, variant: ModelVariant) -> bool:
         """Every one: what is not cached yet is copied in no time."""
-        return variant.alias in self._aliases()
+        return variant.model_id in {offered.model_id for offered in self._catalog.offers}
 
     def _arranged(self, listing: Listing) -> Listing:
         """Smallest model first, without what an older release left in the cache.
 
         The runtime counts whole megabytes; the index knows bytes.
         """
-        shipped = {variant.model_id: variant.size_mb for variant in self._shipped()}
+        sizes = {offer.model_id: offer.size_mb for offer in self._catalog.offers}
         kept = [
-            replace(variant, size_mb=shipped[variant.model_id])
+            replace(self._own.described(variant), size_mb=sizes[variant.model_id])
             for variant in listing.variants
-            if variant.model_id in shipped
+            if variant.model_id in sizes
         ]
         return replace(listing, variants=selection.in_reading_order(kept, self._aliases()))
 

@@ -1,9 +1,8 @@
-"""A catalog on the loopback that offers the shipped practice models to the runtime.
+"""A catalog on the loopback that offers models of this machine to the runtime.
 
-The runtime asks a public catalog which models exist, by one POST. `PracticeCatalog` answers it from
-`data/practice_models/index.json`, so that the runtime's own listing, cache, load and web service
-work offline.
-Knows no processes.
+The runtime asks a public catalog which models exist, by one POST. `LoopbackCatalog` answers it from what it is given,
+so that the runtime's own listing, cache, load and web service work offline; `PracticeCatalog` begins with the shipped
+models. Knows no processes.
 """
 
 from __future__ import annotations
@@ -14,10 +13,9 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from workshop_lib import catalog
+from workshop_lib import catalog, offers
 from workshop_lib.errors import ModelNotFoundError
 from workshop_lib.model_cache import OnBytes, install_variant
-from workshop_lib.records import ModelVariant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +25,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from workshop_lib.offers import Offer
+    from workshop_lib.records import ModelVariant
+
 CATALOG_PATH = "/asset-gallery/v1.0/models"
 _FILTERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "name": lambda entry: str(entry["name"]),
@@ -35,11 +36,6 @@ _FILTERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         lambda entry: str(_metadata(entry)["executionProvider"])
     ),
 }
-
-
-def catalog_entries(index: catalog.PracticeIndex) -> list[dict[str, Any]]:
-    """Write the index as the public catalog writes its models, one entry per variant."""
-    return [_entry(index, model, variant) for model in index.models for variant in model.variants]
 
 
 def matching(entries: Iterable[Mapping[str, Any]], question: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -58,20 +54,15 @@ def matching(entries: Iterable[Mapping[str, Any]], question: Mapping[str, Any]) 
     return kept
 
 
-class PracticeCatalog:
-    """A catalog of the shipped models on a free loopback port, for as long as it is not closed.
+class LoopbackCatalog:
+    """A catalog on a free loopback port, for as long as it is not closed.
 
-    Args:
-        index_file: `index.json` beside the model folders; None = the shipped one.
-
-    Raises:
-        DataFileError: the index is missing or malformed.
+    Attributes:
+        offers: what it offers; may be replaced while it answers.
     """
 
-    def __init__(self, index_file: Path | None = None) -> None:
-        self.index_file = index_file or catalog.PRACTICE_INDEX_FILE
-        self.index = catalog.read_practice_index(self.index_file)
-        self._entries = catalog_entries(self.index)
+    def __init__(self, offered: Iterable[Offer] = ()) -> None:
+        self.offers = tuple(offered)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._url = ""
@@ -83,36 +74,21 @@ class PracticeCatalog:
             self._start()
         return self._url
 
-    def variant(self, model_id: str) -> catalog.PracticeVariant:
-        """The shipped variant of that exact id. Raises `ModelNotFoundError`."""
-        for model in self.index.models:
-            for variant in model.variants:
-                if variant.model_id == model_id:
-                    return variant
-        raise ModelNotFoundError(f"No practice model is called '{model_id}'.", "List the models for their ids.")
+    def offer(self, model_id: str) -> Offer:
+        """The offer of that exact id. Raises `ModelNotFoundError`."""
+        for offer in self.offers:
+            if offer.model_id == model_id:
+                return offer
+        raise ModelNotFoundError(f"This machine offers no model '{model_id}'.", "List the models for their ids.")
 
     def variants(self) -> list[ModelVariant]:
-        """Every shipped variant, whether or not it can run here."""
-        return [
-            ModelVariant(
-                alias=model.alias,
-                model_id=variant.model_id,
-                device=variant.device,
-                execution_provider=variant.execution_provider,
-                precision=variant.precision,
-                size_mb=variant.size_mb,
-                licence=self.index.licence,
-                context_tokens=model.context_tokens,
-            )
-            for model in self.index.models
-            for variant in model.variants
-        ]
+        """Every variant on offer, whether or not it can run here."""
+        return [offer.variant for offer in self.offers]
 
     def install(self, model_id: str, models_dir: Path, *, on_bytes: OnBytes | None = None) -> Path:
-        """Put one shipped variant into the runtime's cache; see `model_cache.install_variant`."""
-        source = self.index_file.parent / self.variant(model_id).folder
-        publisher = self.index.publisher
-        return install_variant(self.variant(model_id), source, models_dir / publisher, on_bytes=on_bytes)
+        """Put one variant into the runtime's cache; see `model_cache.install_variant`."""
+        offer = self.offer(model_id)
+        return install_variant(offer, models_dir / offer.publisher, on_bytes=on_bytes)
 
     def close(self) -> None:
         """Stop answering; safe to call twice."""
@@ -152,45 +128,27 @@ class PracticeCatalog:
 
         try:
             question = json.loads(await request.body())
-            found = matching(self._entries, question)
+            found = matching(map(offers.entry, self.offers), question)
         except (ValueError, AttributeError, TypeError):
             return JSONResponse({"error": "not a catalog question"}, status_code=400)
         return JSONResponse({"totalCount": len(found), "summaries": found})
 
 
-def _entry(
-    index: catalog.PracticeIndex, model: catalog.PracticeModel, variant: catalog.PracticeVariant
-) -> dict[str, Any]:
-    asset = f"azureml://registries/{index.publisher}/models/{variant.name}/versions/{variant.version}"
-    return {
-        "assetId": asset,
-        "name": variant.name,
-        "alias": model.alias,
-        "displayName": model.display_name,
-        "version": variant.version,
-        "publisher": index.publisher,
-        "license": index.licence,
-        "inferenceTasks": ["chat-completion"],
-        "deploymentOptions": ["Foundry Local on Devices"],
-        "modelLimits": {
-            "textLimits": {
-                "inputContextWindow": model.context_tokens,
-                "maxOutputTokens": model.max_output_tokens,
-            },
-            "supportedInputModalities": ["text"],
-            "supportedOutputModalities": ["text"],
-        },
-        "variantInformation": {
-            "parents": [{"assetId": asset}],
-            "variantMetadata": {
-                "modelType": "ONNX",
-                "quantization": [variant.precision],
-                "device": variant.device,
-                "executionProvider": variant.execution_provider,
-                "fileSizeBytes": variant.size_bytes,
-            },
-        },
-    }
+class PracticeCatalog(LoopbackCatalog):
+    """A catalog of the shipped models, and of what else it is given.
+
+    Args:
+        index_file: `index.json` beside the model folders; None = the shipped one.
+
+    Raises:
+        DataFileError: the index is missing or malformed.
+    """
+
+    def __init__(self, index_file: Path | None = None) -> None:
+        self.index_file = index_file or catalog.PRACTICE_INDEX_FILE
+        self.index = catalog.read_practice_index(self.index_file)
+        self.shipped = offers.shipped(self.index, self.index_file.parent)
+        super().__init__(self.shipped)
 
 
 def _metadata(entry: Mapping[str, Any]) -> Mapping[str, Any]:

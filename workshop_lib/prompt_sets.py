@@ -11,13 +11,12 @@ Knows no scores.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
-from workshop_lib import catalog
+from workshop_lib import catalog, files
 from workshop_lib.json_files import check_name, check_unique, fault
 from workshop_lib.records import Prompt
 
@@ -43,11 +42,14 @@ def add_prompt_set(file: Path | str, name: str, prompts: Iterable[Prompt], *, ve
         version: of the whole file from now on.
 
     Raises:
-        DataFileError: the file, the key and the fix, of what cannot be read, accepted or written; nothing is changed.
+        DataFileError: the file, the key and the fix, of what cannot be read or accepted; nothing is changed.
+        ConfigurationError: the file cannot be written; nothing is changed.
     """
     file, added = Path(file), tuple(prompts)
     if file.resolve() == catalog.PROMPTS_FILE:
         raise fault(file, "", "is the shipped prompt file", "Write your prompts to a file of your own.")
+    if not file.parent.is_dir():
+        raise fault(file, "", "is in a folder that does not exist", "Make the folder first, or correct the path.")
     before = catalog.read_prompt_file(file).sets if file.exists() else {}
     check_name(file, "sets", name)
     if name in before:
@@ -57,7 +59,9 @@ def add_prompt_set(file: Path | str, name: str, prompts: Iterable[Prompt], *, ve
     catalog.check_prompts(file, f"sets.{name}", added)
     sets = {**before, name: added}
     check_unique(file, "sets", (prompt.id for each in sets.values() for prompt in each))
-    _write(file, {"schema": catalog.SCHEMA, "version": version, "sets": _plain(sets)})
+    content = {"schema": catalog.SCHEMA, "version": version, "sets": _plain(sets)}
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    files.write_atomically(file, text, check=catalog.read_prompt_file)
 
 
 def _plain(sets: dict[str, tuple[Prompt, ...]]) -> dict[str, list[dict[str, object]]]:
@@ -66,16 +70,3 @@ def _plain(sets: dict[str, tuple[Prompt, ...]]) -> dict[str, list[dict[str, obje
         name: [{field: value for field, value in asdict(prompt).items() if value} for prompt in prompts]
         for name, prompts in sets.items()
     }
-
-
-def _write(file: Path, content: dict[str, object]) -> None:
-    """Replace a file as a whole, once the new one was read back without a fault."""
-    fresh = file.with_name(f"{file.name}.new")
-    try:
-        fresh.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
-        catalog.read_prompt_file(fresh)
-        os.replace(fresh, file)  # noqa: PTH105 - atomic on every system
-    except (OSError, ValueError) as error:
-        raise fault(file, "", f"cannot be written ({error})", "Choose a folder that you may write to.") from error
-    finally:
-        fresh.unlink(missing_ok=True)

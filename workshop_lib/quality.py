@@ -7,7 +7,7 @@ other is at least as fast and at least as good, and better in one of them. Knows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING
@@ -73,15 +73,11 @@ def weigh(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = None
     """
     import numpy as np
 
-    used, remarks = _one_rubric(tuple(scores))
+    used, remarks = one_rubric(tuple(scores))
     rows = [row for row in summaries.summarise(run) if row.status == "ok"]
     latency = _latencies(run, rows)
-    quality = _quality(run, rows, used)
-    default = next((kind for kind in PREFERRED if kind in quality), PREFERRED[-1])
-    chosen: Kind = default if measure is None else measure
-    if measure is not None and measure not in quality:
-        fix = f"Use one of: {', '.join(quality) or 'nothing was scored'}."
-        raise ConfigurationError(f"No score by '{measure}' fits an answer of this run.", fix)
+    quality = grade_tables(run, rows, used)
+    chosen = decisive_measure(quality, measure)
     drawn = resampling.draws(len(run.prompts), seed)
     waits = _estimates(latency, drawn, _medians)
     grades = {kind: _estimates(table, drawn, _means) for kind, table in quality.items()}
@@ -102,6 +98,20 @@ def weigh(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = None
         for place, row in enumerate(rows)
     )
     return Standing(models, chosen, (*remarks, *_uneven(models, chosen)))
+
+
+def decisive_measure(scored: Collection[Kind], wanted: Kind | None = None) -> Kind:
+    """Whose verdict decides: the one wanted, else the first of `PREFERRED` that scored anything.
+
+    Raises:
+        ConfigurationError: the one wanted scored nothing.
+    """
+    if wanted is None:
+        return next((kind for kind in PREFERRED if kind in scored), PREFERRED[-1])
+    if wanted not in scored:
+        fix = f"Use one of: {', '.join(scored) or 'nothing was scored'}."
+        raise ConfigurationError(f"No score by '{wanted}' fits an answer of this run.", fix)
+    return wanted
 
 
 def aspect_scores(found: Iterable[Candidate], *, rubric_version: str, scored_at: str) -> list[Score]:
@@ -146,7 +156,7 @@ def _front(latency: np.ndarray, quality: np.ndarray) -> np.ndarray:
     return on_front
 
 
-def _one_rubric(scores: Sequence[Score]) -> tuple[list[Score], list[str]]:
+def one_rubric(scores: Sequence[Score]) -> tuple[list[Score], list[str]]:
     """The scores under the rubric of the latest score: grades under different rubrics do not mean the same."""
     if not scores:
         return [], []
@@ -175,7 +185,7 @@ def _mean_grades(scores: Sequence[Score]) -> dict[Kind, dict[AnswerKey, float]]:
     return {kind: {key: fmean(grades) for key, grades in answers.items()} for kind, answers in given.items()}
 
 
-def _quality(run: Run, rows: Sequence[Row], scores: Sequence[Score]) -> dict[Kind, np.ndarray]:
+def grade_tables(run: Run, rows: Sequence[Row], scores: Sequence[Score]) -> dict[Kind, np.ndarray]:
     """Quality by `[prompt, model]` for each kind of rater that scored an answer of this run; nan where none did."""
     import numpy as np
 

@@ -37,6 +37,8 @@ class Behaviour:
         usage: whether the final usage event is sent; `cached_after_first`: a repeated prompt answers at once.
         reports_cached: whether usage says so.
         slow_requests: extra seconds for the n-th request (counted from 0) to this model.
+        idle_limit_s: after so many seconds without a request the model is put aside, and the next one waits
+            `reload_s` longer, as on servers that unload idle models; 0 = never.
         reuse_stall_s: connections are kept open, and one that was used before waits this long for its first token.
         fault: what goes wrong, see `_misbehave`; `faulty`: in which requests to this model.
     """
@@ -52,6 +54,8 @@ class Behaviour:
     cached_after_first: bool = False
     reports_cached: bool = False
     slow_requests: dict[int, float] = field(default_factory=dict)
+    idle_limit_s: float = 0.0
+    reload_s: float = 0.0
     reuse_stall_s: float = 0.0
     fault: str = ""
     faulty: range = range(1_000_000)
@@ -70,6 +74,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "hidden": replace(STEADY, hidden=30),
     "partly-hidden": replace(STEADY, hidden=10),
     "cold": replace(STEADY, slow_requests={0: 0.5}),
+    "idle-cold": replace(STEADY, idle_limit_s=0.5, reload_s=0.5),
     "spike": replace(STEADY, slow_requests={7: 0.5}),
     "cached": replace(STEADY, first_token_s=0.2, cached_after_first=True),
     "cached-reported": replace(STEADY, first_token_s=0.2, cached_after_first=True, reports_cached=True),
@@ -103,6 +108,8 @@ def scaled(behaviour: Behaviour, factor: float) -> Behaviour:
         pace_s=behaviour.pace_s * factor,
         role_chunk_s=None if behaviour.role_chunk_s is None else behaviour.role_chunk_s * factor,
         reuse_stall_s=behaviour.reuse_stall_s * factor,
+        idle_limit_s=behaviour.idle_limit_s * factor,
+        reload_s=behaviour.reload_s * factor,
         slow_requests={number: extra_s * factor for number, extra_s in behaviour.slow_requests.items()},
     )
 
@@ -117,6 +124,7 @@ class ReferenceServer:
         self.behaviours = BEHAVIOURS if behaviours is None else behaviours
         self.requests: dict[str, int] = {}
         self._seen: set[tuple[str, str]] = set()
+        self._last_used: dict[str, float] = {}
         self._lock = threading.Lock()
         self._socket = socket.create_server(("127.0.0.1", port), backlog=128)
         self.base_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
@@ -174,10 +182,13 @@ class ReferenceServer:
             question = (model, json.dumps(body.get("messages")))
             repeated = question in self._seen
             self._seen.add(question)
+            idle_s = arrived - self._last_used.get(model, float("-inf"))
+            self._last_used[model] = arrived
         if behaviour.fault and number in behaviour.faulty:
             _misbehave(connection, behaviour.fault, arrived)
             return
-        start = arrived + behaviour.slow_requests.get(number, 0.0)
+        is_aside = 0 < behaviour.idle_limit_s < idle_s
+        start = arrived + behaviour.slow_requests.get(number, 0.0) + behaviour.reload_s * is_aside
         if behaviour.cached_after_first:
             first_token_s = behaviour.first_token_s / 50 if repeated else behaviour.first_token_s
             reports = behaviour.reports_cached and repeated
@@ -186,6 +197,8 @@ class ReferenceServer:
             _stream(connection, behaviour, int(body.get("max_tokens") or 2048), start)
         else:
             _whole(connection, behaviour, int(body.get("max_tokens") or 2048), start)
+        with self._lock:
+            self._last_used[model] = time.perf_counter()
 
 
 def _read_request(connection: socket.socket) -> tuple[str, dict[str, Any], float]:

@@ -47,7 +47,7 @@ def read_references(folder: Path | None = None) -> tuple[Reference, ...]:
     Raises:
         DataFileError: one of them is damaged.
     """
-    return tuple(_read(path) for path in sorted((folder or FOLDER).glob(f"*/{REPORT}")))
+    return tuple(read_report(path) for path in sorted((folder or FOLDER).glob(f"*/{REPORT}")))
 
 
 def with_gpu(folder: Path | None = None) -> tuple[Reference, ...]:
@@ -59,7 +59,12 @@ def with_gpu(folder: Path | None = None) -> tuple[Reference, ...]:
     return tuple(reference for reference in read_references(folder) if reference.gpu_rows)
 
 
-def _read(path: Path) -> Reference:
+def read_report(path: Path) -> Reference:
+    """Read one `benchmark_report.json`.
+
+    Raises:
+        DataFileError: it is missing or damaged.
+    """
     results = read_results(path)
     try:
         rows = tuple(map(_row, json.loads(path.read_text(encoding="utf-8"))["rows"]))

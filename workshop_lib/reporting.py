@@ -10,8 +10,6 @@ import base64
 import csv
 import io
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,6 +22,7 @@ from workshop_lib import (
     comparison_charts,
     comparison_tables,
     devices,
+    files,
     findings,
     references,
     results,
@@ -32,7 +31,6 @@ from workshop_lib import (
     tables,
 )
 from workshop_lib.appearance import number
-from workshop_lib.errors import ConfigurationError
 from workshop_lib.records import Row, Run
 from workshop_lib.results import row_object
 from workshop_lib.untrusted import csv_cell, markdown, one_line, printable
@@ -90,10 +88,10 @@ def write_report(run: Run, folder: Path, gpu_references: Sequence[Reference] | N
     }
     paths = {kind: folder / f"{NAME}.{kind}" for kind in texts}
     for kind, text in texts.items():
-        _write(paths[kind], text.encode("utf-8", "backslashreplace"))
+        files.write_atomically(paths[kind], text)
     figures = {folder / "figures" / f"{name}.png": draw for name, draw in _figures(run, shipped).items()}
     for path, draw in figures.items():
-        _write(path, charting.png(draw(run, "light")))
+        files.write_atomically(path, charting.png(draw(run, "light")))
     return ReportFiles(paths["md"], paths["csv"], paths["json"], paths["html"], tuple(figures))
 
 
@@ -287,22 +285,3 @@ def _seen(value: Any) -> Any:
 
 def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a whole file or none: a reader never sees half of it."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as fault:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise ConfigurationError(
-            f"The report file {path} cannot be written: {fault.strerror}.",
-            "Close the program that has it open, or choose another folder.",
-        ) from fault

@@ -6,7 +6,6 @@ finds the run to chart. Knows runtimes and plans; knows no tables and no charts.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from contextlib import suppress
 from dataclasses import replace
@@ -19,6 +18,8 @@ from workshop_lib import (
     catalog,
     changes,
     concurrency,
+    files,
+    places,
     plan,
     profiles,
     references,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from workshop_lib.records import ModelVariant, Prompt, Run
     from workshop_lib.results import Results
 
-RUNS = Path(__file__).resolve().parents[1] / "runs"
 DEVICES = ("cpu", "gpu", "npu")
 LOADS_FILE = "concurrency.jsonl"
 TRIED_REQUESTS, TRIED_TOKENS = 3, 40
@@ -178,15 +178,13 @@ def try_users(runtime: Runtime, run: Run, users: Sequence[int], folder: Path) ->
 def save_loads(folder: Path, variant: ModelVariant, loads: Iterable[Load]) -> Path:
     """Append one line per number of users to `concurrency.jsonl`, with every request; return the file's path."""
     path = folder / LOADS_FILE
-    lines = [json.dumps(concurrency.load_object(variant, load), ensure_ascii=False) for load in loads]
-    with path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-        file.writelines(f"{line}\n" for line in lines)
+    files.append_lines(path, [concurrency.load_object(variant, load) for load in loads])
     return path
 
 
 def new_folder(output: str = "") -> Path:
-    """Return the folder of a new run: `output`, or one under `runs/` named after the time."""
-    return Path(output).resolve() if output else RUNS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    """Return the folder of a new run: `output`, or one named after the time among the other runs."""
+    return Path(output).resolve() if output else places.runs_folder() / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 
 def find_records(records: str = "") -> Path:
@@ -204,7 +202,7 @@ def find_records(records: str = "") -> Path:
 
 def newest_records(folder: Path | None = None) -> Path | None:
     """Return the records of the newest run under `runs/` that answered anything, or None."""
-    for path in sorted((folder or RUNS).glob(f"*/{benchmark.RECORDS_FILE}"), reverse=True):
+    for path in sorted((folder or places.runs_folder()).glob(f"*/{benchmark.RECORDS_FILE}"), reverse=True):
         try:
             run = storage.read_run(path)
         except RecordFileError:
@@ -236,7 +234,7 @@ def changes_since_another(path: Path) -> Changes:
 
 def _others(path: Path) -> Iterator[Results]:
     """Other runs under `runs/` that can be read, newest first, then the shipped references."""
-    for other in sorted(RUNS.glob(f"*/{benchmark.RECORDS_FILE}"), reverse=True):
+    for other in sorted(places.runs_folder().glob(f"*/{benchmark.RECORDS_FILE}"), reverse=True):
         if other.resolve() != path.resolve():
             with suppress(RecordFileError):
                 yield results.read_results(other)

@@ -8,9 +8,7 @@ Knows grades and preferences as values, and nothing of answers and models.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
 import unicodedata
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import quote
 
+from workshop_lib import files
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.scores import Choice, Preference, Score
 
@@ -116,14 +115,11 @@ class ScoreFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(f"{self.path}.lock", timeout=LOCK_TIMEOUT_S)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with lock:
+            with files.one_writer(self.path, wait_s=LOCK_TIMEOUT_S):
                 yield
-        except Timeout:
+        except TimeoutError:
             raise RecordFileError(
                 f"{self.path.name} has been locked by another program for {LOCK_TIMEOUT_S:.0f} s.",
                 "Close the other notebook that scores under this name, then try again.",
@@ -136,24 +132,11 @@ class ScoreFile:
 
     def _append(self, entries: Iterable[dict[str, Any]]) -> None:
         """Write lines after the last whole one, all of them or none."""
-        new = not self.path.exists()
-        end = 0 if new else _end_of_lines(self.path.read_bytes())
-        if end:
+        begun = self.path.exists() and bool(_whole_lines(self.path))
+        if begun:
             _read(self.path, self.rater)
-        header = [] if end else [{"kind": "scores", "schema": SCHEMA, "rater": self.rater}]
-        content = b"".join(_line(entry) for entry in [*header, *entries])
-        with self.path.open("xb" if new else "r+b", buffering=0) as file:
-            file.truncate(end)
-            file.seek(end)
-            try:
-                if file.write(content) != len(content):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(file.fileno())
-            except OSError:
-                file.truncate(end)
-                raise
-        if new:
-            _sync_folder(self.path.parent)
+        header = [] if begun else [{"kind": "scores", "schema": SCHEMA, "rater": self.rater}]
+        files.append_lines(self.path, [*header, *entries])
 
 
 def read_all(folder: Path) -> tuple[Verdict, ...]:
@@ -216,15 +199,9 @@ def _read(path: Path, wanted: str | None = None) -> tuple[str, tuple[Standing, .
 
 def _whole_lines(path: Path) -> list[bytes]:
     try:
-        content = path.read_bytes()
+        return files.whole_lines(path.read_bytes())
     except OSError as error:
         raise RecordFileError(f"{path.name} cannot be read: {error.strerror}.", _FRESH) from error
-    return content[: _end_of_lines(content)].split(b"\n")[:-1]
-
-
-def _end_of_lines(content: bytes) -> int:
-    """Return where the last whole line ends; what follows was never acknowledged."""
-    return content.rfind(b"\n") + 1
 
 
 def _rater_of(path: Path, entry: dict[str, Any], wanted: str | None) -> str:
@@ -258,18 +235,3 @@ def _verdict(entry: dict[str, Any], rater: str) -> Verdict:
     if entry["kind"] != "preference" or entry["choice"] not in (None, *_CHOICES):
         raise ValueError(f"kind {entry['kind']!r}, choice {entry.get('choice')!r}")
     return Preference(rater=rater, **values)
-
-
-def _line(entry: dict[str, Any]) -> bytes:
-    text = json.dumps(entry, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put a new file's name on the disk too; Windows does it by itself and cannot open folders."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

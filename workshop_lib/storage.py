@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from workshop_lib import files
 from workshop_lib.errors import RecordFileError
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Run, Serving
 
 SCHEMA = 1
 """Version of the record file. Readers refuse a newer one and name the step to take."""
+
+LOCK_TIMEOUT_S = 0.2
+"""Another run holds its file for minutes; only the moment of a handover is worth waiting for."""
 
 _FRESH_COPY = "Start a new run in another folder, or delete this file if it is not needed."
 
@@ -34,25 +39,20 @@ class RunWriter:
     """
 
     def __init__(self, path: Path, run: Run) -> None:
-        from filelock import FileLock, Timeout
-
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._lock = FileLock(f"{path}.lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise RecordFileError(f"Another run is writing {path.name}.", _FRESH_COPY) from error
-        try:
-            dropped = _drop_half_line(path)
-            self._file: BinaryIO = path.open("ab")
+        with ExitStack() as held:
+            try:
+                held.enter_context(files.one_writer(path, wait_s=LOCK_TIMEOUT_S))
+            except TimeoutError as error:
+                raise RecordFileError(f"Another run is writing {path.name}.", _FRESH_COPY) from error
+            dropped = files.cut_half_line(path)
+            self._file: BinaryIO = held.enter_context(path.open("ab"))
             if self._file.tell() == 0:
                 self._write({"kind": "run", "schema": SCHEMA, **_header(run)})
             if dropped:
                 self._write({"kind": "note", "text": _half_line_note(dropped)})
-        except BaseException:
-            self._lock.release()
-            raise
+            self._held = held.pop_all()
 
     def __enter__(self) -> RunWriter:
         return self
@@ -60,19 +60,17 @@ class RunWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def append(self, record: Serving | Completion) -> None:
-        """Write one record; it is on the disk when this returns."""
-        kind = "serving" if isinstance(record, Serving) else "completion"
-        self._write({"kind": kind, **_plain(record)})
+    def append(self, *records: Serving | Completion) -> None:
+        """Write records, mostly one at a time; they are on the disk when this returns."""
+        kinds = ("serving" if isinstance(record, Serving) else "completion" for record in records)
+        self._write(*({"kind": kind, **_plain(record)} for kind, record in zip(kinds, records, strict=True)))
 
     def close(self) -> None:
         """Close the file and release the lock."""
-        self._file.close()
-        self._lock.release()
+        self._held.close()
 
-    def _write(self, entry: Mapping[str, Any]) -> None:
-        line = json.dumps(entry, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+    def _write(self, *entries: Mapping[str, Any]) -> None:
+        self._file.write(b"".join(map(files.json_line, entries)))
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -107,6 +105,22 @@ def read_run(path: Path) -> Run:
     return _run(header, servings, completions, notes)
 
 
+def record_of(entry: object) -> Serving | Completion | None:
+    """Return the record that a line of a run file holds; None for its header and its notes.
+
+    Raises:
+        RecordFileError: it is no record of this version.
+    """
+    try:
+        if isinstance(entry, dict) and entry.get("kind") in ("serving", "completion"):
+            return _serving(entry) if entry["kind"] == "serving" else _completion(entry)
+    except (TypeError, KeyError, ValueError) as error:
+        raise RecordFileError(f"Not a record of this version ({error}).", _FRESH_COPY) from error
+    if isinstance(entry, dict) and entry.get("kind") in ("run", "note"):
+        return None
+    raise RecordFileError("Not a line of a run file.", _FRESH_COPY)
+
+
 def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         content = path.read_bytes()
@@ -115,8 +129,8 @@ def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             f"{path.name} cannot be read: {error.strerror}.",
             "Run a benchmark first, or correct the path.",
         ) from error
-    lines = content.split(b"\n")
-    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline was never acknowledged
+    lines = files.whole_lines(content)
+    for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
         except ValueError as error:
@@ -124,24 +138,12 @@ def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(entry, dict):
             raise RecordFileError(f"{path.name}, line {number}: not a record.", _FRESH_COPY)
         yield number, entry
-    if lines[-1]:
-        yield len(lines), {"kind": "note", "text": _half_line_note(len(lines[-1]))}
+    if dropped := len(content) - files.end_of_lines(content):
+        yield len(lines) + 1, {"kind": "note", "text": _half_line_note(dropped)}
 
 
 def _half_line_note(dropped: int) -> str:
     return f"The run was interrupted while a record was written; its {dropped} bytes are dropped, it is measured again."
-
-
-def _drop_half_line(path: Path) -> int:
-    """Cut what a crash left after the last newline; it was never acknowledged. Return how many bytes that were."""
-    if not path.exists():
-        return 0
-    content = path.read_bytes()
-    keep = content.rfind(b"\n") + 1
-    if keep < len(content):
-        with path.open("r+b") as file:
-            file.truncate(keep)
-    return len(content) - keep
 
 
 def _checked_header(path: Path, entry: dict[str, Any]) -> dict[str, Any]:

@@ -80,6 +80,11 @@ def without_places(text: str, places: Mapping[Path, str]) -> str:
     return text
 
 
+def without_home(text: str) -> str:
+    """Replace the reader's own folder by `~`, as `without_places` does."""
+    return without_places(text, {Path(os.path.expanduser("~")): "~"})  # noqa: PTH111 - Path.home() raises without a home
+
+
 _PATH_FLAGS = re.IGNORECASE if os.name == "nt" else 0
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import nbformat
 from playwright.sync_api import Locator, Page
 
-PROJECT = Path(__file__).resolve().parents[2]
+from workshop_lib import places
+
 CHROMIUM = Path("/usr/bin/chromium")
 TOKEN = "t"
 READY_MS = 30_000
@@ -53,7 +54,7 @@ class Lab:
             **os.environ,
             **isolated,
             "JUPYTER_PREFER_ENV_PATH": "1",
-            "PYTHONPATH": str(PROJECT),
+            "PYTHONPATH": places.search_path(),
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
         self.log = folder / "server.log"

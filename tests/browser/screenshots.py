@@ -1,6 +1,7 @@
-"""Take the pictures of the annotation widget for the README: python -m tests.browser.screenshots.
+"""Take the pictures of the widgets for the README: python -m tests.browser.screenshots.
 
-They show real prompts with their reference answers and with worse ones, in both themes of JupyterLab.
+Those of the annotation show real prompts with their reference answers and with worse ones, that of the race a real race
+of the shipped models; both in both themes of JupyterLab.
 """
 
 from __future__ import annotations
@@ -8,15 +9,19 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.annotation_helpers import run_with, write_run
 from tests.browser.desk import Desk
-from tests.browser.lab import CHROMIUM, PROJECT, Lab
-from workshop_lib import catalog
+from tests.browser.lab import CHROMIUM, Lab
+from tests.browser.track import PRACTICE, Track
+from workshop_lib import catalog, places
 from workshop_lib.records import Run
 
-IMAGES = PROJECT / "docs" / "images"
+IMAGES = places.PROJECT / "docs" / "images"
+COLOURS = 96
+"""Enough for letters and one accent; the file is half as large."""
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 WORSE = {
     "practice-medium": "1. It works on every computer.\n2. It needs no special drivers.",
@@ -30,14 +35,19 @@ def realistic() -> Run:
     return run_with({each.id: {"practice-large": each.reference or "", **WORSE} for each in prompts}, prompts)
 
 
-def take(lab: Lab, browser: Browser, theme: str, mode: str, *, scale: float = 1.0) -> tuple[Desk, Page]:
-    """Open the widget in one theme with some answers judged."""
+def window(lab: Lab, browser: Browser, theme: str, scale: float = 1.0) -> Page:
+    """Open a window of JupyterLab in one theme, without motion."""
     lab.set("apputils-extension", "themes", {"theme": THEMES[theme]})
-    page = browser.new_page(
+    return browser.new_page(
         viewport={"width": int(1160 / scale), "height": int(860 / scale)},
         device_scale_factor=2 * scale,
         reduced_motion="reduce",
     )
+
+
+def take(lab: Lab, browser: Browser, theme: str, mode: str, *, scale: float = 1.0) -> tuple[Desk, Page]:
+    """Open the widget in one theme with some answers judged."""
+    page = window(lab, browser, theme, scale)
     folder = lab.folder / f"{theme}-{mode}-{scale}"
     folder.mkdir()
     write_run(realistic(), folder / "records.jsonl")
@@ -46,6 +56,21 @@ def take(lab: Lab, browser: Browser, theme: str, mode: str, *, scale: float = 1.
     for key in "43524" if mode == "rubric" else "abtb":
         desk.press(key)
     return desk, page
+
+
+def take_race(lab: Lab, browser: Browser, theme: str) -> None:
+    """Store a picture of a race at its end."""
+    page = window(lab, browser, theme, 0.75)
+    folder = lab.folder / f"{theme}-race"
+    folder.mkdir()
+    track = Track(lab, page, folder, PRACTICE)
+    track.start()
+    track.is_over()
+    path = IMAGES / f"race-{theme}.png"
+    track.widget.screenshot(path=path, scale="device")
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
+    page.close()
 
 
 def shoot(desk: Desk, name: str) -> None:
@@ -64,6 +89,7 @@ def main() -> None:
                 desk, page = take(lab, browser, theme, "rubric")
                 shoot(desk, f"annotation-{theme}")
                 page.close()
+                take_race(lab, browser, theme)
             desk, page = take(lab, browser, "light", "pairwise")
             shoot(desk, "annotation-pairs-light")
             page.close()

@@ -1,0 +1,80 @@
+"""The list of checks: which run side by side, and that none is lost when one fails."""
+
+from __future__ import annotations
+
+import ast
+import os
+from pathlib import Path
+
+import pytest
+
+from workshop_lib import checks
+from workshop_lib.errors import ConfigurationError
+
+
+def test_unknown_checks_are_named():
+    """`test` with a name that is no check lists those that are."""
+    with pytest.raises(ConfigurationError, match=r"Use lint, format, types, .*, coverage"):
+        checks.run_checks(["speed"])
+
+
+BAD = checks.Check("bad", ("this_module_does_not_exist",))
+GOOD = checks.Check("good", ("json.tool", "--help"))
+
+
+def test_a_failing_check_fails_the_whole_and_the_others_still_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """One check of a row fails: every check has a line at the end, and the result is 1."""
+    monkeypatch.setattr(checks, "FIRST_ROW", (BAD, GOOD))
+    monkeypatch.setattr(checks, "SECOND_ROW", (checks.Check("also good", GOOD.arguments),))
+    monkeypatch.setattr(checks, "LAST", (checks.Check("last", GOOD.arguments),))
+    for processors in (1, 2):
+        monkeypatch.setattr(os, "cpu_count", lambda processors=processors: processors)
+        monkeypatch.setattr(checks, "CHECKS", (*checks.FIRST_ROW, *checks.SECOND_ROW, *checks.LAST))
+        assert checks.run_checks() == 1
+        end = [line.split("  ")[:2] for line in capsys.readouterr().err.splitlines()[-4:]]
+        assert end == [["FAILED", "bad"], ["passed", "good"], ["passed", "also good"], ["passed", "last"]]
+
+
+def test_checks_side_by_side_really_overlap_and_say_what_they_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Each of two waits for a file that the other one makes; in turn neither would end."""
+    code = "import pathlib, sys, time; mine, other = map(pathlib.Path, sys.argv[1:])\nmine.touch()\n"
+    code += "end = time.monotonic() + 60\nwhile not other.exists() and time.monotonic() < end: time.sleep(0.01)\n"
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "meet_each_other.py").write_text(code + "print('met' if other.exists() else 'alone')")
+    met = [
+        checks.Check(name, ("meet_each_other", str(tmp_path / name), str(tmp_path / other)))
+        for name, other in (("a", "b"), ("b", "a"))
+    ]
+    results = checks.run_side_by_side([[each] for each in met], tmp_path)
+    assert [(each.name, each.code) for each in results] == [("a", 0), ("b", 0)]
+    assert capsys.readouterr().err.count("met") == 2
+
+
+def test_no_check_sees_what_the_user_set_or_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    """Settings, model cache and runs of the user stay outside, and each check counts coverage in a file of its own."""
+    names = ("BENCH_ROUNDS", "WORKSHOP_CACHE_DIR", "WORKSHOP_RUNS_DIR", "COVERAGE_FILE")
+    for name in names:
+        monkeypatch.setenv(name, "the user's")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "tell.py").write_text(f"import os; print([os.environ.get(name) for name in {names}])")
+    assert checks.Check("one", ("tell",)).run(tmp_path) == 0
+    rounds, cache, runs, coverage = ast.literal_eval(capfd.readouterr().out)
+    assert rounds is None
+    assert "the user's" not in (cache, runs) and Path(cache).parent == Path(runs).parent
+    assert not Path(cache).parent.exists()
+    assert coverage == str(tmp_path / ".coverage.one")
+
+
+def test_every_test_runs_in_exactly_one_check():
+    """Browser tests, tests that need the machine for themselves, and the others are three parts of the whole."""
+    with_tests = {each.name: each.arguments for each in checks.CHECKS if "--cov" in each.arguments}
+    assert set(with_tests) == {"browser", "tests", "alone"}
+    assert with_tests["browser"][-1] == "tests/browser"
+    assert with_tests["tests"][-3:] == ("--ignore=tests/browser", "-m", "not alone")
+    assert with_tests["alone"][-3:] == ("--ignore=tests/browser", "-m", "alone")

@@ -1,0 +1,120 @@
+"""Files that survive a crash: whole or old, whole lines, one writer, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from workshop_lib import files, places
+from workshop_lib.errors import ConfigurationError
+
+QUICK = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path):
+    """Text is UTF-8 with plain newlines, a folder is made, and no temporary file stays."""
+    path = tmp_path / "new" / "decision.md"
+    files.write_atomically(path, "first\n")
+    files.write_atomically(path, "é\n\ud800")
+    assert path.read_bytes() == b"\xc3\xa9\n\\ud800"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_that_fails_its_check_leaves_the_old_one(tmp_path: Path):
+    """The check sees the finished new file; what it raises comes out, and nothing has changed."""
+    path = tmp_path / "a.json"
+    files.write_atomically(path, "old")
+
+    def refuse(fresh: Path) -> None:
+        raise ValueError(fresh.read_text("utf-8"))
+
+    with pytest.raises(ValueError, match=r"^new$"):
+        files.write_atomically(path, "new", check=refuse)
+    assert path.read_text("utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("broken", ["write", "replace"])
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str):
+    """Whether the new content or its name finds no room: one sentence, the old file, no temporary file."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "a.json"
+    files.write_atomically(path, "old")
+    with monkeypatch.context() as patch:
+        patch.setattr(*((os, "fsync") if broken == "write" else (Path, "replace")), full)
+        with pytest.raises(ConfigurationError, match=r"a\.json cannot be written: No space.*choose another folder"):
+            files.write_atomically(path, b"new")
+    assert path.read_text("utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@QUICK
+@given(st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers()), max_size=6), st.binary())
+def test_lines_come_back_whatever_a_crash_left_between_them(tmp_path: Path, entries: list[dict], rest: bytes):
+    """Half a line is cut before the next is added; every entry is one line, and no other line is there."""
+    path, half = tmp_path / "lines.jsonl", rest.replace(b"\n", b"")
+    path.unlink(missing_ok=True)
+    for entry in entries:
+        files.append_lines(path, [entry])
+        with path.open("ab") as file:
+            file.write(half)
+    seen = files.whole_lines(path.read_bytes()) if entries else []
+    assert [json.loads(line.decode()) for line in seen] == [json.loads(files.json_line(entry)) for entry in entries]
+    assert files.cut_half_line(path) == (len(half) if entries else 0)
+
+
+def test_infinity_is_no_json():
+    """What other programs could not read is refused before it reaches a file."""
+    with pytest.raises(ValueError, match="Out of range float"):
+        files.json_line({"a": float("inf")})
+
+
+def test_the_second_writer_waits_and_the_lock_leaves_nothing(tmp_path: Path):
+    """While one holds the file another gets no hold of it; afterwards no lock file is there."""
+    path = tmp_path / "records.jsonl"
+    with files.one_writer(path, wait_s=0):
+        with pytest.raises(TimeoutError), files.one_writer(path, wait_s=0.05):
+            pass
+        assert len(list(tmp_path.iterdir())) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from workshop_lib.files import one_writer
+path = Path(sys.argv[1])
+for _ in range(int(sys.argv[2])):
+    with one_writer(path, wait_s=60):
+        path.write_text(str(int(path.read_text()) + 1))
+"""
+
+
+def test_a_lock_that_is_removed_still_lets_only_one_in(tmp_path: Path):
+    """Three programs count up one file 40 times each, and no step is lost although each removes the lock."""
+    path = tmp_path / "count"
+    path.write_text("0")
+    command = [sys.executable, "-c", COUNT, str(path), "40"]
+    programs = [subprocess.Popen(command, cwd=places.PROJECT) for _ in range(3)]
+    assert [each.wait(90) for each in programs] == [0, 0, 0]
+    assert path.read_text() == "120"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_runs_go_where_the_variable_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`WORKSHOP_RUNS_DIR` moves runs and verdicts; without it they are in the project's `runs/`."""
+    monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path))
+    assert places.runs_folder() == tmp_path
+    monkeypatch.delenv("WORKSHOP_RUNS_DIR")
+    assert places.runs_folder() == places.PROJECT / "runs"
+    assert (places.PROJECT / "workshop.py").is_file()

@@ -1,0 +1,214 @@
+"""Every page of the workshop keeps the rules of teaching notebooks; each rule is shown to find its own fault."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from tests import markdown, notebook_rules
+from tests.notebook_rules import Page
+from workshop_lib import exercises, notebooks, places, runs
+from workshop_lib.errors import RecordFileError
+
+PAGES = sorted(notebooks.FOLDER.glob("*.ipynb"))
+README = places.PROJECT / "README.md"
+INSTRUCTOR = places.PROJECT / "docs" / "INSTRUCTOR.md"
+TROUBLESHOOTING = places.PROJECT / "docs" / "TROUBLESHOOTING.md"
+SOLUTIONS = notebooks.FOLDER / "solutions"
+WORDS_MAY_DIFFER = 0.05
+LINE = re.compile(r"^\| `(\w+)` \| (\d+) \| ([\d.]+) \| ([\d.]+) \|", re.M)
+
+
+def page_of(*cells: Any) -> Page:
+    return Page(Path("01_made_up.ipynb"), list(cells))
+
+
+def prose(text: str, name: str = "prose") -> Any:
+    return nbformat.v4.new_markdown_cell(text, id=name)
+
+
+def code(source: str, name: str = "code", *, tags: tuple[str, ...] = (), html: str = "") -> Any:
+    cell = nbformat.v4.new_code_cell(source, id=name)
+    cell.metadata["tags"] = list(tags)
+    if html:
+        cell.outputs = [nbformat.v4.new_output("display_data", {"text/html": html})]
+    return cell
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("rule", notebook_rules.RULES, ids=lambda rule: rule.__name__)
+def test_the_page_keeps_the_rule(rule: Any, path: Path) -> None:
+    """A fault names the page, the cell and the fix."""
+    faults = [f"{path.name}, {fault}" for fault in rule(notebook_rules.read(path))]
+    assert faults == []
+
+
+def test_the_folder_is_the_table_of_contents() -> None:
+    """Pages are numbered from 01 without a gap; beside them stands the whole session on one page."""
+    numbered = [path.name for path in PAGES if re.match(r"\d\d_", path.name)]
+    assert [int(name[:2]) for name in numbered] == list(range(1, len(numbered) + 1))
+    assert [path.name for path in PAGES] == [*numbered, "session03_benchmark_oss_models.ipynb"]
+
+
+@pytest.mark.parametrize("document", [README, INSTRUCTOR], ids=lambda path: path.name)
+def test_a_document_lists_exactly_these_pages(document: Path) -> None:
+    """Who reads the document finds every page, and no page that is not there."""
+    listed = set(re.findall(r"notebooks/(\w+)\.ipynb", document.read_text("utf-8")))
+    assert listed == {path.stem for path in PAGES}
+
+
+def test_every_exercise_stands_on_one_page_and_has_a_solution() -> None:
+    """No exercise is lost, asked twice, or without its solution beside the page's name."""
+    asked = {
+        name: path.stem
+        for path in PAGES
+        for cell in notebook_rules.read(path).cells
+        if (name := notebook_rules.exercise_in(cell))
+    }
+    found = [
+        name for path in PAGES for name in map(notebook_rules.exercise_in, notebook_rules.read(path).cells) if name
+    ]
+    assert sorted(found) == sorted(exercises.EXERCISES)
+    assert {path.stem for path in SOLUTIONS.glob("*.py")} == set(asked.values())
+
+
+def test_the_instructor_is_told_how_long_each_page_is() -> None:
+    """Words within 5 %, reading minutes at 230 words a minute, and how long it runs."""
+    told = {
+        name: (int(count), float(minutes)) for name, count, minutes, _ in LINE.findall(INSTRUCTOR.read_text("utf-8"))
+    }
+    assert set(told) == {path.stem for path in PAGES}
+    for path in PAGES:
+        count, minutes = told[path.stem]
+        assert count == pytest.approx(notebook_rules.words(notebook_rules.read(path)), rel=WORDS_MAY_DIFFER), (
+            f"{path.stem}: `python -m tests.notebook_rules` prints its line for docs/INSTRUCTOR.md"
+        )
+        assert minutes == notebook_rules.reading_minutes(count)
+
+
+def test_the_walk_through_all_numbered_pages_takes_less_than_half_an_hour() -> None:
+    """Reading at 230 words a minute and running, page after page, and so do the times that the pages state."""
+    told = LINE.findall(INSTRUCTOR.read_text("utf-8"))
+    walk = [(float(minutes), float(seconds)) for name, _, minutes, seconds in told if re.match(r"0[1-6]_", name)]
+    assert sum(minutes + seconds / 60 for minutes, seconds in walk) < 30
+    stated = [
+        notebook_rules.stated_minutes(notebook_rules.read(path)) for path in PAGES if re.match("0[1-6]_", path.name)
+    ]
+    assert sum(stated) < 30
+
+
+def test_messages_for_the_instructor_are_those_that_learners_see() -> None:
+    """Each message is one of the troubleshooting page, which provokes its messages, or is provoked here."""
+    with pytest.raises(RecordFileError) as wrong_path:
+        runs.find_records("nowhere/records.jsonl")
+    known = " ".join(fence.text for fence in markdown.read(TROUBLESHOOTING).fences if fence.language == "text")
+    known = " ".join(f"{known} RecordFileError: {wrong_path.value}".split())
+    messages = [fence.text for fence in markdown.read(INSTRUCTOR).fences if fence.language == "text"]
+    assert len(messages) > 3
+    for message in messages:
+        for part in " ".join(message.split()).split("…"):
+            assert part.strip(" .") in known, message
+
+
+OPENING = "# 1 · Title\n\n- What?\n- Why?\n\n**Time:** 1 minute to read and run."
+FAULTY: list[tuple[str, Page, str]] = [
+    ("cells_have_names", page_of(prose("a", "one"), prose("b", "one")), "cell one: give it an id"),
+    ("cells_have_names", page_of(prose("a", "0f3a9b21")), "made of words"),
+    ("cells_have_names", page_of(nbformat.v4.new_raw_cell("x", id="raw")), "of the kind raw"),
+    ("cells_are_short", page_of(code("\n".join(["x = 1"] * 16))), "has 16 lines"),
+    ("cells_call_the_library", page_of(code("for x in y:\n    f(x)")), "branches or loops"),
+    ("cells_call_the_library", page_of(code("def f():\n    return 1")), "defines a function"),
+    ("cells_call_the_library", page_of(code("print('=' * 20)")), "prints"),
+    ("it_opens_with_questions", page_of(code("x = 1")), "begin the page with a Markdown cell"),
+    ("it_opens_with_questions", page_of(prose("# T\n- What?\n- This.\n**Time:** 1 minute")), "each ending in `?`"),
+    ("it_opens_with_questions", page_of(prose("# T\n- What?\n- Why?")), "add a line `**Time:**"),
+    ("it_closes_with_answers", page_of(prose(OPENING), prose("Bye.", "bye")), "cell bye: end the page"),
+    ("it_closes_with_answers", page_of(prose(OPENING), prose("## What we know now\n- This.")), "answers 1 of 2"),
+    ("times_add_up", page_of(prose(OPENING), prose("## Look\nAt it.")), "section 'Look': end its heading"),
+    ("times_add_up", page_of(prose(OPENING), prose("## Look (2 minutes)")), "states 1 minutes, its sections 2"),
+    ("times_add_up", page_of(prose(OPENING), prose("## Look (1 minute)\n" + "word " * 345)), "takes 1.5 minutes"),
+    ("figures_have_words", page_of(code("charting.latency(run)")), "shows a figure of charting as it is"),
+    ("figures_have_words", page_of(code("comparison_charts.loads(x)")), "figure of comparison_charts"),
+    ("figures_have_words", page_of(code("figure.show()")), "draws by itself"),
+    ("figures_have_words", page_of(code("f()", html='<img src="a">')), "without alt text"),
+    ("it_speaks_plainly", page_of(prose("Done \u2705")), "holds an emoji"),
+    ("it_speaks_plainly", page_of(code("f()", html="\U0001f680")), "holds an emoji"),
+    ("results_are_private_and_clean", page_of(code("f()", html="/home/ada/x")), "stores '/home/'"),
+    ("results_are_private_and_clean", page_of(code("f()", html="hf_abcdefghijklmnop")), "instead of a path or key"),
+]
+
+
+@pytest.mark.parametrize(("rule", "page", "said"), FAULTY)
+def test_a_rule_finds_its_fault(rule: str, page: Page, said: str) -> None:
+    """One made-up page per fault: the rule says which cell and what to do."""
+    (check,) = (each for each in notebook_rules.RULES if each.__name__ == rule)
+    assert any(said in fault for fault in check(page)), list(check(page))
+
+
+def test_stored_warnings_and_errors_are_found() -> None:
+    """What a run wrote to standard error is a result that nobody wants to read."""
+    cell = code("f()")
+    cell.outputs = [nbformat.v4.new_output("stream", name="stderr", text="careful")]
+    assert list(notebook_rules.results_are_private_and_clean(page_of(cell)))
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (["# T", "answer = ...", "checkpoints.check('01-no', answer, x)"], "no row of exercises"),
+        (
+            ["**Exercise.**", "answer = 3", "checkpoints.check('01-smallest-variant', answer, x)"],
+            "leave `answer = ...",
+        ),
+        (["Say.", "answer = ...  # ms", "checkpoints.check('01-smallest-variant', answer, x)"], "say **Exercise**"),
+        (["**Exercise.**", "answer = ...  # ms", "checkpoints.check('02-median-latency', answer, x)"], "another page"),
+    ],
+)
+def test_an_exercise_that_cannot_be_done_is_found(cells: list[str], said: str) -> None:
+    """A question, an empty answer, and a checkpoint of this page that knows the exercise."""
+    asked, answer, checkpoint = cells
+    page = page_of(prose(asked, "ask"), code(answer, "answer"), code(checkpoint.replace("'", '"'), "checkpoint"))
+    assert any(said in fault for fault in notebook_rules.exercises_wait_for_an_answer(page))
+
+
+def test_a_checkpoint_that_nobody_compares_is_found() -> None:
+    """What a checkpoint says of no answer is always the same, so nbval shall see it."""
+    check = code('checkpoints.check("01-smallest-variant", answer, x)', "check", tags=("nbval-ignore-output",))
+    page = page_of(prose("**Exercise.**"), code("answer = ...  # id", "answer"), check)
+    (fault,) = notebook_rules.exercises_wait_for_an_answer(page)
+    assert "take its tag away" in fault
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([("x = 1", ())], "has 0 cells tagged"),
+        ([("x: int = 1  # rounds of all", ("parameters",)), ("y = 2", ())], "check the settings here"),
+        ([("x: int = 1  # x", ("parameters",)), ("f(x)", ())], "what x is for"),
+        ([("y = 2", ()), ("x: int = 1  # rounds of all", ("parameters",))], "move it up"),
+    ],
+)
+def test_settings_that_are_not_checked_are_found(tmp_path: Path, cells: list[Any], said: str) -> None:
+    """One cell of typed literals with help, first of all, used by the next."""
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [code(source, f"cell-{n}", tags=tags) for n, (source, tags) in enumerate(cells)]
+    path = tmp_path / "01_made_up.ipynb"
+    nbformat.write(notebook, path)
+    faults = list(notebook_rules.settings_are_one_checked_cell(notebook_rules.read(path)))
+    assert any(said in fault for fault in faults), faults
+
+
+def test_a_good_page_has_no_faults() -> None:
+    """The rules that need no file let a page pass that keeps them."""
+    page = page_of(
+        prose(OPENING, "title"),
+        prose("## Look (0.5 minutes)\n\nAt it.", "look"),
+        code("charting.shown(charting.latency(run))", "figure", html='<img alt="One mark per request">'),
+        prose("## What we know now (0.5 minutes)\n\n- This.\n- That.", "summary"),
+    )
+    rules = [each for each in notebook_rules.RULES if each is not notebook_rules.settings_are_one_checked_cell]
+    assert [fault for rule in rules for fault in rule(page)] == []

@@ -1,0 +1,157 @@
+"""Files that survive a crash: replaced as a whole, or grown by whole lines, and written by one program at a time.
+
+    write_atomically(folder / "decision.md", text)
+    append_lines(folder / "loads.jsonl", [{"users": 4}])
+    for number, line in enumerate(whole_lines(path.read_bytes()), 1): ...
+
+A line counts once its newline is on the disk; what a crash left after the last newline was never acknowledged. Knows
+bytes and JSON; knows nothing of what files mean.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workshop_lib.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+
+def write_atomically(path: Path, content: str | bytes, *, check: Callable[[Path], object] | None = None) -> None:
+    r"""Write a file, or replace it, as a whole: whoever reads it sees the old content or the new, never a part.
+
+    Args:
+        path: the file; its folder is made where there is none.
+        content: text is written as UTF-8 with `\n` between lines; halves of surrogate pairs as `\udXXX`.
+        check: looks at the finished file under a temporary name; if it raises, the old file stays.
+
+    Raises:
+        ConfigurationError: the file cannot be written there; names the file and the reason.
+    """
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    fresh = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if check is not None:
+            check(fresh)
+        fresh.chmod(0o644)
+        fresh.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def json_line(entry: Mapping[str, Any]) -> bytes:
+    """Return an entry as one line of JSON, newline included.
+
+    Raises:
+        ValueError: it holds a number that JSON cannot, such as infinity.
+    """
+    text = json.dumps(entry, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def end_of_lines(content: bytes) -> int:
+    r"""Return where the last whole line ends.
+
+    >>> end_of_lines(b"one\ntw")
+    4
+    """
+    return content.rfind(b"\n") + 1
+
+
+def whole_lines(content: bytes) -> list[bytes]:
+    r"""Return the lines that were finished, without their newlines.
+
+    >>> whole_lines(b"one\ntw")
+    [b'one']
+    """
+    return content[: end_of_lines(content)].split(b"\n")[:-1]
+
+
+def cut_half_line(path: Path) -> int:
+    """Cut what a crash left after the last newline, and return how many bytes that were."""
+    if not path.exists():
+        return 0
+    content = path.read_bytes()
+    keep = end_of_lines(content)
+    if keep < len(content):
+        with path.open("r+b") as file:
+            file.truncate(keep)
+    return len(content) - keep
+
+
+def append_lines(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Add lines after the last whole one, all of them or none; they are on the disk when this returns.
+
+    Raises:
+        OSError: the file cannot be written, or the disk is full; then it is as it was.
+    """
+    content = b"".join(json_line(entry) for entry in entries)
+    new = not path.exists()
+    cut_half_line(path)
+    with path.open("ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            if file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise
+    if new:
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def one_writer(path: Path, *, wait_s: float) -> Iterator[None]:
+    """Keep every other program that asks for the same file out until the block ends; leave no lock file behind.
+
+    Raises:
+        TimeoutError: another program held it for longer than `wait_s`.
+        OSError: the lock cannot be made there.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(f"{path}.lock", poll_interval=0.01)
+    with lock.acquire(timeout=wait_s):
+        try:
+            yield
+        finally:
+            if os.name == "posix":  # while it is held: who opened it before sees that it has no name, and asks anew
+                Path(lock.lock_file).unlink(missing_ok=True)  # Windows removes it on release
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a new file's name on the disk too; Windows does it by itself and cannot open folders."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # some network disks refuse it; the file itself is there
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} cannot be written: {error.strerror or error}.",
+        "Close the program that has it open, or choose another folder.",
+    )

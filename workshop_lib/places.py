@@ -1,0 +1,47 @@
+"""Where things are: the project's folders, and the folder of runs, which `WORKSHOP_RUNS_DIR` moves.
+
+Knows paths, and which variables are a user's settings; knows no files.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+DATA = PROJECT / "data"
+NOTEBOOKS = PROJECT / "notebooks"
+RUNS_VARIABLE = "WORKSHOP_RUNS_DIR"
+CACHE_VARIABLE = "WORKSHOP_CACHE_DIR"
+SETTINGS = ("BENCH_", "FOUNDRY_LOCAL_", "RETRY_", "WORKSHOP_", "API_KEY", "SHOW_USAGE")
+"""How the names of variables begin that set what this workshop does."""
+OF_THE_MACHINE = {"FOUNDRY_LOCAL_CUDA_EP_LIBRARY"}
+"""Variables that begin so but say where a part of this machine is, which is no matter of taste."""
+
+
+def runs_folder() -> Path:
+    """Return the folder of run folders and of verdicts: `WORKSHOP_RUNS_DIR`, else `runs/` in the project."""
+    chosen = os.environ.get(RUNS_VARIABLE)
+    return Path(chosen).expanduser().absolute() if chosen else PROJECT / "runs"
+
+
+def search_path() -> str:
+    """Return the `PYTHONPATH` with which another Python imports this package: the project, then what is set."""
+    return os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def environment_apart(folder: Path) -> dict[str, str]:
+    """Return this environment without the user's settings, and with all that is kept between runs inside `folder`.
+
+    Model cache, registered models, runs, verdicts and IPython's start-up files are then nobody's but the caller's.
+    """
+    return {
+        **{
+            name: value for name, value in os.environ.items() if name in OF_THE_MACHINE or not name.startswith(SETTINGS)
+        },
+        CACHE_VARIABLE: str(folder / "cache"),
+        RUNS_VARIABLE: str(folder / "runs"),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "PYTHONPATH": search_path(),
+        "PYTHONUTF8": "1",
+    }
