@@ -33,6 +33,7 @@ class Hosts:
 
     def start_scheduler(self) -> None:
         self.start("scheduler", ["scheduler", "--port", str(self.port)])
+        fleet_cluster.wait_for_scheduler(self.address)
 
     def join(self, *names: str) -> None:
         for name in names:

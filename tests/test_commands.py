@@ -62,7 +62,7 @@ def run_once(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
         patch.setenv("FOUNDRY_LOCAL_ENDPOINT", endpoint)
         patch.setenv("PYTHONPATH", str(folder))
-        code = command_line.main(["run", "--rounds", "1", "--output", str(folder / "run")])
+        code = command_line.main(["run", "--rounds", "1", "--watts", "12.5", "--output", str(folder / "run")])
     return Ended(folder / "run", code, said.getvalue())
 
 
@@ -76,6 +76,7 @@ def test_run_writes_the_run_folder_and_prints_table_and_path(run_once: Ended):
     assert not [name for name in written if name.endswith(".lock")]
     report = json.loads((run_once.folder / "benchmark_report.json").read_text("utf-8"))
     assert report["profile"] == "endpoint"
+    assert report["plan"]["watts"] == 12.5
     assert {(row["alias"], row["status"]) for row in report["rows"]} == {("one", "ok"), ("two", "ok")}
     assert "one" in run_once.said and "two" in run_once.said
     assert str(run_once.folder / "benchmark_report.html") in run_once.said.replace("\n", "")

@@ -159,7 +159,7 @@ def test_a_machine_joins_once(killed: tuple[Room, Path], room_of_three: Hosts) -
         twins.address = room_of_three.address
         twins.join("cy", "copy")
         assert twins.processes["cy"].wait(timeout=30) == 2
-        wait_until(lambda: "another machine was copied from this one" in twins.said("copy"))
+        wait_until(lambda: "another was copied from this one" in twins.said("copy"))
     assert "This machine has joined already." in room_of_three.said("cy").splitlines()[-1]
     assert room_of_three.processes["cy"].poll() is None
 
@@ -256,8 +256,8 @@ def test_a_lost_scheduler_is_one_error_and_the_room_can_be_completed(tmp_path: P
         kept = fleet_room.read_room(tmp_path)
         (before,) = kept.runs.values()
         pair.start_scheduler()
+        fleet_cluster.wait_for_machines(pair.address, 1)
         with fleet.connected(pair.address) as client:
-            client.wait_for_workers(1, timeout=60)
             room = fleet.run_fleet(client, made, tmp_path, on_progress=ignore)
     (run,) = room.runs.values()
     assert run.completions[: len(before.completions)] == before.completions

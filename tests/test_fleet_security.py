@@ -130,8 +130,9 @@ def test_only_certificates_of_the_room_get_in(folders: Path, tmp_path: Path, mon
         made.address = f"tls://127.0.0.1:{made.port}"
         certificates = ["--certificates", str(folders / "instructor")]
         made.start("scheduler", ["scheduler", "--port", str(made.port), *certificates])
-        made.start("desk", ["join", made.address, "--certificates", str(folders / "desk-1")])
         security = fleet_security.read_security(folders / "instructor")
+        fleet_cluster.wait_for_scheduler(made.address, security=security)
+        made.start("desk", ["join", made.address, "--certificates", str(folders / "desk-1")])
         fleet_cluster.wait_for_machines(made.address, 1, security=security)
         strangers = fleet_security.read_security(tmp_path / "others" / "desk-1")
         with pytest.raises(ConfigurationError, match="certificate is not of this room"):

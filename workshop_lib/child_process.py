@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from workshop_lib import errors, machine
+from workshop_lib import errors, machine, places
 from workshop_lib.errors import ModelServerError, WorkshopError
 from workshop_lib.untrusted import without_places
 
@@ -253,8 +253,7 @@ def child_environment(inherited: Mapping[str, str]) -> dict[str, str]:
     environment = {**inherited, "CI": "true"}
     for name in ("NO_PROXY", "no_proxy"):
         environment[name] = ",".join(filter(None, [inherited.get(name), _LOOPBACK]))
-    package_home = str(Path(__file__).resolve().parent.parent)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_home, inherited.get("PYTHONPATH")]))
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(places.PROJECT), inherited.get("PYTHONPATH")]))
     return environment
 
 

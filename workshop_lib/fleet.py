@@ -28,7 +28,7 @@ from workshop_lib.fleet_room import Machine, Room, Share
 __all__ = ["FleetPlan", "Progress", "Tasks", "connected", "make_fleet_plan", "run_fleet"]
 
 GRACE_S = 60.0
-PRESENCE_S = 2.0
+PRESENCE_S = 1.0
 SAVE_S = 5.0
 
 
@@ -220,12 +220,3 @@ def _shown(on_progress: Callable[[Progress], None] | None) -> Iterator[Callable[
             bar.set_postfix_str(f"{behind} of {len(progress.planned)} machines measuring{away}")
 
         yield show
-
-
-def machine_named(room: Room, name: str) -> Machine:
-    """The machine of a label or id. Raises `ConfigurationError` where the room has none."""
-    for machine in room.machines:
-        if name in (machine.label, machine.machine_id):
-            return machine
-    known = ", ".join(machine.label for machine in room.machines)
-    raise ConfigurationError(f"The room has no machine '{name}'.", f"Use {known}.")

@@ -24,13 +24,13 @@ from workshop_lib.fleet_security import check_exposure, check_reachable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-RETRY_S = 5.0
+RETRY_S = 2.0
 JOIN_S = 20.0
 START_S = 60.0
 STOP_S = 10.0
 NAME_TAKEN = "name taken"
 SAME_ID = (
-    "The scheduler still knows this machine (that passes within a minute), or another machine was copied from this one. "
+    "The scheduler still knows this machine (that passes within a minute), or another was copied from this one. "
     "Then stop here, delete the folder 'fleet' in the model cache, and join again."
 )
 
@@ -161,6 +161,7 @@ def local_room(names: Sequence[str], folder: Path | None = None, *, one_computer
         port = fleet_engine.free_port()
         stack.enter_context(part(["scheduler", "--port", str(port)], place / "scheduler"))
         address = f"tcp://{LOOPBACK}:{port}"
+        wait_for_scheduler(address)
         for name in names:
             own = place / name
             stack.enter_context(part(["join", address, "--name", name], own, temporary=None if one_computer else own))
@@ -196,6 +197,23 @@ def part(arguments: Sequence[str], folder: Path, *, temporary: Path | None = Non
                 process.wait(timeout=STOP_S)
             process.kill()
             process.wait()
+
+
+def wait_for_scheduler(address: str, *, security: Any = None, timeout_s: float = START_S) -> None:
+    """Wait until a scheduler answers.
+
+    Raises:
+        RuntimeUnavailableError: none did within `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return check_reachable(address, security)
+        except EndpointError as error:
+            if time.monotonic() > deadline:
+                what = f"No scheduler answered within {timeout_s:.0f} s."
+                raise RuntimeUnavailableError(what, "Look at what its window says.") from error
+        time.sleep(0.1)
 
 
 def wait_for_machines(address: str, count: int, *, security: Any = None, timeout_s: float = START_S) -> None:

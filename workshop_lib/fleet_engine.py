@@ -58,7 +58,8 @@ def engine() -> Any:
     except ImportError as error:
         raise ConfigurationError(f"A fleet needs the package distributed ({error}).", f"{INSTALL}.") from None
     distributed.dask.config.set(QUIET)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # ours say what happened
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # our own errors say what happened
     return distributed
 
 

@@ -63,7 +63,7 @@ def describe(job: Mapping[str, Any]) -> dict[str, Any]:
     if job.get("protocol") != PROTOCOL:
         return {"error": f"It runs workshop {__version__}, which cannot work with the version of this page."}
     described: dict[str, Any] = {
-        "name": job_name(),
+        "name": given_name(),
         "host": fleet_identity.identity().host_id,
         "fingerprint": fingerprint(),
     }
@@ -76,7 +76,7 @@ def describe(job: Mapping[str, Any]) -> dict[str, Any]:
     return {**described, "variants": [asdict(each) for each in variants], "left_out": skipped}
 
 
-def job_name() -> str:
+def given_name() -> str:
     """The name that this machine was given when it joined; empty when it has none."""
     return os.environ.get(NAME_VARIABLE, "")
 

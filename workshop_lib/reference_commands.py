@@ -39,7 +39,7 @@ def make_reference(output: Path | None = None, *, measure: Callable[[Path], int]
             return code
         names = {folder: "runs/reference", apart: "temporary", places.PROJECT: "workshop"}
         notebook_files.forget_places(folder, names)
-        for path in (path for pattern in LEFT_OUT for path in folder.rglob(pattern)):
+        for path in [path for pattern in LEFT_OUT for path in folder.rglob(pattern)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if _report(target).exists() and not _compared(target, folder):
             return 1

@@ -154,8 +154,6 @@ def _simulated(size: int, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     with ExitStack() as stack:
         made = Hosts(folder, stack)
         made.start_scheduler()
-        with fleet.connected(made.address):
-            pass  # it answers
         scheduler = psutil.Process(made.processes["scheduler"].pid)
         IDLE_MB.setdefault("empty", _rss_mb(scheduler))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "WORKSHOP_CACHE_DIR": str(folder)}
