@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from workshop_lib import adapter_process, catalog, registered_models
+from workshop_lib import catalog
+from workshop_lib.registration import adapter_process, registered_models
 
 if TYPE_CHECKING:
     import openai
 
-    from workshop_lib.child_process import ServedChild
-    from workshop_lib.registered_models import RegisteredModel
+    from workshop_lib.hosting.child_process import ServedChild
+    from workshop_lib.registration.registered_models import RegisteredModel
 
 TESTS = Path(__file__).resolve().parent
 SCRIPTED = f"{TESTS / 'scripted_adapter.py'}:Scripted"

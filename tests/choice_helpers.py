@@ -7,11 +7,11 @@ from statistics import fmean
 
 import numpy as np
 
-from workshop_lib import resampling
-from workshop_lib.criteria import CRITERIA
-from workshop_lib.evidence import MEASURED_ONCE, Evidence
+from workshop_lib.decision.criteria import CRITERIA
+from workshop_lib.decision.evidence import MEASURED_ONCE, Evidence
+from workshop_lib.metrics import resampling
+from workshop_lib.metrics.resampling import Estimate
 from workshop_lib.records import Row
-from workshop_lib.resampling import Estimate
 
 Values = Mapping[str, float | Sequence[float] | None]
 PROMPTS = 4

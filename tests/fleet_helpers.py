@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 
 from tests.report_helpers import run_of_models
-from workshop_lib import fleet_cluster, fleet_engine
-from workshop_lib.fleet_room import Machine, Room, Share, share_id_of
+from workshop_lib.fleets import fleet_cluster, fleet_engine
+from workshop_lib.fleets.fleet_room import Machine, Room, Share, share_id_of
 from workshop_lib.records import Run
 
 WAIT_S = 60.0

@@ -14,7 +14,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import psutil
 
-from workshop_lib.practice import PracticeRuntime
+from workshop_lib.serving.practice import PracticeRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable

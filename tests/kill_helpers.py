@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
-from workshop_lib.plan import Plan, make_plan
+from workshop_lib.archive.storage import RunWriter, read_run
+from workshop_lib.instrument.reference_server import Behaviour, ReferenceServer
+from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
+from workshop_lib.measuring.plan import Plan, make_plan
 from workshop_lib.records import ModelVariant, Prompt, Run
-from workshop_lib.reference_server import Behaviour, ReferenceServer
-from workshop_lib.storage import RunWriter, read_run
 
 PROJECT = Path(__file__).resolve().parents[1]
 MODELS = ("tiny", "tiny-2", "tiny-3")
@@ -141,8 +141,8 @@ def main(arguments: Sequence[str]) -> None:
     """Be the benchmark."""
     from tqdm.auto import tqdm
 
-    from workshop_lib.client import ChatClient
-    from workshop_lib.endpoint import EndpointRuntime
+    from workshop_lib.instrument.client import ChatClient
+    from workshop_lib.serving.endpoint import EndpointRuntime
 
     base_url, folder, rounds = arguments[0], Path(arguments[1]), int(arguments[2])
     written: list[str] = []

@@ -14,8 +14,9 @@ from typing import Any
 
 import nbformat
 
-from workshop_lib import exercises, notebooks
 from workshop_lib.errors import NotebookError
+from workshop_lib.programs import notebooks
+from workshop_lib.teaching import exercises
 
 LONGEST_CELL = 15
 SHORTEST_HELP = 15

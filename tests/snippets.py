@@ -20,8 +20,8 @@ CHECKED = ("workshop_lib", "foundry_local_sdk")
 @cache
 def own_modules() -> dict[str, ModuleType]:
     """Modules of the package by their short names."""
-    names = [path.stem for path in (PROJECT / "workshop_lib").glob("*.py") if not path.stem.startswith("__")]
-    return {name: importlib.import_module(f"workshop_lib.{name}") for name in names}
+    paths = [path.relative_to(PROJECT).with_suffix("") for path in (PROJECT / "workshop_lib").rglob("*.py")]
+    return {path.name: importlib.import_module(".".join(path.parts)) for path in paths if path.name[0] != "_"}
 
 
 def check_snippet(source: str, **known: object) -> None:

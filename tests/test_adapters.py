@@ -23,15 +23,16 @@ from hypothesis import strategies as st
 from tests import adapter_helpers, scripted_adapter
 from tests.adapter_helpers import client_of, raw, register, scripted, served, weights_in
 from tests.foundry_helpers import is_gone, practice, python, wait_until
-from workshop_lib import adapter_process, catalog, generation, registered_models
-from workshop_lib.adapters import Chat, CustomModelAdapter, Message, Piece, in_words, load_class
-from workshop_lib.chat_requests import Question, RequestFault, read_question
+from workshop_lib import catalog
 from workshop_lib.errors import ConfigurationError, ModelServerError, RuntimeUnavailableError
-from workshop_lib.generation import End, Engine, Usage
-from workshop_lib.stop_texts import StopTexts
+from workshop_lib.registration import adapter_process, generation, registered_models
+from workshop_lib.registration.adapters import Chat, CustomModelAdapter, Message, Piece, in_words, load_class
+from workshop_lib.registration.chat_requests import Question, RequestFault, read_question
+from workshop_lib.registration.generation import End, Engine, Usage
+from workshop_lib.registration.stop_texts import StopTexts
 
 if TYPE_CHECKING:
-    from workshop_lib.child_process import ServedChild
+    from workshop_lib.hosting.child_process import ServedChild
 
 MODEL = "scripted-adapter-cpu:1"
 
@@ -681,7 +682,7 @@ def test_an_adapter_ends_with_its_parent(tmp_path: Path) -> None:
     """However the parent ends, the process does not stay."""
     mine = register(tmp_path)
     code = (
-        "from pathlib import Path\nfrom workshop_lib import adapter_process, registered_models\n"
+        "from pathlib import Path\nfrom workshop_lib.registration import adapter_process, registered_models\n"
         f"model, = registered_models.read(Path({str(tmp_path)!r}))\n"
         "running = adapter_process.serve(model, model.variant())\nprint(running.pid, flush=True)\ninput()\n"
     )

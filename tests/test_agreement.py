@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workshop_lib import agreement, reliability
-from workshop_lib.agreement import krippendorff_alpha, ratings, weighted_kappa
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.scores import Score
+from workshop_lib.verdicts import agreement, reliability
+from workshop_lib.verdicts.agreement import krippendorff_alpha, ratings, weighted_kappa
+from workshop_lib.verdicts.scores import Score
 
 KRIPPENDORFF_2011 = {
     "A": "1 2 3 3 2 1 4 1 2 . . .",

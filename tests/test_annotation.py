@@ -14,21 +14,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.annotation_helpers import answer, forty, run_with, variant
 from tests.measurement_helpers import run_of
-from workshop_lib import (
-    annotation,
-    annotation_tables,
-    annotation_view,
-    annotation_widget,
-    catalog,
-    places,
-    reveal,
-    rubric,
-    score_files,
-)
-from workshop_lib.annotation import JudgingError, Session
+from workshop_lib import catalog, places
 from workshop_lib.errors import ConfigurationError, DataFileError, RecordFileError
+from workshop_lib.people import annotation, annotation_view, annotation_widget
+from workshop_lib.people.annotation import JudgingError, Session
 from workshop_lib.records import Prompt, Serving
-from workshop_lib.scores import Score
+from workshop_lib.showing import annotation_tables
+from workshop_lib.verdicts import reveal, rubric, score_files
+from workshop_lib.verdicts.scores import Score
 
 HOSTILE = '<script>alert("x")</script> \x1b[31mred \u202eright\ud800'
 SMALL = {"one": {"x": "first", "y": "second"}, "two": {"x": "third", "y": "third"}}

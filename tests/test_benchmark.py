@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
+from workshop_lib.archive.storage import read_run
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, ModelServerError
-from workshop_lib.plan import Plan, choose_variants, make_plan
-from workshop_lib.power import PowerSources
+from workshop_lib.instrument.power import PowerSources
+from workshop_lib.instrument.reference_server import BEHAVIOURS, ReferenceServer
+from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
+from workshop_lib.measuring.plan import Plan, choose_variants, make_plan
+from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import ModelVariant, Prompt
-from workshop_lib.reference_server import BEHAVIOURS, ReferenceServer
-from workshop_lib.storage import read_run
-from workshop_lib.summaries import summarise
 
 PROMPTS = (Prompt("first", "Say one."), Prompt("second", "Say two."))
 

@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.foundry_helpers import is_gone, practice
-from workshop_lib import abilities, catalog, choice_tables
-from workshop_lib.capability_router import Router, choose
+from workshop_lib import catalog
 from workshop_lib.catalog import ModelCard
-from workshop_lib.endpoint import EndpointRuntime
+from workshop_lib.decision import abilities, choice_tables
+from workshop_lib.decision.capability_router import Router, choose
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError, ModelServerError
-from workshop_lib.practice import PracticeRuntime
+from workshop_lib.instrument.reference_server import reference_server
 from workshop_lib.records import ModelVariant, Prompt
-from workshop_lib.reference_server import reference_server
+from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.serving.practice import PracticeRuntime
 
 CARDS = {
     "tiny": ModelCard(("explain",), 400.0, "MIT"),

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from tests.report_helpers import HOSTILE, row, run_of_models
-from workshop_lib import appearance, charting, drawing
+from workshop_lib.showing import appearance, charting, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -207,6 +207,6 @@ def test_drawing_leaves_no_trace():
     assert dict(mpl.rcParams) == before
     check = (
         "import sys, workshop_lib; assert 'matplotlib' not in sys.modules;"
-        "import workshop_lib.charting; assert 'matplotlib.pyplot' not in sys.modules"
+        "import workshop_lib.showing.charting; assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", check], check=True)

@@ -13,13 +13,15 @@ import pytest
 
 from tests.foundry_helpers import practice
 from workshop_lib import __main__ as command_line
-from workshop_lib import checklist, checklist_tables, profiles
-from workshop_lib.checklist import ModelCheck, Step, check_models
-from workshop_lib.endpoint import ServedEndpoint
 from workshop_lib.errors import EndpointError, ModelNotFoundError, ModelServerError
-from workshop_lib.practice import PracticeRuntime
+from workshop_lib.instrument.reference_server import STEADY, Behaviour, ReferenceServer
+from workshop_lib.measuring import checklist
+from workshop_lib.measuring.checklist import ModelCheck, Step, check_models
 from workshop_lib.records import ModelVariant
-from workshop_lib.reference_server import STEADY, Behaviour, ReferenceServer
+from workshop_lib.serving import profiles
+from workshop_lib.serving.endpoint import ServedEndpoint
+from workshop_lib.serving.practice import PracticeRuntime
+from workshop_lib.showing import checklist_tables
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=6)
 BEHAVIOURS = {"one": QUICK, "empty": Behaviour(fault="empty"), "http-500": Behaviour(fault="500")}

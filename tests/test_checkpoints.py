@@ -18,13 +18,20 @@ from hypothesis import strategies as st
 
 from tests import notebook_rules
 from tests.measurement_helpers import completion, run_of
-from workshop_lib import answers, checkpoints, diagnosis, evidence, exercises, notebooks, places, runs, storage, timing
-from workshop_lib.checkpoints import check
-from workshop_lib.diagnosis import Nothing, Number, Word, judge
+from workshop_lib import places
+from workshop_lib.archive import storage
+from workshop_lib.decision import evidence
+from workshop_lib.decision.evidence import Evidence
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.evidence import Evidence
+from workshop_lib.measuring import runs
+from workshop_lib.metrics import timing
+from workshop_lib.metrics.resampling import Estimate
+from workshop_lib.programs import notebooks
 from workshop_lib.records import ModelVariant, Prompt, Run, Serving
-from workshop_lib.resampling import Estimate
+from workshop_lib.teaching import checkpoints, diagnosis, exercises
+from workshop_lib.teaching.checkpoints import check
+from workshop_lib.teaching.diagnosis import Nothing, Number, Word, judge
+from workshop_lib.verdicts import answers
 
 SOLUTIONS = notebooks.FOLDER / "solutions"
 RECORDS = places.DATA / "reference" / "practice" / "records.jsonl"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from workshop_lib import checks
 from workshop_lib.errors import ConfigurationError
+from workshop_lib.programs import checks
 
 
 def test_unknown_checks_are_named():

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from tests.choice_helpers import evidence_of
 from tests.test_quality import grade, made_run
-from workshop_lib import choice, evidence, limits, quality, weights
-from workshop_lib.criteria import CRITERIA, criterion, quantiles
+from workshop_lib.decision import choice, evidence, limits, weights
+from workshop_lib.decision.criteria import CRITERIA, criterion, quantiles
+from workshop_lib.decision.weights import Weights
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.records import Serving
-from workshop_lib.weights import Weights
+from workshop_lib.verdicts import quality
 
 EVEN = Weights({"quality": 1, "latency": 1})
 TWO = {"careful": {"quality": 4, "latency": 1.0}, "quick": {"quality": 3, "latency": 0.25}}
@@ -375,7 +376,7 @@ def test_the_examples_in_the_documentation_hold() -> None:
 def test_importing_the_arithmetic_loads_no_heavy_library() -> None:
     """Commands that never choose a model do not pay for it."""
     heavy = "{'numpy', 'pandas', 'matplotlib', 'openai', 'pydantic', 'ipywidgets'}"
-    code = f"import sys, workshop_lib.choice, workshop_lib.abilities; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys; from workshop_lib.decision import abilities, choice; print(sorted({heavy} & set(sys.modules)))"
     folder = Path(choice.__file__).parents[1]
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
     assert seen.stdout.strip() == "[]"

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.choice_helpers import evidence_of
-from workshop_lib import limits
+from workshop_lib.decision import limits
+from workshop_lib.decision.evidence import Evidence
+from workshop_lib.decision.limits import Limits
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.evidence import Evidence
-from workshop_lib.limits import Limits
 
 MODELS = {
     "small": {"footprint": 400.0, "quality": 3.0, "latency_p95": 2.0, "first_token": 0.5, "memory": 900.0},

@@ -14,25 +14,17 @@ import pytest
 from tests.choice_helpers import evidence_of
 from tests.report_helpers import HOSTILE
 from tests.test_quality import made_run
-from workshop_lib import (
-    charting,
-    choice,
-    choice_charts,
-    choice_record,
-    choice_tables,
-    choice_words,
-    evidence,
-    limits,
-    notebooks,
-    reference_scores,
-    storage,
-)
-from workshop_lib.choice import Decision
-from workshop_lib.choice_widget import ChoiceWidget
+from workshop_lib.archive import storage
+from workshop_lib.decision import choice, choice_charts, choice_record, choice_tables, choice_words, evidence, limits
+from workshop_lib.decision.choice import Decision
+from workshop_lib.decision.choice_widget import ChoiceWidget
+from workshop_lib.decision.evidence import Evidence
+from workshop_lib.decision.limits import Limits
+from workshop_lib.decision.weights import Weights
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.evidence import Evidence
-from workshop_lib.limits import Limits
-from workshop_lib.weights import Weights
+from workshop_lib.programs import notebooks
+from workshop_lib.showing import charting
+from workshop_lib.verdicts import reference_scores
 
 REFERENCE = reference_scores.SCORES_FILE.parent
 EVEN = Weights({"quality": 1, "latency": 1})
@@ -395,6 +387,6 @@ def test_the_page_ends_well_where_no_model_is_left(tmp_path: Path) -> None:
 
 def test_limits_of_the_page_are_those_of_the_sliders() -> None:
     """Whoever adds a bound gets a control for it."""
-    from workshop_lib import choice_widget
+    from workshop_lib.decision import choice_widget
 
     assert set(choice_widget.BOUND_LABELS) == set(limits.BOUNDS)

@@ -9,12 +9,12 @@ from statistics import median
 import pytest
 
 from tests.measurement_helpers import request
-from workshop_lib import timing
-from workshop_lib.client import ChatClient, checked_base_url, is_loopback
 from workshop_lib.errors import ConfigurationError, EndpointError
-from workshop_lib.profiles import open_runtime
+from workshop_lib.instrument.client import ChatClient, checked_base_url, is_loopback
+from workshop_lib.instrument.reference_server import BEHAVIOURS, ReferenceServer, reference_server
+from workshop_lib.metrics import timing
 from workshop_lib.records import Request
-from workshop_lib.reference_server import BEHAVIOURS, ReferenceServer, reference_server
+from workshop_lib.serving.profiles import open_runtime
 
 
 @pytest.fixture(scope="module")

@@ -17,17 +17,11 @@ import pytest
 
 from tests.comparison_helpers import gpu_run
 from workshop_lib import __main__ as command_line
-from workshop_lib import (
-    catalog,
-    commands,
-    notebook_files,
-    notebooks,
-    places,
-    reference_commands,
-    reporting,
-    summaries,
-)
-from workshop_lib.reference_server import STEADY, ReferenceServer
+from workshop_lib import catalog, places
+from workshop_lib.instrument.reference_server import STEADY, ReferenceServer
+from workshop_lib.metrics import summaries
+from workshop_lib.programs import commands, notebook_files, notebooks, reference_commands
+from workshop_lib.showing import reporting
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=12)
 

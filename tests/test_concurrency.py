@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from tests.measurement_helpers import VARIANT, completion
-from workshop_lib.concurrency import Load, measure_loads, saturation
 from workshop_lib.errors import ConfigurationError
+from workshop_lib.instrument.reference_server import reference_server
+from workshop_lib.measuring.concurrency import Load, measure_loads, saturation
 from workshop_lib.records import ModelVariant, Prompt
-from workshop_lib.reference_server import reference_server
 
 PROMPTS = (Prompt("p", "Say it."), Prompt("q", "Say that."))
 

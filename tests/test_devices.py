@@ -13,10 +13,11 @@ from matplotlib.colors import to_rgba
 from tests.comparison_helpers import ALIASES, PLAN, WHY, cpu_run, gpu_run, mislabelled_run, reference
 from tests.report_helpers import run_of_models
 from tests.test_charting import draw, extent, marks, tick_labels
-from workshop_lib import appearance, charting, comparison_charts, comparison_tables, devices, reporting
+from workshop_lib.archive import devices
+from workshop_lib.archive.references import NO_GPU, Reference
+from workshop_lib.metrics.summaries import WARNINGS, summarise
 from workshop_lib.records import Run
-from workshop_lib.references import NO_GPU, Reference
-from workshop_lib.summaries import WARNINGS, summarise
+from workshop_lib.showing import appearance, charting, comparison_charts, comparison_tables, reporting
 
 CASES: dict[str, tuple[Run, tuple[Reference, ...]]] = {
     "a GPU here": (gpu_run(), ()),

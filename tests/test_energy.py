@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.measurement_helpers import VARIANT, completion, run_of
-from workshop_lib import energy
+from workshop_lib.metrics import energy
+from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import Serving
-from workshop_lib.summaries import summarise
 
 POSITIVE = st.floats(1e-6, 1e6)
 

@@ -14,13 +14,13 @@ import pytest
 from tests.foundry_helpers import practice
 from tests.test_benchmark import ReferenceRuntime, Served, variant
 from tests.test_client import ProxyPage, free_port
-from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
-from workshop_lib.client import ChatClient
-from workshop_lib.plan import Plan, make_plan
+from workshop_lib.archive.storage import read_run
+from workshop_lib.instrument.client import ChatClient
+from workshop_lib.instrument.reference_server import BEHAVIOURS, ReferenceServer
+from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
+from workshop_lib.measuring.plan import Plan, make_plan
+from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import ModelVariant, Prompt, Row, Run
-from workshop_lib.reference_server import BEHAVIOURS, ReferenceServer
-from workshop_lib.storage import read_run
-from workshop_lib.summaries import summarise
 
 PROMPTS = (Prompt("one", "Say one."), Prompt("two", "Say two."))
 TIMEOUT_S = 0.3

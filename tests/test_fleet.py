@@ -14,21 +14,15 @@ import pytest
 from filelock import FileLock
 
 from tests.fleet_helpers import Hosts, descendants, hosts, lines_of, wait_until, when
-from workshop_lib import (
-    benchmark,
-    catalog,
-    fleet,
-    fleet_cluster,
-    fleet_engine,
-    fleet_room,
-    plan,
-    profiles,
-    storage,
-    summaries,
-)
+from workshop_lib import catalog
+from workshop_lib.archive import storage
 from workshop_lib.errors import ConfigurationError, EndpointError
-from workshop_lib.fleet_room import Room
+from workshop_lib.fleets import fleet, fleet_cluster, fleet_engine, fleet_room
+from workshop_lib.fleets.fleet_room import Room
+from workshop_lib.measuring import benchmark, plan
+from workshop_lib.metrics import summaries
 from workshop_lib.records import Run
+from workshop_lib.serving import profiles
 
 pytestmark = [
     pytest.mark.slow,
@@ -211,13 +205,13 @@ def test_leaving_a_run_leaves_nothing_behind(room_of_three: Hosts, tmp_path: Pat
 
     def interrupt(progress: fleet.Progress) -> None:
         if len([count for count in progress.done.values() if count]) == 3:
-            assert len(descendants(machines, "workshop_lib.fleet_share")) == 3
+            assert len(descendants(machines, "workshop_lib.fleets.fleet_share")) == 3
             raise KeyboardInterrupt
 
     with fleet.connected(room_of_three.address) as client:
         with pytest.raises(KeyboardInterrupt):
             fleet.run_fleet(client, made, tmp_path, on_progress=interrupt)
-        wait_until(lambda: not descendants(machines, "workshop_lib.fleet_share"))
+        wait_until(lambda: not descendants(machines, "workshop_lib.fleets.fleet_share"))
     assert len(fleet_room.read_room(tmp_path).runs) == 3, "what was measured is kept"
 
 

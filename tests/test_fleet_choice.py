@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from tests.fleet_helpers import made_room, without
-from workshop_lib import charting, fleet_charts, fleet_choice, fleet_summaries, fleet_tables, resampling
-from workshop_lib.appearance import Theme
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.fleet_choice import Limits
-from workshop_lib.fleet_room import Room
+from workshop_lib.fleets import fleet_charts, fleet_choice, fleet_summaries, fleet_tables
+from workshop_lib.fleets.fleet_choice import Limits
+from workshop_lib.fleets.fleet_room import Room
+from workshop_lib.metrics import resampling
+from workshop_lib.showing import charting
+from workshop_lib.showing.appearance import Theme
 
 SPEEDS = {"quick": 1.0, "usual": 2.0, "slow": 4.0}
 SMALL, LARGE = ("practice-small-int4-cpu:1", "cpu"), ("practice-large-int4-cpu:1", "cpu")

@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.measurement_helpers import VARIANT, completion
-from workshop_lib import fleet, fleet_collect, fleet_plan, fleet_room, fleet_worker, storage
+from workshop_lib.archive import storage
 from workshop_lib.catalog import read_prompts
 from workshop_lib.errors import ConfigurationError, DataFileError, RecordFileError
-from workshop_lib.fleet_collect import Collector
-from workshop_lib.fleet_room import Machine, Room, Share, label_of, share_id_of
+from workshop_lib.fleets import fleet, fleet_collect, fleet_plan, fleet_room, fleet_worker
+from workshop_lib.fleets.fleet_collect import Collector
+from workshop_lib.fleets.fleet_room import Machine, Room, Share, label_of, share_id_of
 from workshop_lib.records import Completion, Run, Serving
 
 ID = "0123456789ab"

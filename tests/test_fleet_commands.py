@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.fleet_helpers import made_room
-from workshop_lib import fleet_engine, fleet_room, fleet_worker, storage
 from workshop_lib.__main__ import _parser, main
-from workshop_lib.fleet_room import Room, label_of
+from workshop_lib.archive import storage
+from workshop_lib.fleets import fleet_engine, fleet_room, fleet_worker
+from workshop_lib.fleets.fleet_room import Room, label_of
 from workshop_lib.places import NOTEBOOKS, PROJECT
 
 GUIDE = PROJECT / "samples" / "fleet" / "README.md"

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.fleet_helpers import wait_until
-from workshop_lib import fleet_engine, fleet_room, fleet_security
-from workshop_lib.child_process import child_environment
+from workshop_lib.fleets import fleet_engine, fleet_room, fleet_security
+from workshop_lib.hosting.child_process import child_environment
 
 IP = shutil.which("ip") or "/usr/sbin/ip"
 ROOM = "instructor"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.fleet_helpers import Hosts
-from workshop_lib import fleet, fleet_cluster, fleet_dispatch, fleet_engine, fleet_security
 from workshop_lib.__main__ import main
 from workshop_lib.errors import ConfigurationError, EndpointError
+from workshop_lib.fleets import fleet, fleet_cluster, fleet_dispatch, fleet_engine, fleet_security
 
 pytestmark = pytest.mark.skipif(
     not fleet_engine.is_installed(), reason="NO FLEET IS TESTED: requirements-fleet.txt is missing"

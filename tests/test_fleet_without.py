@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from workshop_lib import notebooks, places
+from workshop_lib import places
+from workshop_lib.programs import notebooks
 
 MISSING = """
 import sys
@@ -44,8 +45,9 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_module_is_imported_without_the_extra(without: Path) -> None:
     """`import workshop_lib.<anything>` loads nothing of the extra; tables and choice of a measured room need none."""
-    names = sorted(path.stem for path in Path(notebooks.__file__).parent.glob("*.py") if path.stem != "__main__")
-    code = f"import importlib, sys\nfor name in {names}: importlib.import_module('workshop_lib.' + name)\nprint('all')"
+    paths = [path.relative_to(places.PROJECT) for path in (places.PROJECT / "workshop_lib").rglob("*.py")]
+    names = sorted(".".join(path.with_suffix("").parts) for path in paths if not path.name.startswith("__"))
+    code = f"import importlib\nfor name in {names}: importlib.import_module(name)\nprint('all')"
     done = python("-c", code)
     assert (done.stdout, done.returncode) == ("all\n", 0), done.stderr
     assert "No module named 'distributed'" in python("-c", "import distributed").stderr

@@ -20,9 +20,7 @@ from tests.foundry_helpers import (
     wait_until,
     write_index,
 )
-from workshop_lib import machine
 from workshop_lib.catalog import ModelCard
-from workshop_lib.child_process import child_environment, how_it_ended
 from workshop_lib.errors import (
     DataFileError,
     DiskSpaceError,
@@ -30,12 +28,14 @@ from workshop_lib.errors import (
     ModelServerError,
     RuntimeUnavailableError,
 )
-from workshop_lib.foundry import FoundryRuntime, Patience
-from workshop_lib.foundry_listing import Listing
-from workshop_lib.foundry_process import FoundryProcess
-from workshop_lib.practice_catalog import PracticeCatalog
+from workshop_lib.hosting.child_process import child_environment, how_it_ended
+from workshop_lib.instrument import machine
 from workshop_lib.providers import CPU_PROVIDER
 from workshop_lib.records import ModelVariant
+from workshop_lib.serving.foundry import FoundryRuntime, Patience
+from workshop_lib.serving.foundry_listing import Listing
+from workshop_lib.serving.foundry_process import FoundryProcess
+from workshop_lib.serving.practice_catalog import PracticeCatalog
 
 CUDA_VARIANT = ModelVariant(
     alias="practice-small",
@@ -348,7 +348,7 @@ def test_a_proxy_does_not_stand_between_the_runtime_and_this_machine(cache, monk
 PARENT = """
 import sys, time
 from pathlib import Path
-from workshop_lib.practice import PracticeRuntime
+from workshop_lib.serving.practice import PracticeRuntime
 runtime = PracticeRuntime(cache_dir=Path(sys.argv[1]))
 variants = runtime.find(["auto"], devices=["cpu"])[:2]
 served = [runtime.serve(variant) for variant in variants]
@@ -396,7 +396,7 @@ def test_a_fork_of_the_parent_does_not_keep_its_models_alive(cache):
 def test_a_parent_that_dies_before_it_gives_a_job_leaves_nothing():
     """A child without a job ends by itself."""
     done = subprocess.run(
-        [sys.executable, "-m", "workshop_lib.foundry_server"],
+        [sys.executable, "-m", "workshop_lib.serving.foundry_server"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
@@ -409,7 +409,7 @@ def test_a_parent_that_dies_before_it_gives_a_job_leaves_nothing():
 def test_only_events_reach_standard_output():
     """Whatever the runtime prints, natively too, stays out of the events."""
     code = (
-        "import os; from workshop_lib import child_pipes\n"
+        "import os; from workshop_lib.hosting import child_pipes\n"
         "emit = child_pipes.take_standard_output()\n"
         "print('noise', flush=True); os.write(1, b'native noise')\n"
         "emit({'event': 'ready'})\n"

@@ -1,4 +1,4 @@
-"""The package's modules form one row: each imports only from those before it."""
+"""The package's modules form one row, DESIGN.md's table: each imports only from those before it."""
 
 from __future__ import annotations
 
@@ -15,79 +15,73 @@ import workshop_lib
 PACKAGE = Path(workshop_lib.__file__).parent
 DESIGN = PACKAGE.parent / "DESIGN.md"
 
-ORDER = """
-errors records untrusted display providers
-timing streams prefix_cache energy summaries stability comparison scoring scores
-answers resampling agreement pairs reliability ranking quality criteria evidence limits weights choice reveal
-assignments race
-places files json_files catalog settings storage results changes references devices prompt_sets reference_scores
-abilities rubric score_files
-machine power client reference_server self_check
-selection endpoint model_cache registered_models
-onnx_weights model_files genai_config tokenizer_files model_cards model_folders offers practice_catalog
-registered_folders
-child_pipes child_process foundry_jobs foundry_listing foundry_server foundry_process foundry practice
-adapters chat_requests stop_texts generation adapter_app adapter_server adapter_process runtimes local_routing
-profiles
-concurrency racing keep_warm plan benchmark runs checklist capability_router
-fleet_room fleet_engine fleet_identity fleet_share fleet_worker fleet_security fleet_plan fleet_dispatch fleet_collect
-fleet fleet_cluster classroom fleet_summaries fleet_choice
-annotation annotation_csv annotation_view annotation_widget
-judge_prompts judge judging
-appearance drawing tables annotation_tables comparison_tables findings charting comparison_charts race_view
-race_widget race_charts reporting
-quality_tables quality_charts choice_words choice_tables choice_charts choice_record choice_widget checklist_tables
-own_models
-fleet_tables fleet_charts
-diagnosis timing_exercises exercises checkpoints
-notebook_files notebooks reference_changes terminal checks commands registration_commands fleet_commands
-reference_commands __main__
-""".split()  # noqa: SIM905 - the rows are easier to read than forty quoted names
+
+def designed_order(text: str) -> list[str]:
+    """Dotted names of all modules, in the order of a table whose bold rows name packages."""
+    order: list[str] = []
+    package = ""
+    for heading, module in re.findall(r"^\| (?:\*\*(\S+)\*\*|`(\w+)`) \|", text, re.M):
+        if heading:
+            package = "" if "workshop_lib" in heading else heading.replace("/", ".")
+        else:
+            order.append(module if module == "__main__" else package + module)
+    return order
+
+
+ORDER = designed_order(DESIGN.read_text(encoding="utf-8"))
+
+
+def path_of(name: str) -> Path:
+    """The file of a module named as in `ORDER`."""
+    return PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
 
 
 def imported_modules(source: str) -> set[str]:
-    """Names of the package's modules that a source imports, anywhere in it."""
+    """Dotted names, as in `ORDER`, of what a source imports of the package, anywhere in it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module == "workshop_lib":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("workshop_lib."):
-            found.add(str(node.module).split(".")[1])
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "workshop_lib":
+            parts = str(node.module).split(".")[1:]
+            found |= {".".join([*parts, alias.name]) for alias in node.names}
         elif isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
-            found |= {parts[1] for parts in names if parts[0] == "workshop_lib" and parts[1:]}
-    return found
+            found |= {alias.name.removeprefix("workshop_lib.") for alias in node.names if "workshop_lib." in alias.name}
+    names = {name if path_of(name).exists() else name.rpartition(".")[0] for name in found}
+    return names - {""}
 
 
 def test_every_kind_of_import_is_seen() -> None:
     """Imports at the top, inside functions, and of single names all count."""
     source = (
-        "import os, workshop_lib.timing\nfrom workshop_lib import records\n"
+        "import os, workshop_lib.metrics.timing\nfrom workshop_lib import records, __version__\n"
+        "from workshop_lib.showing import tables\n"
         "def f():\n    from workshop_lib.errors import WorkshopError\n"
+        "    from workshop_lib.archive.storage import read_run\n"
     )
-    assert imported_modules(source) == {"timing", "records", "errors"}
+    assert imported_modules(source) == {"metrics.timing", "records", "showing.tables", "errors", "archive.storage"}
+
+
+def test_a_bold_row_names_the_package_of_the_rows_below() -> None:
+    """The table is read as it is written."""
+    text = "| **`workshop_lib/`** | | |\n| `errors` | a | b |\n| **metrics/** | | |\n| `timing` | a | b |\n"
+    assert designed_order(f"{text}| `__main__` | a | b |\n") == ["errors", "metrics.timing", "__main__"]
 
 
 def test_every_module_has_its_place() -> None:
-    """A module that is not in the order is a design decision not yet made."""
-    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} == set(ORDER)
+    """A module that is not in the table is a design decision not yet made."""
+    files = [path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py")]
+    assert {".".join(file.parts) for file in files if file.name != "__init__"} == set(ORDER)
+    assert len(ORDER) == len(set(ORDER))
 
 
 @pytest.mark.parametrize("name", ORDER)
 def test_a_module_imports_only_from_those_before_it(name: str) -> None:
     """Imports run one way, so that each part can be read and tested without the later ones."""
-    source = (PACKAGE / f"{name}.py").read_text(encoding="utf-8")
+    source = path_of(name).read_text(encoding="utf-8")
     earlier = set(ORDER[: ORDER.index(name)])
-    assert imported_modules(source) - earlier - {"__version__"} == set()
+    assert imported_modules(source) - earlier == set()
 
 
-def test_the_design_lists_the_same_order() -> None:
-    """DESIGN.md's table is the order, row by row."""
-    table = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", DESIGN.read_text(encoding="utf-8"), re.M)
-    assert [name for row in table for name in re.findall(r"`(\w+)`", row)] == ORDER
-
-
-@pytest.mark.parametrize("name", ["catalog", "settings", "scoring", "timing"])
+@pytest.mark.parametrize("name", ["catalog", "settings", "verdicts.scoring", "metrics.timing"])
 def test_small_modules_stay_light(name: str) -> None:
     """Reading settings or the catalog's interface loads none of the heavy libraries."""
     heavy = "{'pydantic', 'numpy', 'pandas', 'matplotlib', 'openai', 'IPython'}"

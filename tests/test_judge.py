@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 
 from tests.foundry_helpers import practice
 from tests.measurement_helpers import completion, run_of
-from workshop_lib import answers, judge_prompts, reliability, rubric, score_files
-from workshop_lib.answers import Candidate
-from workshop_lib.endpoint import EndpointRuntime
 from workshop_lib.errors import ConfigurationError, EndpointError
-from workshop_lib.judge import Judge, Settings
-from workshop_lib.judging import compare_all, grade_all, judge_name, keep_in
-from workshop_lib.pairs import order_bias, pairs
+from workshop_lib.people import judge_prompts
+from workshop_lib.people.judge import Judge, Settings
+from workshop_lib.people.judging import compare_all, grade_all, judge_name, keep_in
 from workshop_lib.records import ModelVariant, Prompt, Serving
-from workshop_lib.scores import Answer, Preference, Score
+from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.verdicts import answers, reliability, rubric, score_files
+from workshop_lib.verdicts.answers import Candidate
+from workshop_lib.verdicts.pairs import order_bias, pairs
+from workshop_lib.verdicts.scores import Answer, Preference, Score
 
 PROMPT = Prompt("p", "What is edge AI?", aspects=("device|machine", "local*"))
 AUTHOR = ModelVariant(alias="small", model_id="small-int4:1", device="cpu", precision="int4")

@@ -13,12 +13,13 @@ import pytest
 from tests.foundry_helpers import practice, smallest, wait_until
 from tests.measurement_helpers import completion, request
 from tests.test_client import free_port
-from workshop_lib import comparison_tables, timing
-from workshop_lib.client import ChatClient
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.keep_warm import NEVER_UNLOADS, KeepWarm, KeepWarmResult, measure_cold_and_kept
+from workshop_lib.instrument.client import ChatClient
+from workshop_lib.instrument.reference_server import BEHAVIOURS, STEADY, Behaviour, ReferenceServer, reference_server
+from workshop_lib.measuring.keep_warm import NEVER_UNLOADS, KeepWarm, KeepWarmResult, measure_cold_and_kept
+from workshop_lib.metrics import timing
 from workshop_lib.records import ModelVariant
-from workshop_lib.reference_server import BEHAVIOURS, STEADY, Behaviour, ReferenceServer, reference_server
+from workshop_lib.showing import comparison_tables
 
 FAST = Behaviour(first_token_s=0.002, pace_s=0.001, tokens=3)
 SLOW = replace(FAST, first_token_s=0.3)

@@ -12,13 +12,16 @@ from tests.measurement_helpers import VARIANT, completion
 from tests.test_charting import draw
 from tests.test_samples import FULL
 from tests.test_samples import run as run_script
-from workshop_lib import charting, commands, comparison_charts, comparison_tables, profiles, runs
-from workshop_lib.concurrency import Load, describe, load_object
 from workshop_lib.errors import ConfigurationError, ModelServerError
-from workshop_lib.plan import make_plan
+from workshop_lib.instrument.reference_server import reference_server
+from workshop_lib.measuring import runs
+from workshop_lib.measuring.concurrency import Load, describe, load_object
+from workshop_lib.measuring.plan import make_plan
+from workshop_lib.programs import commands
 from workshop_lib.records import Prompt, Run
-from workshop_lib.reference_server import reference_server
+from workshop_lib.serving import profiles
 from workshop_lib.settings import PLAN_OPTIONS, BenchmarkSettings, parse
+from workshop_lib.showing import charting, comparison_charts, comparison_tables
 
 
 @pytest.fixture(scope="module")

@@ -16,26 +16,18 @@ import pytest
 
 from tests.adapter_helpers import GENAI, SMALL, register
 from tests.foundry_helpers import ask, is_gone
-from workshop_lib import (
-    adapter_process,
-    annotation,
-    answers,
-    commands,
-    model_folders,
-    notebooks,
-    places,
-    profiles,
-    registered_models,
-    results,
-    score_files,
-    scores,
-    storage,
-    summaries,
-)
+from workshop_lib import places
+from workshop_lib.archive import results, storage
 from workshop_lib.errors import ModelNotFoundError, ModelServerError, RuntimeUnavailableError
-from workshop_lib.local_routing import LocalRuntime
-from workshop_lib.plan import choose_variants
+from workshop_lib.measuring.plan import choose_variants
+from workshop_lib.metrics import summaries
+from workshop_lib.people import annotation
+from workshop_lib.programs import commands, notebooks
 from workshop_lib.records import ModelVariant
+from workshop_lib.registration import adapter_process, model_folders, registered_models
+from workshop_lib.serving import profiles
+from workshop_lib.serving.local_routing import LocalRuntime
+from workshop_lib.verdicts import answers, score_files, scores
 
 SCRIPT = places.PROJECT / "samples" / "session03" / "benchmark_oss_models.py"
 OWN = "own"

@@ -5,16 +5,17 @@ from pathlib import Path
 import pytest
 
 from tests.foundry_helpers import python, write_index
-from workshop_lib import machine, model_cache
 from workshop_lib.errors import (
     ConfigurationError,
     DataFileError,
     DiskSpaceError,
     ModelServerError,
 )
-from workshop_lib.offers import Offer
-from workshop_lib.practice_catalog import PracticeCatalog
+from workshop_lib.hosting import model_cache
+from workshop_lib.instrument import machine
 from workshop_lib.records import ModelVariant
+from workshop_lib.serving.offers import Offer
+from workshop_lib.serving.practice_catalog import PracticeCatalog
 
 FILES = {"genai_config.json": b"{}", "model.onnx": b"weights" * 1000, "extra/merges.txt": b"a b"}
 MODEL_ID = "toy-int4-generic-cpu:1"
@@ -149,7 +150,7 @@ def test_processes_that_install_at_once_copy_once(tmp_path, models_dir):
     files = {"model.onnx": bytes(30_000_000)}
     index = write_index(tmp_path / "shipped", files=files)
     code = (
-        "from pathlib import Path; from workshop_lib.practice_catalog import PracticeCatalog\n"
+        "from pathlib import Path; from workshop_lib.serving.practice_catalog import PracticeCatalog\n"
         "steps = []\n"
         f"PracticeCatalog(Path({str(index)!r})).install({MODEL_ID!r}, Path({str(models_dir)!r}),\n"
         "    on_bytes=lambda *step: steps.append(step))\n"

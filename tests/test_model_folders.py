@@ -16,23 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.foundry_helpers import ask, practice
-from workshop_lib import (
-    catalog,
-    machine,
-    model_cards,
-    model_folders,
-    offers,
-    onnx_weights,
-    registered_models,
-    tokenizer_files,
-)
+from workshop_lib import catalog
 from workshop_lib.errors import ConfigurationError, DataFileError, DiskSpaceError, ModelNotFoundError
-from workshop_lib.foundry import FoundryRuntime
-from workshop_lib.genai_config import read_config
-from workshop_lib.model_folders import examine, register_folder
-from workshop_lib.onnx_weights import read_weights
-from workshop_lib.practice_catalog import PracticeCatalog
+from workshop_lib.instrument import machine
 from workshop_lib.providers import CPU_PROVIDER
+from workshop_lib.registration import model_cards, model_folders, onnx_weights, registered_models, tokenizer_files
+from workshop_lib.registration.genai_config import read_config
+from workshop_lib.registration.model_folders import examine, register_folder
+from workshop_lib.registration.onnx_weights import read_weights
+from workshop_lib.serving import offers
+from workshop_lib.serving.foundry import FoundryRuntime
+from workshop_lib.serving.practice_catalog import PracticeCatalog
 
 SHIPPED = catalog.DATA_FOLDER / "practice_models"
 SMALL = SHIPPED / "practice-small-int4-generic-cpu"

@@ -9,8 +9,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from workshop_lib import notebook_files
 from workshop_lib.errors import NotebookError
+from workshop_lib.programs import notebook_files
 
 
 def text(value: str, count: int = 1) -> Any:

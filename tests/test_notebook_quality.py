@@ -11,8 +11,11 @@ import pytest
 
 from tests import markdown, notebook_rules
 from tests.notebook_rules import Page
-from workshop_lib import exercises, notebooks, places, runs
+from workshop_lib import places
 from workshop_lib.errors import RecordFileError
+from workshop_lib.measuring import runs
+from workshop_lib.programs import notebooks
+from workshop_lib.teaching import exercises
 
 PAGES = sorted(notebooks.FOLDER.glob("*.ipynb"))
 README = places.PROJECT / "README.md"

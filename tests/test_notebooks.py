@@ -13,9 +13,10 @@ from typing import Any
 import nbformat
 import pytest
 
-from workshop_lib import notebooks, places
+from workshop_lib import places
 from workshop_lib.errors import NotebookError
-from workshop_lib.reference_server import reference_server
+from workshop_lib.instrument.reference_server import reference_server
+from workshop_lib.programs import notebooks
 
 PAGES = sorted(notebooks.FOLDER.glob("*.ipynb"))
 OURS = {"profile": "practice", "models": "practice-small", "devices": "cpu", "rounds": 1, "users": ""}
@@ -192,7 +193,7 @@ def test_the_workshop_runs_headless_on_a_practice_model(tmp_path: Path):
     """The numbered pages run in order in another process, share one folder, and end with a report."""
     folder = tmp_path / "run"
     script = (
-        "import sys, json; from pathlib import Path; from workshop_lib import notebooks;"
+        "import sys, json; from pathlib import Path; from workshop_lib.programs import notebooks;"
         "notebooks.run_workshop(Path(sys.argv[1]), json.loads(sys.argv[2]))"
     )
     environment = {**os.environ, "PYTHONPATH": places.search_path()}

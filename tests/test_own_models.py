@@ -13,10 +13,13 @@ import pytest
 from tests.adapter_helpers import SMALL, register
 from tests.measurement_helpers import completion
 from tests.test_local_routing import NoRuntime
-from workshop_lib import model_folders, notebooks, own_models, places, registered_models
+from workshop_lib import places
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
-from workshop_lib.local_routing import LocalRuntime
+from workshop_lib.programs import notebooks
 from workshop_lib.records import Run
+from workshop_lib.registration import model_folders, registered_models
+from workshop_lib.serving.local_routing import LocalRuntime
+from workshop_lib.teaching import own_models
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +70,7 @@ def test_who_wants_to_keep_the_models_keeps_them(cache: Path) -> None:
 def test_a_kernel_that_ends_early_forgets_them_too(cache: Path, *, keep: bool, left: list[str]) -> None:
     """Who closes the page in the middle finds the other pages as they were."""
     code = (
-        "from workshop_lib import model_folders, own_models\n"
+        "from workshop_lib.registration import model_folders; from workshop_lib.teaching import own_models\n"
         f"example = own_models.begin(keep={keep})\n"
         "model_folders.register_folder(example.folder, alias=own_models.IN_RUNTIME)\n"
     )

@@ -4,9 +4,10 @@ from urllib.error import HTTPError
 import pytest
 
 from tests.foundry_helpers import post, write_index
-from workshop_lib import catalog, offers
+from workshop_lib import catalog
 from workshop_lib.errors import DataFileError, ModelNotFoundError
-from workshop_lib.practice_catalog import PracticeCatalog, matching
+from workshop_lib.serving import offers
+from workshop_lib.serving.practice_catalog import PracticeCatalog, matching
 
 DEVICE = "properties/variantInfo/variantMetadata/device"
 PROVIDER = "properties/variantInfo/variantMetadata/executionProvider"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workshop_lib.errors import ModelServerError, RuntimeUnavailableError
-from workshop_lib.foundry_process import FoundryProcess
+from workshop_lib.serving.foundry_process import FoundryProcess
 from workshop_lib.untrusted import without_places
 
 HOME = Path("/home/ada").absolute()

@@ -15,23 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report_helpers import HOSTILE, run_of_models
-from workshop_lib import (
-    agreement,
-    answers,
-    catalog,
-    charting,
-    prompt_sets,
-    quality,
-    quality_charts,
-    quality_tables,
-    ranking,
-    reference_scores,
-    reliability,
-    resampling,
-)
+from workshop_lib import catalog
 from workshop_lib.errors import ConfigurationError, DataFileError
+from workshop_lib.metrics import resampling
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Run, Serving
-from workshop_lib.scores import Answer, Preference, Score
+from workshop_lib.showing import charting, quality_charts, quality_tables
+from workshop_lib.verdicts import agreement, answers, prompt_sets, quality, ranking, reference_scores, reliability
+from workshop_lib.verdicts.scores import Answer, Preference, Score
 
 MODELS = {"fast": 0.010, "middle": 0.020, "slow": 0.040}
 PROMPTS = tuple(Prompt(f"p{place}", f"Question {place}?", aspects=("local", "private")) for place in range(5))

@@ -19,15 +19,17 @@ from matplotlib.collections import PathCollection
 from tests.foundry_helpers import practice
 from tests.measurement_helpers import completion, request
 from tests.report_helpers import HOSTILE
-from workshop_lib import catalog, charting, race, race_charts, race_view, race_widget, racing
-from workshop_lib.client import ChatClient
-from workshop_lib.endpoint import EndpointRuntime
+from workshop_lib import catalog
 from workshop_lib.errors import ConfigurationError, ModelServerError
-from workshop_lib.race import LaneState, Pick, RaceResult, RaceState, Turns
-from workshop_lib.racing import Lane, LiveAnswer, lanes_of, run_race
+from workshop_lib.instrument.client import ChatClient
+from workshop_lib.instrument.reference_server import reference_server
+from workshop_lib.measuring import race, racing
+from workshop_lib.measuring.race import LaneState, Pick, RaceResult, RaceState, Turns
+from workshop_lib.measuring.racing import Lane, LiveAnswer, lanes_of, run_race
+from workshop_lib.metrics.streams import read_stream
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt
-from workshop_lib.reference_server import reference_server
-from workshop_lib.streams import read_stream
+from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.showing import charting, race_charts, race_view, race_widget
 
 PROMPT = Prompt("p", "Say it.")
 

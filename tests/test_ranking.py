@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workshop_lib import ranking, reliability
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.pairs import order_bias, pairs
-from workshop_lib.ranking import rank
-from workshop_lib.scores import Answer, Preference
+from workshop_lib.verdicts import ranking, reliability
+from workshop_lib.verdicts.pairs import order_bias, pairs
+from workshop_lib.verdicts.ranking import rank
+from workshop_lib.verdicts.scores import Answer, Preference
 
 AGRESTI_BASEBALL = """
 Milwaukee  0 7 9 7 7 9 11

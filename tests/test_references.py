@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.comparison_helpers import cpu_run, gpu_run, mislabelled_run
-from workshop_lib import references, reporting
+from workshop_lib.archive import references
 from workshop_lib.errors import DataFileError
+from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import Run
-from workshop_lib.summaries import summarise
+from workshop_lib.showing import reporting
 
 
 def write(run: Run, folder: Path) -> Path:

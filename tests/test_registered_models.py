@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from tests.adapter_helpers import SMALL, scripted, weights_in
 from workshop_lib import __main__ as command_line
-from workshop_lib import catalog, files, places, registered_models
+from workshop_lib import catalog, files, places
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
-from workshop_lib.registered_models import RegisteredModel
+from workshop_lib.registration import registered_models
+from workshop_lib.registration.registered_models import RegisteredModel
 
 FOLDER = Path(tempfile.gettempdir()).absolute()
 MODEL = RegisteredModel(

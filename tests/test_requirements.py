@@ -119,7 +119,7 @@ def test_the_runtime_is_asked_for_only_where_it_exists(platform: dict[str, str])
 def test_every_import_is_a_declared_dependency() -> None:
     """The package imports nothing that merely happens to be installed."""
     declared = {canonicalize_name(need.name) for need in (*wanted(), *extra())}
-    for file in (ROOT / "workshop_lib").glob("*.py"):
+    for file in (ROOT / "workshop_lib").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:

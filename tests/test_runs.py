@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.report_helpers import run_of_models
-from workshop_lib import comparison_tables, places, profiles, references, reporting, runs, storage
+from workshop_lib import places
+from workshop_lib.archive import references, storage
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, RecordFileError
+from workshop_lib.instrument.reference_server import reference_server
+from workshop_lib.measuring import runs
+from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import ModelVariant, Prompt, Run
-from workshop_lib.reference_server import reference_server
-from workshop_lib.summaries import summarise
+from workshop_lib.serving import profiles
+from workshop_lib.showing import comparison_tables, reporting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +126,7 @@ def test_without_any_run_a_little_is_measured(endpoint: str, tmp_path: Path, mon
     monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", endpoint)
     monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path))
     monkeypatch.setattr(
-        "workshop_lib.endpoint.EndpointRuntime.list_models",
+        "workshop_lib.serving.endpoint.EndpointRuntime.list_models",
         lambda self: [ModelVariant("fast", "fast", "unknown")],
     )
     run = storage.read_run(runs.find_records())

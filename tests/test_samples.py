@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.test_client import free_port
+from workshop_lib.instrument.reference_server import reference_server
 from workshop_lib.records import Row
-from workshop_lib.reference_server import reference_server
 
 PROJECT = Path(__file__).resolve().parents[1]
 SIMPLE = PROJECT / "samples" / "03-oss-models" / "benchmark_models.py"
@@ -137,7 +137,7 @@ def test_the_simple_script_can_be_typed_along():
 def test_the_simple_script_asks_an_endpoint(no_sdk: str):
     """With FOUNDRY_LOCAL_ENDPOINT it measures that server's first models and imports no SDK."""
     quick = {"one": None, "two": None}
-    from workshop_lib.reference_server import STEADY, ReferenceServer
+    from workshop_lib.instrument.reference_server import STEADY, ReferenceServer
 
     with ReferenceServer(dict.fromkeys(quick, STEADY)) as server:
         done = run(SIMPLE, FOUNDRY_LOCAL_ENDPOINT=server.base_url, PYTHONPATH=no_sdk)

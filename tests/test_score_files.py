@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workshop_lib import score_files
 from workshop_lib.errors import ConfigurationError, RecordFileError
-from workshop_lib.score_files import ScoreFile, current, rater_name, read_all
-from workshop_lib.scores import Preference, Score
+from workshop_lib.verdicts import score_files
+from workshop_lib.verdicts.score_files import ScoreFile, current, rater_name, read_all
+from workshop_lib.verdicts.scores import Preference, Score
 
 KILLS = 10
 FIXTURE = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

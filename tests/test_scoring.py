@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workshop_lib import catalog, scoring
+from workshop_lib import catalog
 from workshop_lib.records import Prompt
-from workshop_lib.scoring import score_aspects
+from workshop_lib.verdicts import scoring
+from workshop_lib.verdicts.scoring import score_aspects
 
 FOUND = [
     ("It keeps data private.", "private", "private"),

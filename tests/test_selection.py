@@ -2,9 +2,9 @@ import pytest
 
 from workshop_lib import providers
 from workshop_lib.errors import ModelNotFoundError
-from workshop_lib.foundry_listing import Listing, read_listing
+from workshop_lib.hosting.selection import in_reading_order, select_variants
 from workshop_lib.records import ModelVariant
-from workshop_lib.selection import in_reading_order, select_variants
+from workshop_lib.serving.foundry_listing import Listing, read_listing
 
 CPU, CUDA, TENSORRT = (
     "CPUExecutionProvider",

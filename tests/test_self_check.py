@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.test_client import free_port
-from workshop_lib import comparison_tables, self_check
-from workshop_lib.client import ChatClient
 from workshop_lib.errors import EndpointError
-from workshop_lib.reference_server import STEADY, ReferenceServer
-from workshop_lib.self_check import Errors, SelfCheck, Times
+from workshop_lib.instrument import self_check
+from workshop_lib.instrument.client import ChatClient
+from workshop_lib.instrument.reference_server import STEADY, ReferenceServer
+from workshop_lib.instrument.self_check import Errors, SelfCheck, Times
+from workshop_lib.showing import comparison_tables
 
 WORKSHOP = Errors("workshop", (Times(0.0503, 0.01), Times(0.0505, 0.0102), Times(0.0599, None)))
 BARE = Errors("bare socket", (Times(0.0501, 0.01), Times(0.0502, 0.01), Times(0.0503, 0.01)))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workshop_lib.metrics.streams import error_message, read_body, read_stream
 from workshop_lib.records import Chunk
-from workshop_lib.streams import error_message, read_body, read_stream
 
 
 def event(delta: dict[str, Any] | None = None, finish: str | None = None, **rest: Any) -> bytes:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.measurement_helpers import VARIANT, completion, run_of
+from workshop_lib.metrics.summaries import WARNINGS, is_unstable, outliers, summarise
 from workshop_lib.records import Completion, Row, Serving
-from workshop_lib.summaries import WARNINGS, is_unstable, outliers, summarise
 
 
 def timed(latency_s: float, number: int = 1, **changes: object) -> Completion:

@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 
 from tests.test_samples import FULL
 from tests.test_samples import run as run_script
-from workshop_lib import timing
-from workshop_lib.benchmark import run_benchmark
-from workshop_lib.plan import make_plan
-from workshop_lib.prefix_cache import Answered, looks_cached
-from workshop_lib.profiles import open_runtime
+from workshop_lib.instrument.reference_server import BEHAVIOURS, STEADY, ReferenceServer, reference_server, scaled
+from workshop_lib.measuring.benchmark import run_benchmark
+from workshop_lib.measuring.plan import make_plan
+from workshop_lib.metrics import timing
+from workshop_lib.metrics.prefix_cache import Answered, looks_cached
+from workshop_lib.metrics.stability import outlier_notes
+from workshop_lib.metrics.summaries import WARNINGS, summarise
 from workshop_lib.records import Completion, Prompt, Row, Run
-from workshop_lib.reference_server import BEHAVIOURS, STEADY, ReferenceServer, reference_server, scaled
-from workshop_lib.stability import outlier_notes
-from workshop_lib.summaries import WARNINGS, summarise
+from workshop_lib.serving.profiles import open_runtime
 
 Metric = Callable[[Completion], float | None]
 SCALE = 0.25

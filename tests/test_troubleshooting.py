@@ -34,10 +34,8 @@ from tests.test_samples import run as run_script
 from tests.troubleshooting import ENTRIES, expect, shown
 from tests.web_helpers import PAGE, Web
 from workshop_lib import __main__ as command_line
-from workshop_lib import catalog, commands, summaries
-from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
-from workshop_lib.client import ChatClient
-from workshop_lib.endpoint import EndpointRuntime
+from workshop_lib import catalog
+from workshop_lib.archive.storage import read_run
 from workshop_lib.errors import (
     ConfigurationError,
     DataFileError,
@@ -49,15 +47,19 @@ from workshop_lib.errors import (
     RuntimeUnavailableError,
     WorkshopError,
 )
-from workshop_lib.foundry import FoundryRuntime, Patience
-from workshop_lib.plan import make_plan
-from workshop_lib.practice import PracticeRuntime
-from workshop_lib.practice_catalog import PracticeCatalog
+from workshop_lib.instrument.client import ChatClient
+from workshop_lib.instrument.reference_server import STEADY, Behaviour, ReferenceServer
+from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
+from workshop_lib.measuring.plan import make_plan
+from workshop_lib.metrics import summaries
+from workshop_lib.metrics.stability import stability_notes
+from workshop_lib.programs import commands
 from workshop_lib.providers import has_gpu
 from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Row
-from workshop_lib.reference_server import STEADY, Behaviour, ReferenceServer
-from workshop_lib.stability import stability_notes
-from workshop_lib.storage import read_run
+from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.serving.foundry import FoundryRuntime, Patience
+from workshop_lib.serving.practice import PracticeRuntime
+from workshop_lib.serving.practice_catalog import PracticeCatalog
 
 HERE = Path(__file__).parent
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals and no such limits")

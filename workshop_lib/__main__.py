@@ -12,9 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from workshop_lib import commands, fleet_commands, notebooks, places, reference_commands, registration_commands
-from workshop_lib.checks import CHECKS, run_checks
+from workshop_lib import places
 from workshop_lib.errors import ConfigurationError
+from workshop_lib.programs import commands, fleet_commands, notebooks, reference_commands, registration_commands
+from workshop_lib.programs.checks import CHECKS, run_checks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

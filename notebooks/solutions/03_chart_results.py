@@ -3,8 +3,8 @@
 import statistics
 from collections.abc import Sequence
 
-from workshop_lib import tables
 from workshop_lib.records import Run
+from workshop_lib.showing import tables
 
 
 def overlap(builds: Sequence[str], timed: Sequence[tuple[str, float]]) -> float:

@@ -1,7 +1,7 @@
 """Solutions to the exercises of page 04, with the reason. Each takes what the page's cells have made."""
 
-from workshop_lib import annotation_tables
 from workshop_lib.records import Prompt, Run
+from workshop_lib.showing import annotation_tables
 
 
 def aspect_grade(run: Run, shown: Prompt) -> int:

@@ -158,7 +158,7 @@ def _examined(candidate: ModuleType, given: ModuleType) -> str:
 
 
 def _registered(candidate: ModuleType, _: ModuleType) -> str:
-    from workshop_lib import registered_models
+    from workshop_lib.registration import registered_models
 
     with tempfile.TemporaryDirectory() as cache:
         candidate.register_converted(CONVERTED, alias=ALIAS, licence="mit", cache_dir=Path(cache))

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from workshop_lib.adapters import Chat, CustomModelAdapter, Piece, PromptTooLongError
 from workshop_lib.errors import RuntimeUnavailableError
+from workshop_lib.registration.adapters import Chat, CustomModelAdapter, Piece, PromptTooLongError
 
 
 class GenAIAdapter(CustomModelAdapter):

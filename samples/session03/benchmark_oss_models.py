@@ -8,7 +8,7 @@ the array and nothing else; progress and notices go to standard error. Exit code
 import sys
 
 try:
-    from workshop_lib.commands import benchmark
+    from workshop_lib.programs.commands import benchmark
 except ModuleNotFoundError as error:
     sys.exit(f"Python cannot find {error.name}. Run `python3 workshop.py run` once, then use the Python in .venv.")
 

@@ -18,12 +18,12 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop_lib import timing
-from workshop_lib.client import ChatClient
-from workshop_lib.comparison import Ratio, compare_samples
-from workshop_lib.plan import Plan, make_plan
+from workshop_lib.instrument.client import ChatClient
+from workshop_lib.instrument.reference_server import STEADY, ReferenceServer, scaled
+from workshop_lib.measuring.plan import Plan, make_plan
+from workshop_lib.metrics import timing
+from workshop_lib.metrics.comparison import Ratio, compare_samples
 from workshop_lib.records import Completion, ModelVariant, Prompt
-from workshop_lib.reference_server import STEADY, ReferenceServer, scaled
 
 PROMPTS = tuple(Prompt(f"p{number}", f"Say {number}.") for number in range(8))
 METRICS: dict[str, Callable[[Completion], float | None]] = {

@@ -15,11 +15,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.test_client import ProxyPage, free_port
 from tests.test_faults import FAULTS, FaultyRuntime, plan_of
-from workshop_lib.benchmark import run_benchmark
 from workshop_lib.errors import WorkshopError
-from workshop_lib.profiles import open_runtime
-from workshop_lib.reference_server import ReferenceServer
-from workshop_lib.summaries import summarise
+from workshop_lib.instrument.reference_server import ReferenceServer
+from workshop_lib.measuring.benchmark import run_benchmark
+from workshop_lib.metrics.summaries import summarise
+from workshop_lib.serving.profiles import open_runtime
 
 
 def line(fault: str, runtime: FaultyRuntime, model: str, *, rounds: int = 2) -> str:

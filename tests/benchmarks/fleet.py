@@ -28,10 +28,13 @@ from typing import Any
 import psutil
 
 from tests.fleet_helpers import Hosts, hosts, lines_of, when
-from workshop_lib import catalog, fleet, fleet_cluster, fleet_engine, fleet_worker, machine, storage
-from workshop_lib.fleet_plan import FleetPlan
-from workshop_lib.fleet_room import Room
-from workshop_lib.machine import BYTES_PER_MB
+from workshop_lib import catalog
+from workshop_lib.archive import storage
+from workshop_lib.fleets import fleet, fleet_cluster, fleet_engine, fleet_worker
+from workshop_lib.fleets.fleet_plan import FleetPlan
+from workshop_lib.fleets.fleet_room import Room
+from workshop_lib.instrument import machine
+from workshop_lib.instrument.machine import BYTES_PER_MB
 from workshop_lib.records import Run, variant_key
 
 RECORDED = catalog.DATA_FOLDER / "reference" / "practice" / "records.jsonl"

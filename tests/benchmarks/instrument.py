@@ -17,13 +17,13 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop_lib import timing
-from workshop_lib.client import ChatClient
-from workshop_lib.profiles import open_runtime
+from workshop_lib.instrument.client import ChatClient
+from workshop_lib.instrument.reference_server import STEADY, reference_server
+from workshop_lib.instrument.self_check import VARIANT, Errors, Times, ask_bare, ask_workshop, compare_clients
+from workshop_lib.metrics import timing
+from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import Chunk, Completion, Request, Run, Serving
-from workshop_lib.reference_server import STEADY, reference_server
-from workshop_lib.self_check import VARIANT, Errors, Times, ask_bare, ask_workshop, compare_clients
-from workshop_lib.summaries import summarise
+from workshop_lib.serving.profiles import open_runtime
 
 TOKENS = 40
 

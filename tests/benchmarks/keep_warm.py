@@ -16,13 +16,13 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop_lib import comparison, timing
-from workshop_lib.client import ChatClient
-from workshop_lib.endpoint import EndpointRuntime
-from workshop_lib.keep_warm import KeepWarm, measure_cold_and_kept
-from workshop_lib.profiles import open_runtime
+from workshop_lib.instrument.client import ChatClient
+from workshop_lib.instrument.reference_server import BEHAVIOURS, reference_server
+from workshop_lib.measuring.keep_warm import KeepWarm, measure_cold_and_kept
+from workshop_lib.metrics import comparison, timing
 from workshop_lib.records import Request
-from workshop_lib.reference_server import BEHAVIOURS, reference_server
+from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.serving.profiles import open_runtime
 
 IDLE = "idle-cold"
 

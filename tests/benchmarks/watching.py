@@ -17,13 +17,15 @@ from statistics import median, quantiles
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop_lib import race, race_view, timing
-from workshop_lib.client import ChatClient
-from workshop_lib.racing import UPDATES_PER_S, LiveAnswer
+from workshop_lib.instrument.client import ChatClient
+from workshop_lib.instrument.reference_server import STEADY, reference_server
+from workshop_lib.instrument.self_check import VARIANT
+from workshop_lib.measuring import race
+from workshop_lib.measuring.racing import UPDATES_PER_S, LiveAnswer
+from workshop_lib.metrics import timing
+from workshop_lib.metrics.streams import Arrival
 from workshop_lib.records import Completion, Request
-from workshop_lib.reference_server import STEADY, reference_server
-from workshop_lib.self_check import VARIANT
-from workshop_lib.streams import Arrival
+from workshop_lib.showing import race_view
 
 ASKED = Request("watched", VARIANT, "p", "Say it.", 1, 40)
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.lab import Lab, cells_of
-from workshop_lib import score_files
-from workshop_lib.score_files import ScoreFile, Verdict
+from workshop_lib.verdicts import score_files
+from workshop_lib.verdicts.score_files import ScoreFile, Verdict
 
 CELL = """\
 from pathlib import Path
-from workshop_lib import annotation, annotation_tables, annotation_widget, storage
+from workshop_lib.archive import storage
+from workshop_lib.people import annotation, annotation_widget
+from workshop_lib.showing import annotation_tables
 session = annotation.Session(storage.read_run(Path("records.jsonl")), Path("annotations"), **{options!r})
 widget = annotation_widget.AnnotationWidget(session)
 widget"""

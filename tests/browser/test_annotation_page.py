@@ -329,6 +329,6 @@ def contrasts(desk: Desk) -> dict[str, float]:
 
 
 def _hash(text: str) -> str:
-    from workshop_lib.scores import Answer
+    from workshop_lib.verdicts.scores import Answer
 
     return Answer("", text).sha256

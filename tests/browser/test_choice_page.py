@@ -10,8 +10,8 @@ from tests.browser.lab import Lab, cells_of
 pytestmark = pytest.mark.slow
 CELL = """\
 from tests.choice_helpers import evidence_of
-from workshop_lib.choice_widget import ChoiceWidget
-from workshop_lib.weights import Weights
+from workshop_lib.decision.choice_widget import ChoiceWidget
+from workshop_lib.decision.weights import Weights
 models = {"careful": {"quality": 4, "latency": 1.0}, "quick": {"quality": 3, "latency": 0.25}}
 panel = ChoiceWidget(evidence_of(models), Weights({"quality": 1, "latency": 1}))
 panel"""

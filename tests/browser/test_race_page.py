@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.lab import Lab, cells_of
 from tests.browser.test_annotation_page import contrasts
 from tests.browser.track import RACE_MS, SCHEDULES, Track
-from workshop_lib import reference_server
-from workshop_lib.reference_server import Behaviour, ReferenceServer
+from workshop_lib.instrument import reference_server
+from workshop_lib.instrument.reference_server import Behaviour, ReferenceServer
 
 pytestmark = pytest.mark.slow
 GoTo = Callable[..., Track]

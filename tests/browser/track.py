@@ -10,8 +10,8 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.lab import Lab
 
 SCHEDULES = """\
-from workshop_lib import race, race_widget
-from workshop_lib.endpoint import EndpointRuntime
+from workshop_lib.measuring import race; from workshop_lib.showing import race_widget
+from workshop_lib.serving.endpoint import EndpointRuntime
 from workshop_lib.records import ModelVariant, Prompt
 runtime = EndpointRuntime({url!r})
 starters = race.Pick(tuple(ModelVariant(name, name, "cpu") for name in {models!r}), "Two schedules race.")

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from facts import BITS, PROJECT, Limits, Shape, TodoError
 
-from workshop_lib import model_cards, model_folders
+from workshop_lib.registration import model_cards, model_folders
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workshop_lib.model_cards import ModelCard
-    from workshop_lib.model_folders import FolderReport
-    from workshop_lib.registered_models import RegisteredModel
+    from workshop_lib.registration.model_cards import ModelCard
+    from workshop_lib.registration.model_folders import FolderReport
+    from workshop_lib.registration.registered_models import RegisteredModel
 
 
 def read_card(snapshot: Path) -> ModelCard:

@@ -1,0 +1,278 @@
+"""The parent's hold on one child process: its job sent, its events read, its end explained.
+
+Every wait has a time limit, and every way a child can end becomes one clear error. `ServedChild` is
+a model that such a process serves. Knows neither jobs nor catalogs nor plans.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from workshop_lib import errors, places
+from workshop_lib.errors import ModelServerError, WorkshopError
+from workshop_lib.instrument import machine
+from workshop_lib.untrusted import without_places
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from workshop_lib.records import ModelVariant
+
+STOP_S = 1.0
+_LOOPBACK = "127.0.0.1,localhost"
+_END: Mapping[str, Any] = {"event": "end"}
+_MEMORY_FIX = "Stop other models, close other programs, or choose a smaller variant."
+_CRASH_FIX = "Try again, or choose another variant."
+_KILLED = 9
+_WINDOWS_NO_MEMORY = 0xC0000017
+_WINDOWS_CRASHES = {0xC0000005: "access violation", 0xC0000135: "a library is missing"}
+
+
+class ChildProcess:
+    """One running child. It ends with `stop`, with its context, or when nothing refers to it any more.
+
+    Args:
+        module: the program, e.g. `workshop_lib.serving.foundry_server`.
+        job: what it is to do, as that module says.
+        name: what people call the process, e.g. `runtime`.
+        doing: what it does, for error messages, e.g. `loading practice-small:1`.
+        cache: a folder that error messages call `<cache>`; they call the user's home `~`.
+    """
+
+    def __init__(
+        self, module: str, job: Mapping[str, object], *, name: str, doing: str, cache: Path | None = None
+    ) -> None:
+        self.name = name
+        self.doing = doing
+        self._places = {Path(os.path.expanduser("~")): "~"}  # noqa: PTH111 - Path.home() raises without a home
+        if cache is not None:
+            self._places[cache] = "<cache>"
+        self._events: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_release`
+        self._last_words = ""
+        self._stopped = False
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=child_environment(os.environ),
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        self._release = weakref.finalize(self, _release, self._child, self._log)
+        threading.Thread(target=_read_events, args=[self._child.stdout, self._events], daemon=True).start()
+        self._send(job)
+
+    def wait_for(
+        self, kind: str, *, timeout_s: float, on_progress: Callable[[float], None] | None = None
+    ) -> Mapping[str, Any]:
+        """Wait for an event; the limit begins anew with every sign of progress.
+
+        Raises:
+            WorkshopError: what the child reported, or why it ended.
+            ModelServerError: nothing came in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            event = self._next_event(deadline, timeout_s)
+            if event["event"] == kind:
+                return event
+            if event["event"] == "error":
+                said = (without_places(event[part], self._places) for part in ("what", "fix"))
+                raise _error_class(event["kind"])(*said)
+            if event is _END:
+                raise self._end()
+            deadline = time.monotonic() + timeout_s
+            if on_progress is not None and event["event"] == "progress":
+                on_progress(float(event["percent"]))
+
+    def failure(self) -> str | None:
+        """Why the child is gone; None while it lives, and after `stop`."""
+        if self._stopped or self._child.poll() is None:
+            return None
+        return str(self._end())
+
+    def stop(self) -> None:
+        """End the child and wait until it is gone, about a second at most; safe to call twice."""
+        if not self._release.alive:
+            return
+        self._stopped = self._child.poll() is None
+        _end_child(self._child)
+        self._last_words = self._tail()
+        self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _send(self, job: Mapping[str, object]) -> None:
+        if self._child.stdin is not None:
+            try:
+                self._child.stdin.write(json.dumps(job).encode() + b"\n")
+                self._child.stdin.flush()
+            except OSError:
+                return  # it ended at once: `wait_for` says why
+
+    def _next_event(self, deadline: float, timeout_s: float) -> Mapping[str, Any]:
+        try:
+            return self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            what = f"Nothing was heard for {timeout_s:.0f} s while {self.doing}."
+            raise ModelServerError(what, f"Try again. {self._tail_or_nothing()}".rstrip()) from None
+
+    def _end(self) -> ModelServerError:
+        """What ended the child, as an error."""
+        try:
+            how, fix = how_it_ended(self._child.wait(timeout=STOP_S))
+        except subprocess.TimeoutExpired:
+            how, fix = "fell silent", _CRASH_FIX
+        what = f"The {self.name}'s process {how} while {self.doing}."
+        return ModelServerError(what, f"{fix} {self._tail_or_nothing()}".rstrip())
+
+    def _tail_or_nothing(self) -> str:
+        words = self._last_words if self._log.closed else self._tail()
+        return f"Its last words: {words}" if words else ""
+
+    def _tail(self) -> str:
+        """The last line that the child wrote to standard error, shortened, without the user's folders."""
+        self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, self._log.tell() - 4096))
+        lines = self._log.read().decode("utf-8", errors="replace").split("\n")
+        words = [line.strip() for line in lines if line.strip()]
+        return without_places(words[-1], self._places)[:300] if words else ""
+
+
+class ServedChild:
+    """One model with a process and a web service of its own; leaving the context ends them.
+
+    Attributes:
+        variant: what is served.
+        base_url: `http://127.0.0.1:PORT/v1`.
+        api_key: None, as the service asks for none.
+        load_s: seconds that it took to load.
+        resident_mb: resident memory of the process after that, in 10^6 bytes.
+        registered_providers: what models can run on in that process.
+        pid: the process that serves; on Windows it can be a child of the one that was started.
+    """
+
+    def __init__(self, variant: ModelVariant, process: ChildProcess, ready: Mapping[str, Any]) -> None:
+        self.variant = variant
+        self.base_url: str = ready["base_url"]
+        self.api_key: str | None = None
+        self.load_s: float = ready["load_s"]
+        self.registered_providers: tuple[str, ...] = tuple(ready["registered"])
+        self.pid: int = ready["pid"]
+        self.resident_mb = machine.resident_mb(self.pid)
+        self._process = process
+        self._peak_mb = self.resident_mb
+
+    def peak_resident_mb(self) -> float | None:
+        """Highest resident memory so far in 10^6 bytes, kept when the process has ended.
+
+        macOS tells no such figure: there it is the highest that was seen after load and by calls of
+        this method.
+        """
+        seen = (self._peak_mb, machine.peak_resident_mb(self.pid), machine.resident_mb(self.pid))
+        self._peak_mb = max((value for value in seen if value is not None), default=None)
+        return self._peak_mb
+
+    def failure(self) -> str | None:
+        """Why the process is gone and what to do; None while it lives, and when it was stopped."""
+        return self._process.failure()
+
+    def stop(self) -> None:
+        """End the process and wait for it, two seconds at most; safe to call twice."""
+        self.peak_resident_mb()
+        self._process.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _error_class(kind: str) -> type[WorkshopError]:
+    """The class in `errors` of that name; `ModelServerError` for one that an adapter brings along."""
+    named = getattr(errors, kind, None)
+    return named if isinstance(named, type) and issubclass(named, WorkshopError) else ModelServerError
+
+
+def _read_events(lines: IO[bytes] | None, events: queue.SimpleQueue[Mapping[str, Any]]) -> None:
+    """Run in a thread, as only a queue can be waited on with a time limit on every system.
+
+    The thread must not refer to the `ChildProcess`, or that would never be dropped.
+    """
+    if lines is not None:
+        with lines:
+            for line in lines:
+                try:
+                    events.put(json.loads(line))
+                except ValueError:  # cut off when the child was killed
+                    break
+    events.put(_END)
+
+
+def _end_child(child: subprocess.Popen[bytes]) -> None:
+    """Close the pipe that keeps the child alive; kill it when it does not react."""
+    if child.stdin is not None:
+        with suppress(OSError):  # the child is gone, and with it the pipe
+            child.stdin.close()
+    try:
+        child.wait(timeout=STOP_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _release(child: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    """Give back what a child holds."""
+    _end_child(child)
+    log.close()
+
+
+def child_environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child.
+
+    `CI` turns the runtime's telemetry off. The runtime sends even loopback requests through a proxy
+    unless told not to. The package must be found wherever the parent found it.
+    """
+    environment = {**inherited, "CI": "true"}
+    for name in ("NO_PROXY", "no_proxy"):
+        environment[name] = ",".join(filter(None, [inherited.get(name), _LOOPBACK]))
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(places.PROJECT), inherited.get("PYTHONPATH")]))
+    return environment
+
+
+def how_it_ended(exit_code: int) -> tuple[str, str]:
+    """What an exit code says happened, and what to do next; a negative one is a signal."""
+    if exit_code == -_KILLED:
+        return "was killed by signal 9 (SIGKILL), probably because the memory ran out", _MEMORY_FIX
+    if exit_code < 0:
+        return f"crashed with signal {-exit_code} ({_signal_name(-exit_code)})", _CRASH_FIX
+    if exit_code == _WINDOWS_NO_MEMORY:
+        return "ended because the memory ran out", _MEMORY_FIX
+    if exit_code in _WINDOWS_CRASHES:
+        return f"crashed ({_WINDOWS_CRASHES[exit_code]})", _CRASH_FIX
+    return f"ended with exit code {exit_code}", _CRASH_FIX
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"

@@ -1,0 +1,1 @@
+"""Asking models by a plan, together, in a race, or only to see that they answer."""

@@ -1,0 +1,154 @@
+"""The plan of a benchmark: which variants, prompts and rounds, and in which seeded order.
+
+Knows runtimes only to choose variants. Sends nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from typing import Any, Literal
+
+from workshop_lib.errors import ConfigurationError, ModelNotFoundError
+from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S
+from workshop_lib.records import ModelVariant, Prompt, Request, variant_key
+from workshop_lib.serving.profiles import Runtime
+
+Order = Literal["round-robin", "blocks"]
+
+SERVER_OVERHEAD_MB = 150.0
+MEMORY_PER_SIZE = 1.3
+MEMORY_SHARE = 0.6
+"""Models are served together when size x 1.3 + 150 MB each stays within 60 % of the free memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be measured. The same plan and seed send the same requests in the same order.
+
+    `skipped` holds what was asked for but cannot be measured here, each with its reason. With `unique_prefix` every
+    round begins its prompts with a line of its own, so that no cache of prompt prefixes can serve them; against a
+    server that may remember an earlier run, choose another seed. The warm-up always has such a line: the first timed
+    round then meets no prompt that was asked before. `watts` is the power to assume where none can be measured,
+    `price_per_kwh` what a kilowatt-hour costs.
+    """
+
+    variants: tuple[ModelVariant, ...]
+    prompts: tuple[Prompt, ...]
+    skipped: tuple[tuple[ModelVariant, str], ...] = ()
+    rounds: int = 3
+    seed: int = 20
+    max_tokens: int = 120
+    temperature: float = 0.0
+    stream: bool = True
+    order: Order = "round-robin"
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    retries: int = 0
+    retry_backoff_s: float = 1.0
+    unique_prefix: bool = False
+    watts: float | None = None
+    price_per_kwh: float | None = None
+
+    def blocks(self) -> Iterator[tuple[tuple[ModelVariant, ...], list[Request]]]:
+        """Groups of variants served together, each with its timed requests in seeded order.
+
+        Round-robin: one block; within a round every model and prompt once, shuffled, so that heat and other load hit
+        all alike. Blocks: one model and one round at a time, the blocks shuffled, for models that do not fit together.
+        """
+        shuffle = random.Random(self.seed).shuffle  # noqa: S311 - an order, not a secret
+        if self.order == "round-robin":
+            ordered: list[Request] = []
+            for round_ in range(1, self.rounds + 1):
+                turn = [self.request(each, prompt, round_) for each in self.variants for prompt in self.prompts]
+                shuffle(turn)
+                ordered += turn
+            yield self.variants, ordered
+            return
+        pairs = [(variant, round_) for variant in self.variants for round_ in range(1, self.rounds + 1)]
+        shuffle(pairs)
+        for variant, round_ in pairs:
+            turn = [self.request(variant, prompt, round_) for prompt in self.prompts]
+            shuffle(turn)
+            yield (variant,), turn
+
+    def request(self, variant: ModelVariant, prompt: Prompt, round_: int) -> Request:
+        """The request for one prompt in one round; round 0 is the untimed warm-up."""
+        return Request(
+            request_id=f"{variant.model_id}/{prompt.id}/{round_}",
+            variant=variant,
+            prompt_id=prompt.id,
+            text=f"{self._prefix(round_)}{prompt.text}",
+            round=round_,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            stream=self.stream,
+        )
+
+    def _prefix(self, round_: int) -> str:
+        return f"Round {round_}, seed {self.seed}.\n\n" if self.unique_prefix or round_ == 0 else ""
+
+    def describe(self) -> dict[str, Any]:
+        """What a record file keeps of the plan: enough to tell whether two runs did the same work."""
+        texts = "\0".join(prompt.text for prompt in self.prompts)
+        described = asdict(replace(self, variants=(), prompts=(), skipped=()))
+        for left_out in ("variants", "prompts", "skipped"):
+            del described[left_out]
+        for name in ("watts", "price_per_kwh"):
+            if described[name] is None:
+                del described[name]
+        return {**described, "prompts_sha256": sha256(texts.encode("utf-8")).hexdigest()}
+
+
+def make_plan(variants: Sequence[ModelVariant], prompts: Sequence[Prompt], **options: Any) -> Plan:
+    """A checked plan; `options` are the other fields of `Plan`. Without `order`, the free memory decides it.
+
+    Raises:
+        ConfigurationError: no prompts, rounds or max_tokens below 1, or watts of 0 or less.
+    """
+    if not prompts:
+        raise ConfigurationError("The prompt set is empty.", "Give at least one prompt.")
+    for name in ("rounds", "max_tokens"):
+        if options.get(name, 1) < 1:
+            raise ConfigurationError(f"{name} is {options[name]}.", "Give 1 or more.")
+    watts = options.get("watts")
+    if watts is not None and watts <= 0:
+        raise ConfigurationError(f"watts is {watts}.", "Give a number above 0, or None if it is not known.")
+    options.setdefault("order", _order(variants))
+    return Plan(variants=tuple(variants), prompts=tuple(prompts), **options)
+
+
+def _order(variants: Sequence[ModelVariant]) -> Order:
+    import psutil
+
+    free_mb = psutil.virtual_memory().available / 1e6
+    needed = sum(SERVER_OVERHEAD_MB + MEMORY_PER_SIZE * (variant.size_mb or 0.0) for variant in variants)
+    return "round-robin" if needed <= MEMORY_SHARE * free_mb else "blocks"
+
+
+def choose_variants(
+    runtime: Runtime, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")
+) -> tuple[list[ModelVariant], list[tuple[ModelVariant, str]]]:
+    """The variants to measure, and what was asked for but cannot be: unknown names and absent devices, with reasons."""
+    variants: dict[tuple[str, str], ModelVariant] = {}
+    skipped: list[tuple[ModelVariant, str]] = []
+    for name in names:
+        try:
+            variants |= {variant_key(found): found for found in runtime.find([name], devices)}
+        except ModelNotFoundError as error:
+            skipped.append((ModelVariant(alias=name, model_id=name, device="unknown"), str(error)))
+    chosen = list(variants.values())
+    return chosen, skipped + _on_absent_devices(runtime, chosen, devices)
+
+
+def _on_absent_devices(
+    runtime: Runtime, chosen: Sequence[ModelVariant], devices: Sequence[str]
+) -> list[tuple[ModelVariant, str]]:
+    """One entry per alias and absent device, so that a report can say what is missing and why."""
+    return [
+        (ModelVariant(alias=alias, model_id=alias, device=device), reason)
+        for device, reason in runtime.absent_devices().items()
+        if device in devices
+        for alias in dict.fromkeys(variant.alias for variant in chosen)
+    ]

@@ -1,0 +1,1 @@
+"""What starts the rest: notebooks without a person, commands, checks."""

@@ -1,0 +1,214 @@
+"""What the command line does: the headless workshop, the checklist, comparing, the benchmark script.
+
+Knows every part and joins them; computes nothing itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workshop_lib import settings
+from workshop_lib.errors import ModelNotFoundError, WorkshopError
+from workshop_lib.programs import terminal
+
+if TYPE_CHECKING:
+    from workshop_lib.programs.notebooks import Value
+    from workshop_lib.records import Row, Run
+    from workshop_lib.serving.profiles import Runtime
+    from workshop_lib.settings import BenchmarkSettings
+    from workshop_lib.showing.reporting import ReportFiles
+
+
+def run(parameters: dict[str, Value], output: Path | None = None) -> int:
+    """Run the workshop's notebooks headless into one folder, write the report, print its path and table.
+
+    Args:
+        parameters: parameters of the notebooks, e.g. `profile`, `models`, `devices`, `rounds`.
+        output: the run's folder; None = `runs/<started>`.
+
+    Returns:
+        0 if a model was measured, 1 if none was.
+
+    Raises:
+        WorkshopError: as `measure`.
+    """
+    from workshop_lib.measuring import runs
+
+    rows, files = measure(parameters, output or runs.new_folder())
+    print(f"Report: {files.html}\n        {files.markdown}")
+    return exit_code(rows)
+
+
+def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...], ReportFiles]:
+    """Run the pages into a folder, write the report of what they measured, print the rows and each page's seconds.
+
+    Raises:
+        DataFileError: `models.json` or `prompts.json` cannot be used; found before any notebook starts.
+        NotebookError: a page failed.
+    """
+    from workshop_lib import catalog
+    from workshop_lib.archive import storage
+    from workshop_lib.metrics import summaries
+    from workshop_lib.programs import notebook_files, notebooks
+    from workshop_lib.showing import reporting
+
+    catalog.read_models()
+    catalog.read_prompts()
+    pages = notebooks.run_workshop(folder, parameters)
+    measured = storage.read_run(folder / notebooks.RECORDS)
+    rows, files = summaries.summarise(measured), reporting.write_report(measured, folder)
+    terminal.show_rows(rows)
+    terminal.show_seconds({page.stem: notebook_files.duration_s(page) or 0.0 for page in pages})
+    return rows, files
+
+
+def check(profile: str, models: str, devices: str, *, download: bool = False) -> int:
+    """Print the validation checklist: a status per check and model, then one line per failure with what to do.
+
+    Args:
+        profile: where the models come from; empty = practice, or the endpoint if its variable is set.
+        models: names, separated by commas; `auto` = all that are ready.
+        devices: devices, separated by commas.
+        download: bring what is missing into the cache first.
+
+    Returns:
+        0 if no check failed, 1 if any did.
+
+    Raises:
+        ConfigurationError: a profile, name or device that cannot be used.
+        ModelNotFoundError: there is no model to check.
+        WorkshopError: the catalog cannot be asked, or a download failed.
+    """
+    from workshop_lib.measuring import checklist, runs
+    from workshop_lib.serving import profiles
+
+    names, on = runs.names(models), runs.devices(devices)
+    with profiles.open_runtime(profile) as runtime:
+        if download:
+            variants, _ = runs.choose(runtime, names, on)
+            runs.download(runtime, variants)
+        checks = checklist.check_models(runtime, names, devices=on)
+    if not checks:
+        raise ModelNotFoundError(f"No model is ready for {' or '.join(on)}.", "Name models with --models.")
+    terminal.show_checks(checks)
+    return int(checklist.has_failed(checks))
+
+
+def compare(first: Path, second: Path, *, model: str = "", against: str = "", fail_if_slower: bool = False) -> int:
+    """Print what changed from one result file to another, or from one model to another.
+
+    Returns:
+        0; with `fail_if_slower`, 1 when a latency is clearly worse in the second.
+    """
+    from workshop_lib.archive.changes import compare_named, compare_results
+    from workshop_lib.archive.results import read_results
+
+    a, b = read_results(first), read_results(second)
+    changes = compare_named(a, b, model, against or model) if model else compare_results(a, b)
+    terminal.show_changes(changes)
+    slower = any(
+        each.ratio.is_clear and (each.ratio.value or 0) > 1 for each in changes.lines if each.measure == "latency"
+    )
+    return int(fail_if_slower and slower)
+
+
+def benchmark(arguments: Sequence[str]) -> int:
+    """Run the full benchmark script: one JSON array on standard output, notices on standard error.
+
+    Returns:
+        0 if a model is ok, 1 if none is, 2 for a configuration that cannot be used, 130 when interrupted.
+    """
+    return ended(lambda: _benchmark(settings.parse(arguments, os.environ)))
+
+
+def ended(work: Callable[[], int]) -> int:
+    """Do the work; a foreseeable fault or Ctrl-C becomes one line on standard error and an exit code."""
+    try:
+        return work()
+    except WorkshopError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Stopped. What was measured is kept.", file=sys.stderr)
+        return 130
+
+
+def _benchmark(chosen: BenchmarkSettings) -> int:
+    from workshop_lib.measuring import runs
+    from workshop_lib.measuring.benchmark import run_benchmark
+    from workshop_lib.measuring.plan import choose_variants, make_plan
+    from workshop_lib.metrics.summaries import summarise
+    from workshop_lib.serving.profiles import open_runtime
+
+    folder = chosen.output or runs.new_folder()
+    with open_runtime(chosen.profile, endpoint=chosen.endpoint, api_key=chosen.api_key) as runtime:
+        variants, skipped = choose_variants(runtime, chosen.models, chosen.devices)
+        plan = make_plan(variants, chosen.read_prompts(), skipped=tuple(skipped), **chosen.plan_options())
+        measured = run_benchmark(plan, runtime, folder)
+        rows = summarise(measured)
+        _write_rows(measured, rows, chosen)
+        if chosen.users:
+            _measure_users(runtime, measured, chosen, folder)
+    empty = any(completion.error_kind == "empty_answer" for completion in measured.completions)
+    return 1 if chosen.fail_on_empty and empty else exit_code(rows)
+
+
+def _write_rows(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
+    """Print the array, before anything else can fail, and write what files were asked for."""
+    from workshop_lib.archive.results import row_object
+
+    array = json.dumps([row_object(row) for row in rows], indent=2, ensure_ascii=False) + "\n"
+    sys.stdout.write(array)
+    sys.stdout.flush()
+    if chosen.json_file:
+        chosen.json_file.write_text(array, encoding="utf-8")
+    if chosen.output:
+        from workshop_lib.showing import reporting
+
+        reporting.write_report(measured, chosen.output)
+    _print_notices(measured, rows, chosen)
+
+
+def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
+    """Measure every model that answered under several users; keep all requests, show a table on standard error."""
+    from workshop_lib.measuring import concurrency, runs
+
+    (folder / runs.LOADS_FILE).unlink(missing_ok=True)
+    for variant in runs.answered(measured):
+        try:
+            loads = runs.measure_users(
+                runtime,
+                variant,
+                measured.prompts,
+                chosen.users,
+                max_tokens=chosen.max_tokens,
+                timeout_s=chosen.timeout_s,
+            )
+        except WorkshopError as error:
+            print(f"{variant.model_id} ({variant.device}), several users: failed. {error}", file=sys.stderr)
+            continue
+        runs.save_loads(folder, variant, loads)
+        terminal.show_loads(f"{variant.model_id} ({variant.device})", loads)
+        print(concurrency.describe(loads), file=sys.stderr)
+
+
+def _print_notices(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
+    for note in measured.notes:
+        print(note, file=sys.stderr)
+    for row in rows:
+        if row.status != "ok":
+            print(f"{row.model_id} ({row.device}): {row.status}. {row.error}", file=sys.stderr)
+    if chosen.show_usage:
+        for completion in measured.completions:
+            tokens = f"{completion.prompt_tokens} + {completion.completion_tokens} tokens"
+            print(f"{completion.request_id}: {tokens}", file=sys.stderr)
+
+
+def exit_code(rows: Sequence[Row]) -> int:
+    """0 if any model is ok, else 1."""
+    return 0 if any(row.status == "ok" for row in rows) else 1

@@ -1,0 +1,1 @@
+"""Where models come from: the shipped ones, the public catalog, an endpoint, and one's own beside them."""

@@ -1,0 +1,1 @@
+"""Exercises, checkpoints, and what single pages do."""

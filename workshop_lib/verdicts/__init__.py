@@ -1,0 +1,1 @@
+"""What people, checks and judges say of answers, and how far that can be trusted."""
