@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report_helpers import HOSTILE, run_of_models
-from workshop_lib import catalog
+from workshop_lib import catalog, places
 from workshop_lib.errors import ConfigurationError, DataFileError
 from workshop_lib.metrics import resampling
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Run, Serving
@@ -367,10 +367,12 @@ def test_the_examples_in_the_documentation_hold() -> None:
 
 def test_importing_any_of_it_loads_no_heavy_library() -> None:
     """Commands that never compute an agreement do not pay for it."""
-    modules = "agreement ranking reliability quality pairs resampling judge judging prompt_sets reference_scores"
+    modules = (
+        "verdicts.agreement verdicts.ranking verdicts.reliability verdicts.quality verdicts.pairs metrics.resampling "
+        "people.judge people.judging verdicts.prompt_sets verdicts.reference_scores"
+    )
     heavy = "{'numpy', 'scipy', 'sklearn', 'krippendorff', 'choix', 'pandas', 'matplotlib', 'openai', 'pydantic'}"
     imports = "; ".join(f"import workshop_lib.{name}" for name in modules.split())
     code = f"import sys; {imports}; print(sorted({heavy} & set(sys.modules)))"
-    folder = Path(quality.__file__).parents[1]
-    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=places.PROJECT)
     assert seen.stdout.strip() == "[]"
