@@ -6,9 +6,11 @@
   register   offer a model of your own beside the others
   unregister no longer offer it
   registered the models of your own, and whether they can be used
+  compare    what changed between two results, with intervals
   lab        open JupyterLab on the notebooks
   test       run every check
   reference  make the shipped reference results anew
+  fleet      one plan on many machines (needs requirements-fleet.txt)
 
 The first start makes .venv and installs requirements.txt into it, which needs the network;
 later starts do neither. "workshop.py COMMAND --help" lists the options.
@@ -26,7 +28,7 @@ VENV = HERE / ".venv"
 STAMP = VENV / "workshop-stamp.txt"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 REQUIREMENTS = HERE / "requirements.txt"
-COMMANDS = ("run", "check", "register", "unregister", "registered", "lab", "test", "reference")
+COMMANDS = ("run", "check", "register", "unregister", "registered", "compare", "lab", "test", "reference", "fleet")
 LONGEST = 180  # characters of the longest path below this folder, one in .venv, with a reserve
 LONG_PATHS = r"SYSTEM\CurrentControlSet\Control\FileSystem"
 PIP = "-m pip install --quiet --no-input --disable-pip-version-check --retries 2 --no-deps -r"
@@ -131,9 +133,12 @@ def main(arguments):
     if not (3, 11) <= sys.version_info < (3, 15):
         say("workshop.py: This is Python {}.{}. Use 3.11 to 3.14.".format(*sys.version_info))
         return 2
-    if not arguments or arguments[0] not in COMMANDS:
+    if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
-        return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
+        return 0 if arguments else 2
+    if arguments[0] not in COMMANDS:
+        say(f"workshop.py: There is no command '{arguments[0]}'. Use {', '.join(COMMANDS)}.")
+        return 2
     try:
         stamp = wanted_stamp()
         if not is_ready(stamp):

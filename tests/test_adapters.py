@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import re
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import openai
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +30,15 @@ from tests.foundry_helpers import is_gone, practice, python, wait_until
 from workshop_lib import catalog
 from workshop_lib.errors import ConfigurationError, ModelServerError, RuntimeUnavailableError
 from workshop_lib.registration import adapter_process, generation, registered_models
-from workshop_lib.registration.adapters import Chat, CustomModelAdapter, Message, Piece, in_words, load_class
+from workshop_lib.registration.adapters import (
+    Chat,
+    CustomModelAdapter,
+    Message,
+    Piece,
+    described,
+    in_words,
+    load_class,
+)
 from workshop_lib.registration.chat_requests import Question, RequestFault, read_question
 from workshop_lib.registration.generation import End, Engine, Usage
 from workshop_lib.registration.stop_texts import StopTexts
@@ -353,6 +365,77 @@ def test_what_a_question_may_say_besides() -> None:
     question = read_question(json.dumps(body).encode(), "m:1")
     assert question.prompt.messages == (Message("system", "Be brief."), Message("user", "Hello"))
     assert (question.max_tokens, question.stop, question.temperature, question.seed) == (7, ("x",), 1.0, None)
+
+
+# What an adapter says of itself
+
+
+class Saying(CustomModelAdapter):
+    """Counts and describes itself as it is told."""
+
+    def __init__(self, *, count: Any = None, piece: Any = None, **said: Any) -> None:
+        self.count, self.piece = count, piece
+        for name, value in said.items():
+            setattr(self, name, value)
+
+    def load(self, weights_path: Path) -> None:
+        """Nothing."""
+
+    def stream(self, prompt: str, **params: Any) -> Iterator[str]:
+        yield "said" if self.piece is None else Piece("said", self.piece)
+
+    def count_tokens(self, text: str) -> int | None:
+        return self.count  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("said", [{"count": np.int64(3)}, {"count": 3, "piece": np.int32(3)}])
+def test_counts_of_other_libraries_become_plain_numbers(said: dict[str, Any]) -> None:
+    """Tokenizers give numbers of numpy, which JSON does not know: the usage reaches the client all the same."""
+    *_, end = generation.answer(Saying(**said), Question(prompt=Chat("one")), np.int64(10))  # type: ignore[arg-type]
+    assert json.dumps(asdict(end)["usage"]) == '{"prompt_tokens": 3, "completion_tokens": 3}'  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("said", [{"count": 1.5}, {"count": -1}, {"count": "3"}, {"count": 3, "piece": -3}])
+def test_a_count_that_is_none_is_never_passed_on(said: dict[str, Any]) -> None:
+    """Half a token and minus one token would become somebody's tokens per second."""
+    with pytest.raises(TypeError, match=r"says .* tokens, no whole number from 0"):
+        list(generation.answer(Saying(**said), Question(prompt=Chat("one")), None))
+
+
+def test_what_an_adapter_says_of_itself_is_read_as_plain_values() -> None:
+    """The context may be a number of any library."""
+    told = described(Saying(device="gpu", execution_provider="CUDAExecutionProvider", context_tokens=np.int64(64)))
+    assert (told.device, told.execution_provider) == ("gpu", "CUDAExecutionProvider")
+    assert type(told.context_tokens) is int
+    assert described(Saying()).context_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"device": "cuda"}, "runs on 'cuda'. Set its `device` to cpu, gpu, npu"),
+        ({"device": ["gpu"]}, "runs on ['gpu']"),
+        ({"execution_provider": None}, "names the execution provider None"),
+        ({"context_tokens": 0}, "has context_tokens 0"),
+        ({"context_tokens": "4096"}, "has context_tokens '4096'"),
+    ],
+)
+def test_what_an_adapter_cannot_be_is_refused_with_the_value(said: dict[str, Any], words: str) -> None:
+    """Before it is registered: the file of registered models would refuse it, and all others with it."""
+    with pytest.raises(ModelServerError, match=re.escape(words)):
+        described(Saying(**said))
+
+
+def test_an_adapter_that_runs_elsewhere_than_registered_is_not_served(tmp_path: Path) -> None:
+    """One that finds no GPU today would be measured on the CPU under the name of the GPU; nothing is left running."""
+    model = replace(register(tmp_path), device="gpu", execution_provider="CUDAExecutionProvider")
+    before = {child.pid for child in psutil.Process().children()}
+    with pytest.raises(
+        ModelServerError,
+        match=r"registered on gpu \(CUDAExecutionProvider\), and now runs on cpu \(CPUEx.*unregister mine",
+    ):
+        adapter_process.serve(model, model.variant())
+    assert {child.pid for child in psutil.Process().children()} == before
 
 
 # The service, asked by the official client

@@ -96,6 +96,9 @@ class ReferenceRuntime:
     def absent_devices(self) -> dict[str, str]:
         return {"gpu": "No GPU provider is registered."}
 
+    def left_out(self) -> list[tuple[ModelVariant, str]]:
+        return []
+
     def close(self) -> None:
         """Nothing is left open."""
 
@@ -362,7 +365,7 @@ def test_gpu_memory_is_looked_at_after_load_and_at_the_end(
     assert summarise(run)[0].gpu_memory_mb == 7.0
 
 
-@pytest.mark.parametrize("watts", [0.0, -1.0])
+@pytest.mark.parametrize("watts", [0.0, -1.0, float("nan"), float("inf")])
 def test_watts_that_are_none_are_refused(watts: float):
     """Nothing runs on no power: the number is named."""
     with pytest.raises(ConfigurationError, match=f"watts is {watts}"):

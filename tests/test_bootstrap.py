@@ -132,13 +132,15 @@ def test_ctrl_c_during_the_install_is_one_line(project: Path) -> None:
 
 
 def test_help_installs_nothing(project: Path) -> None:
-    """--help works before anything is installed; no command is an error with the same text."""
+    """--help works before anything is installed; no command is an error with the same text, a wrong one names all."""
     shown = start(project, "--help")
     assert (shown.returncode, shown.stderr) == (0, "")
     for command in ("run", "lab", "test", "reference"):
         assert f"\n  {command}  " in shown.stdout
     assert start(project).returncode == 2
-    assert start(project, "walk").returncode == 2
+    wrong = start(project, "walk")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("workshop.py: There is no command 'walk'. Use run, check, ")
     assert not (project / ".venv").exists()
 
 

@@ -235,7 +235,8 @@ def test_a_fault_in_the_prompts_is_named(tmp_path: Path, content: object, what: 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """Missing, a folder, or not text: each is said."""
     (tmp_path / "latin.json").write_bytes(b'["caf\xe9"]')
-    check_fault(catalog.read_models, tmp_path / "absent.json", "is missing", "git checkout")
+    check_fault(catalog.read_models, tmp_path / "absent.json", "is missing", "Check the path.")
+    check_fault(catalog.read_models, catalog.MODELS_FILE.with_name("absent.json"), "is missing", "git checkout -- data")
     check_fault(catalog.read_models, tmp_path, "cannot be read", "a file you may read")
     check_fault(catalog.read_prompts, tmp_path / "latin.json", "not UTF-8 text at byte 5", "UTF-8")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,33 @@ def test_checks_side_by_side_really_overlap_and_say_what_they_said(
     results = checks.run_side_by_side([[each] for each in met], tmp_path)
     assert [(each.name, each.code) for each in results] == [("a", 0), ("b", 0)]
     assert capsys.readouterr().err.count("met") == 2
+
+
+def test_a_row_that_cannot_run_is_an_error_and_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """No program can be started in one row: that is raised, not left out of the result."""
+    real = checks.Check.run
+
+    def run(check: checks.Check, *arguments: Any) -> int:
+        if check.name == "bad":
+            raise OSError(24, "Too many open files")
+        return real(check, *arguments)
+
+    monkeypatch.setattr(checks.Check, "run", run)
+    with pytest.raises(OSError, match="Too many open files"):
+        checks.run_side_by_side([[BAD], [GOOD]], tmp_path)
+
+
+def test_a_check_that_hangs_is_ended_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A check that would run for ten minutes has a tenth of a second: it is ended, and the next one still runs."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "hang.py").write_text("import threading; threading.Event().wait(600)")
+    row = (checks.Check("slow", ("hang",), limit_s=0.1), GOOD)
+    monkeypatch.setattr(checks, "CHECKS", row)
+    assert checks.run_checks(["slow", "good"]) == 1
+    end = [line.rsplit("  ", 1)[0] for line in capsys.readouterr().err.splitlines()[-2:]]
+    assert end == ["TIMED OUT  slow", "passed  good"]
 
 
 def test_no_check_sees_what_the_user_set_or_measured(

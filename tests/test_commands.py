@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
+import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -87,6 +90,13 @@ def test_run_says_how_long_each_page_took(run_once: Ended):
     assert whole == pytest.approx(sum(seconds.values()), abs=0.06 * len(seconds))
 
 
+def test_the_bootstrap_hands_over_every_command():
+    """`workshop.py` knows the commands that `python -m workshop_lib` has, and no other."""
+    known = runpy.run_path(str(places.PROJECT / "workshop.py"))["COMMANDS"]
+    (parts,) = (each for each in command_line._parser()._actions if isinstance(each, argparse._SubParsersAction))
+    assert sorted(known) == sorted(parts.choices)
+
+
 def test_watts_reach_the_pages_only_when_given(monkeypatch: pytest.MonkeyPatch):
     """Without `--watts` the pages keep what models.json declares."""
     given: list[dict[str, object]] = []
@@ -100,6 +110,74 @@ def test_a_wrong_value_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]
     """Zero rounds end before anything starts."""
     assert command_line.main(["run", "--rounds", "0"]) == 2
     assert capsys.readouterr().err == "ConfigurationError: --rounds is 0. Give 1 or more.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["walk"], "invalid choice: 'walk'"),
+        (["run", "--rounds", "x"], "workshop.py run: argument --rounds: invalid int value: 'x'. --help says"),
+        (["run", "--profile", "cloud"], "invalid choice: 'cloud'"),
+        (["run", "--devices", "tpu"], "ConfigurationError: There is no device 'tpu'."),
+        (["run", "--models", " ,"], "ConfigurationError: models is empty."),
+        (["run", "--watts", "0"], "ConfigurationError: --watts is 0.0."),
+        (["run", "--watts", "nan"], "ConfigurationError: --watts is nan."),
+        (["run", "--output", "{file}"], "{file}/records.jsonl cannot be written"),
+        (["reference", "--output", "{file}"], "{file}/benchmark_report.json cannot be written"),
+        (["compare", "a.json", "--against", "x"], "--against is 'x' without --model."),
+        (["fleet", "run", "tcp://127.0.0.1:1", "--output", "{file}"], "{file}/room.json cannot be written"),
+        (["fleet", "scheduler", "--port", "65536"], "--port is 65536."),
+        (["fleet", "certificates", "{file}", "desk-1"], "cannot be written"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_exit_2_before_anything_starts(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """A wrong command, flag or value, or a file where a folder is wanted, starts no notebook and is no traceback."""
+    file = tmp_path / "file"
+    file.write_text("mine", encoding="utf-8")
+    monkeypatch.setattr(notebooks, "run_workshop", lambda *_: pytest.fail("a notebook was started"))
+    monkeypatch.setattr(reference_commands, "run_apart", lambda _: pytest.fail("something was measured"))
+    try:
+        code = command_line.main([word.format(file=file) for word in arguments])
+    except SystemExit as end:
+        code = int(str(end.code))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (code, said.format(file=file).replace("/", os.sep) in line.replace("/", os.sep)) == (2, True), line
+    assert file.read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("address", ["ftp://x/v1", ""])
+def test_an_address_that_cannot_be_used_ends_a_run_before_a_notebook_starts(
+    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A wrong or missing address is said in one line with exit code 2."""
+    monkeypatch.setattr(notebooks, "run_workshop", lambda *_: pytest.fail("a notebook was started"))
+    monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", address)
+    assert command_line.main(["run", "--profile", "endpoint"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "http://127.0.0.1:5273/v1" in line
+
+
+@pytest.mark.parametrize("flag", ["--json", "--output"])
+def test_the_full_script_looks_at_its_files_before_it_measures(
+    flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A folder as JSON file, or a file as folder, is one line and exit code 2; no model is asked."""
+    place = tmp_path / "file"
+    if flag == "--json":
+        place.mkdir()
+    else:
+        place.write_text("mine", encoding="utf-8")
+    monkeypatch.setattr("workshop_lib.serving.profiles.open_runtime", lambda *_, **__: pytest.fail("was opened"))
+    assert commands.benchmark([flag, str(place)]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and len(said.err.splitlines()) == 1 and "cannot be written" in said.err
 
 
 def test_a_model_that_does_not_exist_is_one_line_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

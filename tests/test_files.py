@@ -27,6 +27,19 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_place_is_tried_before_long_work_and_left_as_it_was(tmp_path: Path):
+    """A new or an existing file passes and stays unchanged; a folder, or a file on the way, is refused in words."""
+    old = tmp_path / "old.json"
+    old.write_text("old", encoding="utf-8")
+    for path in (old, tmp_path / "new" / "new.json"):
+        files.check_writable(path)
+    assert old.read_text(encoding="utf-8") == "old"
+    assert list((tmp_path / "new").iterdir()) == []
+    for path in (tmp_path / "new", old / "below.json"):
+        with pytest.raises(ConfigurationError, match=r"cannot be written: .*choose another folder"):
+            files.check_writable(path)
+
+
 def test_a_file_that_fails_its_check_leaves_the_old_one(tmp_path: Path):
     """The check sees the finished new file; what it raises comes out, and nothing has changed."""
     path = tmp_path / "a.json"

@@ -12,11 +12,12 @@ from workshop_lib.fleets import fleet_charts, fleet_choice, fleet_summaries, fle
 from workshop_lib.fleets.fleet_choice import Limits
 from workshop_lib.fleets.fleet_room import Room
 from workshop_lib.metrics import resampling
+from workshop_lib.records import Run
 from workshop_lib.showing import charting
 from workshop_lib.showing.appearance import Theme
 
 SPEEDS = {"quick": 1.0, "usual": 2.0, "slow": 4.0}
-SMALL, LARGE = ("practice-small-int4-cpu:1", "cpu"), ("practice-large-int4-cpu:1", "cpu")
+SMALL, MEDIUM, LARGE = ((f"practice-{size}-int4-cpu:1", "cpu") for size in ("small", "medium", "large"))
 
 
 def test_worst_and_typical_are_one_number_per_machine() -> None:
@@ -45,7 +46,7 @@ def test_how_sure_is_the_share_of_draws() -> None:
     wins = {each.key: each.wins["worst"] for each in choice.candidates}
     assert wins[LARGE] == pytest.approx(8 / 27, abs=0.04), "0.04 is four standard errors of 2,000 draws"
     assert wins[LARGE] + wins[SMALL] == pytest.approx(1.0)
-    first, second, few = fleet_choice.describe(choice)
+    first, second, few = fleet_choice.describe(replace(choice, prompts=8))
     assert first.startswith("On the slowest machine (slow) the best default is practice-small, int4, cpu")
     assert "This is undecided" in first and "practice-large (int4) in" in first
     assert second.startswith("On a typical machine the best default is practice-large")
@@ -57,9 +58,47 @@ def test_alike_machines_leave_no_doubt() -> None:
     choice = fleet_choice.choose(made_room(dict.fromkeys("abcdef", 1.0)))
     best = choice.best["worst"]
     assert best is not None and best.key == SMALL and best.wins == {"worst": 1.0, "typical": 1.0}
-    said = fleet_choice.describe(choice)
-    assert len(said) == 2 and "This is clear: it came first in 100% of 2,000 draws" in said[0]
+    said = fleet_choice.describe(replace(choice, prompts=8))
+    assert len(said) == 2 and "This is clear: it came first in 100 % of 2,000 draws" in said[0]
     assert resampling.RESAMPLES == 2_000
+
+
+def test_nothing_is_clear_from_one_machine_or_few_prompts() -> None:
+    """Two workers on one computer are one machine, and two prompts draw the same again and again: it says `likely`."""
+    room = made_room(dict.fromkeys("abcdef", 1.0))
+    few_prompts = fleet_choice.describe(fleet_choice.choose(room))
+    assert "This is likely" in few_prompts[0]
+    assert few_prompts[-1] == "2 prompts are few: it takes 6 to call a default clear."
+    twins = replace(room, machines=tuple(replace(each, host_id="same") for each in room.machines))
+    one_machine = fleet_choice.describe(replace(fleet_choice.choose(twins), prompts=8))
+    assert "This is likely" in one_machine[0] and one_machine[-1].startswith("One machine is few")
+
+
+def test_models_that_are_equal_share_the_draws() -> None:
+    """Two models with the same times and answers are the default in half of the draws: undecided."""
+    room = made_room(dict.fromkeys("abcdef", 1.0))
+    runs = {label: _twin(run) for label, run in room.runs.items()}
+    choice = fleet_choice.choose(replace(room, runs=runs))
+    wins = {each.key: each.wins for each in choice.candidates}
+    assert wins[SMALL] == wins[LARGE] == {"worst": 0.5, "typical": 0.5}
+    assert all("This is undecided" in said for said in fleet_choice.describe(choice)[:2])
+
+
+def _twin(run: Run) -> Run:
+    """The same run, in which the large model did what the small one did."""
+    small = [each for each in run.completions if each.model_id == SMALL[0]]
+    large = [replace(each, model_id=LARGE[0], alias="practice-large") for each in small]
+    others = [each for each in run.completions if each.model_id != LARGE[0]]
+    return replace(run, completions=(*others, *large))
+
+
+def test_the_only_candidate_was_compared_with_nothing() -> None:
+    """It is the default, and nothing is called clear or likely about it."""
+    room = made_room(SPEEDS)
+    runs = {label: without(without(run, SMALL[0]), MEDIUM[0]) for label, run in room.runs.items()}
+    said = fleet_choice.describe(fleet_choice.choose(replace(room, runs=runs)))
+    assert "This is the only model that every machine measured, so nothing was compared." in said[0]
+    assert not any("draws" in each for each in said)
 
 
 def test_no_model_within_the_limits_is_said() -> None:

@@ -17,7 +17,7 @@ from tests.measurement_helpers import VARIANT, completion
 from workshop_lib.archive import storage
 from workshop_lib.catalog import read_prompts
 from workshop_lib.errors import ConfigurationError, DataFileError, RecordFileError
-from workshop_lib.fleets import fleet, fleet_collect, fleet_plan, fleet_room, fleet_worker
+from workshop_lib.fleets import classroom, fleet, fleet_collect, fleet_plan, fleet_room, fleet_worker
 from workshop_lib.fleets.fleet_collect import Collector
 from workshop_lib.fleets.fleet_room import Machine, Room, Share, label_of, share_id_of
 from workshop_lib.records import Completion, Run, Serving
@@ -182,6 +182,113 @@ def test_a_room_s_file_is_checked(tmp_path: Path) -> None:
         (tmp_path / "room.json").write_text(json.dumps({**good, **changes}))
         with pytest.raises(error):
             fleet_room.read_room(tmp_path)
+
+
+def test_a_room_is_read_machine_by_machine(tmp_path: Path, sent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory holds no run that nobody asked for; a file without a whole first line is no run, and breaks nothing."""
+    with collector(tmp_path) as one:
+        one.take(event("lines", lines=sent))
+    silent = Machine("ba9876543210", label_of("silent", "ba9876543210"))
+    fleet_room.write_room(tmp_path, replace(ROOM, machines=(MACHINE, silent)))
+    (tmp_path / silent.label).mkdir()
+    (tmp_path / silent.label / "records.jsonl").write_bytes(b'{"kind":"ru')
+    read: list[Path] = []
+    read_run = storage.read_run
+    monkeypatch.setattr(storage, "read_run", lambda path: read.append(path) or read_run(path))
+    room = fleet_room.read_room(tmp_path)
+    assert room.measured == (MACHINE,) and list(room.runs) == [MACHINE.label]
+    assert silent.label not in room.runs and room.runs.get(silent.label) is None
+    assert read == []
+    assert len(room.runs[MACHINE.label].completions) == 3
+    assert [path.parent.name for path in read] == [MACHINE.label]
+
+
+def test_a_share_that_never_began_is_recorded_once(tmp_path: Path) -> None:
+    """However often a room is run again without a machine, its records say once that the machine was missing."""
+    for _ in range(3):
+        with collector(tmp_path) as one:
+            one.end(SHARE, "missing", "It left.")
+    assert measured(tmp_path).servings == (Serving(VARIANT, status="failed", error="It left."),)
+
+
+@pytest.mark.parametrize(
+    "strange", [{}, {"kind": 1}, {"kind": "end"}, {"kind": "end", "status": "splendid"}, {"kind": "lines"}]
+)
+def test_what_is_no_event_changes_nothing(tmp_path: Path, strange: dict[str, Any]) -> None:
+    """One machine's strange event neither stops the room nor gets into its file."""
+    with collector(tmp_path) as one:
+        one.take({"machine": ID, "share": SHARE.share_id, **strange})
+        assert one.shares == (SHARE,)
+    assert fleet_room.read_room(tmp_path).shares == (SHARE,)
+
+
+SAID = {"name": "new name", "host": "host", "fingerprint": {"cpu": "Test CPU"}, "variants": []}
+PLAN = fleet_plan.make_fleet_plan(PROMPTS)
+
+
+def test_a_machine_keeps_its_folder_under_another_name() -> None:
+    """Who joins again with another --name is the same machine: its records stay where they are, under their label."""
+    (same,) = fleet.with_machines(ROOM, PLAN, {ID: SAID}, wanted=None, versions="warn").machines
+    assert same.label == MACHINE.label
+    for asked in (ID, MACHINE.label, label_of("new name", ID)):
+        assert fleet.with_machines(ROOM, PLAN, {ID: SAID}, wanted=[asked], versions="warn").machines == (same,)
+
+
+def test_only_who_takes_part_goes_on_with_its_shares() -> None:
+    """Unfinished shares are open again where their machine is asked and not refused; what is done stays done."""
+    other, third = (Machine(each * 12, label_of("m", each * 12)) for each in "ef")
+    shares = (
+        replace(SHARE, status="failed", reason="It broke."),
+        Share(share_id_of(other.machine_id, VARIANT), other.machine_id, VARIANT),
+        Share(share_id_of(third.machine_id, VARIANT), third.machine_id, VARIANT, "done"),
+    )
+    room = replace(ROOM, machines=(MACHINE, other, third), shares=shares)
+    refused = {"error": "It runs another version."}
+
+    def again(said: dict[str, Any], wanted: list[str] | None) -> list[tuple[str, str | None]]:
+        made = fleet.with_machines(room, PLAN, said, wanted=wanted, versions="warn")
+        return [(share.status, share.reason) for share in made.shares]
+
+    assert again({ID: SAID}, None) == [("open", None), ("open", None), ("done", None)]
+    assert again({ID: SAID, other.machine_id: SAID}, [ID]) == [
+        ("open", None),
+        ("stopped", "Its machine was not asked to complete it."),
+        ("done", None),
+    ]
+    assert again({ID: refused, other.machine_id: refused}, None)[:2] == [
+        ("failed", "It broke."),
+        ("stopped", "It runs another version."),
+    ]
+    kept = fleet.with_machines(room, PLAN, {ID: refused}, wanted=None, versions="warn").machines[0]
+    assert kept == replace(MACHINE, refused="It runs another version."), "what it is stays known"
+
+
+def test_a_room_of_one_is_completed_and_not_measured_twice(
+    tmp_path: Path, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same folder again goes on with the same room; what is done is not asked again."""
+    begun: list[str] = []
+
+    def run_share(job: dict[str, Any], *, emit: Any, is_wanted: Any) -> None:
+        begun.append(job["room"])
+        for said in ({"kind": "start"}, {"kind": "lines", "lines": sent}):
+            emit(said)
+        if len(begun) == 1:
+            raise KeyboardInterrupt
+        emit({"kind": "end", "status": "done", "reason": None})
+
+    variant = {"alias": VARIANT.alias, "model_id": VARIANT.model_id, "device": VARIANT.device}
+    monkeypatch.setattr(fleet_worker, "describe", lambda _: {**SAID, "variants": [variant]})
+    monkeypatch.setattr(fleet_worker, "run_share", run_share)
+    with pytest.raises(KeyboardInterrupt):
+        classroom.measure_alone(PLAN, tmp_path / "room")
+    for _ in range(2):
+        room = classroom.measure_alone(PLAN, tmp_path / "room")
+    assert begun == [room.room_id] * 2 and [share.status for share in room.shares] == ["done"]
+    (run,) = room.runs.values()
+    assert [each.round for each in run.completions] == [0, 1, 2]
+    with pytest.raises(ConfigurationError, match="another plan"):
+        classroom.measure_alone(fleet_plan.make_fleet_plan(PROMPTS, rounds=9), tmp_path / "room")
 
 
 def test_versions_decide_who_takes_part() -> None:

@@ -219,6 +219,16 @@ def test_the_result_is_a_ratio_with_an_interval():
     assert shown["against"][0].startswith("2.00x faster")
 
 
+def test_the_load_is_part_of_the_wait_for_a_model_that_was_put_aside():
+    """Loads of 300 ms before first tokens of 200 ms are waits of 500 ms: 5 times those after a light prompt."""
+    result = KeepWarmResult(VARIANT, COLD, KEPT, loads_s=(0.3, 0.3, None, 0.3))
+    assert result.with_load_s == pytest.approx((0.5, 0.52, 0.5))
+    assert result.put_aside.value == pytest.approx(0.1 / 0.5)
+    assert "First token: 100 ms against 500 ms, 5.00x faster (95 % CI" in result.sentences()[3]
+    shown = comparison_tables.kept_warm(result).iloc[2]
+    assert list(shown)[:3] == ["first token, load included (ms)", 500.0, 100.0]
+
+
 def test_requests_that_failed_are_said_and_never_a_time():
     """Without any answer nothing is claimed, and the reason is given."""
     failed = completion([], error="The server answered HTTP 500: no", error_kind="http_500")
@@ -241,4 +251,5 @@ def test_the_first_request_is_measured_on_the_real_runtime(tmp_path):
     assert all(each.ok for each in (*result.cold, *result.kept))
     assert result.cold[0].text == result.kept[0].text
     assert result.first_token.value is not None and result.first_token.low is None
+    assert result.with_load_s[0] > result.medians_s(timing.first_token_s)[0]
     assert result.sentences()[-1] == NEVER_UNLOADS

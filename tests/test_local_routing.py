@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,9 @@ class NoRuntime:
         raise RuntimeUnavailableError("The Foundry Local runtime cannot run here.", "Install it.")
 
     list_models = find = serve = download = absent_devices = _missing
+
+    def left_out(self) -> list[tuple[ModelVariant, str]]:
+        return []
 
     def close(self) -> None:
         """Nothing was started."""
@@ -132,6 +135,33 @@ def test_an_adapter_needs_no_runtime(cache: Path) -> None:
             alone.find(["auto"])
 
 
+class Public(NoRuntime):
+    """A catalog that has come to offer an alias that somebody registered before."""
+
+    theirs = ModelVariant("taken", "taken-generic-cpu:1", "cpu", cached=True)
+
+    def list_models(self) -> list[ModelVariant]:
+        return [self.theirs]
+
+    def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
+        return [self.theirs]
+
+
+@pytest.mark.parametrize("look", [LocalRuntime.list_models, lambda runtime: runtime.find(["auto"])])
+def test_an_alias_of_two_models_is_warned_of_once(
+    look: Callable[[LocalRuntime], list[ModelVariant]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody can know beforehand what the public catalog will list; both are there, each by its exact id."""
+    mine = register(tmp_path, "taken")
+    with caplog.at_level(logging.WARNING), LocalRuntime(Public(), cache_dir=tmp_path) as runtime:
+        assert ids(look(runtime)) == ["taken-generic-cpu:1", mine.model_id]
+        look(runtime)
+        assert ids(runtime.find(["taken"])) == [mine.model_id]
+        assert ids(runtime.find(["taken-generic-cpu:1"])) == ["taken-generic-cpu:1"]
+    (warning,) = caplog.records
+    assert "The alias 'taken' means two models: taken-adapter-cpu:1" in warning.getMessage()
+
+
 def test_an_endpoint_is_left_as_it_is(cache: Path) -> None:
     """Another machine's server knows nothing of what is registered here."""
     with profiles.open_runtime("endpoint", endpoint="http://127.0.0.1:9/v1") as remote:
@@ -181,9 +211,9 @@ def test_closing_the_runtime_stops_its_adapters(cache: Path) -> None:
 def test_an_adapter_whose_weights_are_gone_is_skipped_with_the_reason(
     runtime: profiles.Runtime, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is listed as not there, left out of `auto` with one warning, and skipped by name with the reason."""
+    """It is listed as not there, left out of `auto` with one warning, and a skipped row with the reason either way."""
     lost = register(cache, "lost")
-    variant = lost.variant()
+    variant, variant_gone = lost.variant(), lost.variant(cached=False)
     lost.place.unlink()
     try:
         assert [each.cached for each in runtime.list_models() if each.alias == "lost"] == [False]
@@ -193,12 +223,18 @@ def test_an_adapter_whose_weights_are_gone_is_skipped_with_the_reason(
         assert [record.getMessage().partition(" at ")[0] for record in caplog.records] == [
             "The weights of 'lost' cannot be found any more"
         ]
-        chosen, skipped = choose_variants(runtime, ["lost", OWN], ["cpu"])
-        assert ids(chosen) == [OWN_ID]
+        _, skipped = choose_variants(runtime, ["auto"], ["cpu", "gpu"])
+        assert [each for each in skipped if each[0].device == "cpu"] == [(variant_gone, runtime.left_out()[0][1])]
+        assert not [each for each in choose_variants(runtime, ["auto"], ["gpu"])[1] if each[0].alias == "lost"]
+        chosen, skipped = choose_variants(runtime, [OWN], ["cpu"])
+        assert (ids(chosen), skipped) == ([OWN_ID], []), "who does not ask for it is not told of it"
+        chosen, skipped = choose_variants(runtime, ["lost", OWN, "auto"], ["cpu"])
+        assert OWN_ID in ids(chosen)
         assert [(each.alias, reason.partition(" at ")[0]) for each, reason in skipped] == [
             ("lost", "The weights of 'lost' cannot be found any more")
         ]
         assert "unregister lost" in skipped[0][1]
+        assert skipped == [(ModelVariant("lost", "lost", "unknown"), skipped[0][1])], "once, though asked for twice"
         for action in (runtime.download, runtime.serve):
             with pytest.raises(ModelServerError, match="The weights of 'lost' cannot be found any more"):
                 action(variant)

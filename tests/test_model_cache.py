@@ -44,6 +44,16 @@ def test_a_variant_is_put_where_the_runtime_looks_for_it(shelf, models_dir):
     assert installed == FILES
 
 
+def test_what_a_killed_program_left_behind_is_removed(shelf, models_dir):
+    """Half a copy may be gigabytes; that of another model, which may be under way, is let alone."""
+    publisher = models_dir / "workshop"
+    left, other = publisher / ".installing-toy-int4-generic-cpu-1~abc", publisher / ".installing-toy-1~abc"
+    for folder in (left, other):
+        (folder / "new").mkdir(parents=True)
+    shelf.install(MODEL_ID, models_dir)
+    assert (left.exists(), other.exists()) == (False, True)
+
+
 def test_progress_counts_bytes_up_to_all_of_them(shelf, models_dir):
     """Progress grows byte by byte, never beyond the size, and ends at it."""
     seen = []

@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.foundry_helpers import ask, practice
-from workshop_lib import catalog
+from workshop_lib import catalog, places
 from workshop_lib.errors import ConfigurationError, DataFileError, DiskSpaceError, ModelNotFoundError
 from workshop_lib.instrument import machine
+from workshop_lib.measuring import plan
 from workshop_lib.providers import CPU_PROVIDER
 from workshop_lib.registration import model_cards, model_folders, onnx_weights, registered_models, tokenizer_files
 from workshop_lib.registration.genai_config import read_config
@@ -27,6 +30,7 @@ from workshop_lib.registration.onnx_weights import read_weights
 from workshop_lib.serving import offers
 from workshop_lib.serving.foundry import FoundryRuntime
 from workshop_lib.serving.practice_catalog import PracticeCatalog
+from workshop_lib.untrusted import one_line
 
 SHIPPED = catalog.DATA_FOLDER / "practice_models"
 SMALL = SHIPPED / "practice-small-int4-generic-cpu"
@@ -125,7 +129,7 @@ BREAKS: dict[str, tuple[str, Break, str]] = {
     "too deep": (CONFIG, holding(CONFIG, "[" * 100_000), "too deeply"),
     "a long number": (CONFIG, holding(CONFIG, "9" * 5000), "is no JSON that Python reads"),
     "huge": (CONFIG, holding(CONFIG, " " * 4_000_001), "4000001 bytes"),
-    "a folder": (CONFIG, a_folder_in_its_place, "cannot be read"),
+    "a folder": (CONFIG, a_folder_in_its_place, "is no file"),
     "no model": (CONFIG, without("model"), "'model' is missing"),
     "no type": (CONFIG, without("model", "type"), "'model.type' is missing"),
     "no vocabulary": (CONFIG, model(vocab_size=0), "'model.vocab_size' is 0"),
@@ -170,6 +174,41 @@ def test_each_way_to_be_broken_fails_its_check_and_says_what_to_do(folder, name)
     assert check_name in error.value.what and said in error.value.what
     assert "\n" not in str(error.value)
     assert registered_models.read(folder.parent / "cache") == ()
+
+
+NO_FILES = """
+import os, pathlib, sys
+from workshop_lib.registration.model_folders import examine
+folder = pathlib.Path(sys.argv[1])
+for name in sys.argv[2:]:
+    file, aside = folder / name, folder / "aside"
+    if file.exists():
+        file.rename(aside)
+    for make in (os.mkfifo, lambda file: file.symlink_to("/dev/zero")):
+        make(file)
+        print(name, *(check.seen for check in examine(folder).failed))
+        file.unlink()
+    if aside.exists():
+        aside.rename(file)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files in folders")
+def test_what_is_no_file_is_never_opened(folder):
+    """A pipe, or a link to an endless device, neither holds the look up nor fills the memory."""
+    needed, told = (CONFIG, "model.onnx", TOKENIZER, "tokenizer_config.json"), ("README.md", "LICENSE")
+    found = subprocess.run(  # apart, with a limit of time: a look that opened them would never end
+        [sys.executable, "-c", NO_FILES, str(folder), *needed, *told],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": places.search_path()},
+    )
+    lines = found.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [name for name in (*needed, *told) for _ in range(2)]
+    assert all("is no file." in line for line in lines[:8]), "a pipe and a device, each named by the check of its name"
+    assert lines[8:] == ["README.md"] * 2 + ["LICENSE"] * 2
 
 
 def test_every_failed_check_is_named_at_once(folder):
@@ -370,6 +409,7 @@ def test_any_model_card_is_read(text):
     """Whatever stands at the top of a README, values are non-empty texts or left out."""
     head = model_cards.read_head(f"---\n{text}\n---\n")
     assert all(values and all(map(str.strip, values)) for values in head.values())
+    assert all(value == one_line(value, 200) for values in head.values() for value in values), "fit to be shown"
 
 
 @pytest.mark.parametrize(
@@ -381,6 +421,8 @@ def test_any_model_card_is_read(text):
         ("LICENSE", "                Apache License\n          Version 2.0, January 2004", "apache-2.0"),
         ("LICENSE.txt", "MIT License\n\nCopyright", "mit"),
         ("LICENSE", "All rights reserved.", None),
+        ("README.md", "---\nlicense: mi\x1b[2Jt\n---\n", "mi\ufffd[2Jt"),
+        ("README.md", f"---\nlicense: {'x' * 900_000}\n---\n", f"{'x' * 199}\u2026"),
     ],
 )
 def test_a_licence_is_stated_or_unknown(folder, file, text, licence):
@@ -492,10 +534,25 @@ def test_a_folder_that_has_gone_is_left_out_with_the_reason(runtime, mine, caplo
         for name in ("my-small", "my-small-folder-cpu:1"):
             with pytest.raises(ModelNotFoundError, match="cannot be served"):
                 runtime.find([name])
+        (skipped,) = plan.choose_variants(runtime, ["auto"], ["cpu"])[1]
+        assert (skipped[0].model_id, skipped[0].cached) == ("my-small-folder-cpu:1", False)
+        assert "is not there. Bring the folder back as it was, or" in skipped[1]
         assert [record.levelno for record in caplog.records] == [logging.WARNING], "once, not at every look"
     finally:
         moved.rename(mine)
     assert "my-small" in {each.alias for each in runtime.list_models()}
+
+
+def test_why_a_folder_is_left_out_tells_nobody_who_its_reader_is(tmp_path, monkeypatch):
+    """The reason goes into reports that are handed on: the user's own folder is `~` there."""
+    place = copy_of(SMALL, tmp_path / "ada" / "model")
+    register_folder(place, alias="mine", cache_dir=tmp_path / "cache")
+    shutil.rmtree(place)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "ada"))
+    _, (left_out,) = offers.registered(tmp_path / "cache")
+    assert "ada" not in left_out.reason
+    assert f"{Path('~', 'model')} is not there" in left_out.reason
 
 
 def test_a_model_for_a_gpu_that_is_not_here_says_so(runtime, cache, tmp_path):

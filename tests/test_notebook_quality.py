@@ -93,6 +93,12 @@ def test_the_instructor_is_told_how_long_each_page_is() -> None:
         assert minutes == notebook_rules.reading_minutes(count)
 
 
+def test_the_notes_for_teaching_speak_of_every_exercise() -> None:
+    """Each exercise has its entry, by name, on the page of notes for whoever teaches it."""
+    told = re.findall(r"^- \*\*Exercise `([\w-]+)`", INSTRUCTOR.read_text("utf-8"), re.M)
+    assert told == list(exercises.EXERCISES)
+
+
 def test_the_walk_through_all_numbered_pages_takes_less_than_half_an_hour() -> None:
     """Reading at 230 words a minute and running, page after page, and so do the times that the pages state."""
     told = LINE.findall(INSTRUCTOR.read_text("utf-8"))

@@ -1,5 +1,6 @@
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -96,6 +97,21 @@ def test_what_is_no_catalog_question_is_refused(shelf, nonsense):
         post(shelf.url, nonsense)
     refused.value.close()
     assert post(shelf.url, question())["totalCount"] == 1
+
+
+def test_a_question_that_never_stops_opening_is_refused(shelf, capfd):
+    """Nor does it fill the screen with a traceback."""
+    with pytest.raises(HTTPError, match="400") as refused:
+        urlopen(Request(shelf.url, b"[" * 100_000), timeout=10)
+    refused.value.close()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_page_that_calls_itself_this_machine_is_refused(shelf):
+    """A name of elsewhere that leads here is how a web page would read which models are registered."""
+    with pytest.raises(HTTPError, match="403") as refused:
+        urlopen(Request(shelf.url, b"{}", headers={"Host": "evil.example"}), timeout=10)
+    refused.value.close()
 
 
 def test_a_closed_catalog_no_longer_answers_and_opens_again_when_asked(shelf):

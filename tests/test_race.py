@@ -163,11 +163,16 @@ def test_sentences_claim_no_more_than_one_request_carries():
         "b finished first, after 14 ms; a took 2.9 times as long, 40 ms.",
         "b also had the first token first: 10 ms and 20 ms.",
         "They wrote 3 and 2 tokens, in this order: who writes less finishes sooner.",
-        "Both ran at the same time and shared this machine, so these are no benchmark numbers.",
+        "They ran at the same time and shared this machine, so these are no benchmark numbers.",
         "One question is an anecdote; only a benchmark can say how sure this is.",
     ]
     early = completion([0.005, 0.050], ["a", "b"])
     assert race_view.sentences(result_of(SWIFT, early))[1].startswith("b had the first token first: 5.0")
+
+
+def test_equal_times_have_no_winner():
+    """Who ends at the same moment finished together; nobody is first."""
+    assert race_view.sentences(result_of(SWIFT, SWIFT))[0] == "a and b finished together, after 14 ms."
 
 
 def test_sentences_name_what_tells_lanes_apart():

@@ -117,13 +117,21 @@ def test_different_aliases_never_share_an_id(one: str, other: str, device: Any, 
         ({"context_tokens": 0}, "Give a number above 0, or none"),
         ({"kind": "adapter", "adapter": None}, "Give FILE.py:ClassName or package.module:ClassName"),
         ({"kind": "adapter", "adapter": "file.py"}, "Give FILE.py:ClassName"),
+        ({"device": "cuda"}, "The device of the model to register is 'cuda'. It should be 'cpu', 'gpu' or 'npu'."),
+        ({"precision": 4}, "The precision of the model to register is 4. It should be a valid string."),
+        ({"capabilities": (1,)}, "The capabilities of the model to register is 1."),
+        ({"context_tokens": True}, "The context_tokens of the model to register is True."),
+        ({"licence": b"MIT"}, "bytes is not JSON serializable"),
+        ({"licence": "\udcff"}, "A path or text of 'mine' is no Unicode text"),
+        ({"place": FOLDER / "\udcff"}, "Move the files to a folder whose name is"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
-    """Field, value and rule are named, and the file stays as it was."""
+    """Field, value and rule are named, and the file stays as it was: one model must not hide all the others."""
+    registered_models.add(ADAPTER, cache_dir=tmp_path)
     with pytest.raises(ConfigurationError, match=re.escape(words)):
         registered_models.add(replace(MODEL, **changes), cache_dir=tmp_path)
-    assert registered_models.read(tmp_path) == ()
+    assert registered_models.read(tmp_path) == (ADAPTER,)
 
 
 def test_an_alias_that_a_catalog_offers_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.measurement_helpers import VARIANT, completion, run_of
 from workshop_lib.archive.storage import RunWriter, read_run
-from workshop_lib.errors import RecordFileError
+from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.records import Completion, Serving
 
 EMPTY = run_of([], servings=())
@@ -86,6 +86,14 @@ def test_a_missing_file_says_what_to_do(tmp_path: Path):
     """Reading before measuring is answered, not traced."""
     with pytest.raises(RecordFileError, match="Run a benchmark first"):
         read_run(tmp_path / "none.jsonl")
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path):
+    """A file where the run's folder should be: the place and the reason, and the file stays as it is."""
+    (tmp_path / "run").write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"records\.jsonl cannot be written: .*choose another folder"):
+        RunWriter(tmp_path / "run" / "records.jsonl", EMPTY)
+    assert (tmp_path / "run").read_text(encoding="utf-8") == "mine"
 
 
 def test_every_record_is_on_disk_when_append_returns(tmp_path: Path):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.measurement_helpers import VARIANT, completion, run_of
-from workshop_lib.metrics.summaries import WARNINGS, is_unstable, outliers, summarise
+from workshop_lib.metrics.summaries import UNSTABLE_SPREAD, WARNINGS, outliers, spread, summarise
 from workshop_lib.records import Completion, Row, Serving
 
 
@@ -118,8 +118,8 @@ def test_an_outlier_is_found_against_its_own_prompt():
 def test_stability_is_judged_within_prompts():
     """Two prompts of different length with even latencies are stable; a 50 % spread is not."""
     even = [timed(value, 1, prompt_id=name) for name, value in (("a", 1.0), ("a", 1.01), ("b", 3.0), ("b", 3.01))]
-    assert not is_unstable(even)
-    assert is_unstable([timed(1.0, 1), timed(2.0, 2)])
+    assert spread(even) < UNSTABLE_SPREAD
+    assert spread([timed(1.0, 1), timed(2.0, 2)]) >= UNSTABLE_SPREAD
 
 
 def test_rows_keep_variants_apart():

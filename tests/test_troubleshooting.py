@@ -500,14 +500,17 @@ def test_an_answer_that_stalls_is_a_failed_row(tmp_path: Path) -> None:
 
 
 def test_a_setting_that_cannot_be_used_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A flag of the command and a variable of the script: one line each, exit code 2."""
+    """A flag of the command, a variable of the script and a place that cannot be written: one line, exit code 2."""
     assert command_line.main(["run", "--rounds", "0"]) == 2
     flag = capsys.readouterr().err
     monkeypatch.setenv("BENCH_TEMPERATURE", "warm")
     assert commands.benchmark([]) == 2
-    expect("setting-cannot-be-used", flag, capsys.readouterr().err)
+    variable = capsys.readouterr().err
+    monkeypatch.delenv("BENCH_TEMPERATURE")
+    assert commands.benchmark(["--json", str(tmp_path)]) == 2
+    expect("setting-cannot-be-used", flag, variable, capsys.readouterr().err)
 
 
 @posix_only

@@ -40,7 +40,7 @@ def write_atomically(path: Path, content: str | bytes, *, check: Callable[[Path]
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     fresh = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -53,9 +53,27 @@ def write_atomically(path: Path, content: str | bytes, *, check: Callable[[Path]
         fresh.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Look, before long work, whether a file can be written at its end; its folder is made where there is none.
+
+    Raises:
+        ConfigurationError: it cannot; names the file and the reason.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            path.open("ab").close()
+        elif not path.exists():
+            tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def json_line(entry: Mapping[str, Any]) -> bytes:
@@ -150,7 +168,8 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _unwritable(path: Path, error: OSError) -> ConfigurationError:
+def unwritable(path: Path, error: OSError) -> ConfigurationError:
+    """Make the error for a file or folder that cannot be written."""
     return ConfigurationError(
         f"{path} cannot be written: {error.strerror or error}.",
         "Close the program that has it open, or choose another folder.",

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from workshop_lib import places
 from workshop_lib.errors import DataFileError
 
 if TYPE_CHECKING:
@@ -75,10 +76,8 @@ def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        what, fix = (
-            "is missing",
-            "Check the path; 'git checkout -- data' brings a shipped file back.",
-        )
+        shipped = file.absolute().is_relative_to(places.DATA)
+        what, fix = "is missing", "'git checkout -- data' brings it back." if shipped else "Check the path."
     except UnicodeDecodeError as error:
         what, fix = f"is not UTF-8 text at byte {error.start}", "Save it as UTF-8."
     except (OSError, ValueError) as error:

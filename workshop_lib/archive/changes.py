@@ -86,7 +86,7 @@ def compare_results(a: Results, b: Results) -> Changes:
 
 
 def compare_sides(a: Side, b: Side) -> tuple[Change, ...]:
-    """Compare two models, devices or runs in every measure that both have."""
+    """Compare two models, devices or runs in every measure; where a side lacks one, its verdict says so."""
     changes = []
     for name, label, better in MEASURES:
         ratio = compare_samples(_by_prompt(a, name), _by_prompt(b, name), smallest=_smallest(a, b, name))

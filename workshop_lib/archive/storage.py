@@ -36,10 +36,14 @@ class RunWriter:
 
     Raises:
         RecordFileError: another process writes the file, or it belongs to another run.
+        ConfigurationError: its folder cannot be made.
     """
 
     def __init__(self, path: Path, run: Run) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise files.unwritable(path, error) from error
         self.path = path
         with ExitStack() as held:
             try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from workshop_lib.decision.choice import FEWEST_CLEAR, clear_from
 from workshop_lib.decision.criteria import criterion
-from workshop_lib.metrics.resampling import CONFIDENCE
 from workshop_lib.showing import charting
 from workshop_lib.showing.quality_tables import HEADINGS
 from workshop_lib.untrusted import one_line
@@ -40,14 +41,7 @@ def verdict(decision: Decision) -> str:
         return f"{leaders[0]} is the only model left, so nothing was weighed."
     if ranked[0].best_share is None:
         return f"{leaders[0]} comes first. How sure that is cannot be said: {decision.reason}"
-    if decision.is_clear:
-        return f"{leaders[0]} comes first, in {percent(ranked[0].best_share)} of the draws of prompts."
-    best = max(ranked[1:], key=lambda each: each.best_share or 0.0)
-    rival = f"{_called(decision, best)} in {percent(best.best_share or 0.0)}"
-    return (
-        f"{leaders[0]} comes first, but only in {percent(ranked[0].best_share)} of the draws of prompts ({rival}): "
-        f"below {percent(CONFIDENCE)}, other prompts could turn the order round."
-    )
+    return _how_sure(decision, leaders[0], ranked[0].best_share)
 
 
 def doubts(decision: Decision) -> list[str]:
@@ -91,6 +85,23 @@ def remarks(decision: Decision) -> list[str]:
     return [one_line(each, SENTENCE) for each in decision.remarks]
 
 
+def _how_sure(decision: Decision, leader: str, share: float) -> str:
+    """The verdict where one of several leads, and draws of prompts say in what share of them."""
+    enough, first = clear_from(decision.prompts), f"{leader} comes first, in {percent(share)} of the draws of prompts"
+    if decision.is_clear:
+        return f"{first}."
+    if enough is None:
+        return f"{first}, but {decision.prompts} prompts are too few to rely on that: it takes {FEWEST_CLEAR}."
+    if share >= enough:
+        return f"{first}, but by so little that measuring again could turn the order round."
+    best = max(decision.ranked[1:], key=lambda each: each.best_share or 0.0)
+    rival = f"{_called(decision, best)} in {percent(best.best_share or 0.0)}"
+    return (
+        f"{leader} comes first, but only in {math.floor(1000 * share) / 10:g} % of the draws of prompts ({rival}): "
+        f"below {100 * enough:g} %, which {decision.prompts} prompts ask for, other prompts could turn the order round."
+    )
+
+
 def graded_by(evidence: Evidence) -> str:
     """Whose grades the quality is."""
     return {
@@ -102,7 +113,7 @@ def graded_by(evidence: Evidence) -> str:
 
 def _nothing_left(decision: Decision) -> str:
     if decision.relaxation is None:
-        return "No model can be ordered: each lacks a figure that weighs."
+        return "No model can be ordered: each that keeps the limits lacks a figure that weighs."
     relaxation = decision.relaxation
     nearest = name(decision.evidence, decision.evidence.rows[relaxation.place])
     return one_line(f"No model keeps all limits. Nearest is {nearest}: {_and(relaxation.sentences)}.", SENTENCE)

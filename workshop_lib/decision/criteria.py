@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.metrics import timing
+from workshop_lib.metrics.comparison import SAME_RUN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +56,7 @@ class Criterion:
         read: values by `[prompt, request, model]`, or by `[model]` where there is one value per model; nan = unknown.
         quantile: the figure over requests and prompts: a quantile, or the mean where it is None.
         shaken_by: warnings of a row (`summaries.WARNINGS`) that cast doubt on it.
+        repeats: the share by which measuring again in the same run shifts it; 0 where nothing is measured again.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Criterion:
     shown_unit: str = ""
     factor: float = 1.0
     shaken_by: tuple[str, ...] = ()
+    repeats: float = 0.0
 
     def steps(self, values: np.ndarray) -> np.ndarray:
         """Values → steps, more is better; nan where a value is unknown, or has no ratio because it is not above 0."""
@@ -139,7 +142,17 @@ _MS: _Shown = {"shown_unit": "ms", "factor": 1000}
 
 CRITERIA: tuple[Criterion, ...] = (
     Criterion("quality", "quality", "", "higher", lambda known: known.grades[:, None, :], step="point"),
-    Criterion("latency", "latency", "s", "lower", _per_prompt(timing.latency_s), 0.5, **_MS, shaken_by=("unstable",)),
+    Criterion(
+        "latency",
+        "latency",
+        "s",
+        "lower",
+        _per_prompt(timing.latency_s),
+        0.5,
+        **_MS,
+        shaken_by=("unstable",),
+        repeats=SAME_RUN,
+    ),
     Criterion(
         "latency_p95",
         "p95 latency",
@@ -149,6 +162,7 @@ CRITERIA: tuple[Criterion, ...] = (
         0.95,
         **_MS,
         shaken_by=("unstable", "too_few_samples"),
+        repeats=SAME_RUN,
     ),
     Criterion(
         "first_token",
@@ -159,6 +173,7 @@ CRITERIA: tuple[Criterion, ...] = (
         0.5,
         **_MS,
         shaken_by=("unstable", "cached_prompt"),
+        repeats=SAME_RUN,
     ),
     Criterion(
         "throughput",
@@ -168,6 +183,7 @@ CRITERIA: tuple[Criterion, ...] = (
         _per_prompt(timing.decode_tokens_per_s),
         0.5,
         shaken_by=("unstable", "bursts"),
+        repeats=SAME_RUN,
     ),
     Criterion("memory", "peak memory", "MB", "lower", _per_model(lambda row: row.peak_resident_mb)),
     Criterion("footprint", "size on disk", "MB", "lower", _per_model(lambda row: row.size_mb)),

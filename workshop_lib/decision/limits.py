@@ -156,6 +156,11 @@ def nearest(evidence: Evidence, limits: Limits) -> Relaxation | None:
     return Relaxation(place, relaxed, tuple(said))
 
 
+def limited(limits: Limits) -> tuple[str, ...]:
+    """The criteria that have a limit."""
+    return tuple(BOUNDS[name] for name, _ in _bounds(limits))
+
+
 def in_words(limits: Limits) -> list[str]:
     """Each limit that is set, as words."""
     said = []

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from workshop_lib.fleets import fleet, fleet_cluster, fleet_engine, fleet_identity, fleet_room, fleet_worker
 from workshop_lib.fleets.fleet_collect import Collector
-from workshop_lib.fleets.fleet_plan import FleetPlan, machine_of, shares_of
+from workshop_lib.fleets.fleet_plan import FleetPlan
 from workshop_lib.fleets.fleet_room import Room
 from workshop_lib.fleets.fleet_security import read_security
 
@@ -60,15 +59,17 @@ def measure_alone(plan: FleetPlan, folder: Path, *, on_share: Callable[[str], No
 
     Args:
         plan: what to measure.
-        folder: of the room; an earlier one is measured anew.
+        folder: of the room; an earlier one of the same plan is completed.
         on_share: told the model that begins.
+
+    Raises:
+        ConfigurationError: the folder holds a room of another plan.
     """
     machine_id = fleet_identity.identity().machine_id
-    room = fleet.new_room(plan)
+    room = fleet.earlier_room(folder, plan) or fleet.new_room(plan)
     job = plan.job(machine_id, room_id=room.room_id, topic="")
     said = fleet_worker.describe(job)
-    machine = machine_of(machine_id, said)
-    room = replace(room, machines=(machine,), shares=tuple(shares_of(machine, said, plan.seed)))
+    room = fleet.with_machines(room, plan, {machine_id: said}, wanted=[machine_id], versions="warn")
     with closing(Collector(folder, room, prompts=plan.prompts, profile=plan.profile)) as collector:
         for share in collector.open_shares():
             if on_share is not None:

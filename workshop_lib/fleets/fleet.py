@@ -88,11 +88,11 @@ def run_fleet(
         ConfigurationError: no machine has joined, or the folder holds a room of another plan.
         EndpointError: the scheduler is gone; what was measured is kept.
     """
-    room = _earlier_room(folder, plan) or new_room(plan)
+    room = earlier_room(folder, plan) or new_room(plan)
     chosen = tasks or Tasks()
     with Dispatcher(client, f"fleet-{room.room_id}") as dispatcher, _shown(on_progress) as show:
         said = _ask(room, plan, dispatcher, chosen.look)
-        room = _with_machines(room, plan, said, wanted=machines, versions=versions)
+        room = with_machines(room, plan, said, wanted=machines, versions=versions)
         with closing(Collector(folder, room, prompts=plan.prompts, profile=plan.profile)) as collector:
             for place, share in enumerate(collector.open_shares()):
                 job = plan.job(share.machine_id, room_id=room.room_id, topic=dispatcher.topic)
@@ -109,8 +109,12 @@ def new_room(plan: FleetPlan) -> Room:
     return Room(room_id, now.isoformat(timespec="seconds"), plan.describe())
 
 
-def _earlier_room(folder: Path, plan: FleetPlan) -> Room | None:
-    """The room that the folder holds, with everything unfinished open again; None where it holds none."""
+def earlier_room(folder: Path, plan: FleetPlan) -> Room | None:
+    """The room that the folder holds; None where it holds none.
+
+    Raises:
+        ConfigurationError: it is of another plan.
+    """
     if not (folder / fleet_room.ROOM_FILE).exists():
         return None
     room = fleet_room.read_room(folder)
@@ -118,8 +122,7 @@ def _earlier_room(folder: Path, plan: FleetPlan) -> Room | None:
     if unlike:
         what = f"{folder.name} holds a room of another plan (different: {', '.join(unlike)})."
         raise ConfigurationError(what, "Choose another folder, or repeat the earlier settings to complete that room.")
-    again = (each if each.status == "done" else replace(each, status="open", reason=None) for each in room.shares)
-    return replace(room, shares=tuple(again))
+    return room
 
 
 def _ask(room: Room, plan: FleetPlan, dispatcher: Dispatcher, look: Task) -> dict[str, Saying]:
@@ -128,22 +131,49 @@ def _ask(room: Room, plan: FleetPlan, dispatcher: Dispatcher, look: Task) -> dic
     return dispatcher.ask(look, [plan.job(each, room_id=room.room_id, topic=dispatcher.topic) for each in present])
 
 
-def _with_machines(
+def with_machines(
     room: Room, plan: FleetPlan, said: Mapping[str, Saying], *, wanted: Sequence[str] | None, versions: Versions
 ) -> Room:
-    """Add the machines and their shares to a room; those of an earlier call keep their place."""
+    """Add the machines and their shares to a room, and open again what an earlier call left unfinished.
+
+    Machines of an earlier call keep their place, and their label with it, whatever name they joined with this time:
+    their records lie there.
+    """
+    machines = {each.machine_id: each for each in room.machines}
     found = [machine_of(machine_id, saying) for machine_id, saying in said.items()]
     if wanted is not None:
-        found = [each for each in found if each.machine_id in wanted or each.label in wanted]
+        found = [each for each in found if _is_among(wanted, each, machines.get(each.machine_id))]
     check_machines([each.machine_id for each in found])
-    machines = {each.machine_id: each for each in room.machines}
-    machines |= {each.machine_id: each for each in (refuse_others(found) if versions == "refuse" else found)}
+    found = refuse_others(found) if versions == "refuse" else found
+    machines |= {each.machine_id: _as_before(each, machines.get(each.machine_id)) for each in found}
     check_labels(machines.values())
-    shares = {each.share_id: each for each in room.shares}
+    taking_part = {each.machine_id for each in (machines.values() if wanted is None else found)}
+    shares = {each.share_id: _again(each, machines[each.machine_id], taking_part) for each in room.shares}
     for machine in found:
         for share in shares_of(machines[machine.machine_id], said[machine.machine_id], plan.seed):
             shares.setdefault(share.share_id, share)
     return replace(room, machines=tuple(machines.values()), shares=tuple(shares.values()))
+
+
+def _is_among(wanted: Sequence[str], machine: Machine, before: Machine | None) -> bool:
+    return any(each in wanted for each in (machine.machine_id, machine.label, before.label if before else None))
+
+
+def _as_before(machine: Machine, before: Machine | None) -> Machine:
+    """A machine under its earlier label; one that is refused now keeps what it said of itself when it measured."""
+    if before is None:
+        return machine
+    return replace(machine, label=before.label) if machine.refused is None else replace(before, refused=machine.refused)
+
+
+def _again(share: Share, machine: Machine, taking_part: set[str]) -> Share:
+    """An unfinished share opened again, if its machine takes part."""
+    if share.status == "done":
+        return share
+    if machine.refused is None and machine.machine_id in taking_part:
+        return replace(share, status="open", reason=None)
+    reason = machine.refused or "Its machine was not asked to complete it."
+    return replace(share, status="stopped", reason=reason) if share.status == "open" else share
 
 
 def check_labels(machines: Iterable[Machine]) -> None:

@@ -9,11 +9,14 @@ machines and prompts anew, both at once, because all machines answered the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
+from workshop_lib.decision.choice import FEWEST_CLEAR, clear_from
+from workshop_lib.decision.choice_words import percent
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleets.fleet_room import Room
 from workshop_lib.fleets.fleet_summaries import Key, Measure, by_prompt, few, lacking, variants_of
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
 
 View = Literal["worst", "typical"]
 VIEWS: tuple[View, ...] = ("worst", "typical")
-CLEAR, LIKELY = 0.95, 0.8
-"""From these shares of the draws on, a default is called clear or likely; below, undecided."""
+LIKELY = 0.8
+"""From this share of the draws on, a default is called likely, and clear from that of `clear_from`; else undecided."""
 
 FEW_MACHINES = 5
 
@@ -67,6 +70,7 @@ class Candidate:
 class Choice:
     """The candidates of a room and the default for each view; None where no model keeps the limits.
 
+    `machines` counts computers: two workers on one of them are one, however often they are drawn.
     `incomplete` holds the models that some machine did not measure: they cannot be the default of them all.
     """
 
@@ -85,13 +89,13 @@ def choose(room: Room, limits: Limits | None = None, *, seed: int = 20) -> Choic
         ConfigurationError: no model was measured on every machine.
     """
     limits, known = limits or Limits(), variants_of(room)
-    missing = {key: tuple(lacking(room, key)) for key in known}
+    missing = lacking(room)
     keys = [key for key in known if not missing[key]]
     if not keys or not room.measured:
         what = "No model was measured on every machine of the room."
         raise ConfigurationError(what, "Complete the room by running it again with the same folder.")
-    figures = _Figures.of([room.runs[machine.label] for machine in room.measured], keys, seed)
-    winners = {view: figures.winners(view, limits) for view in VIEWS}
+    figures = _Figures.of((room.runs[machine.label] for machine in room.measured), keys, seed)
+    firsts = {view: figures.firsts(view, limits) for view in VIEWS}
     candidates = tuple(
         Candidate(
             key=key,
@@ -100,16 +104,15 @@ def choose(room: Room, limits: Limits | None = None, *, seed: int = 20) -> Choic
             slowest=room.measured[int(figures.here[:, place].argmax())].label,
             quality=figures.quality(place),
             out={view: _broken(figures.latency(view, place), figures.quality(place), limits) for view in VIEWS},
-            wins={view: float((winners[view][1:] == place).mean()) for view in VIEWS},
+            wins={view: float(firsts[view][1:, place].mean()) for view in VIEWS},
         )
         for place, key in enumerate(keys)
     )
-    first = {view: int(winners[view][0]) for view in VIEWS}
     return Choice(
         candidates,
-        {view: candidates[place] if place >= 0 else None for view, place in first.items()},
+        {view: candidates[int(now.argmax())] if (now := firsts[view][0]).any() else None for view in VIEWS},
         limits,
-        machines=len(room.measured),
+        machines=len({machine.host_id or machine.machine_id for machine in room.measured}),
         prompts=figures.prompts,
         incomplete={key: labels for key, labels in missing.items() if labels},
     )
@@ -121,6 +124,8 @@ def describe(choice: Choice) -> list[str]:
     if choice.machines < FEW_MACHINES:
         count = "One machine is" if choice.machines == 1 else f"{choice.machines} machines are"
         said.append(f"{count} few: drawing them again says little about machines that are not in the room.")
+    if clear_from(choice.prompts) is None:
+        said.append(f"{choice.prompts} prompts are few: it takes {FEWEST_CLEAR} to call a default clear.")
     for key, labels in choice.incomplete.items():
         said.append(f"{key[0]} cannot be the default of all: it was not measured on {few(labels)}.")
     return said
@@ -136,12 +141,14 @@ class _Figures:
     prompts: int
 
     @classmethod
-    def of(cls, runs: Sequence[Run], keys: Sequence[Key], seed: int) -> _Figures:
+    def of(cls, runs: Iterable[Run], keys: Sequence[Key], seed: int) -> _Figures:
         import numpy as np
 
-        tables = [_table(run, keys, timing.latency_s) for run in runs]
-        quality = _mean(np.stack([_quality(run, keys) for run in runs]), axis=0)
-        prompts, count = len(runs[0].prompts), len(runs)
+        tables, answers = zip(
+            *((_table(run, keys, timing.latency_s), _quality(run, keys)) for run in runs), strict=True
+        )
+        quality = _mean(np.stack(answers), axis=0)
+        prompts, count = len(quality), len(tables)
         drawn = np.vstack([np.arange(prompts), resampling.draws(prompts, seed)])
         chosen = np.vstack([np.arange(count), resampling.draws(count, seed + 1)])
         by_machine = np.stack([np.median(table[drawn], axis=1) for table in tables], axis=1)
@@ -162,8 +169,8 @@ class _Figures:
         value = float(values[0]) if np.isfinite(values[0]) else None
         return resampling.estimate(value, self.prompts, values[1:], "No prompt names expected aspects.")
 
-    def winners(self, view: View, limits: Limits) -> np.ndarray:
-        """The place of the default in each draw; -1 where no model keeps the limits."""
+    def firsts(self, view: View, limits: Limits) -> np.ndarray:
+        """By `[draw, model]`, 1 for the default; equal ones share it, and nobody has it where none keeps the limits."""
         import numpy as np
 
         latency, grade = self.latencies[view], np.nan_to_num(self.grades)
@@ -171,9 +178,10 @@ class _Figures:
         if limits.max_latency_s is not None:
             kept &= latency <= limits.max_latency_s
         grade = np.where(kept, np.round(grade, 9), -1.0)
-        best = kept & (grade == grade.max(axis=1, keepdims=True))
-        place: np.ndarray = np.where(best, latency, np.inf).argmin(axis=1)
-        return np.where(kept.any(axis=1), place, -1)
+        waits = np.where(kept & (grade == grade.max(axis=1, keepdims=True)), latency, np.inf)
+        first = np.isfinite(waits) & (waits == waits.min(axis=1, keepdims=True))
+        shares: np.ndarray = first / np.maximum(first.sum(axis=1, keepdims=True), 1)
+        return shares
 
 
 def _table(run: Run, keys: Sequence[Key], measure: Measure) -> np.ndarray:
@@ -193,7 +201,9 @@ def _quality(run: Run, keys: Sequence[Key]) -> np.ndarray:
     return _table(run, keys, lambda completion: _share(completion.text, prompts[completion.prompt_id]))
 
 
+@lru_cache(maxsize=4096)
 def _share(answer: str, prompt: Prompt) -> float | None:
+    """What an answer mentions; at temperature 0 machines and rounds say the same, and reading it takes 6 ms."""
     found = score_aspects(answer, prompt)
     return 0.0 if found.forbidden_found else found.share
 
@@ -223,15 +233,24 @@ def _sentence(choice: Choice, view: View, where: str) -> str:
         return f"{where} no model keeps the limits: loosen one, or offer other models."
     latency, share = best.latency_s[view], best.wins[view]
     on = f" ({best.slowest})" if view == "worst" else ""
-    sure = "clear" if share >= CLEAR else "likely" if share >= LIKELY else "undecided"
+    if len(choice.candidates) == 1:
+        sure = "is the only model that every machine measured, so nothing was compared"
+    else:
+        first = f"{percent(share)} of {resampling.RESAMPLES:,} draws of machines and prompts"
+        sure = f"is {_how_sure(choice, share)}: it came first in {first}{_rival(choice, view, best)}"
     waits = f"{1000 * (latency.value or 0.0):.0f} ms"
     if latency.low is not None and latency.high is not None:
         waits += f" (95 % CI {1000 * latency.low:.0f}-{1000 * latency.high:.0f})"
     name = f"{best.variant.alias}, {best.variant.precision or 'precision unknown'}, {best.variant.device}"
-    return (
-        f"{where}{on} the best default is {name}: a median answer takes {waits}. This is {sure}: it came first in "
-        f"{share:.0%} of {resampling.RESAMPLES:,} draws of machines and prompts{_rival(choice, view, best)}."
-    )
+    return f"{where}{on} the best default is {name}: a median answer takes {waits}. This {sure}."
+
+
+def _how_sure(choice: Choice, share: float) -> str:
+    """One word; nothing is clear from one machine alone, or from few prompts."""
+    enough = clear_from(choice.prompts) if choice.machines > 1 else None
+    if enough is not None and share >= enough:
+        return "clear"
+    return "likely" if share >= LIKELY else "undecided"
 
 
 def _rival(choice: Choice, view: View, best: Candidate) -> str:
@@ -239,4 +258,4 @@ def _rival(choice: Choice, view: View, best: Candidate) -> str:
     if not others:
         return ""
     rival = max(others, key=lambda each: each.wins[view])
-    return f", {rival.variant.alias} ({rival.variant.precision or 'precision unknown'}) in {rival.wins[view]:.0%}"
+    return f", {rival.variant.alias} ({rival.variant.precision or 'precision unknown'}) in {percent(rival.wins[view])}"

@@ -10,7 +10,7 @@ import json
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from workshop_lib.archive import storage
 from workshop_lib.errors import RecordFileError
@@ -83,11 +83,11 @@ class Collector:
         share = self._shares.get(str(event.get("share")))
         if share is None or share.status != "open" or share.machine_id != event.get("machine"):
             return
-        if event["kind"] == "start":
+        if event.get("kind") == "start":
             self._shares[share.share_id] = replace(share, starts=share.starts + 1)
-        elif event["kind"] == "lines":
-            self._take_lines(share, event["lines"])
-        elif event["kind"] == "end":
+        elif event.get("kind") == "lines":
+            self._take_lines(share, event.get("lines", ()))
+        elif event.get("kind") == "end" and event.get("status") in get_args(fleet_room.ShareStatus):
             self.end(share, event["status"], event.get("reason"))
 
     def end(self, share: Share, status: fleet_room.ShareStatus, reason: str | None) -> None:
@@ -96,7 +96,7 @@ class Collector:
         self._shares[share.share_id] = replace(now, status=status, reason=reason)
         self._open.pop(share.share_id, None)
         if status != "done" and now.starts == 0:
-            self._writer(self._machines[share.machine_id]).append(Serving(share.variant, status="failed", error=reason))
+            self._keep(self._machines[share.machine_id], [Serving(share.variant, status="failed", error=reason)])
 
     def save(self) -> None:
         """Write `room.json` as things stand."""
@@ -113,11 +113,14 @@ class Collector:
     def _take_lines(self, share: Share, lines: Iterable[str]) -> None:
         try:
             found = [storage.record_of(json.loads(line)) for line in lines]
-        except (ValueError, RecordFileError) as error:
+        except (TypeError, ValueError, RecordFileError) as error:
             self.end(share, "failed", f"It sent what is no record ({error}).")
             return
-        machine = self._machines[share.machine_id]
-        new = self._new(machine, [record for record in found if record is not None and _is_about(record, share)])
+        mine = [record for record in found if record is not None and _is_about(record, share)]
+        self._keep(self._machines[share.machine_id], mine)
+
+    def _keep(self, machine: Machine, records: Iterable[Serving | Completion]) -> None:
+        new = self._new(machine, records)
         if new:
             self._writer(machine).append(*new)
 
@@ -154,10 +157,9 @@ class Collector:
 
     def _remember(self, machine: Machine) -> None:
         """What an earlier call wrote counts as seen."""
-        path = self.folder / machine.label / RECORDS_FILE
-        if not path.exists() or b"\n" not in path.read_bytes():
+        run = fleet_room.StoredRuns(self.folder, [machine.label]).get(machine.label)
+        if run is None:
             return
-        run = storage.read_run(path)
         servings, completions = map(record_key, run.servings), map(record_key, run.completions)
         self._seen[machine.label] = {*servings, *completions}
         self.requests[machine.label] = sum(each.round > 0 and each.attempt == 1 for each in run.completions)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -66,19 +67,51 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Everything known of one plan on many machines; `runs` holds one run per machine that recorded anything."""
+    """Everything known of one plan on many machines; `runs` has one run per machine that recorded anything."""
 
     room_id: str
     started_at: str
     plan: dict[str, Any]
     machines: tuple[Machine, ...] = ()
     shares: tuple[Share, ...] = ()
-    runs: dict[str, Run] = field(default_factory=dict)
+    runs: Mapping[str, Run] = field(default_factory=dict)
 
     @property
     def measured(self) -> tuple[Machine, ...]:
         """The machines that recorded anything, in the order in which they joined."""
         return tuple(machine for machine in self.machines if machine.label in self.runs)
+
+
+class StoredRuns(Mapping[str, Run]):
+    """The runs of a room's folder, by machine: each is read when it is asked for, and none is kept.
+
+    A run takes megabytes of memory, one per machine would take all of it, and reading one takes milliseconds.
+
+    Args:
+        folder: of the room.
+        labels: of its machines; those that have recorded anything by now are among the keys.
+    """
+
+    def __init__(self, folder: Path, labels: Iterable[str]) -> None:
+        self._folder = folder
+        self._labels = tuple(label for label in labels if _has_begun(self._path(label)))
+
+    def __getitem__(self, label: str) -> Run:
+        if label not in self._labels:
+            raise KeyError(label)
+        return storage.read_run(self._path(label))
+
+    def __contains__(self, label: object) -> bool:
+        return label in self._labels
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._labels)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def _path(self, label: str) -> Path:
+        return self._folder / label / RECORDS_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +155,27 @@ def write_room(folder: Path, room: Room) -> None:
 
 
 def read_room(folder: Path) -> Room:
-    """Read a room with the run of each of its machines.
+    """Read a room; the run of a machine is read when it is asked for.
 
     Raises:
         DataFileError: `room.json` is missing or malformed.
         ConfigurationError: it is of another version.
-        RecordFileError: a machine's records are damaged.
+        RecordFileError: a machine's label leads elsewhere; from `runs`: its records are damaged.
     """
     stored = json_files.read_as(_RoomFile, folder / ROOM_FILE)
     if stored.schema != SCHEMA:
         what = f"{ROOM_FILE} has schema {stored.schema}, this version reads {SCHEMA}."
         raise ConfigurationError(what, "Read it with the version of the workshop that wrote it.")
-    runs = {}
     for machine in stored.machines:
         if machine.label != label_of(machine.label.rpartition("-")[0], machine.machine_id):
             raise RecordFileError(f"{ROOM_FILE} names a machine '{machine.label}'.", "Do not edit it by hand.")
-        records = folder / machine.label / RECORDS_FILE
-        if records.exists():
-            runs[machine.label] = storage.read_run(records)
+    runs = StoredRuns(folder, [machine.label for machine in stored.machines])
     return Room(stored.room_id, stored.started_at, stored.plan, stored.machines, stored.shares, runs)
+
+
+def _has_begun(records: Path) -> bool:
+    """Whether the first line is there; whoever wrote it may have been killed before."""
+    if not records.exists():
+        return False
+    with records.open("rb") as file:
+        return file.readline().endswith(b"\n")

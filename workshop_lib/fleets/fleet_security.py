@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workshop_lib import files
 from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.fleets import fleet_engine
 from workshop_lib.fleets.fleet_room import plain_name
@@ -48,7 +49,8 @@ def make_certificates(folder: Path, machines: Sequence[str], *, days: int = VALI
     Keys are readable by their owner only (on Windows: by whoever may read the folder).
 
     Raises:
-        ConfigurationError: the folder is not empty, a name is given twice, or `cryptography` is missing.
+        ConfigurationError: the folder is not empty or cannot be written, a name is given twice, or `cryptography` is
+            missing.
     """
     names = [INSTRUCTOR, *(plain_name(name) for name in machines)]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -58,10 +60,11 @@ def make_certificates(folder: Path, machines: Sequence[str], *, days: int = VALI
         raise ConfigurationError(f"The name '{(twice or [AUTHORITY])[0]}' is taken.", "Give every machine its own.")
     if days < 1:
         raise ConfigurationError(f"days is {days}.", "Give 1 or more.")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         what = f"{folder} is not empty."
         raise ConfigurationError(what, "Give a new folder: certificates of two authorities do not know each other.")
     authority = _sign("workshop fleet authority", None, days)
+    files.check_writable(folder / CA_FILE)
     _write(folder / AUTHORITY / KEY_FILE, _key_pem(authority), secret=True)
     _write(folder / AUTHORITY / CA_FILE, _certificate_pem(authority), secret=False)
     made = []

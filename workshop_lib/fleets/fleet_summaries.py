@@ -70,14 +70,16 @@ def typical(samples: Mapping[str, Sequence[float]]) -> float | None:
     return median(median(values) for values in samples.values()) if samples else None
 
 
-def lacking(room: Room, key: Key) -> list[str]:
-    """The machines that measured something, but not every prompt of this model."""
-    return [
-        machine.label
-        for machine in room.measured
-        if len(by_prompt(room.runs[machine.label], timing.latency_s).get(key, {}))
-        < len(room.runs[machine.label].prompts)
-    ]
+def lacking(room: Room) -> dict[Key, tuple[str, ...]]:
+    """Every model, and the machines that measured something, but not every prompt of it."""
+    found: dict[Key, tuple[str, ...]] = dict.fromkeys(variants_of(room), ())
+    for machine in room.measured:
+        run = room.runs[machine.label]
+        samples = by_prompt(run, timing.latency_s)
+        for key in found:
+            if len(samples.get(key, {})) < len(run.prompts):
+                found[key] += (machine.label,)
+    return found
 
 
 def against(room: Room, label: str) -> dict[str, dict[Key, Ratio]]:

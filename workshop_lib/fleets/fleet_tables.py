@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from workshop_lib.decision.choice_words import percent
 from workshop_lib.display import Table
 from workshop_lib.fleets import fleet_summaries
 from workshop_lib.metrics import comparison
@@ -113,9 +114,9 @@ def default(choice: Choice) -> Table:
                 "aspects (%)": ranged(each.quality, 0, factor=100),
                 "slowest machine (ms)": ranged(each.latency_s["worst"], 0, factor=1000),
                 "which is": each.slowest,
-                "default on the slowest in": f"{each.wins['worst']:.0%} of draws",
+                "default on the slowest in": f"{percent(each.wins['worst'])} of draws",
                 "typical machine (ms)": ranged(each.latency_s["typical"], 0, factor=1000),
-                "default on the typical in": f"{each.wins['typical']:.0%} of draws",
+                "default on the typical in": f"{percent(each.wins['typical'])} of draws",
                 "breaks a limit": each.out["worst"] or "no",
             }
             for each in ordered

@@ -36,8 +36,18 @@ _END: Mapping[str, Any] = {"event": "end"}
 _MEMORY_FIX = "Stop other models, close other programs, or choose a smaller variant."
 _CRASH_FIX = "Try again, or choose another variant."
 _KILLED = 9
-_WINDOWS_NO_MEMORY = 0xC0000017
-_WINDOWS_CRASHES = {0xC0000005: "access violation", 0xC0000135: "a library is missing"}
+_WINDOWS_NO_MEMORY = {0xC0000017, 0xC000012D}
+"""The machine has none left; the limit of memory and page file together is reached."""
+_WINDOWS_FAULT = 0xC0000000
+"""Codes from here on are errors that Windows ended the process for."""
+_WINDOWS_CRASHES = {
+    0xC0000005: "access violation",
+    0xC000001D: "an instruction that this processor does not know",
+    0xC00000FD: "stack overflow",
+    0xC0000135: "a library is missing",
+    0xC0000374: "damaged heap",
+    0xC0000409: "it ended itself after a fault",
+}
 
 
 class ChildProcess:
@@ -264,10 +274,10 @@ def how_it_ended(exit_code: int) -> tuple[str, str]:
         return "was killed by signal 9 (SIGKILL), probably because the memory ran out", _MEMORY_FIX
     if exit_code < 0:
         return f"crashed with signal {-exit_code} ({_signal_name(-exit_code)})", _CRASH_FIX
-    if exit_code == _WINDOWS_NO_MEMORY:
+    if exit_code in _WINDOWS_NO_MEMORY:
         return "ended because the memory ran out", _MEMORY_FIX
-    if exit_code in _WINDOWS_CRASHES:
-        return f"crashed ({_WINDOWS_CRASHES[exit_code]})", _CRASH_FIX
+    if exit_code >= _WINDOWS_FAULT:
+        return f"crashed ({_WINDOWS_CRASHES.get(exit_code, 'unknown')}, {exit_code:#x})", _CRASH_FIX
     return f"ended with exit code {exit_code}", _CRASH_FIX
 
 

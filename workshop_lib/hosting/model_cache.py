@@ -172,8 +172,11 @@ def remove_others(publisher_dir: Path, names: Collection[str]) -> None:
 
 
 def _copy_into_place(variant: Installable, target: Path, on_bytes: OnBytes | None) -> None:
+    beginning = f".installing-{target.name}~"
+    for left_behind in target.parent.glob(f"{beginning}*"):  # by a program that was killed; the lock is ours
+        shutil.rmtree(left_behind, ignore_errors=True)
     check_disk(variant.model_id, variant.size_mb, target)
-    with tempfile.TemporaryDirectory(prefix=".installing-", dir=target.parent, ignore_cleanup_errors=True) as work:
+    with tempfile.TemporaryDirectory(prefix=beginning, dir=target.parent, ignore_cleanup_errors=True) as work:
         new = Path(work) / "new"
         done = 0
         for name, proof in variant.files.items():

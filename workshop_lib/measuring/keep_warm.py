@@ -15,7 +15,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Self
@@ -159,11 +159,19 @@ class KeepWarm:
 
 @dataclass(frozen=True, slots=True)
 class KeepWarmResult:
-    """First requests of a user: right after loading, and after one light prompt; each on a model served anew."""
+    """First requests of a user: right after loading, and after one light prompt; each on a model served anew.
+
+    Attributes:
+        variant: the model.
+        cold: the requests right after loading.
+        kept: the requests after a light prompt.
+        loads_s: seconds that loading took before each cold request; None where the server does not tell.
+    """
 
     variant: ModelVariant
     cold: tuple[Completion, ...]
     kept: tuple[Completion, ...]
+    loads_s: tuple[float | None, ...] = ()
 
     @property
     def first_token(self) -> Ratio:
@@ -174,6 +182,18 @@ class KeepWarmResult:
     def latency(self) -> Ratio:
         """End-to-end latency after a light prompt, in units of that right after loading."""
         return self._ratio(timing.latency_s)
+
+    @property
+    def with_load_s(self) -> tuple[float, ...]:
+        """First tokens right after loading plus the load: what the user waits when the server put the model aside."""
+        waits = zip(self.loads_s, map(timing.first_token_s, self.cold), strict=False)
+        return tuple(load_s + first_s for load_s, first_s in waits if load_s is not None and first_s is not None)
+
+    @property
+    def put_aside(self) -> Ratio:
+        """Time to the first token after a light prompt, in units of `with_load_s`."""
+        kept = _known(self.kept, timing.first_token_s)
+        return _against({"first request": list(self.with_load_s)}, {"first request": kept})
 
     def medians_s(self, measure: Measure) -> tuple[float | None, float | None]:
         """The median of a measure right after loading and after a light prompt; None where none was answered."""
@@ -191,13 +211,22 @@ class KeepWarmResult:
             f"A user's first request to {self.variant.model_id}, after one light prompt against right after loading.",
             self._sentence("First token", timing.first_token_s, self.first_token),
             self._sentence("Whole answer", timing.latency_s, self.latency),
+            *self._of_the_load(),
             *lost,
             NEVER_UNLOADS,
         )
 
     def _ratio(self, measure: Measure) -> Ratio:
         cold, kept = ({"first request": _known(side, measure)} for side in (self.cold, self.kept))
-        return comparison.compare_samples(cold, kept, smallest=comparison.BETWEEN_RUNS)
+        return _against(cold, kept)
+
+    def _of_the_load(self) -> tuple[str, ...]:
+        if self.put_aside.value is None:
+            return ()
+        kept_s = self.medians_s(timing.first_token_s)[1] or 0.0
+        said = comparison.describe(self.put_aside, "lower")
+        waits = f"{1e3 * kept_s:.0f} ms against {1e3 * median(self.with_load_s):.0f} ms"
+        return (f"Where a server puts idle models aside, the load is waited for, too. First token: {waits}, {said}.",)
 
     def _sentence(self, name: str, measure: Measure, ratio: Ratio) -> str:
         cold_s, kept_s = (1e3 * (seconds or 0.0) for seconds in self.medians_s(measure))
@@ -231,24 +260,30 @@ def measure_cold_and_kept(
         raise ConfigurationError(f"repeats is {repeats}.", "Give 1 or more.")
     request = Request(f"{variant.model_id}/first/1", variant, "first", prompt, round=1, max_tokens=max_tokens)
     _first_request(runtime, request, light_prompts=0)
-    answers: dict[int, list[Completion]] = {0: [], 1: []}
+    answers: dict[int, list[tuple[Completion, float | None]]] = {0: [], 1: []}
     for repeat in range(repeats):
         for light_prompts in (0, 1) if repeat % 2 == 0 else (1, 0):
             answers[light_prompts].append(_first_request(runtime, request, light_prompts=light_prompts))
-    return KeepWarmResult(variant, cold=tuple(answers[0]), kept=tuple(answers[1]))
+    cold, loads_s = zip(*answers[0], strict=True)
+    return KeepWarmResult(variant, cold=cold, kept=tuple(each for each, _ in answers[1]), loads_s=loads_s)
 
 
-def _first_request(runtime: Runtime, request: Request, *, light_prompts: int) -> Completion:
-    """Serve, send so many light prompts, and ask what the user asks."""
-    with runtime.serve(request.variant) as model, ChatClient(model.base_url, api_key=model.api_key) as client:
+def _first_request(runtime: Runtime, request: Request, *, light_prompts: int) -> tuple[Completion, float | None]:
+    """Serve, send so many light prompts, ask what the user asks; return the answer and the seconds of loading."""
+    with (
+        runtime.serve(request.variant) as model,
+        ChatClient(model.base_url, api_key=model.api_key) as client,
+        closing(KeepWarm(model)) as keeper,
+    ):
         client.prepare()
-        keeper = KeepWarm(model)
         for _ in range(light_prompts):
             keeper.ping()
         with keeper.busy():
-            completion = client.ask(request)
-        keeper.close()
-    return completion
+            return client.ask(request), model.load_s
+
+
+def _against(cold: dict[str, list[float]], kept: dict[str, list[float]]) -> Ratio:
+    return comparison.compare_samples(cold, kept, smallest=comparison.BETWEEN_RUNS)
 
 
 def _known(completions: tuple[Completion, ...], measure: Measure) -> list[float]:

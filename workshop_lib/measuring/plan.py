@@ -5,6 +5,7 @@ Knows runtimes only to choose variants. Sends nothing.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,7 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
+from workshop_lib.hosting.selection import AUTO
 from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S
 from workshop_lib.records import ModelVariant, Prompt, Request, variant_key
 from workshop_lib.serving.profiles import Runtime
@@ -113,7 +115,7 @@ def make_plan(variants: Sequence[ModelVariant], prompts: Sequence[Prompt], **opt
         if options.get(name, 1) < 1:
             raise ConfigurationError(f"{name} is {options[name]}.", "Give 1 or more.")
     watts = options.get("watts")
-    if watts is not None and watts <= 0:
+    if watts is not None and not 0 < watts < math.inf:
         raise ConfigurationError(f"watts is {watts}.", "Give a number above 0, or None if it is not known.")
     options.setdefault("order", _order(variants))
     return Plan(variants=tuple(variants), prompts=tuple(prompts), **options)
@@ -130,7 +132,10 @@ def _order(variants: Sequence[ModelVariant]) -> Order:
 def choose_variants(
     runtime: Runtime, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")
 ) -> tuple[list[ModelVariant], list[tuple[ModelVariant, str]]]:
-    """The variants to measure, and what was asked for but cannot be: unknown names and absent devices, with reasons."""
+    """The variants to measure, and what was asked for but cannot be, with reasons.
+
+    That is unknown names, absent devices, and, of `auto`, registered models that cannot be served any more.
+    """
     variants: dict[tuple[str, str], ModelVariant] = {}
     skipped: list[tuple[ModelVariant, str]] = []
     for name in names:
@@ -138,6 +143,13 @@ def choose_variants(
             variants |= {variant_key(found): found for found in runtime.find([name], devices)}
         except ModelNotFoundError as error:
             skipped.append((ModelVariant(alias=name, model_id=name, device="unknown"), str(error)))
+    if AUTO in names:
+        named = {variant.alias for variant, _ in skipped} | {variant.model_id for variant, _ in skipped}
+        skipped += [
+            (variant, reason)
+            for variant, reason in runtime.left_out()
+            if variant.device in devices and not {variant.alias, variant.model_id} & named
+        ]
     chosen = list(variants.values())
     return chosen, skipped + _on_absent_devices(runtime, chosen, devices)
 

@@ -204,11 +204,6 @@ def _first_attempts(answered: Sequence[Completion], measured: Mapping[str, Seque
             yield Answered(completion.prompt_id, completion.round, first_s, latency_s - first_s)
 
 
-def is_unstable(answered: Sequence[Completion]) -> bool:
-    """True when the latencies of one prompt scatter by 10 % of their mean or more (median over prompts)."""
-    return spread(answered) >= UNSTABLE_SPREAD
-
-
 def spread(answered: Sequence[Completion]) -> float:
     """Standard deviation over mean of the latencies of one prompt, median over prompts; 0 when nothing was repeated."""
     return _spread(_by_prompt(answered, _known(map(timing.latency_s, answered))))

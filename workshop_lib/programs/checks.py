@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -28,15 +29,20 @@ INSTALL = ("pip", "install", "--quiet", "--no-input", "--disable-pip-version-che
 """For what only the tests of an extra need; does nothing, and needs no network, where it is there already."""
 
 
+TIMED_OUT = 124
+"""The exit code of a check that was ended because it took too long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A named command line, run in the project's folder with this Python."""
+    """A named command line, run in the project's folder with this Python; one that hangs is ended after `limit_s`."""
 
     name: str
     arguments: tuple[str, ...]
+    limit_s: float = 3600.0
 
     def run(self, shared: Path, output: IO[bytes] | None = None) -> int:
-        """Run it; the exit code is the check's.
+        """Run it; the exit code is the check's, or `TIMED_OUT`.
 
         Args:
             shared: the folder of this run of checks, where programs leave what they have seen run.
@@ -49,10 +55,18 @@ class Check:
                 "COVERAGE_FILE": str(shared / (".coverage" if self.name in COVERAGE else f".coverage.{self.name}")),
                 "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             }
-            done = subprocess.run(
-                command, cwd=places.PROJECT, env=environment, stdout=output, stderr=output, check=False
-            )
-        return done.returncode
+            try:
+                return subprocess.run(
+                    command,
+                    cwd=places.PROJECT,
+                    env=environment,
+                    stdout=output,
+                    stderr=output,
+                    timeout=self.limit_s,
+                    check=False,
+                ).returncode
+            except subprocess.TimeoutExpired:
+                return TIMED_OUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +127,8 @@ def run_checks(names: Sequence[str] = ()) -> int:
         else:
             results = [*run_side_by_side((FIRST_ROW, SECOND_ROW), shared), *run_in_turn(LAST, shared)]
     for result in results:
-        print(f"{'passed' if result.code == 0 else 'FAILED'}  {result.name}  {result.wall_s:.0f} s", file=sys.stderr)
+        ended = {0: "passed", TIMED_OUT: "TIMED OUT"}.get(result.code, "FAILED")
+        print(f"{ended}  {result.name}  {result.wall_s:.0f} s", file=sys.stderr)
     return int(any(result.code for result in results))
 
 
@@ -127,14 +142,17 @@ def run_in_turn(checks: Iterable[Check], shared: Path) -> list[Result]:
 
 
 def run_side_by_side(rows: Sequence[Sequence[Check]], shared: Path) -> list[Result]:
-    """Run rows of checks at the same time, and show what each check has said when it has ended."""
-    found: list[list[Result]] = [[] for _ in rows]
+    """Run rows of checks at the same time, and show what each check has said when it has ended.
+
+    What keeps a row from being run is raised when the other rows have ended.
+    """
     stopped, speaking = threading.Event(), threading.Lock()
 
-    def run_row(row: Sequence[Check], results: list[Result]) -> None:
+    def run_row(row: Sequence[Check]) -> list[Result]:
+        results: list[Result] = []
         for check in row:
             if stopped.is_set():
-                return
+                break
             print(f"-- {check.name} has started", file=sys.stderr, flush=True)
             with tempfile.TemporaryFile() as output:
                 results.append(_timed(check, shared, output))
@@ -142,16 +160,15 @@ def run_side_by_side(rows: Sequence[Sequence[Check]], shared: Path) -> list[Resu
                 with speaking:
                     print(f"== {check.name}", file=sys.stderr, flush=True)
                     sys.stderr.write(output.read().decode("utf-8", "replace"))
+        return results
 
-    threads = [threading.Thread(target=run_row, args=pair) for pair in zip(rows, found, strict=True)]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        stopped.set()
-    return [result for results in found for result in results]
+    with ThreadPoolExecutor(len(rows)) as pool:
+        under_way = [pool.submit(run_row, row) for row in rows]
+        try:
+            wait(under_way)
+        finally:
+            stopped.set()  # after Ctrl-C, which the checks under way get too, none is begun
+    return [result for row in under_way for result in row.result()]
 
 
 def _timed(check: Check, shared: Path, output: IO[bytes] | None = None) -> Result:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workshop_lib import settings
-from workshop_lib.errors import ModelNotFoundError, WorkshopError
+from workshop_lib import files, settings
+from workshop_lib.errors import ConfigurationError, ModelNotFoundError, WorkshopError
 from workshop_lib.programs import terminal
 
 if TYPE_CHECKING:
@@ -35,12 +35,17 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
         0 if a model was measured, 1 if none was.
 
     Raises:
+        ConfigurationError: a parameter that cannot be used; found before any notebook starts.
         WorkshopError: as `measure`.
     """
     from workshop_lib.measuring import runs
+    from workshop_lib.serving import profiles
 
-    rows, files = measure(parameters, output or runs.new_folder())
-    print(f"Report: {files.html}\n        {files.markdown}")
+    runs.names(str(parameters.get("models", "auto")))
+    runs.devices(str(parameters.get("devices", "cpu")))
+    profiles.open_runtime(str(parameters.get("profile", ""))).close()
+    rows, report = measure(parameters, output or runs.new_folder())
+    print(f"Report: {report.html}\n        {report.markdown}")
     return exit_code(rows)
 
 
@@ -49,6 +54,7 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
 
     Raises:
         DataFileError: `models.json` or `prompts.json` cannot be used; found before any notebook starts.
+        ConfigurationError: the folder cannot be written; found before, too.
         NotebookError: a page failed.
     """
     from workshop_lib import catalog
@@ -59,12 +65,13 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
 
     catalog.read_models()
     catalog.read_prompts()
+    files.check_writable(folder / notebooks.RECORDS)
     pages = notebooks.run_workshop(folder, parameters)
     measured = storage.read_run(folder / notebooks.RECORDS)
-    rows, files = summaries.summarise(measured), reporting.write_report(measured, folder)
+    rows, report = summaries.summarise(measured), reporting.write_report(measured, folder)
     terminal.show_rows(rows)
     terminal.show_seconds({page.stem: notebook_files.duration_s(page) or 0.0 for page in pages})
-    return rows, files
+    return rows, report
 
 
 def check(profile: str, models: str, devices: str, *, download: bool = False) -> int:
@@ -104,10 +111,16 @@ def compare(first: Path, second: Path, *, model: str = "", against: str = "", fa
 
     Returns:
         0; with `fail_if_slower`, 1 when a latency is clearly worse in the second.
+
+    Raises:
+        ConfigurationError: `against` without `model`, or results that cannot be compared.
+        ModelNotFoundError: no model of that name was measured.
     """
     from workshop_lib.archive.changes import compare_named, compare_results
     from workshop_lib.archive.results import read_results
 
+    if against and not model:
+        raise ConfigurationError(f"--against is {against!r} without --model.", "Name the model of the first file too.")
     a, b = read_results(first), read_results(second)
     changes = compare_named(a, b, model, against or model) if model else compare_results(a, b)
     terminal.show_changes(changes)
@@ -146,6 +159,8 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
     from workshop_lib.serving.profiles import open_runtime
 
     folder = chosen.output or runs.new_folder()
+    for file in filter(None, (folder / runs.LOADS_FILE, chosen.json_file)):
+        files.check_writable(file)
     with open_runtime(chosen.profile, endpoint=chosen.endpoint, api_key=chosen.api_key) as runtime:
         variants, skipped = choose_variants(runtime, chosen.models, chosen.devices)
         plan = make_plan(variants, chosen.read_prompts(), skipped=tuple(skipped), **chosen.plan_options())
@@ -165,12 +180,12 @@ def _write_rows(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -
     array = json.dumps([row_object(row) for row in rows], indent=2, ensure_ascii=False) + "\n"
     sys.stdout.write(array)
     sys.stdout.flush()
-    if chosen.json_file:
-        chosen.json_file.write_text(array, encoding="utf-8")
     if chosen.output:
         from workshop_lib.showing import reporting
 
         reporting.write_report(measured, chosen.output)
+    if chosen.json_file:
+        chosen.json_file.write_text(array, encoding="utf-8")
     _print_notices(measured, rows, chosen)
 
 

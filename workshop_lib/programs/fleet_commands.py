@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workshop_lib import catalog
+from workshop_lib import catalog, files
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleets import fleet_engine
 from workshop_lib.measuring import runs
+from workshop_lib.settings import PROFILES
 
 if TYPE_CHECKING:
     from workshop_lib.fleets.fleet_room import Room
@@ -48,7 +49,7 @@ def add_parser(commands: Any) -> None:
     run = parts.add_parser("run", help="measure one plan on all machines that have joined")
     run.add_argument("address", help="the scheduler's")
     run.add_argument("--output", type=Path, help="folder of the room (default: a new one among the runs)")
-    run.add_argument("--profile", default="practice", choices=("practice", "foundry", "endpoint"))
+    run.add_argument("--profile", default="practice", choices=PROFILES)
     run.add_argument("--models", default="auto", help="aliases or ids separated by commas (default: auto)")
     run.add_argument("--devices", default="cpu", help="devices separated by commas (default: cpu)")
     run.add_argument("--rounds", type=int, default=3, help="timed rounds per prompt (default: 3)")
@@ -91,6 +92,8 @@ def _scheduler(options: argparse.Namespace) -> int:
     from workshop_lib.fleets import fleet_cluster
     from workshop_lib.fleets.fleet_security import read_security
 
+    if not 0 <= options.port <= 65535:
+        raise ConfigurationError(f"--port is {options.port}.", "Give a number up to 65535; 0 takes a free one.")
     security = read_security(options.certificates)
     fleet_cluster.run_scheduler(options.host, options.port, security=security, insecure=options.insecure, say=_say)
     return 0
@@ -107,6 +110,7 @@ def _join(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from workshop_lib.fleets import fleet
+    from workshop_lib.fleets.fleet_room import ROOM_FILE
     from workshop_lib.fleets.fleet_security import read_security
 
     prompts = catalog.read_prompts()[: options.prompts or None]
@@ -119,6 +123,7 @@ def _run(options: argparse.Namespace) -> int:
         max_tokens=options.max_tokens,
     )
     folder = options.output or runs.new_folder()
+    files.check_writable(folder / ROOM_FILE)
     security = read_security(options.certificates)
     with fleet.connected(options.address, security=security, insecure=options.insecure) as client:
         room = fleet.run_fleet(

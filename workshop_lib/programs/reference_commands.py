@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from workshop_lib import places
+from workshop_lib import files, places
 from workshop_lib.errors import WorkshopError
 from workshop_lib.programs import commands, notebook_files, reference_changes, terminal
 
@@ -31,8 +31,12 @@ def make_reference(output: Path | None = None, *, measure: Callable[[Path], int]
 
     Returns:
         0 if the reference was replaced, 1 if it stays: nothing could be measured, or a GPU's results would be lost.
+
+    Raises:
+        ConfigurationError: the folder cannot be written; found before anything is measured.
     """
     target = output or REFERENCE
+    files.check_writable(_report(target))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         apart = Path(temporary).resolve()
         folder = apart / "run"

@@ -45,7 +45,8 @@ def _register(options: argparse.Namespace) -> int:
     if options.adapter is None:
         model = _register_folder(options, capabilities)
     else:
-        print(f"This runs {options.adapter.rpartition(':')[0]} and loads the weights once.", file=sys.stderr)
+        file = options.adapter.rpartition(":")[0] or options.adapter
+        print(f"This runs {file} and loads the weights once.", file=sys.stderr)
         model = adapter_process.register_adapter(
             options.alias,
             options.weights,

@@ -53,7 +53,7 @@ def make_app(engine: Engine, model_id: str) -> Starlette:
             Route("/v1/models/{name:path}", service.model, methods=["GET"]),
             Route("/v1/chat/completions", service.chat, methods=["POST"]),
         ],
-        middleware=[Middleware(_LoopbackOnly)],
+        middleware=[Middleware(LoopbackOnly)],
         exception_handlers={
             RequestFault: _on_fault,
             HTTPException: _on_http_fault,
@@ -159,13 +159,13 @@ class _Answer:
         return {**answer, "usage": usage} if usage else answer
 
 
-class _LoopbackOnly:
+class LoopbackOnly:
     """Refuses requests for any host name but this machine's own."""
 
     def __init__(self, app: Callable[[_Scope, _Receive, _Send], Awaitable[None]]) -> None:
         self._app = app
 
-    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:  # noqa: D102 - the class says it
         if scope["type"] == "http":
             hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
             if len(hosts) != 1 or _without_port(hosts[0]) not in _HOSTS:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workshop_lib.errors import ConfigurationError, ModelServerError
 from workshop_lib.hosting.child_process import ChildProcess, ServedChild
@@ -16,7 +16,7 @@ from workshop_lib.registration import registered_models
 from workshop_lib.registration.registered_models import RegisteredModel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from workshop_lib.records import ModelVariant
 
@@ -82,7 +82,8 @@ def serve(model: RegisteredModel, variant: ModelVariant, *, cache_dir: Path | No
 
     Raises:
         ConfigurationError: its class is gone.
-        ModelServerError: its files are gone, it could not load the weights, or its process died.
+        ModelServerError: its files are gone, it could not load the weights, it runs on something else than when it was
+            registered, or its process died.
     """
     reason = registered_models.why_unusable(model)
     if reason:
@@ -90,11 +91,21 @@ def serve(model: RegisteredModel, variant: ModelVariant, *, cache_dir: Path | No
     child = _start(model, "loading", cache_dir)
     try:
         ready = child.wait_for("ready", timeout_s=LOAD_TIMEOUT_S)
+        _refuse_elsewhere(model, ready)
     except BaseException:  # also when a person interrupts the load
         child.stop()
         raise
     child.doing = f"serving {model.model_id}"
     return ServedChild(variant, child, ready)
+
+
+def _refuse_elsewhere(model: RegisteredModel, ready: Mapping[str, Any]) -> None:
+    """An adapter that finds no GPU today would else be measured on the CPU under the name of the GPU."""
+    now = (ready["device"], ready["registered"][0])
+    if now != (model.device, model.execution_provider):
+        what = f"'{model.alias}' was registered on {model.device} ({model.execution_provider}), and now runs on"
+        fix = f"Mend that, or register it anew: python3 workshop.py unregister {model.alias}."
+        raise ModelServerError(f"{what} {now[0]} ({now[1]}).", fix)
 
 
 def _start(model: RegisteredModel, doing: str, cache_dir: Path | None) -> ChildProcess:

@@ -53,14 +53,15 @@ class AdapterServer:
 
         Raises:
             ConfigurationError: there is no such adapter.
-            ModelServerError: it could not load its weights.
+            ModelServerError: it could not load its weights, or says of itself what cannot be.
         """
         job = Job(**described)
         adapter = adapters.load_class(job.adapter)()
         started = time.perf_counter()
         _load(adapter, Path(job.place))
         load_s = time.perf_counter() - started
-        self._engine = Engine(adapter, context_tokens=job.context_tokens)
+        said = adapters.described(adapter)
+        self._engine = Engine(adapter, context_tokens=job.context_tokens or said.context_tokens)
         port = _start_service(self._engine, job.model_id)
         emit(
             {
@@ -68,9 +69,9 @@ class AdapterServer:
                 "load_s": load_s,
                 "base_url": f"http://127.0.0.1:{port}/v1",
                 "pid": os.getpid(),
-                "registered": [adapter.execution_provider],
-                "device": adapter.device,
-                "context_tokens": adapter.context_tokens,
+                "registered": [said.execution_provider],
+                "device": said.device,
+                "context_tokens": said.context_tokens,
             }
         )
         self._engine.answer_all()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import operator
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _MODULE_NAME = "registered_adapter"
+DEVICES = ("cpu", "gpu", "npu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class CustomModelAdapter(ABC):
     Attributes:
         context_tokens: longest prompt plus answer; None = unknown. With it, and `count_tokens`, the server refuses
             what does not fit.
-        device, execution_provider: what the model runs on; set them in `load` if that is not a CPU.
+        device, execution_provider: what the model runs on: `cpu`, `gpu` or `npu`, and e.g. `CUDAExecutionProvider`;
+            set them in `load` if that is not a CPU.
     """
 
     context_tokens: int | None = None
@@ -128,6 +131,36 @@ class CustomModelAdapter(ABC):
 
     def close(self) -> None:  # noqa: B027 - optional
         """Give back what `load` took; called once, before the process ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What an adapter says of itself once it is loaded."""
+
+    device: str
+    execution_provider: str
+    context_tokens: int | None
+
+
+def described(adapter: CustomModelAdapter) -> Described:
+    """Read what a loaded adapter says of itself.
+
+    Raises:
+        ModelServerError: it cannot be: another device, no name of a provider, no number of tokens.
+    """
+    name, tokens = type(adapter).__name__, adapter.context_tokens
+    if adapter.device not in DEVICES:
+        raise ModelServerError(
+            f"The adapter {name} says that it runs on {one_line(repr(adapter.device), 60)}.",
+            f"Set its `device` to {', '.join(DEVICES)}; which kind of GPU stands in `execution_provider`.",
+        )
+    if not isinstance(adapter.execution_provider, str) or not adapter.execution_provider:
+        seen = one_line(repr(adapter.execution_provider), 60)
+        raise ModelServerError(f"The adapter {name} names the execution provider {seen}.", "Set it to a name.")
+    if tokens is not None and (not hasattr(tokens, "__index__") or tokens < 1):
+        seen = one_line(repr(tokens), 60)
+        raise ModelServerError(f"The adapter {name} has context_tokens {seen}.", "Give a number above 0, or None.")
+    return Described(adapter.device, adapter.execution_provider, None if tokens is None else operator.index(tokens))
 
 
 def load_class(reference: str) -> type[CustomModelAdapter]:

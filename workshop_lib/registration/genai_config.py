@@ -84,10 +84,9 @@ def read_config(folder: Path) -> GenaiConfig:
 
 
 def _content(file: Path) -> Mapping[str, Any]:
-    try:
-        size = file.stat().st_size
-    except OSError:
-        raise fault(file, "", "is missing", _CONVERT_FIRST) from None
+    if not file.is_file():  # a pipe or a device would be read for ever
+        raise fault(file, "", "is no file" if file.exists() else "is missing", _CONVERT_FIRST)
+    size = file.stat().st_size
     if size > LONGEST_BYTES:
         raise fault(file, "", f"has {size} bytes, which no configuration has", _FIX)
     try:

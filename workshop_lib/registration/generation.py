@@ -7,6 +7,7 @@ pieces go back there. Knows no HTTP.
 from __future__ import annotations
 
 import asyncio
+import operator
 import queue
 import re
 import threading
@@ -56,7 +57,7 @@ class _Tally:
     def add(self, piece: str) -> None:
         self.texts.append(piece)
         if self.tokens is not None and isinstance(piece, Piece):
-            self.tokens += piece.tokens
+            self.tokens += _whole(piece.tokens, "a piece of the answer")
         else:
             self.tokens = None
 
@@ -70,9 +71,9 @@ def answer(
 
     Raises:
         RequestFault: 400, the question does not fit the context.
-        TypeError: the adapter yields anything but text.
+        TypeError: the adapter yields anything but text, or counts in anything but whole numbers from 0.
     """
-    prompt_tokens = adapter.count_tokens(question.prompt)
+    prompt_tokens = _count(adapter, question.prompt)
     max_tokens = _limit(question, prompt_tokens, context_tokens)
     tally, cut = _Tally(), StopTexts(question.stop)
     pieces = adapter.stream(
@@ -121,10 +122,26 @@ def _limit(question: Question, prompt_tokens: int | None, context_tokens: int | 
 def _end(
     adapter: CustomModelAdapter, tally: _Tally, prompt_tokens: int | None, max_tokens: int, *, stopped: bool
 ) -> End:
-    tokens = tally.tokens if tally.tokens is not None else adapter.count_tokens("".join(tally.texts))
+    tokens = tally.tokens if tally.tokens is not None else _count(adapter, "".join(tally.texts))
     full = tokens is not None and tokens >= max_tokens and not stopped
     usage = None if prompt_tokens is None or tokens is None else Usage(prompt_tokens, tokens)
     return End("length" if full else "stop", usage)
+
+
+def _count(adapter: CustomModelAdapter, text: str) -> int | None:
+    count = adapter.count_tokens(text)
+    return None if count is None else _whole(count, "count_tokens")
+
+
+def _whole(count: int, where: str) -> int:
+    """The count as Python's own integer: libraries for arrays count in theirs, which JSON does not know."""
+    try:
+        whole = operator.index(count)
+    except TypeError:
+        whole = -1
+    if whole < 0:
+        raise TypeError(f"{where} says {count!r} tokens, no whole number from 0")
+    return whole
 
 
 class Generation:
@@ -205,8 +222,10 @@ class Engine:
 
     def answer_all(self) -> None:
         """Answer until `close`, in this thread, then close the adapter."""
-        while (generation := self._waiting.get()) is not None and not self._closed:
+        while (generation := self._waiting.get()) is not None:
             self._now = generation
+            if self._closed:  # looked at after `_now` is set, as `close` looks the other way round
+                break
             generation.run(self._adapter, self._context_tokens)
         self._adapter.close()
 

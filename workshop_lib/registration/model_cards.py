@@ -10,8 +10,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from workshop_lib.untrusted import one_line
+
 CARD_FILE = "README.md"
 LONGEST_CARD_BYTES = 1_000_000
+LONGEST_VALUE = 200
 _LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md")
 _KNOWN_LICENCES = (
     (r"Apache License\s+Version 2\.0", "apache-2.0"),
@@ -84,10 +87,11 @@ def read_head(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def _listed(written: str) -> list[str]:
-    """The values of `[a, b]` or of one plain value, without quotes and comments."""
+    """The values of `[a, b]` or of one plain value, without quotes and comments, each fit to be shown."""
     plain = re.sub(r"(^|\s)#.*", "", written).strip()
     parts = plain[1:-1].split(",") if plain.startswith("[") and plain.endswith("]") else [plain]
-    return [part.strip().strip("'\"") for part in parts if part.strip().strip("'\"")]
+    values = (one_line(part.strip().strip("'\""), LONGEST_VALUE) for part in parts)
+    return [value for value in values if value]
 
 
 def _first(head: dict[str, tuple[str, ...]], name: str) -> str | None:
@@ -105,6 +109,8 @@ def _licence_file(folder: Path) -> tuple[str | None, str | None]:
 
 def _text(file: Path) -> str:
     try:
+        if not file.is_file():  # a pipe would be waited for
+            return ""
         with file.open("rb") as opened:
             return opened.read(LONGEST_CARD_BYTES).decode("utf-8", errors="replace")
     except OSError:

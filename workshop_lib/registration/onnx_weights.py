@@ -38,6 +38,8 @@ _MOST_NUMBERS = 10_000_000
 """More than this is no model's list of nodes and weights, and would be read for minutes."""
 
 _MOST_DIMENSIONS = 16
+_LONGEST_TEXT = 4096
+"""Bytes of an operator's name or of a path; no file system has longer ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,13 @@ def read_weights(file: Path) -> OnnxWeights:
         DataFileError: it is missing, cannot be read, or is no ONNX model.
     """
     again = "Copy or convert the model again."
+    if not file.is_file():  # a pipe would be waited for
+        raise fault(file, "", "is no file" if file.exists() else "is missing", again)
     try:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _Reader(content).weights()
     except _FormatError as error:
         raise fault(file, "", f"is no complete ONNX model ({error})", again) from None
-    except FileNotFoundError:
-        raise fault(file, "", "is missing", again) from None
     except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
         raise fault(file, "", f"cannot be read ({error})", again) from None
 
@@ -136,6 +138,8 @@ class _Reader:
         return self._text(key[0]), self._text(value[0])
 
     def _text(self, span: _Span) -> str:
+        if span[1] - span[0] > _LONGEST_TEXT:
+            raise _FormatError(f"a name has {span[1] - span[0]} bytes")
         try:
             return self._content[slice(*span)].decode("utf-8")
         except UnicodeDecodeError:

@@ -23,7 +23,7 @@ from workshop_lib.hosting import model_cache
 from workshop_lib.hosting.selection import AUTO
 from workshop_lib.json_files import STRICT, check_unique, fault, read_as
 from workshop_lib.records import ModelVariant
-from workshop_lib.untrusted import without_home
+from workshop_lib.untrusted import one_line, without_home
 
 FILE_NAME = "registered_models.json"
 SCHEMA = 1
@@ -122,6 +122,7 @@ def check(model: RegisteredModel, *, cache_dir: Path | None = None) -> None:
     """Say before any work is done what `add` would refuse. Raises what it raises."""
     for key, what, to_do in _faults(model):
         raise ConfigurationError(f"The {key} of the model to register {what}.", to_do)
+    _refuse_unreadable(model)
     _refuse_offered(model.alias)
     _refuse_taken(model.alias, read(cache_dir))
 
@@ -208,6 +209,24 @@ def _faults(model: RegisteredModel) -> Iterator[tuple[str, str, str]]:
         yield "context_tokens", f"is {model.context_tokens}", "Give a number above 0, or none."
 
 
+def _refuse_unreadable(model: RegisteredModel) -> None:
+    """A value that is written but not read back would make the whole file, with every other model, unreadable."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(_File).validate_json(_as_json((model,)))
+    except TypeError as error:
+        raise ConfigurationError(f"The model cannot be registered: {error}.", "Give plain values.") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "json_invalid":
+            what = f"A path or text of '{model.alias}' is no Unicode text."
+            raise ConfigurationError(what, "Move the files to a folder whose name is.") from None
+        _, _, key, *_ = first["loc"]
+        what = f"The {key} of the model to register is {one_line(repr(first['input']), 60)}."
+        raise ConfigurationError(what, f"{first['msg'].replace('Input', 'It')}.") from None
+
+
 def _refuse_offered(alias: str) -> None:
     """An alias that a catalog offers would name two models at once."""
     card = catalog.read_models().get(alias)
@@ -235,8 +254,12 @@ def _not_registered(alias: str, registered: Iterable[str]) -> ModelNotFoundError
 
 
 def _write(file: Path, models: tuple[RegisteredModel, ...]) -> None:
+    files.write_atomically(file, _as_json(models))
+
+
+def _as_json(models: Iterable[RegisteredModel]) -> bytes:
     content = {"schema": SCHEMA, "models": [{**asdict(model), "place": str(model.place)} for model in models]}
-    files.write_atomically(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 @contextmanager

@@ -61,13 +61,13 @@ def find_chat_template(folder: Path) -> str:
 
 def _object(file: Path) -> dict[str, Any]:
     """Whatever object a file holds; a key given twice, as some vocabularies have, is no fault here."""
+    if not file.is_file():  # a pipe or a device would be read for ever
+        raise Fault(f"{file.name} is {'no file' if file.exists() else 'missing'}.", _COPY)
     try:
         size = file.stat().st_size
         if size > LONGEST_BYTES:
             raise Fault(f"{file.name} has {size} bytes, which no tokenizer has.", _COPY)
         content = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise Fault(f"{file.name} is missing.", _COPY) from None
     except (OSError, ValueError, RecursionError) as error:
         raise Fault(f"{file.name} is no JSON ({error}).", _COPY) from None
     if not isinstance(content, dict):

@@ -126,6 +126,10 @@ class EndpointRuntime:
         """Unknown for another machine, so none."""
         return {}
 
+    def left_out(self) -> list[tuple[ModelVariant, str]]:
+        """Nothing is registered on another machine by us, so none."""
+        return []
+
     def close(self) -> None:
         """Nothing was started."""
 

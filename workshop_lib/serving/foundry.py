@@ -60,7 +60,7 @@ class FoundryRuntime:
     """Models of the public Foundry Local catalog and registered folders, in the workshop's own model cache.
 
     A registered folder that has gone or was damaged is left out of every listing; the reason is a warning in the log,
-    and the error of whoever asks for it by name.
+    in `left_out`, and the error of whoever asks for it by name.
 
     Args:
         cache_dir: where models and logs are kept; None = `model_cache.cache_root()`.
@@ -187,6 +187,10 @@ class FoundryRuntime:
         if any(providers.is_gpu(provider) for provider in listing.registered):
             return {}
         return {"gpu": f"{listing.why_no_gpu()} {providers.GPU_FIX}"}
+
+    def left_out(self) -> list[tuple[ModelVariant, str]]:
+        """Registered folders that had gone or were damaged at the last look, each with the reason and what to do."""
+        return self._own.left_out()
 
     def close(self) -> None:
         """Stop every model that is still served, and the catalog on the loopback."""

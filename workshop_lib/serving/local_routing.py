@@ -16,7 +16,7 @@ from workshop_lib.hosting import selection
 from workshop_lib.registration import adapter_process, registered_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from workshop_lib.hosting.child_process import ServedChild
@@ -47,14 +47,19 @@ class LocalRuntime:
         return self.inner.profile
 
     def list_models(self) -> list[ModelVariant]:
-        """What the inner runtime lists, then the adapters; one whose files are gone counts as not cached."""
-        return [*self.inner.list_models(), *map(_variant, self._adapters())]
+        """What the inner runtime lists, then the adapters; one whose files are gone counts as not cached.
+
+        An alias that is registered and in the catalog as well is warned of, once.
+        """
+        listed = [*self.inner.list_models(), *map(_variant, self._adapters())]
+        self._speak_of_twins(listed)
+        return listed
 
     def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
         """Variants for aliases, exact ids or `auto`, which takes every adapter whose files are there.
 
-        One whose files are gone is left out of `auto`, with a warning in the log. The inner runtime is asked only for
-        what is not registered here.
+        One whose files are gone is left out of `auto`, with a warning in the log; `left_out` names it. The inner
+        runtime is asked only for what is not registered here.
 
         Raises:
             ModelNotFoundError: no such model, and the nearest that exist; or the files of a named one are gone.
@@ -70,6 +75,7 @@ class LocalRuntime:
             if name in known or name == selection.AUTO:
                 variants += selection.select_variants(own, [name], devices, in_auto=lambda each: bool(each.cached))
             found |= {variant.model_id: variant for variant in variants}
+        self._speak_of_twins(found.values())
         return list(found.values())
 
     def download(self, variant: ModelVariant, *, on_progress: Callable[[float], None] | None = None) -> None:
@@ -108,6 +114,12 @@ class LocalRuntime:
         """The inner runtime's."""
         return self.inner.absent_devices()
 
+    def left_out(self) -> list[tuple[ModelVariant, str]]:
+        """What the inner runtime leaves out, then the adapters whose files are gone, with the reason and what to do."""
+        reasons = [(model, registered_models.why_unusable(model)) for model in self._adapters()]
+        gone = [(_variant(model), f"{why} {registered_models.advice(model)}") for model, why in reasons if why]
+        return [*self.inner.left_out(), *gone]
+
     def close(self) -> None:
         """Stop every model that is still served, and the inner runtime."""
         for served in list(self._served):
@@ -134,6 +146,17 @@ class LocalRuntime:
         if reason and selection.AUTO in names and reason not in self._warned:
             self._warned.add(reason)
             _log.warning("%s It is left out. %s", reason, registered_models.advice(model))
+
+    def _speak_of_twins(self, variants: Iterable[ModelVariant]) -> None:
+        """Warn where the public catalog has an alias that is registered here; which ones it has, only it knows."""
+        registered = {model.alias: model.model_id for model in registered_models.read(self._cache_dir)}
+        for variant in variants:
+            own_id = registered.get(variant.alias, variant.model_id)
+            if own_id != variant.model_id and variant.alias not in self._warned:
+                self._warned.add(variant.alias)
+                what = "The alias '%s' means two models: %s, which is registered here, and %s of the catalog."
+                fix = "Ask for one of these ids, or register yours under another alias."
+                _log.warning(f"{what} {fix}", variant.alias, own_id, variant.model_id)
 
     def _find_inside(self, name: str, devices: Sequence[str], own: Sequence[ModelVariant]) -> list[ModelVariant]:
         try:

@@ -13,6 +13,7 @@ from workshop_lib.hosting import model_cache
 from workshop_lib.records import ModelVariant
 from workshop_lib.registration import registered_models
 from workshop_lib.registration.model_folders import examine, why_unusable
+from workshop_lib.untrusted import without_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -164,14 +165,15 @@ def _folders(cache_dir: Path | None) -> Iterator[RegisteredModel]:
 def _registered(model: RegisteredModel) -> Offer | LeftOut:
     report = examine(model.place)
     if report.failed:
-        return LeftOut(model, f"The registered folder '{model.alias}' cannot be served: {why_unusable(report)}.")
+        why = without_home(why_unusable(report))  # it goes into reports, which are handed on
+        return LeftOut(model, f"The registered folder '{model.alias}' cannot be served: {why}.")
     if (report.device, report.execution_provider) != (model.device, model.execution_provider):
         reason = f"The registered folder '{model.alias}' was built for {model.execution_provider}"
         return LeftOut(model, f"{reason}, and is now for {report.execution_provider}.")
     try:
         stamps = {name: model_cache.stamp(model.place / name) for name in report.files}
     except OSError as error:
-        return LeftOut(model, f"The registered folder '{model.alias}' cannot be read ({error}).")
+        return LeftOut(model, f"The registered folder '{model.alias}' cannot be read ({error.strerror}).")
     size_bytes = sum(report.files.values())
     return Offer(
         variant=ModelVariant(

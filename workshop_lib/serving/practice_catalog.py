@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from workshop_lib import catalog
 from workshop_lib.errors import ModelNotFoundError
 from workshop_lib.hosting.model_cache import OnBytes, install_variant
+from workshop_lib.registration.adapter_app import LoopbackOnly
 from workshop_lib.serving import offers
 
 if TYPE_CHECKING:
@@ -102,10 +103,13 @@ class LoopbackCatalog:
         """Serve in a daemon thread, on a port that is bound before anyone else can take it."""
         import uvicorn
         from starlette.applications import Starlette
+        from starlette.middleware import Middleware
         from starlette.routing import Route
 
         listener = socket.create_server(("127.0.0.1", 0))
-        app = Starlette(routes=[Route(CATALOG_PATH, self._answer, methods=["POST"])])
+        app = Starlette(
+            routes=[Route(CATALOG_PATH, self._answer, methods=["POST"])], middleware=[Middleware(LoopbackOnly)]
+        )
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -130,7 +134,7 @@ class LoopbackCatalog:
         try:
             question = json.loads(await request.body())
             found = matching(map(offers.entry, self.offers), question)
-        except (ValueError, AttributeError, TypeError):
+        except (ValueError, AttributeError, TypeError, RecursionError):
             return JSONResponse({"error": "not a catalog question"}, status_code=400)
         return JSONResponse({"totalCount": len(found), "summaries": found})
 

@@ -66,9 +66,9 @@ class RegisteredFolders:
                 self._warned.add(left_out.reason)
                 _log.warning("%s It is left out. %s", left_out.reason, left_out.fix)
 
-    def left_out(self) -> dict[str, str]:
-        """Alias → why it is left out."""
-        return {each.model.alias: each.reason for each in self._left_out}
+    def left_out(self) -> list[tuple[ModelVariant, str]]:
+        """Each folder that is left out, with the reason and what to do."""
+        return [(each.model.variant(cached=False), f"{each.reason} {each.fix}") for each in self._left_out]
 
     def holds(self, variant: ModelVariant) -> bool:
         """Whether a variant is a registered folder, also one that is left out."""

@@ -77,6 +77,9 @@ class Runtime(Protocol):
     def absent_devices(self) -> dict[str, str]:
         """Devices that cannot be measured here → the reason and what to install."""
 
+    def left_out(self) -> list[tuple[ModelVariant, str]]:
+        """Registered models that `auto` leaves out, each with the reason and what to do."""
+
     def close(self) -> None:
         """Stop every model still served."""
 

@@ -5,6 +5,7 @@ What was not measured says so and is never 0. Knows no files.
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING
 
 from workshop_lib.archive import devices as device_builds
@@ -103,7 +104,10 @@ def instrument(check: SelfCheck) -> Table:
 
 
 def kept_warm(found: KeepWarmResult) -> Table:
-    """Return a user's first request right after loading and after one light prompt, in milliseconds, with ratios."""
+    """Return a user's first request right after loading and after one light prompt, in milliseconds, with ratios.
+
+    The last line adds the load itself: the wait for a model that a server had put aside.
+    """
     lines = [
         (name, *(_rounded(seconds, 1, factor=1000) for seconds in found.medians_s(measure)), verdict)
         for name, measure, verdict in (
@@ -111,6 +115,10 @@ def kept_warm(found: KeepWarmResult) -> Table:
             ("whole answer (ms)", timing.latency_s, comparison.describe(found.latency, "lower")),
         )
     ]
+    if found.with_load_s:
+        kept_s = found.medians_s(timing.first_token_s)[1]
+        times = (_rounded(seconds, 1, factor=1000) for seconds in (median(found.with_load_s), kept_s))
+        lines.append(("first token, load included (ms)", *times, comparison.describe(found.put_aside, "lower")))
     return Table(lines, columns=["first request", "right after loading", "after one light prompt", "against"])
 
 

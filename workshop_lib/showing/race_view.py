@@ -28,7 +28,7 @@ MOST_FRAMES = 400
 TURNS: dict[Turns, str] = {"in turns": "one after the other", "together": "at the same time"}
 HOW: dict[Turns, str] = {
     "in turns": "Each ran alone, after a short question that does not count.",
-    "together": "Both ran at the same time and shared this machine, so these are no benchmark numbers.",
+    "together": "They ran at the same time and shared this machine, so these are no benchmark numbers.",
 }
 PLACES = ("first", "second", "third")
 WORDS = {
@@ -178,6 +178,8 @@ def _thinned(moments: Sequence[float]) -> list[float]:
 
 def _order(done: Sequence[LaneState]) -> str:
     first, last = done[0], done[-1]
+    if first.latency_s == last.latency_s:
+        return f"{' and '.join(lane.name for lane in done)} finished together, after {duration(first.latency_s)}."
     ratio = (last.latency_s or 0.0) / (first.latency_s or 1.0)
     return (
         f"{first.name} finished first, after {duration(first.latency_s)}; {last.name} took {ratio:.1f} times as long, "
