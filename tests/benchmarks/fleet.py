@@ -132,8 +132,8 @@ def _row(size: int, plan: FleetPlan) -> str:
         with fleet.connected(address) as client:
             room = fleet.run_fleet(client, plan, Path(folder) / "room", on_progress=lambda _: None, tasks=tasks)
         wall_s, cpu_s = time.perf_counter() - started, _cpu_s(scheduler) - before_s
-        now_mb = _rss_mb(scheduler)
-    records = sum(len(run.completions) for run in room.runs.values())
+        now_mb, mine_mb = _rss_mb(scheduler), _rss_mb(psutil.Process())
+        records = sum(len(run.completions) for run in room.runs.values())
     complete = all(share.status == "done" for share in room.shares) and len(room.runs) == size
     cells = [
         f"{size}",
@@ -143,7 +143,7 @@ def _row(size: int, plan: FleetPlan) -> str:
         f"{1000 * cpu_s / records:.2f}",
         f"{now_mb:.0f} (idle {before_mb:.0f})",
         f"{1000 * (now_mb - IDLE_MB.setdefault('empty', before_mb)) / size:.0f}",
-        f"{_rss_mb(psutil.Process()):.0f}",
+        f"{mine_mb:.0f}",
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -10,7 +10,8 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.lab import Lab
 
 SCHEDULES = """\
-from workshop_lib.measuring import race; from workshop_lib.showing import race_widget
+from workshop_lib.measuring import race
+from workshop_lib.showing import race_widget
 from workshop_lib.serving.endpoint import EndpointRuntime
 from workshop_lib.records import ModelVariant, Prompt
 runtime = EndpointRuntime({url!r})
@@ -19,7 +20,10 @@ contest = race_widget.watch(runtime, starters, Prompt("p", "Say it."), **{option
 """A race between behaviours of a reference server."""
 
 PRACTICE = """\
-from workshop_lib import catalog, profiles, race, race_widget
+from workshop_lib import catalog
+from workshop_lib.measuring import race
+from workshop_lib.serving import profiles
+from workshop_lib.showing import race_widget
 with profiles.open_runtime("practice") as runtime:
     starters = race.pick(runtime.find(["auto"]), runtime.absent_devices())
     contest = race_widget.watch(runtime, starters, catalog.read_prompts(set_name="meeting-notes")[0])"""
