@@ -264,37 +264,37 @@ def test_a_wrong_share_is_diagnosed(answer: Any, said: str) -> None:
     assert said in shown.said
 
 
-def paced(first_tokens_per_s: float, second_tokens_per_s: float, *, jitter: float) -> Run:
-    """Two builds that write 20 tokens at these rates, in four rounds that differ by up to `jitter`."""
+def waited(first_ms: float, second_ms: float, *, jitter: float) -> Run:
+    """Two builds whose first tokens take so long, in four rounds that differ by up to `jitter`."""
     asked = []
-    for variant, rate in ((FIRST, first_tokens_per_s), (SECOND, second_tokens_per_s)):
+    for variant, wait_ms in ((FIRST, first_ms), (SECOND, second_ms)):
         for number in range(1, 5):
-            step_s = (1 + jitter * (number - 2.5)) / rate
-            times = [0.01 + step_s * place for place in range(20)]
+            first_s = wait_ms / 1000 * (1 + jitter * (number - 2.5))
+            times = [first_s + 0.01 * place for place in range(20)]
             asked.append(completion(times, model_id=variant.model_id, round=number))
     return run_of(asked, servings=(Serving(FIRST), Serving(SECOND)))
 
 
 @pytest.mark.parametrize(
-    ("rates", "jitter", "right", "answer", "said"),
+    ("waits", "jitter", "right", "answer", "said"),
     [
-        ((100, 200), 0.01, "faster", "slower", "a ratio above 1 means faster"),
-        ((100, 200), 0.01, "faster", "no clear difference", "leaves 1 out: this difference is shown"),
-        ((200, 100), 0.01, "slower", "faster", "The wrong way round"),
-        ((100, 104), 0.20, "no clear difference", "faster", "The ratio alone, 1.04, looks so"),
-        ((100, 104), 0.20, "no clear difference", "slower", "Not even the ratio, 1.04, says so"),
-        ((100, 101), 0.00, "no clear difference", "faster", "within what repeating can make"),
-        ((100, 200), 0.01, "faster", "quicker", "is none of the possible answers"),
-        ((100, 200), 0.01, "faster", 2.0, "Write a text in quotes"),
+        ((200, 100), 0.01, "faster", "slower", "it is a wait, so less of it is faster"),
+        ((200, 100), 0.01, "faster", "no clear difference", "leaves 1 out: this difference is shown"),
+        ((100, 200), 0.01, "slower", "faster", "The wrong way round"),
+        ((100, 96), 0.20, "no clear difference", "faster", "The ratio alone, 0.96, looks so"),
+        ((100, 96), 0.20, "no clear difference", "slower", "Not even the ratio, 0.96, says so"),
+        ((100, 99), 0.00, "no clear difference", "faster", "within what repeating can make"),
+        ((200, 100), 0.01, "faster", "quicker", "is none of the possible answers"),
+        ((200, 100), 0.01, "faster", 2.0, "Write a text in quotes"),
     ],
 )
 def test_a_wrong_verdict_is_diagnosed(
-    rates: tuple[float, float], jitter: float, right: str, answer: Any, said: str
+    waits: tuple[float, float], jitter: float, right: str, answer: Any, said: str
 ) -> None:
     """The interval decides: a ratio taken for a result, a direction turned round, a shown difference denied."""
-    run = paced(*rates, jitter=jitter)
-    assert check("03-decode-verdict", right.upper(), run).is_right
-    shown = check("03-decode-verdict", answer, run)
+    run = waited(*waits, jitter=jitter)
+    assert check("03-first-token-verdict", right.upper(), run).is_right
+    shown = check("03-first-token-verdict", answer, run)
     assert shown.verdict == "not yet"
     assert said in shown.said
 

@@ -18,11 +18,11 @@ def overlap(builds: Sequence[str], timed: Sequence[tuple[str, float]]) -> float:
     return 100 * len(quicker) / len(second_s)
 
 
-def decode_verdict(run: Run) -> str:
-    """03-decode-verdict: what the table says before the bracket, without the number.
+def first_token_verdict(run: Run) -> str:
+    """03-first-token-verdict: what the table says before the bracket, without the number.
 
     The interval decides: as long as it holds 1, both "faster" and "slower" fit the data. The ratio alone is what this
     run happened to give.
     """
-    said = tables.differences(run)["decode"][0].partition(" (")[0]
+    said = tables.differences(run)["first token"][0].partition(" (")[0]
     return said if said == "no clear difference" else said.split()[-1]

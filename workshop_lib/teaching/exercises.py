@@ -53,21 +53,21 @@ def smallest_variant(offered: Sequence[ModelVariant]) -> Expected:
     return Word(right.model_id, mistakes, "Read down the column *size (MB)*, then copy the id in *variant*.")
 
 
-def decode_verdict(run: Run) -> Expected:
-    """03: the first line of the table of differences: is that build's decode rate higher? The interval decides."""
+def first_token_verdict(run: Run) -> Expected:
+    """03: the first line of the table of differences: is that build's first token sooner? The interval decides."""
     pair = _first_two_of_an_alias(run)
     results = results_of(run)
     sides = [Side(results, *variant_key(variant)) for variant in pair or ()]
-    change = next((each for each in compare_sides(*sides) if each.measure == "decode rate"), None) if pair else None
+    change = next((each for each in compare_sides(*sides) if each.measure == "first token"), None) if pair else None
     if change is None or change.ratio.low is None or change.ratio.value is None:
-        return Nothing("This run has no two builds of one model with decode rates of at least two rounds.")
+        return Nothing("This run has no two builds of one model with first tokens of at least two rounds.")
     ratio = change.ratio
     low, high, value = ratio.low or 0.0, ratio.high or 0.0, ratio.value or 0.0
-    direction, opposite = (FASTER, SLOWER) if value > 1 else (SLOWER, FASTER)
+    direction, opposite = (FASTER, SLOWER) if value < 1 else (SLOWER, FASTER)
     interval = f"The interval goes from {low:.2f} to {high:.2f}"
     if ratio.is_clear:
         mistakes = {
-            opposite: "The wrong way round: the rate is in tokens per second, so a ratio above 1 means faster.",
+            opposite: "The wrong way round: it is a wait, so less of it is faster.",
             UNCLEAR: f"{interval} and leaves 1 out: this difference is shown.",
         }
         return Word(direction, mistakes, f"Answer {FASTER!r}, {SLOWER!r} or {UNCLEAR!r}.")
@@ -129,7 +129,7 @@ EXERCISES: dict[str, Callable[[Any], Expected]] = {
     "02-median-latency": timing_exercises.median_latency,
     "02-tokens-per-second": timing_exercises.tokens_per_second,
     "03-overlap": timing_exercises.overlap,
-    "03-decode-verdict": decode_verdict,
+    "03-first-token-verdict": first_token_verdict,
     "04-aspect-grade": aspect_grade,
     "05-steps-apart": steps_apart,
     "06-extra-wait": timing_exercises.extra_wait,
