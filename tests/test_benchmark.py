@@ -285,6 +285,25 @@ def test_unknown_names_and_absent_devices_are_skipped_rows(runtime: ReferenceRun
     assert len(rows) == 3
 
 
+class WithoutGpu(ReferenceRuntime):
+    """Its models are for the CPU, and `auto` is `fast`."""
+
+    def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
+        return super().find(["fast" if name == "auto" else name for name in names]) if "cpu" in devices else []
+
+
+@pytest.mark.parametrize("name", ["auto", "fast"])
+def test_an_absent_device_alone_gives_the_rows_it_gives_beside_another(runtime: ReferenceRuntime, name: str):
+    """Where only the GPU is asked for and there is none, each model is skipped with the reason."""
+    without = WithoutGpu(runtime.server)
+    chosen, alone = choose_variants(without, [name], ["gpu"])
+    assert not chosen
+    assert [(each.alias, each.device, why) for each, why in alone] == [
+        ("fast", "gpu", "No GPU provider is registered.")
+    ]
+    assert alone == choose_variants(without, [name], ["cpu", "gpu"])[1]
+
+
 class Meter:
     """Counts up by itself: reading it costs a joule, and every request between two readings costs ten."""
 

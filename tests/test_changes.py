@@ -107,6 +107,13 @@ def test_unclear_names_are_answered_with_what_there_is(name: str, what: str):
         find_side(results_of(run(*twins)), name)
 
 
+def test_of_a_name_that_means_several_only_those_are_listed():
+    """Of three models, an alias of two is answered with these two."""
+    twins = [replace(each, alias="twin") for each in (*answers(), *answers(model="other:1"))]
+    with pytest.raises(ModelNotFoundError, match=r"There are: tiny:1@cpu, other:1@cpu\.$"):
+        find_side(results_of(run(*answers(model="third:1"), *twins)), "twin")
+
+
 def test_failed_and_warm_up_requests_are_no_samples():
     """Only successful timed requests are compared."""
     mixed = run(*answers(), completion([9.0], round=0), completion([9.0], error="broke", error_kind="reset"))

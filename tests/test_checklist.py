@@ -97,7 +97,7 @@ def test_what_is_asked_for_and_absent_has_a_line_with_the_reason(runtime: Practi
     assert statuses(alias) == ["failed", "not tried", "not tried", "not tried"]
     assert "No model is called 'practice-smal'. Did you mean practice-small?" in reason(alias, "listed")
     assert statuses(device) == ["failed", "not tried", "not tried", "not tried"]
-    assert "is listed for cpu, not for gpu. No GPU provider is registered" in reason(device, "listed")
+    assert reason(device, "listed").startswith("No GPU provider is registered")
 
 
 @pytest.mark.slow

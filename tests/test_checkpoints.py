@@ -283,6 +283,7 @@ def waited(first_ms: float, second_ms: float, *, jitter: float) -> Run:
         ((100, 200), 0.01, "slower", "faster", "The wrong way round"),
         ((100, 96), 0.20, "no clear difference", "faster", "The ratio alone, 0.96, looks so"),
         ((100, 96), 0.20, "no clear difference", "slower", "Not even the ratio, 0.96, says so"),
+        ((100, 96), 0.65, "no clear difference", "faster", "spans a factor of more than 20, so nothing can be said"),
         ((100, 99), 0.00, "no clear difference", "faster", "within what repeating can make"),
         ((200, 100), 0.01, "faster", "quicker", "is none of the possible answers"),
         ((200, 100), 0.01, "faster", 2.0, "Write a text in quotes"),

@@ -86,7 +86,7 @@ def test_quantiles_are_numpys_and_pass_over_what_is_unknown(values: list[float],
 def test_figures_of_a_run_by_hand() -> None:
     """Latency is 10 ms plus 1 ms per place of five prompts: median 12 ms, 95 % of ten requests within 14 ms."""
     run = made_run()
-    found = evidence.gather(run, grade(run, "fast", [4, 3, 5, 4, 4]))
+    found = evidence.gather(run, grade(run, "fast", [4, 3, 5, 4, 4]), measure="people")
     fast = {name: figures[0] for name, figures in found.figures.items()}
     assert (found.measure, found.prompts) == ("people", 5)
     assert fast["quality"].value == 4
@@ -102,7 +102,8 @@ def test_latency_and_quality_agree_with_page_04() -> None:
     """Two pages never show two figures for one thing."""
     run = made_run()
     scores = grade(run, "fast", [4, 3, 5, 4, 4]) + grade(run, "slow", [5, 5, 4, 5, 5])
-    standing, found = quality.weigh(run, scores), evidence.gather(run, scores)
+    standing = quality.weigh(run, scores, measure="people")
+    found = evidence.gather(run, scores, measure="people")
     for place, model in enumerate(standing.models):
         assert found.figures["latency"][place] == model.latency_s
         assert found.figures["quality"][place] == model.quality["people"]

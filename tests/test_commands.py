@@ -296,7 +296,10 @@ def test_lab_is_started_on_the_first_notebook(monkeypatch: pytest.MonkeyPatch):
     assert command_line.main(["lab", "--no-browser"]) == 0
     assert "--ServerApp.ip=127.0.0.1" in started[0]
     assert "--no-browser" in started[0]
+    assert "--allow-root" not in started[0]
     assert started[0][-1] == str(places.NOTEBOOKS / "01_download_models.ipynb")
+    assert command_line.main(["lab", "--allow-root"]) == 0
+    assert "--allow-root" in started[1]
 
 
 def test_a_broken_data_file_is_one_line_and_exit_2(

@@ -88,9 +88,26 @@ def test_equal_models_are_told_apart_in_at_most_7_of_100_repeats_and_ten_percent
             "lower",
             "no clear difference (1.05x, 95 % CI 1.02-1.08; repeating shifts by up to 8%)",
         ),
+        (Ratio(1.37, 0.1, 2.0, 8, 48), "higher", "no clear difference (1.37x, 95 % CI 0.10-2.00)"),
+        (
+            Ratio(1.37, 0.0, 1245186.75, 8, 48, smallest=0.5),
+            "higher",
+            "nothing can be said (1.37x, 95 % CI spans a factor of more than 20)",
+        ),
+        (
+            Ratio(30.0, 1.5, 600.0, 8, 48),
+            "lower",
+            "nothing can be said (30.00x, 95 % CI spans a factor of more than 20)",
+        ),
         (Ratio(1.5, None, None, 8, 16), "lower", "1.50x, no interval: at least 2 rounds are needed"),
     ],
 )
 def test_verdicts_read_as_sentences(ratio: Ratio, better, sentence: str):
     """Faster and slower follow the metric's direction; an unclear difference says so with its interval."""
     assert describe(ratio, better) == sentence
+
+
+def test_too_wide_an_interval_is_never_clear():
+    """Ends that lie a factor of 20 apart still count; further apart nothing is clear, even without 1."""
+    assert Ratio(6.0, 1.5, 30.0, 8, 48).is_clear
+    assert not Ratio(6.0, 1.5, 30.1, 8, 48).is_clear

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.fleet_helpers import made_room, without
+from tests.report_helpers import row
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleets import fleet_charts, fleet_choice, fleet_summaries, fleet_tables
 from workshop_lib.fleets.fleet_choice import Limits
@@ -172,6 +173,19 @@ def test_machines_are_never_pooled() -> None:
     table = fleet_tables.speed(lacking_room())
     assert list(table["machine"]) == ["quick"] * 3 + ["usual"] * 3 + ["slow"] * 3
     assert "The machine left." in list(table["remark"]) and "not measured" in list(table["latency (ms)"])
+
+
+def test_rates_from_bursts_are_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where tokens came in bursts, the decode cell says so; other rows keep theirs, and what is missing stays so."""
+    rows = (
+        row(decode_tokens_per_sec=999.6),
+        row(warnings=("bursts",)),
+        row(warnings=("bursts",), decode_tokens_per_sec=None),
+    )
+    cells = [fleet_summaries.Cell("quick", LARGE, each) for each in rows]
+    monkeypatch.setattr(fleet_summaries, "cells", lambda _: cells)
+    shown = list(fleet_tables.speed(made_room(SPEEDS))["decode (tok/s)"])
+    assert shown == [1000, "not comparable (bursts)", "not measured"]
 
 
 def test_what_differs_between_machines_is_said() -> None:

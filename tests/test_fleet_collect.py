@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from tests.measurement_helpers import VARIANT, completion
 from workshop_lib.archive import storage
 from workshop_lib.catalog import read_prompts
 from workshop_lib.errors import ConfigurationError, DataFileError, RecordFileError
-from workshop_lib.fleets import classroom, fleet, fleet_collect, fleet_plan, fleet_room, fleet_worker
+from workshop_lib.fleets import classroom, fleet, fleet_collect, fleet_identity, fleet_plan, fleet_room, fleet_worker
 from workshop_lib.fleets.fleet_collect import Collector
 from workshop_lib.fleets.fleet_room import Machine, Room, Share, label_of, share_id_of
 from workshop_lib.records import Completion, Run, Serving
@@ -289,6 +290,30 @@ def test_a_room_of_one_is_completed_and_not_measured_twice(
     assert [each.round for each in run.completions] == [0, 1, 2]
     with pytest.raises(ConfigurationError, match="another plan"):
         classroom.measure_alone(fleet_plan.make_fleet_plan(PROMPTS, rounds=9), tmp_path / "room")
+
+
+def test_waiting_for_another_benchmark_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose computer is busy says so once; it counts as waiting until it is heard of again."""
+    monkeypatch.setattr(fleet_worker, "POLL_S", 0.01)
+    monkeypatch.setattr(fleet_worker, "PATIENCE_S", 0.02)
+    monkeypatch.setattr(fleet_identity, "host_file", lambda name: tmp_path / name)
+    polls, said = iter([True] * 20), []
+    with FileLock(tmp_path / "bench.lock"):
+        turn = fleet_worker._turn(lambda: next(polls, False), lambda: said.append("wait"))
+        with turn as is_mine:
+            assert (is_mine, said) == (False, ["wait"])
+    with fleet_worker._turn(lambda: True, lambda: said.append("again")) as is_mine:
+        assert (is_mine, said) == (True, ["wait"])
+    with collector(tmp_path / "room") as made:
+        for kind, waiting in (
+            ("start", set()),
+            ("wait", {MACHINE.label}),
+            ("lines", set()),
+            ("wait", {MACHINE.label}),
+            ("end", set()),
+        ):
+            made.take(event(kind, status="done"))
+            assert fleet._progress(made, PLAN, {}).waiting == waiting
 
 
 def test_versions_decide_who_takes_part() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,12 +31,44 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_machine_gets_its_own_folder(folders: Path) -> None:
     """One folder per machine and one of the instructor's, each with the authority's certificate but not its key."""
-    assert sorted(each.name for each in folders.iterdir()) == ["authority", "desk-1", "desk-2", "instructor"]
+    assert sorted(each.name for each in folders.iterdir()) == [
+        ".gitignore",
+        "authority",
+        "desk-1",
+        "desk-2",
+        "instructor",
+    ]
     authority = (folders / "authority" / "key.pem").read_bytes()
     for name in ("desk-1", "desk-2", "instructor"):
-        assert sorted(each.name for each in (folders / name).iterdir()) == ["ca.pem", "certificate.pem", "key.pem"]
+        files = sorted(each.name for each in (folders / name).iterdir())
+        assert files == [".gitignore", "ca.pem", "certificate.pem", "key.pem"]
         assert (folders / name / "key.pem").read_bytes() != authority
         assert fleet_security.read_security(folders / name).require_encryption is True
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is missing")
+def test_git_never_takes_keys(tmp_path: Path) -> None:
+    """`git add -A` beside a folder of certificates adds nothing of it, whatever the folder is called."""
+    fleet_security.make_certificates(tmp_path / "any name", ["desk-1"])
+    (tmp_path / "seen.txt").write_text("", encoding="utf-8")
+    for command in (["init", "--quiet"], ["add", "-A"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    staged = subprocess.run(["git", "ls-files"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert staged.stdout.split() == ["seen.txt"]
+
+
+def test_a_plain_join_that_fails_asks_about_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler with TLS lets a tcp:// join time out; the repeated line says what to try, but not to who has TLS."""
+
+    def run(work: Any) -> None:
+        work.close()
+        raise TimeoutError
+
+    monkeypatch.setattr(fleet_cluster, "check_reachable", lambda *_: None)
+    monkeypatch.setattr(fleet_engine, "run", run)
+    plain = fleet_cluster._join("tcp://127.0.0.1:8786", None, print)
+    assert plain == "Not connected (TimeoutError). Does the room use TLS? Then give tls:// and --certificates."
+    assert fleet_cluster._join("tls://127.0.0.1:8786", object(), print) == "Not connected (TimeoutError)."
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such modes: a folder's owner decides who may read it")

@@ -24,7 +24,10 @@ class Missing:
 
 sys.meta_path.insert(0, Missing())
 """
-INSTALL = "In the workshop's folder: python -m pip install -r requirements-fleet.txt."
+INSTALL = (
+    "In the workshop's folder: .venv/bin/python -m pip install -r requirements-fleet.txt "
+    r"(in PowerShell .venv\Scripts\python)."
+)
 
 
 @pytest.fixture

@@ -286,6 +286,17 @@ def test_pairs_are_asked_in_both_orders(server: Scripted) -> None:
         assert (bias.flip_rate, bias.first_rate, bias.n) == (flips, firsts, 3)
 
 
+@pytest.mark.parametrize(("at_most", "asked"), [(None, 3), (2, 2), (0, 0)])
+def test_a_number_of_pairs_counts_those_that_may_be_asked(server: Scripted, at_most: int | None, asked: int) -> None:
+    """What the judge may not see takes no place among the first pairs, which are the same ones after a stop."""
+    server.script = lambda text: f"Better {code_in(text)}: tie"
+    found = [candidate("own", OTHER_BUILD), candidate("own b", OTHER_BUILD), *map(candidate, ("one", "two", "three"))]
+    with judge_at(server, own_answers="leave out") as judge:
+        said = compare_all(judge, found, lambda _: None, at_most=at_most, show_progress=False)
+        again = compare_all(judge, found, lambda _: None, known=said, at_most=at_most, show_progress=False)
+    assert (len(said), again) == (2 * asked, [])
+
+
 def test_answers_to_different_prompts_are_not_compared(server: Scripted) -> None:
     """There is no better one of them."""
     with judge_at(server) as judge, pytest.raises(ConfigurationError, match="two prompts"):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.report_helpers import HOSTILE, run_of_models
 from workshop_lib import catalog, places
+from workshop_lib.decision import evidence
 from workshop_lib.errors import ConfigurationError, DataFileError
 from workshop_lib.metrics import resampling
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Run, Serving
@@ -80,11 +81,11 @@ def test_aspects_and_latency_by_hand() -> None:
     assert found["fast"].latency_s.high == pytest.approx(0.014)
 
 
-def test_people_decide_where_they_have_graded() -> None:
+def test_people_decide_where_they_are_asked_to() -> None:
     """Mean grade over prompts of the mean over raters: (4 + 2) / 2, 3, 5, and nothing for the last two."""
     run = made_run()
     scores = grade(run, "fast", [4, 3, 5]) + grade(run, "fast", [2], "ben") + grade(run, "slow", [3, 3, 3])
-    standing = quality.weigh(run, scores)
+    standing = quality.weigh(run, scores, measure="people")
     found = by_alias(standing)
     assert standing.measure == "people"
     assert found["fast"].quality["people"].value == pytest.approx((3 + 3 + 5) / 3)
@@ -93,6 +94,20 @@ def test_people_decide_where_they_have_graded() -> None:
     assert (found["middle"].on_front, found["middle"].front_share) == (False, None)
     assert found["slow"].on_front is False
     assert standing.remarks == ("Models were judged on 0 to 3 prompts: their figures rest on different questions.",)
+
+
+def test_a_few_grades_do_not_put_out_models_that_nobody_has_graded_yet() -> None:
+    """People decide once they graded every model on 3 prompts; until then the next measure does, and it is said."""
+    run = made_run()
+    scores = grade(run, "fast", [4, 3, 5]) + grade(run, "slow", [3, 3, 3]) + grade(run, "middle", [3, 3])
+    standing = quality.weigh(run, scores)
+    assert standing.measure == "aspects"
+    said = "Grades by people do not cover every model on 3 prompts yet: they are not used here."
+    assert standing.remarks[0] == said
+    assert evidence.gather(run, scores).remarks[0] == said
+    enough = quality.weigh(run, [*scores, *grade(run, "middle", [3, 3, 3])[2:]])
+    assert enough.measure == "people"
+    assert said not in enough.remarks
 
 
 def test_a_judge_decides_only_where_it_is_named() -> None:
@@ -189,7 +204,7 @@ def test_a_run_without_aspects_and_scores_has_speed_only() -> None:
 def test_the_table_gives_every_figure_with_its_interval() -> None:
     """Fastest first; milliseconds, per cent, grades; words where something is missing."""
     run = made_run()
-    table = quality_tables.speed_and_quality(quality.weigh(run, grade(run, "slow", [5, 4])))
+    table = quality_tables.speed_and_quality(quality.weigh(run, grade(run, "slow", [5, 4]), measure="people"))
     assert list(table["model"]) == ["fast", "middle", "slow"]
     assert table["latency (ms)"][0] == "12.0 (10.0 to 14.0)"
     assert table["aspects (%)"][0] == "50 (50 to 50)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from tests.markdown import PROJECT, Row, code_in, links_in, plain, read
+from tests.markdown import PROJECT, Row, code_in, links_in, plain, read, read_text
 from tests.snippets import check_snippet
 from workshop_lib import records
 from workshop_lib.serving.runtimes import Runtime, ServedModel
@@ -34,6 +35,35 @@ def cells(column: str) -> list[tuple[str, int]]:
 def test_the_library_has_what_the_cheat_sheet_says(code: str, line: int) -> None:
     """Names resolve in the package, and calls take their arguments."""
     check_snippet(code, **LIBRARY)
+
+
+def unbound(column: str) -> dict[str, int]:
+    """Names that a column uses, with the line, though neither a block above nor a row above gives them."""
+    blocks = [(fence.line, fence.text) for fence in CHEATSHEET.fences if "workshop_lib" in fence.text]
+    bound, missing = set(dir(builtins)), dict[str, int]()
+    for line, code in sorted(blocks + [(line, code) for code, line in cells(column)]):
+        tree = ast.parse(code)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.alias):
+                bound.add(node.asname or node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                bound.add(node.id)
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        missing |= {name: line for name in used if name not in bound}
+    return missing
+
+
+def test_the_library_column_is_given_every_name_it_uses() -> None:
+    """What a row names was imported or made by a block or a row above it: a reader can run the column downwards."""
+    assert unbound("this library") == {}
+
+
+@pytest.mark.parametrize("line", ["from workshop_lib.showing import tables\n", "prompts = catalog.read_prompts()\n"])
+def test_a_name_that_no_block_gives_is_found(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check can fail: for a module that is not imported any more, and for a value that is not made."""
+    assert line in CHEATSHEET.text
+    monkeypatch.setitem(globals(), "CHEATSHEET", read_text(CHEATSHEET.path, CHEATSHEET.text.replace(line, "")))
+    assert list(unbound("this library")) == [re.split(r" = | import ", line)[0 if "=" in line else 1].strip()]
 
 
 @pytest.mark.parametrize(("code", "line"), cells("SDK"))

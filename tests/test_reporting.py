@@ -91,15 +91,22 @@ def test_unstable_rows_need_a_larger_difference():
     assert "too close to call" in reporting.highlights(rows)[1]
 
 
-def test_bursts_shake_the_decode_speed_only():
-    """Where tokens came in bursts, 30 % more decode speed is a tie; first tokens are not touched."""
-    rows = [
-        row("a", warnings=("bursts",)),
-        row("b", decode_tokens_per_sec=700.0, first_token_latency_avg=0.009),
-    ]
+@pytest.mark.parametrize("burst", [0, 1, 2])
+def test_bursts_leave_no_order_of_decode_speeds(burst: int):
+    """Where any compared row had bursts, no decode speed wins or ties; first tokens are not touched."""
+    rows = [row("a"), row("b", decode_tokens_per_sec=100.0, first_token_latency_avg=0.009)]
+    rows.append(row("c", decode_tokens_per_sec=10.0, first_token_latency_avg=0.012))
+    rows[burst] = replace(rows[burst], warnings=("bursts",))
     first, decode, _ = reporting.highlights(rows)
     assert "ahead of" in first
-    assert "too close to call" in decode
+    assert decode == "Decode speeds cannot be ranked here: many tokens arrived at one moment (warning `bursts`)."
+
+
+def test_bursts_without_a_rate_shake_no_other_row():
+    """A row whose decode rate is not claimed is not compared, so it takes nothing from the others."""
+    rows = [row("a"), row("b", decode_tokens_per_sec=100.0)]
+    rows.append(row("c", decode_tokens_per_sec=None, warnings=("bursts",)))
+    assert reporting.highlights(rows)[1].startswith("Fastest decode: a")
 
 
 def test_a_size_is_exact_whatever_the_noise():

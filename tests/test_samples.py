@@ -112,11 +112,19 @@ def test_bad_configuration_is_one_line_and_exit_2(variables: dict[str, str], mes
 
 
 def test_a_wrong_port_is_one_line(tmp_path: Path):
-    """No server at the address: exit 1, one line with the address and what to do."""
+    """No server at the address: exit 1, one line with the address and what to do, and an empty array."""
     done = run(FULL, "--output", str(tmp_path), FOUNDRY_LOCAL_ENDPOINT=f"http://127.0.0.1:{free_port()}/v1")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "No server listens" in done.stderr
+    assert json.loads(done.stdout) == []
+
+
+def test_a_device_without_models_is_said(tmp_path: Path):
+    """Nothing to measure on the devices asked for: a reason, in a row or in a line, and exit 1."""
+    done = run(FULL, "--devices", "npu", "--output", str(tmp_path))
+    assert (done.returncode, json.loads(done.stdout)) == (1, [])
+    assert "No model is ready for npu." in done.stderr
 
 
 def test_a_key_never_reaches_records_or_output(base_url: str, tmp_path: Path):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from tests.test_client import free_port
@@ -58,3 +63,17 @@ def test_a_server_that_does_not_answer_is_an_error():
         self_check.ask_workshop(client)
     with ReferenceServer({}) as server, pytest.raises(EndpointError, match="did not answer the bare client"):
         self_check.ask_bare(server.base_url)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is no signal there")
+def test_ctrl_c_is_left_to_the_parent_of_the_reference_server():
+    """Ctrl-C reaches the whole group: the server stays until its standard input closes, and prints nothing."""
+    command = [sys.executable, "-m", "workshop_lib.instrument.reference_server"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline().startswith("http://")
+        server.send_signal(signal.SIGINT)
+        _, complaints = server.communicate(timeout=10)
+    assert (server.returncode, complaints) == (0, "")

@@ -62,7 +62,9 @@ def _check(options: argparse.Namespace) -> int:
 def _lab(options: argparse.Namespace) -> int:
     first = str(places.NOTEBOOKS / notebooks.PAGES[0])
     command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--notebook-dir={places.PROJECT}"]
-    command += ["--no-browser"] if options.no_browser else []
+    command += [
+        flag for flag, given in (("--no-browser", options.no_browser), ("--allow-root", options.allow_root)) if given
+    ]
     return subprocess.run([*command, first], env={**os.environ, "PYTHONUTF8": "1"}, check=False).returncode
 
 
@@ -86,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
     lab = commands.add_parser("lab", help="open JupyterLab on the notebooks")
     lab.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
+    lab.add_argument("--allow-root", action="store_true", help="let JupyterLab run as root, as in a container")
     lab.set_defaults(command=_lab)
 
     check = commands.add_parser("check", help="is every model listed, cached, served, and does it answer?")

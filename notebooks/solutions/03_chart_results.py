@@ -22,7 +22,7 @@ def first_token_verdict(run: Run) -> str:
     """03-first-token-verdict: what the table says before the bracket, without the number.
 
     The interval decides: as long as it holds 1, both "faster" and "slower" fit the data. The ratio alone is what this
-    run happened to give.
+    run happened to give. "Nothing can be said" is no clear difference either.
     """
-    said = tables.differences(run)["first token"][0].partition(" (")[0]
-    return said if said == "no clear difference" else said.split()[-1]
+    word = tables.differences(run)["first token"][0].partition(" (")[0].split()[-1]
+    return word if word in ("faster", "slower") else "no clear difference"

@@ -98,7 +98,7 @@ def find_side(results: Results, name: str) -> Side:
     """The side that a name means: an exact id, or an alias with one variant, optionally with `@device`.
 
     Raises:
-        ModelNotFoundError: none, or several, are meant; names what there is.
+        ModelNotFoundError: none is meant, and names what there is; or several are, and names those.
     """
     wanted, _, device = name.partition("@")
     meant = {
@@ -107,8 +107,9 @@ def find_side(results: Results, name: str) -> Side:
         if wanted in (sample.model_id, sample.alias) and device in ("", sample.device)
     }
     if len(meant) != 1:
-        there = ", ".join(f"{model_id}@{device}" for model_id, device in _variants(results))
         what = "No model" if not meant else "More than one model"
+        possible = [key for key in _variants(results) if key in meant or not meant]
+        there = ", ".join(f"{model_id}@{device}" for model_id, device in possible)
         raise ModelNotFoundError(f"{what} in {results.name} is meant by {name!r}.", f"There are: {there}.")
     return Side(results, *meant.pop())
 

@@ -74,7 +74,7 @@ def gather(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = Non
     Args:
         run: with its prompts and answers.
         scores: grades of people, references and judges; the aspects are checked here.
-        measure: whose grades are the quality; None = the first of `quality.PREFERRED` that scored anything.
+        measure: whose grades are the quality; None = as `quality.decisive_measure` chooses.
         seed: of the draws of prompts.
 
     Raises:
@@ -93,7 +93,8 @@ def gather(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = Non
     drawn = resampling.draws(len(run.prompts), seed)
     read = {each.name: _figures(each, each.read(material), drawn) for each in CRITERIA}
     figures = {name: estimates for name, (estimates, _) in read.items()}
-    said = (*remarks, *_uneven(figures))
+    passed = () if measure else quality.passed_over(tables, chosen)
+    said = (*remarks, *passed, *_uneven(figures))
     return Evidence(rows, figures, {name: each for name, (_, each) in read.items()}, chosen, len(run.prompts), said)
 
 

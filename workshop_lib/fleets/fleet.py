@@ -42,11 +42,15 @@ SAVE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the room is: timed requests recorded and planned, by machine; `away` holds those that left."""
+    """How far the room is: timed requests recorded and planned, by machine.
+
+    `away` holds the machines that left, `waiting` those on whose computer another benchmark is running.
+    """
 
     done: Mapping[str, int]
     planned: Mapping[str, int]
     away: frozenset[str] = frozenset()
+    waiting: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +241,8 @@ def _progress(collector: Collector, plan: FleetPlan, away: Mapping[str, float]) 
     for share in collector.shares:
         label = labels[share.machine_id]
         planned[label] = planned.get(label, 0) + plan.requests_per_share
-    return Progress(dict(collector.requests), planned, frozenset(labels[each] for each in away))
+    waiting = frozenset(labels[share.machine_id] for share in collector.shares if share.share_id in collector.waiting)
+    return Progress(dict(collector.requests), planned, frozenset(labels[each] for each in away), waiting)
 
 
 @contextmanager
@@ -255,6 +260,8 @@ def _shown(on_progress: Callable[[Progress], None] | None) -> Iterator[Callable[
             bar.n = sum(progress.done.values())
             behind = sum(progress.done.get(label, 0) < count for label, count in progress.planned.items())
             away = f", {len(progress.away)} away" if progress.away else ""
-            bar.set_postfix_str(f"{behind} of {len(progress.planned)} machines measuring{away}")
+            queue = f", {len(progress.waiting)} waiting: another benchmark is running on that computer"
+            waiting = queue if progress.waiting else ""
+            bar.set_postfix_str(f"{behind} of {len(progress.planned)} machines measuring{waiting}{away}")
 
         yield show

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 RETRY_S = 2.0
 JOIN_S = 20.0
+ASK_TLS = "Does the room use TLS? Then give tls:// and --certificates."
 START_S = 60.0
 STOP_S = 10.0
 NAME_TAKEN = "name taken"
@@ -118,7 +119,10 @@ def _join(address: str, security: Any, say: Callable[[str], None]) -> str:
         return str(error)
     except (OSError, RuntimeError) as error:
         reason = str(error.__cause__ or error)
-        return SAME_ID if NAME_TAKEN in reason else f"Not connected ({reason or type(error).__name__})."
+        if NAME_TAKEN in reason:
+            return SAME_ID
+        said = f"Not connected ({reason or type(error).__name__})."
+        return said if security else f"{said} {ASK_TLS}"
     return "The connection ended."
 
 

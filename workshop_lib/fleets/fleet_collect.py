@@ -52,6 +52,7 @@ class Collector:
         self.prompts = prompts
         self.profile = profile
         self.requests: dict[str, int] = {}
+        self.waiting: set[str] = set()
         self._shares = {share.share_id: share for share in room.shares}
         self._open = dict.fromkeys(share.share_id for share in room.shares if share.status == "open")
         self._machines = {machine.machine_id: machine for machine in room.machines}
@@ -76,14 +77,17 @@ class Collector:
         return [self._shares[share_id] for share_id in self._open]
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Take one event of a share: its start, lines of its records, its end.
+        """Take one event of a share: its start, that it waits for another benchmark, lines of its records, its end.
 
         What is no event of an open share of this room, or comes from another machine than the share's, is left out.
         """
         share = self._shares.get(str(event.get("share")))
         if share is None or share.status != "open" or share.machine_id != event.get("machine"):
             return
-        if event.get("kind") == "start":
+        self.waiting.discard(share.share_id)
+        if event.get("kind") == "wait":
+            self.waiting.add(share.share_id)
+        elif event.get("kind") == "start":
             self._shares[share.share_id] = replace(share, starts=share.starts + 1)
         elif event.get("kind") == "lines":
             self._take_lines(share, event.get("lines", ()))
@@ -95,6 +99,7 @@ class Collector:
         now = self._shares[share.share_id]
         self._shares[share.share_id] = replace(now, status=status, reason=reason)
         self._open.pop(share.share_id, None)
+        self.waiting.discard(share.share_id)
         if status != "done" and now.starts == 0:
             self._keep(self._machines[share.machine_id], [Serving(share.variant, status="failed", error=reason)])
 

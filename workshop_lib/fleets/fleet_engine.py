@@ -23,7 +23,10 @@ BENCH = "bench"
 
 DEFAULT_PORT = 8786
 LOOPBACK = "127.0.0.1"
-INSTALL = "In the workshop's folder: python -m pip install -r requirements-fleet.txt"
+INSTALL = (
+    "In the workshop's folder: .venv/bin/python -m pip install -r requirements-fleet.txt "
+    r"(in PowerShell .venv\Scripts\python)"
+)
 
 QUIET: dict[str, Any] = {
     "distributed.admin.tick.interval": "500ms",  # the event loop's own health check, 50 times a second by default

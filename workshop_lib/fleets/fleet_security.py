@@ -46,7 +46,7 @@ class _Signed:
 def make_certificates(folder: Path, machines: Sequence[str], *, days: int = VALID_DAYS) -> list[Path]:
     """Make an authority and one folder per machine, the instructor's first; each holds `ca`, `certificate` and `key`.
 
-    Keys are readable by their owner only (on Windows: by whoever may read the folder).
+    Keys are readable by their owner only (on Windows: by whoever may read the folder), and git leaves them out.
 
     Raises:
         ConfigurationError: the folder is not empty or cannot be written, a name is given twice, or `cryptography` is
@@ -65,6 +65,8 @@ def make_certificates(folder: Path, machines: Sequence[str], *, days: int = VALI
         raise ConfigurationError(what, "Give a new folder: certificates of two authorities do not know each other.")
     authority = _sign("workshop fleet authority", None, days)
     files.check_writable(folder / CA_FILE)
+    for kept in (folder, folder / AUTHORITY, *(folder / name for name in names)):
+        _write(kept / ".gitignore", b"*\n", secret=False)  # before any key, and wherever a folder is copied to
     _write(folder / AUTHORITY / KEY_FILE, _key_pem(authority), secret=True)
     _write(folder / AUTHORITY / CA_FILE, _certificate_pem(authority), secret=False)
     made = []

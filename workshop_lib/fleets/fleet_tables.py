@@ -14,9 +14,10 @@ from workshop_lib.untrusted import one_line, printable
 if TYPE_CHECKING:
     from workshop_lib.fleets.fleet_choice import Choice
     from workshop_lib.fleets.fleet_room import Room
-    from workshop_lib.records import ModelVariant
+    from workshop_lib.records import ModelVariant, Row
 
 NOT_MEASURED = "not measured"
+IN_BURSTS = "not comparable (bursts)"
 
 
 def machines(room: Room) -> Table:
@@ -69,7 +70,7 @@ def speed(room: Room) -> Table:
                 "requests": cell.row.requests_ok if cell.row else 0,
                 "first token (ms)": _ms(cell.first_token_s),
                 "latency (ms)": _ms(cell.latency_s),
-                "decode (tok/s)": _rounded(cell.row.decode_tokens_per_sec if cell.row else None),
+                "decode (tok/s)": _decode(cell.row),
                 "peak memory (MB)": _rounded(cell.row.peak_resident_mb if cell.row else None),
                 "remark": one_line(cell.reason or ""),
             }
@@ -134,6 +135,12 @@ def _text(value: object) -> str:
 
 def _ms(seconds: float | None) -> float | str:
     return NOT_MEASURED if seconds is None else round(seconds * 1000, 1)
+
+
+def _decode(row: Row | None) -> float | str:
+    """Tokens per second; a rate that was taken from the little outside bursts is no number to compare machines by."""
+    rate = row.decode_tokens_per_sec if row else None
+    return IN_BURSTS if row and rate is not None and "bursts" in row.warnings else _rounded(rate)
 
 
 def _rounded(value: float | None) -> float | str:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 NAME_VARIABLE = "WORKSHOP_FLEET_NAME"
 POLL_S = 0.25
+PATIENCE_S = 2.0
+"""After so long in a queue of benchmarks, a machine says that it waits."""
+
 STOP_S = 10.0
 KEEP_DAYS = 7
 LINES_PER_EVENT = 100
@@ -101,12 +104,13 @@ def measure(job: Mapping[str, Any]) -> None:
 def run_share(job: Mapping[str, Any], *, emit: Emit, is_wanted: Callable[[], bool]) -> None:
     """Measure a share when it is this machine's turn, and send its lines as they are written.
 
-    The last event has the kind `end`, with the number of lines and, where it is not done, the reason.
+    Where another benchmark keeps it waiting, it says so once, as an event of the kind `wait`. The last event has the
+    kind `end`, with the number of lines and, where it is not done, the reason.
     """
     forget_old_shares()
     folder = share_folder(job["room"], job["share"])
     emit({"kind": "start"})
-    with _turn(is_wanted) as is_mine:
+    with _turn(is_wanted, lambda: emit({"kind": "wait"})) as is_mine:
         if not is_mine:
             return
         tail = Tail(folder / RECORDS_FILE)
@@ -233,15 +237,19 @@ def _share_process(job: Mapping[str, Any], folder: Path) -> Iterator[subprocess.
 
 
 @contextmanager
-def _turn(is_wanted: Callable[[], bool]) -> Iterator[bool]:
+def _turn(is_wanted: Callable[[], bool], on_wait: Callable[[], None]) -> Iterator[bool]:
     """Wait until no other benchmark of a fleet runs on this computer; False when nobody wants it any more."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(fleet_identity.host_file("bench.lock"))
+    started, has_said = time.monotonic(), False
     while is_wanted():
         try:
             lock.acquire(timeout=POLL_S)
         except Timeout:
+            if not has_said and time.monotonic() - started > PATIENCE_S:
+                has_said = True
+                on_wait()
             continue
         try:
             yield True

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import socket
 import struct
 import sys
@@ -367,7 +368,9 @@ def reference_server(*, time_scale: float = 1.0) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the base URL and serve until standard input closes."""
+    """Print the base URL and serve until standard input closes; as a child, Ctrl-C is for its parent to answer."""
+    if not sys.stdin.isatty():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     parser = argparse.ArgumentParser(prog="python -m workshop_lib.instrument.reference_server", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="loopback port; 0 = a free one")
     parser.add_argument("--time-scale", type=float, default=1.0, help="factor for the times of every behaviour")

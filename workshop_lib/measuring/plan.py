@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import Any, Literal
@@ -151,16 +152,23 @@ def choose_variants(
             if variant.device in devices and not {variant.alias, variant.model_id} & named
         ]
     chosen = list(variants.values())
-    return chosen, skipped + _on_absent_devices(runtime, chosen, devices)
+    return chosen, skipped + _on_absent_devices(runtime, names, devices)
 
 
 def _on_absent_devices(
-    runtime: Runtime, chosen: Sequence[ModelVariant], devices: Sequence[str]
+    runtime: Runtime, names: Sequence[str], devices: Sequence[str]
 ) -> list[tuple[ModelVariant, str]]:
-    """One entry per alias and absent device, so that a report can say what is missing and why."""
+    """One entry per alias and absent device, so that a report can say what is missing and why.
+
+    The aliases are those of the CPU, too: where only an absent device is asked for, nothing else has any.
+    """
+    absent = {device: reason for device, reason in runtime.absent_devices().items() if device in devices}
+    aliases: dict[str, None] = {}
+    for name in names if absent else ():
+        with suppress(ModelNotFoundError):
+            aliases |= dict.fromkeys(variant.alias for variant in runtime.find([name], (*devices, "cpu")))
     return [
         (ModelVariant(alias=alias, model_id=alias, device=device), reason)
-        for device, reason in runtime.absent_devices().items()
-        if device in devices
-        for alias in dict.fromkeys(variant.alias for variant in chosen)
+        for device, reason in absent.items()
+        for alias in aliases
     ]

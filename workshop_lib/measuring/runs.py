@@ -91,7 +91,7 @@ def choose(runtime: Runtime, wanted: Sequence[str], on: Sequence[str]) -> tuple[
     variants, skipped = plan.choose_variants(runtime, wanted, on)
     if not variants:
         why = skipped[0][1] if skipped else f"No model is ready for {' or '.join(on)}."
-        raise ModelNotFoundError(why, "Name models that the catalog lists.")
+        raise ModelNotFoundError(why, "Name models that the catalog lists, or other devices.")
     return variants, skipped
 
 

@@ -31,6 +31,9 @@ Six runs of the practice models on one idle machine, all pairs: 98 % of latencie
 WITH_BURSTS = 0.5
 """The same for decode rates of answers that arrived in bursts, where little is left to take a pace from."""
 
+WIDEST = 20
+"""An interval whose ends differ by a larger factor says nothing: its ends are not worth printing."""
+
 Samples = Mapping[str, Sequence[float]]
 """Prompt id → the values measured for it, one per round, all positive."""
 
@@ -60,9 +63,16 @@ class Ratio:
         return self.low is not None and self.high is not None and (self.low > 1 or self.high < 1)
 
     @property
+    def is_too_wide(self) -> bool:
+        """True when the ends of the interval differ by more than the factor `WIDEST`."""
+        return self.low is not None and self.high is not None and self.high > WIDEST * self.low
+
+    @property
     def is_clear(self) -> bool:
-        """True when the interval excludes 1 and the difference is larger than repeating can make it."""
-        return self.value is not None and self.is_beyond_noise and max(self.value, 1 / self.value) - 1 >= self.smallest
+        """True when the interval, not too wide, excludes 1 and the difference is larger than repeating can make it."""
+        if self.value is None or self.is_too_wide or not self.is_beyond_noise:
+            return False
+        return max(self.value, 1 / self.value) - 1 >= self.smallest
 
 
 def compare_samples(a: Samples, b: Samples, *, smallest: float = SAME_RUN, seed: int = 20) -> Ratio:
@@ -103,11 +113,16 @@ def _median_noise(prompts: list[np.ndarray], generator: np.random.Generator) -> 
 
 
 def describe(ratio: Ratio, better: Literal["lower", "higher"], *, noun: str = "faster") -> str:
-    """The verdict in words: `1.80x faster (95 % CI 1.60-2.00)` or `no clear difference (...)`."""
+    """The verdict in words: `1.80x faster (95 % CI 1.60-2.00)` or `no clear difference (...)`.
+
+    Where the interval is wider than the factor `WIDEST`, its ends are left out: nothing can be said.
+    """
     if ratio.value is None:
         return "nothing to compare"
     if ratio.low is None or ratio.high is None:
         return f"{ratio.value:.2f}x, no interval: at least 2 rounds are needed"
+    if ratio.is_too_wide:
+        return f"nothing can be said ({ratio.value:.2f}x, 95 % CI spans a factor of more than {WIDEST})"
     interval = f"95 % CI {ratio.low:.2f}-{ratio.high:.2f}"
     if not ratio.is_clear:
         within = f"; repeating shifts by up to {ratio.smallest:.0%}" if ratio.is_beyond_noise else ""

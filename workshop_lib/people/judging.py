@@ -62,9 +62,13 @@ def compare_all(
     on_preference: Callable[[Preference], None],
     *,
     known: Iterable[Preference] = (),
+    at_most: int | None = None,
     show_progress: bool = True,
 ) -> list[Preference]:
-    """Compare all answers to the same prompt, each two in both orders; otherwise as `grade_all`."""
+    """Compare all answers to the same prompt, each two in both orders; otherwise as `grade_all`.
+
+    `at_most` takes the first so many pairs of those that may be asked, two requests each; None takes all.
+    """
     by_prompt: dict[str, list[Candidate]] = {}
     for each in found:
         by_prompt.setdefault(each.prompt.id, []).append(each)
@@ -75,7 +79,7 @@ def compare_all(
         if _has_reply(each)
     }
     version = judge.settings.rubric_version
-    ordered = [order for one, other in _askable(judge, both) for order in ((one, other), (other, one))]
+    ordered = [order for one, other in _askable(judge, both)[:at_most] for order in ((one, other), (other, one))]
     open_ones = [
         (one, other)
         for one, other in ordered

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -162,7 +163,10 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
     for file in filter(None, (folder / runs.LOADS_FILE, chosen.json_file)):
         files.check_writable(file)
     with open_runtime(chosen.profile, endpoint=chosen.endpoint, api_key=chosen.api_key) as runtime:
-        variants, skipped = choose_variants(runtime, chosen.models, chosen.devices)
+        with _empty_array_where_none_is_reached():
+            variants, skipped = choose_variants(runtime, chosen.models, chosen.devices)
+        if not variants and not skipped:
+            print(f"No model is ready for {' or '.join(chosen.devices)}.", file=sys.stderr)
         plan = make_plan(variants, chosen.read_prompts(), skipped=tuple(skipped), **chosen.plan_options())
         measured = run_benchmark(plan, runtime, folder)
         rows = summarise(measured)
@@ -171,6 +175,16 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
             _measure_users(runtime, measured, chosen, folder)
     empty = any(completion.error_kind == "empty_answer" for completion in measured.completions)
     return 1 if chosen.fail_on_empty and empty else exit_code(rows)
+
+
+@contextmanager
+def _empty_array_where_none_is_reached() -> Iterator[None]:
+    try:
+        yield
+    except WorkshopError as error:
+        if error.exit_code == 1:
+            sys.stdout.write("[]\n")
+        raise
 
 
 def _write_rows(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:

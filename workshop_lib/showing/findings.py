@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 CLOSE = 0.05
 """Values nearer than this share are called a tie."""
-CLOSE_WITH_WARNING = {"unstable": 0.10, "bursts": 0.50}
-"""The same where a compared row carries a warning: `unstable` stands for a spread of 10 %; with
-`bursts` only a part of the tokens had a pace, and between two runs such rates differ by half."""
+CLOSE_WITH_WARNING = {"unstable": 0.10}
+"""The same where a compared row carries a warning: `unstable` stands for a spread of 10 %."""
+WITHOUT_ORDER = {"bursts": "many tokens arrived at one moment"}
+"""Warnings of a compared row that leave no order, and why: with `bursts` only a part of the tokens had a pace."""
 
 Key = tuple[str, str]
 
@@ -34,6 +35,7 @@ class Question:
     unit: str
     better: Literal["lower", "higher"]
     shaken_by: tuple[str, ...] = ()
+    undone_by: tuple[str, ...] = ()
 
 
 def _first_token_ms(row: Row) -> float | None:
@@ -49,7 +51,8 @@ QUESTIONS: tuple[Question, ...] = (
         lambda row: row.decode_tokens_per_sec,
         "tok/s",
         "higher",
-        ("unstable", "bursts"),
+        ("unstable",),
+        ("bursts",),
     ),
     Question("Smallest on disk", "size", lambda row: row.size_mb, "MB", "lower"),
 )
@@ -77,6 +80,10 @@ def _best(question: Question, rows: Sequence[Row], names: Mapping[Key, str]) -> 
     said = [f"{names[row.model_id, row.device]} ({number(v)} {question.unit})" for v, row in known]
     if len(known) == 1:
         return f"{said[0]} is the only model with a {question.quantity}: nothing to compare."
+    for code in question.undone_by:
+        if any(code in row.warnings for _, row in known):
+            quantities = f"{question.quantity}s".capitalize()
+            return f"{quantities} cannot be ranked here: {WITHOUT_ORDER[code]} (warning `{code}`)."
     tied = _tied(known, question.shaken_by)
     if tied == 1:
         return f"{question.winner}: {said[0]}, ahead of {said[1]}."

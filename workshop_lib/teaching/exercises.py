@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from workshop_lib.archive.changes import Side, compare_sides
 from workshop_lib.archive.results import results_of
+from workshop_lib.metrics.comparison import WIDEST
 from workshop_lib.records import ModelVariant, Run, variant_key
 from workshop_lib.teaching import timing_exercises
 from workshop_lib.teaching.diagnosis import Expected, Nothing, Number, Word
@@ -65,13 +66,17 @@ def first_token_verdict(run: Run) -> Expected:
     low, high, value = ratio.low or 0.0, ratio.high or 0.0, ratio.value or 0.0
     direction, opposite = (FASTER, SLOWER) if value < 1 else (SLOWER, FASTER)
     interval = f"The interval goes from {low:.2f} to {high:.2f}"
+    if ratio.is_too_wide:
+        interval = f"The interval spans a factor of more than {WIDEST}, so nothing can be said"
     if ratio.is_clear:
         mistakes = {
             opposite: "The wrong way round: it is a wait, so less of it is faster.",
             UNCLEAR: f"{interval} and leaves 1 out: this difference is shown.",
         }
         return Word(direction, mistakes, f"Answer {FASTER!r}, {SLOWER!r} or {UNCLEAR!r}.")
-    within = f"{interval} and holds 1" if not ratio.is_beyond_noise else f"{interval}, within what repeating can make"
+    within = interval
+    if not ratio.is_too_wide:
+        within += ", within what repeating can make" if ratio.is_beyond_noise else " and holds 1"
     mistakes = {
         direction: f"The ratio alone, {value:.2f}, looks so. {within}: the data do not show a difference.",
         opposite: f"Not even the ratio, {value:.2f}, says so. {within}: the data do not show a difference.",

@@ -7,7 +7,7 @@ other is at least as fast and at least as good, and better in one of them. Knows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ ModelKey = tuple[str, str]
 """Model id and device."""
 
 PREFERRED: tuple[Kind, ...] = ("people", "reference", "aspects")
-"""What decides unless told otherwise: the first that scored anything. A judge decides only where it is named."""
+"""What decides unless told otherwise; see `decisive_measure`. A judge decides only where it is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +98,48 @@ def weigh(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = None
         )
         for place, row in enumerate(rows)
     )
-    return Standing(models, chosen, (*remarks, *_uneven(models, chosen)))
+    said = () if measure else passed_over(quality, chosen)
+    return Standing(models, chosen, (*remarks, *said, *_uneven(models, chosen)))
 
 
-def decisive_measure(scored: Collection[Kind], wanted: Kind | None = None) -> Kind:
-    """Whose verdict decides: the one wanted, else the first of `PREFERRED` that scored anything.
+def decisive_measure(scored: Mapping[Kind, np.ndarray], wanted: Kind | None = None) -> Kind:
+    """Whose verdict decides: the one wanted, else the first of `PREFERRED` that scored every model well enough.
+
+    Well enough is on `resampling.FEWEST_PROMPTS` prompts, or all where a run has fewer: a person who has graded two
+    answers does not put models out that others have graded. Where nobody covers every model, the first that scored
+    anything decides.
+
+    Args:
+        scored: as of `grade_tables`.
+        wanted: whose verdict shall decide; None = as above.
 
     Raises:
         ConfigurationError: the one wanted scored nothing.
     """
     if wanted is None:
-        return next((kind for kind in PREFERRED if kind in scored), PREFERRED[-1])
+        anyone = [kind for kind in PREFERRED if kind in scored]
+        return next((kind for kind in anyone if _covers(scored[kind])), next(iter(anyone), PREFERRED[-1]))
     if wanted not in scored:
         fix = f"Use one of: {', '.join(scored) or 'nothing was scored'}."
         raise ConfigurationError(f"No score by '{wanted}' fits an answer of this run.", fix)
     return wanted
+
+
+def passed_over(scored: Mapping[Kind, np.ndarray], chosen: Kind) -> list[str]:
+    """A sentence for each kind of rater that would decide, and has not graded enough yet."""
+    earlier = PREFERRED[: PREFERRED.index(chosen)] if chosen in PREFERRED else ()
+    return [
+        f"Grades by {kind} do not cover every model on {resampling.FEWEST_PROMPTS} prompts yet: they are not used here."
+        for kind in earlier
+        if kind in scored
+    ]
+
+
+def _covers(table: np.ndarray) -> bool:
+    import numpy as np
+
+    prompts_each = np.isfinite(table).sum(axis=0)
+    return bool((prompts_each >= min(resampling.FEWEST_PROMPTS, len(table))).all())
 
 
 def aspect_scores(found: Iterable[Candidate], *, rubric_version: str, scored_at: str) -> list[Score]:
