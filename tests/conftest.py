@@ -19,7 +19,15 @@ settings.register_profile("workshop", deadline=None)  # shared machines are slow
 settings.load_profile("workshop")
 
 
-ALONE = {"test_client.py", "test_keep_warm.py", "test_loads.py", "test_race.py", "test_self_check.py", "test_traps.py"}
+ALONE = {
+    "test_client.py",
+    "test_concurrency.py",
+    "test_keep_warm.py",
+    "test_loads.py",
+    "test_race.py",
+    "test_self_check.py",
+    "test_traps.py",
+}
 """Tests that expect times of milliseconds; see the marker `alone`."""
 
 
