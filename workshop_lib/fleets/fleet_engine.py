@@ -6,7 +6,6 @@ Knows Dask's configuration and how Dask names things. Knows no plans, no files o
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import socket
 import sys
@@ -104,20 +103,6 @@ def machine_ids(workers: Iterable[Mapping[str, Any]]) -> list[str]:
         if mine and worker["resources"].get(BENCH) == 1:
             found.append(mine[0])
     return found
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the host; a name other than localhost counts as reachable.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("localhost")
-    (True, False, True)
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def split_address(address: str) -> tuple[str, str, int]:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workshop_lib import files
+from workshop_lib import files, loopback
 from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.fleets import fleet_engine
 from workshop_lib.fleets.fleet_room import plain_name
@@ -118,7 +118,7 @@ def check_exposure(host: str, security: object, *, insecure: bool = False) -> st
     Raises:
         ConfigurationError: `host` can be reached from outside, there is no TLS, and nobody insisted.
     """
-    if fleet_engine.is_loopback(host) or security is not None:
+    if loopback.is_loopback(host) or security is not None:
         return None
     warning = EXPOSED.format(host=host)
     if insecure:

@@ -12,7 +12,6 @@ A `ChatClient` serves one request at a time; use one client per thread.
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from workshop_lib import loopback
 from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.metrics.streams import Arrival, StreamFault, error_message, read_body, read_stream
 from workshop_lib.records import Completion, Request
@@ -315,13 +315,7 @@ def checked_base_url(base_url: str) -> str:
 
 def is_loopback(base_url: str) -> bool:
     """True when the URL's host is this machine, so that no proxy may stand between."""
-    host = urlsplit(base_url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return loopback.is_loopback(urlsplit(base_url).hostname or "")
 
 
 _WEB_PAGE = "(a web page; is a proxy in between?)"

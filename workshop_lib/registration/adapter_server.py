@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workshop_lib import loopback
 from workshop_lib.errors import ModelServerError, WorkshopError
 from workshop_lib.hosting import child_pipes
 from workshop_lib.registration import adapters, chat_requests
@@ -103,15 +104,7 @@ def _start_service(engine: Engine, model_id: str) -> int:
     import uvicorn
 
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        make_app(engine, model_id),
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        http="h11",
-        loop="asyncio",
-    )
+    config = loopback.server_config(make_app(engine, model_id))
     config.load()
     chat_requests.prepare()
     threading.Thread(target=uvicorn.Server(config).run, args=([listener],), daemon=True).start()

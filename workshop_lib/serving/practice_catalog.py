@@ -13,7 +13,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from workshop_lib import catalog
+from workshop_lib import catalog, loopback
 from workshop_lib.errors import ModelNotFoundError
 from workshop_lib.hosting.model_cache import OnBytes, install_variant
 from workshop_lib.registration.adapter_app import LoopbackOnly
@@ -110,16 +110,7 @@ class LoopbackCatalog:
         app = Starlette(
             routes=[Route(CATALOG_PATH, self._answer, methods=["POST"])], middleware=[Middleware(LoopbackOnly)]
         )
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            http="h11",
-            loop="asyncio",
-            timeout_graceful_shutdown=1,
-        )
+        config = loopback.server_config(app, timeout_graceful_shutdown=1)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
