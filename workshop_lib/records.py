@@ -52,6 +52,8 @@ class ModelVariant:
         capabilities: tags of `models.json` that drive routing.
         cached: True when the files are in the local cache; None when that cannot be known.
         watts: power that `models.json` declares for it while it answers; None when it declares none.
+        served_as: the name that requests carry where it is another than `model_id`: servers that name models by their
+            files have whole paths there, of which people see the last part.
     """
 
     alias: str
@@ -65,11 +67,25 @@ class ModelVariant:
     capabilities: tuple[str, ...] = ()
     cached: bool | None = None
     watts: float | None = None
+    served_as: str | None = None
 
 
 def variant_key(variant: ModelVariant) -> tuple[str, str]:
     """What one row of a report is about: the exact model id and the device."""
     return variant.model_id, variant.device
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """What a user sets explicitly for the requests to one server.
+
+    Attributes:
+        tokens_field: `max_tokens` or `max_completion_tokens`; None = found out from what the server refuses.
+        extra_body: merged into the JSON of each request; it has the last word, and a null removes a parameter.
+    """
+
+    tokens_field: str | None = None
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +184,7 @@ class Row:
     Latencies in seconds; rates in completion tokens per second; energy in watt-hours per 1 000 completion tokens, and
     what a million of them cost at the price given, in its currency; `None` = not measured. `energy_source` is
     `measured:rapl` (all processor packages), `measured:nvml` (the graphics card), `assumed` (declared watts) or None.
+    `request_notes` say which request parameters were renamed or dropped for this server.
     """
 
     alias: str
@@ -200,6 +217,7 @@ class Row:
     energy_source: str | None = None
     energy_cost_per_million_tokens: float | None = None
     gpu_memory_mb: float | None = None
+    request_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +227,7 @@ class Serving:
     Memory is the resident set of the serving process in 10^6 bytes: after load, and its peak when it stopped.
     `registered_providers` are the execution providers really registered in that process. `gpu_memory_mb` is what the
     process held on graphics cards when last looked at; `energy_note` says what its energy covers, or why it has none.
+    `request_notes` say which request parameters were renamed or dropped for this server.
     """
 
     variant: ModelVariant
@@ -220,6 +239,7 @@ class Serving:
     error: str | None = None
     gpu_memory_mb: float | None = None
     energy_note: str | None = None
+    request_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

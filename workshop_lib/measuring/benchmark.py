@@ -126,7 +126,7 @@ class _Measurement:
             for variant in variants:
                 if variant_key(variant) in wanted and self.failures.get(variant_key(variant), 0) < GIVE_UP_AFTER:
                     bar.set_postfix_str(f"loading {variant.model_id}")
-                    self._serve(variant, stack, served)
+                    self._serve(variant, stack, served, bar)
             for request in open_requests:
                 key = variant_key(request.variant)
                 if key in served and self.failures.get(key, 0) < GIVE_UP_AFTER:
@@ -136,7 +136,7 @@ class _Measurement:
             for key, one in served.items():
                 self._record_end(one, self.failures.get(key, 0))
 
-    def _serve(self, variant: ModelVariant, stack: ExitStack, served: dict[tuple[str, str], _Served]) -> None:
+    def _serve(self, variant: ModelVariant, stack: ExitStack, served: dict[tuple[str, str], _Served], bar: Any) -> None:
         """Load, serve and warm up one variant; a failure is recorded and the batch goes on."""
         key = variant_key(variant)
         try:
@@ -145,7 +145,13 @@ class _Measurement:
             self.failures[key] = GIVE_UP_AFTER
             self.writer.append(Serving(variant, status="failed", error=str(error)))
             return
-        client = ChatClient(model.base_url, api_key=model.api_key, timeout_s=self.plan.timeout_s)
+        client = ChatClient.to(
+            model,
+            options=self.plan.request_options,
+            timeout_s=self.plan.timeout_s,
+            on_wait=lambda wait_s: bar.set_postfix_str(f"{variant.model_id}: the server asks to wait {wait_s:.3g} s"),
+            sleep=self.sleep,
+        )
         declared = variant.watts if self.plan.watts is None else self.plan.watts
         meter = self.power.meter_for(variant.device, model.pid, declared)
         served[key] = _Served(model, stack.enter_context(client), meter)
@@ -183,6 +189,7 @@ class _Measurement:
             registered_providers=tuple(model.registered_providers),
             gpu_memory_mb=self.power.gpu_memory_mb(model.pid),
             energy_note=served.meter.covers,
+            request_notes=served.client.request_notes(self.plan.request(model.variant, self.plan.prompts[0], 0)),
         )
 
 

@@ -75,7 +75,7 @@ class KeepWarm:
         self.pings = self.failures = self.stood_back = 0
         self.last_failure: str | None = None
         self._request = Request("keep-warm", model.variant, "keep-warm", prompt, round=0, max_tokens=max_tokens)
-        self._client = ChatClient(model.base_url, api_key=model.api_key, timeout_s=timeout_s)
+        self._client = ChatClient.to(model, timeout_s=timeout_s)
         self._clock = clock
         self._ended = threading.Event()
         self._sleep = sleep or self._ended.wait
@@ -272,7 +272,7 @@ def _first_request(runtime: Runtime, request: Request, *, light_prompts: int) ->
     """Serve, send so many light prompts, ask what the user asks; return the answer and the seconds of loading."""
     with (
         runtime.serve(request.variant) as model,
-        ChatClient(model.base_url, api_key=model.api_key) as client,
+        ChatClient.to(model) as client,
         closing(KeepWarm(model)) as keeper,
     ):
         client.prepare()

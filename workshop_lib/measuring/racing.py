@@ -142,7 +142,7 @@ class _Runner:
         except WorkshopError as error:
             self.completion = _not_served(self._asked, error)
             return
-        client = ChatClient(served.base_url, api_key=served.api_key, timeout_s=self._timeout_s)
+        client = ChatClient.to(served, timeout_s=self._timeout_s)
         self._client = models.enter_context(client)
         client.ask(self._warm_up)
 

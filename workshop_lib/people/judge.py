@@ -80,7 +80,7 @@ class Judge:
         self.settings = settings
         self.rater = score_files.rater_name(f"{JUDGE}{model.variant.model_id}")
         self._rubric = settings.rubric or read_rubric()
-        self._client = ChatClient(model.base_url, api_key=model.api_key, timeout_s=settings.timeout_s)
+        self._client = ChatClient.to(model, timeout_s=settings.timeout_s)
         self._failures = 0
 
     def __enter__(self) -> Self:
