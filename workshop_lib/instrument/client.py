@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urljoin
 
 from workshop_lib import credentials
@@ -36,8 +36,6 @@ from workshop_lib.settings import ENDPOINT_VARIABLE, request_options
 
 if TYPE_CHECKING:
     import httpx2
-
-    from workshop_lib.serving.runtimes import ServedModel
 
 DEFAULT_TIMEOUT_S = 60.0
 GRACE_S = 0.5
@@ -117,6 +115,18 @@ class _Marks:
         return self.sending - self.connecting
 
 
+class Reachable(Protocol):
+    """A served model, as far as the client needs it."""
+
+    @property
+    def base_url(self) -> str:
+        """Its address."""
+
+    @property
+    def api_key(self) -> str | None:
+        """The key that it asks for."""
+
+
 class ChatClient:
     """Asks one OpenAI-compatible endpoint and reports what happened, faults included.
 
@@ -153,7 +163,7 @@ class ChatClient:
         credentials.remember(api_key)
 
     @classmethod
-    def to(cls, model: ServedModel, *, options: RequestOptions | None = None, **others: Any) -> ChatClient:
+    def to(cls, model: Reachable, *, options: RequestOptions | None = None, **others: Any) -> ChatClient:
         """The client of a served model. Without `options`, those of the environment, where they are meant for it."""
         if options is None:
             here = os.environ.get(ENDPOINT_VARIABLE, "").strip()
