@@ -576,6 +576,3 @@ def _thinking_letters(text: str) -> int:
         return 0
     more = _BLOCKS.match(text, closing.end())
     return (more or closing).end()
-
-
-read_stream = read_body = read_answer
