@@ -176,6 +176,16 @@ class Completion:
         """The answer a user sees: all content chunks joined."""
         return "".join(chunk.text for chunk in self.chunks if chunk.kind == "content")
 
+    @property
+    def is_empty(self) -> bool:
+        """True when the server answered to the end and a user sees nothing: only thinking, white space or a tool call.
+
+        Such an answer is ok where the model did write; without any text it is a failure (`empty_answer`, `tool_calls`).
+        """
+        if self.error is not None:
+            return self.error_kind in {"empty_answer", "tool_calls"}
+        return not any(chunk.kind == "content" and not chunk.text.isspace() for chunk in reversed(self.chunks))
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
