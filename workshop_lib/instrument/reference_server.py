@@ -14,12 +14,14 @@ import json
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 SPIN_S = 0.0005
@@ -355,8 +357,6 @@ def reference_server(*, time_scale: float = 1.0) -> Iterator[str]:
 
     Every time of every behaviour is multiplied by `time_scale`.
     """
-    import subprocess
-
     command = [sys.executable, "-m", "workshop_lib.instrument.reference_server", "--time-scale", str(time_scale)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -365,6 +365,63 @@ def reference_server(*, time_scale: float = 1.0) -> Iterator[str]:
             if process.stdin:
                 process.stdin.close()
             process.wait(5)
+
+
+def read_request(connection: socket.socket) -> tuple[str, bytes, float]:
+    """The request's head, its body, and when its first byte arrived.
+
+    Raises:
+        ConnectionResetError: the client left before its end.
+    """
+    received = _received(connection)
+    arrived = time.perf_counter()
+    while b"\r\n\r\n" not in received:
+        received += _received(connection)
+    head, _, body = received.partition(b"\r\n\r\n")
+    lengths = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+    while len(body) < sum(map(int, lengths)):
+        body += _received(connection)
+    return head.decode("latin-1"), body, arrived
+
+
+def _received(connection: socket.socket) -> bytes:
+    received = connection.recv(65536)
+    if not received:
+        raise ConnectionResetError
+    return received
+
+
+def accept(listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+    """Serve every connection in a thread of its own until the listener is closed."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+
+@contextmanager
+def served_by(*arguments: str, folder: Path | None = None) -> Iterator[str]:
+    """Run Python with these arguments, a program that calls `announce`; gives the base URL that it prints."""
+    with subprocess.Popen(
+        [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
+    ) as process:
+        try:
+            yield (process.stdout.readline() if process.stdout else "").strip()
+        finally:
+            if process.stdin:
+                process.stdin.close()
+            process.wait(5)
+
+
+def announce(base_url: str) -> None:
+    """Print the base URL and stay until standard input closes; as a child, Ctrl-C is for its parent to answer."""
+    if not sys.stdin.isatty():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print(base_url, flush=True)  # noqa: T201 - how the parent learns the port
+    sys.stdin.read()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
