@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.behaviours import STEADY
+from tests.fault_server import FaultServer
+from tests.fault_steps import Behaviour
 from tests.foundry_helpers import practice
 from workshop_lib import __main__ as command_line
 from workshop_lib.errors import EndpointError, ModelNotFoundError, ModelServerError
-from workshop_lib.instrument.reference_server import STEADY, Behaviour, ReferenceServer
 from workshop_lib.measuring import checklist
 from workshop_lib.measuring.checklist import ModelCheck, Step, check_models
 from workshop_lib.records import ModelVariant
@@ -30,7 +32,7 @@ BEHAVIOURS = {"one": QUICK, "empty": Behaviour(fault="empty"), "http-500": Behav
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """An endpoint of three models: one answers, one has no text, one fails."""
-    with ReferenceServer(BEHAVIOURS) as server:
+    with FaultServer(BEHAVIOURS) as server:
         yield server.base_url
 
 
@@ -235,6 +237,14 @@ def test_blanks_are_no_answer(server: ThreadingHTTPServer) -> None:
     assert "has no text" in reason(found, "answers")
 
 
+def test_a_model_that_still_thinks_is_there(server: ThreadingHTTPServer) -> None:
+    """A test chat of a few tokens may end before the answer begins."""
+    server.said = "<think>Edge AI is"  # type: ignore[attr-defined]
+    with profiles.open_runtime(endpoint=address(server)) as asked:
+        (found,) = check_models(asked, ["one"])
+    assert statuses(found)[-1] == "passed" and "thinking" in reason(found, "answers")
+
+
 @dataclass
 class Scripted:
     """A runtime of one cached variant that serves as it is told; everything it answers over HTTP is real."""
@@ -339,7 +349,7 @@ def test_auto_without_a_ready_model_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An endpoint that lists nothing gives no table and no success, and says what to do."""
-    with ReferenceServer({}) as server:
+    with FaultServer({}) as server:
         monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", server.base_url)
         assert command_line.main(["check"]) == 1
     assert "No model is ready for cpu. Name models with --models." in capsys.readouterr().err

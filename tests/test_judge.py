@@ -203,14 +203,16 @@ def test_a_choice_is_read_or_missing(said: str, choice: str | None) -> None:
 
 def test_what_cannot_be_read_is_missing_and_says_what_was_said(server: Scripted) -> None:
     """Prose without a verdict, a reply cut off, and silence give no grade, and the comment says which."""
-    replies = iter(["I like it, 5 stars", f"Reason: well{ENDED}length", "", ""])
+    thinking = f"<think>Grade 5?{ENDED}length"
+    replies = iter(["I like it, 5 stars", f"Reason: well{ENDED}length", thinking, "", "<think>Grade 5.</think>"])
     server.script = lambda _: next(replies)
     with judge_at(server) as judge:
-        scores = [judge.grade(candidate(text)) for text in ("one", "two", "three", "four")]
-    assert [score.grade for score in scores] == [None] * 4
+        scores = [judge.grade(candidate(text)) for text in ("one", "two", "three", "four", "five")]
+    assert [score.grade for score in scores] == [None] * 5
     assert [score.comment for score in scores] == [
         "No grade could be read: I like it, 5 stars",
         "Cut off by max_tokens before its end: Reason: well",
+        "Cut off by max_tokens before its end: nothing was said yet.",
         *["No verdict could be read: it said nothing."] * 2,
     ]
 

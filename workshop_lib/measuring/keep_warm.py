@@ -152,7 +152,7 @@ class KeepWarm:
     def _count(self, completion: Completion) -> None:
         """An empty answer is none to fail for: the model did its work for it."""
         self.pings += 1
-        if not completion.ok and completion.error_kind != "empty_answer":
+        if not completion.ok and not completion.is_empty:
             self.failures += 1
             self.last_failure = one_line(completion.error or "")
 
