@@ -55,6 +55,9 @@ EVENTS_PER_TOKEN, EVENTS_BESIDES = 50, 200
 """A stream of more events than this, for the tokens that were asked for, ignores max_tokens and may never end."""
 
 MOST_REDIRECTS = 3
+MISUNDERSTOOD = (400, 426, 497)
+"""How servers of https answer to http, unless they close the connection."""
+
 _OF_THE_CONNECTION = {"cut_off", "bad_json", "empty_answer"}
 """Faults of an answer that a broken connection explains better."""
 
@@ -245,7 +248,7 @@ class ChatClient:
                 waited_s += max(wait_s, 0.1)
                 self._wait(max(wait_s, 0.1))
             elif not adaptation.adapt(refusal, body):
-                answer.fault = _status_fault(refusal)
+                answer.fault = self._status_fault(refusal)
                 break
         return self._completion(request, body, answer, started_at, end_s)
 
@@ -317,7 +320,9 @@ class ChatClient:
             at_s = marks.arrived() - start
             arrivals.append((at_s, piece))
             received += len(piece)
-            if b"{" in piece:
+            if received > MAX_ANSWER_BYTES:
+                raise StreamFault("too_large", f"The answer exceeds {MAX_ANSWER_BYTES // 1_000_000} MB.")
+            if not piece.startswith((b":", b"\n", b"\r")):
                 last_data_s = at_s
                 events += piece.count(b"data:")
             state = watch.feed(piece)
@@ -329,8 +334,6 @@ class ChatClient:
                 raise StreamFault("stalled", f"For {LONGEST_KEEP_ALIVE_S:g} s the server only said that it is alive.")
             if events > most_events:
                 raise StreamFault("endless", "The answer went on and on after max_tokens.")
-            if received > MAX_ANSWER_BYTES:
-                raise StreamFault("too_large", f"The answer exceeds {MAX_ANSWER_BYTES // 1_000_000} MB.")
 
     def _completion(
         self, request: Request, body: Mapping[str, Any], answer: Answer, started_at: str, end_s: float | None
@@ -365,6 +368,18 @@ class ChatClient:
         mended = fault.kind in {"tls", "proxy", "redirect", "http_407"}
         return credentials.redact(f"{fault} {connections.advice(fault.kind, self.address)}" if mended else str(fault))
 
+    def _status_fault(self, refusal: Refusal) -> StreamFault:
+        body: object = refusal.text
+        with suppress(ValueError):
+            body = json.loads(refusal.text)
+        may_be_tls = self.address.scheme == "http" and body is refusal.text and refusal.status in MISUNDERSTOOD
+        if may_be_tls and ("https" in refusal.text.lower() or connections.speaks_tls(self.address)):
+            return connections.wants_https(self.address)
+        said = error_message(body) or "(without a reason)"
+        if refusal.text.lstrip().startswith("<"):
+            said = "(a web page; is a proxy in between?)"
+        return StreamFault(f"http_{refusal.status}", f"The server answered HTTP {refusal.status}: {said}")
+
     def _get(self, address: Address, route: str) -> httpx2.Response:
         """The answer to a GET, redirects followed. Raises `StreamFault`."""
         import httpx2
@@ -381,7 +396,7 @@ class ChatClient:
                 return response
             if "location" not in response.headers:
                 text = credentials.redact(response.text[:MAX_REFUSAL_BYTES])
-                raise _status_fault(Refusal(response.status_code, {}, text))
+                raise self._status_fault(Refusal(response.status_code, {}, text))
             self._move(response.headers["location"], route)
             address = self.address
         raise StreamFault("redirect", f"{address.shown} redirects in circles.")
@@ -468,13 +483,3 @@ def _head(pieces: Iterator[bytes], limit: int) -> str:
         if len(kept) >= limit:
             break
     return kept[:limit].decode("utf-8", "replace")
-
-
-def _status_fault(refusal: Refusal) -> StreamFault:
-    body: object = refusal.text
-    with suppress(ValueError):
-        body = json.loads(refusal.text)
-    said = error_message(body)
-    if refusal.text.lstrip().startswith("<"):
-        said = "(a web page; is a proxy in between?)"
-    return StreamFault(f"http_{refusal.status}", f"The server answered HTTP {refusal.status}: {said}")

@@ -91,7 +91,9 @@ def explain(error: Exception, address: Address, timeout_s: float) -> StreamFault
         return _unreached(error, causes, address, timeout_s)
     if isinstance(error, httpx2.TimeoutException):
         return StreamFault("stalled", f"The server sent no byte for {timeout_s:g} s.")
-    return StreamFault("reset", f"The connection broke: {error_message(str(error)) or type(error).__name__}.")
+    return StreamFault(
+        "reset", f"The connection broke: {error_message(str(error)).rstrip('.') or type(error).__name__}."
+    )
 
 
 def advice(kind: str, address: Address) -> str:
@@ -102,10 +104,7 @@ def advice(kind: str, address: Address) -> str:
             "later) or `foundry service status` (until 0.9) prints the right one."
         )
     if kind == "tls":
-        return (
-            f"Correct http or https in the address; for a certificate of your own set {CERTIFICATES} to a PEM file "
-            "that holds it."
-        )
+        return "docs/TROUBLESHOOTING.md has more on certificates."
     if kind in {"proxy", "http_407"}:
         variable, _ = proxy_for(address) or ("the proxy variable", "")
         return f"Correct or unset {variable}. {NO_PROXY}"
@@ -136,22 +135,31 @@ def _tls_fault(causes: list[BaseException], address: Address) -> StreamFault | N
         why = certificate.verify_message or str(certificate)
         named = os.environ.get(CERTIFICATES)
         unless = f" ({CERTIFICATES} is {named!r}, which does not vouch for it)" if named else ""
-        return StreamFault("tls", f"The certificate of {address.origin} is not trusted: {why.rstrip('.')}{unless}.")
+        return StreamFault(
+            "tls",
+            f"The certificate of {address.origin} is not trusted: {why.rstrip('.')}{unless}. "
+            f"Set {CERTIFICATES} to a PEM file that holds it or who signed it.",
+        )
     if any(isinstance(each, ssl.SSLError) for each in causes):
         said = next(each for each in causes if isinstance(each, ssl.SSLError))
         if said.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"}:
-            return StreamFault("tls", f"{address.origin} does not speak https: try http.")
+            return StreamFault("tls", f"{address.origin} does not speak https: begin the address with http://.")
         return StreamFault("tls", f"No https connection to {address.origin}: {said.reason or said}.")
     closed = any(isinstance(each, ConnectionError) or "without sending a response" in str(each) for each in causes)
     refused = any(isinstance(each, ConnectionRefusedError) for each in causes)
     if address.scheme == "http" and not refused:
         quoted = any(_TLS_ALERT in str(each) for each in causes)
-        if quoted or (closed and _speaks_tls(address)):
-            return StreamFault("tls", f"{address.origin} speaks https, and the address begins with http.")
+        if quoted or (closed and speaks_tls(address)):
+            return wants_https(address)
     return None
 
 
-def _speaks_tls(address: Address) -> bool:
+def wants_https(address: Address) -> StreamFault:
+    """The fault of speaking http to a server of https."""
+    return StreamFault("tls", f"{address.origin} speaks https: begin the address with https://.")
+
+
+def speaks_tls(address: Address) -> bool:
     """Whether a TLS handshake succeeds there; nothing is sent, so its certificate does not matter."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from workshop_lib.errors import EndpointError
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.instrument.reference_server import STEADY, reference_server
+from workshop_lib.instrument.reference_server import FIRST_TOKEN_S, PACE_S, reference_server
 from workshop_lib.metrics import timing
 from workshop_lib.metrics.streams import Arrival
 from workshop_lib.records import ModelVariant, Request
@@ -51,7 +51,7 @@ class Errors:
     @property
     def first_token_errors_ms(self) -> tuple[float, ...]:
         """How much too late each first token was seen, in milliseconds."""
-        return tuple(1e3 * (each.first_token_s - STEADY.first_token_s) for each in self.times)
+        return tuple(1e3 * (each.first_token_s - FIRST_TOKEN_S) for each in self.times)
 
     @property
     def first_token_ms(self) -> float:
@@ -62,7 +62,7 @@ class Errors:
     def pace_percent(self) -> float | None:
         """The error of the median pace in percent; above 0 = seen too slow; None where no pace was claimed."""
         known = [each.pace_s for each in self.times if each.pace_s is not None]
-        return 100 * (median(known) / STEADY.pace_s - 1) if known else None
+        return 100 * (median(known) / PACE_S - 1) if known else None
 
 
 @dataclass(frozen=True, slots=True)
