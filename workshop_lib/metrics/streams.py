@@ -99,13 +99,15 @@ class EndWatch:
     def __init__(self) -> None:
         self._events = _Events()
         self._reader = AnswerReader()
+        self._last = b" "
 
     def feed(self, piece: bytes) -> State:
         """The state after these bytes, which are one read off the network."""
         for event in self._events.feed(0.0, piece):
             if self._matters(event):
                 self._reader.take(event)
-        if not piece.rstrip().endswith((b"}", b"]")):  # a long line in many pieces is not joined for each of them
+        self._last = piece.rstrip()[-1:] or self._last
+        if self._last not in b"}]":  # a long line in many pieces is not joined for each of them
             return self._reader.state
         rest = self._events.rest()
         if rest is None or not rest.looks_whole or not self._matters(rest):
