@@ -42,30 +42,26 @@ def write_atomically(path: Path, content: str | bytes, *, check: Callable[[Path]
         ConfigurationError: the file cannot be written there; names the file and the reason.
     """
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-    try:
+    with _said(path):
         if path.exists() and not path.is_file():
             path.write_bytes(data)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise unwritable(path, error) from error
-    fresh = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if check is not None:
-            check(fresh)
-        fresh.chmod(0o644)
-        fresh.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        with suppress(OSError):  # its folder may be gone, or no folder any more
-            fresh.unlink(missing_ok=True)
+        fresh = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if check is not None:
+                check(fresh)
+            fresh.chmod(0o644)
+            fresh.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            with suppress(OSError):  # its folder may be gone, or no folder any more
+                fresh.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:
@@ -74,7 +70,7 @@ def check_writable(path: Path) -> None:
     Raises:
         ConfigurationError: it cannot; names the file and the reason.
     """
-    try:
+    with _said(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +78,12 @@ def check_writable(path: Path) -> None:
             path.open("ab").close()
         elif not path.exists():
             tempfile.TemporaryFile(dir=path.parent).close()
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise unwritable(path, error) from error
 

@@ -24,7 +24,7 @@ from workshop_lib.programs import terminal
 
 if TYPE_CHECKING:
     from workshop_lib.programs.notebooks import Value
-    from workshop_lib.records import Completion, Row, Run
+    from workshop_lib.records import Row, Run
     from workshop_lib.serving.profiles import Runtime
     from workshop_lib.settings import BenchmarkSettings
     from workshop_lib.showing.reporting import ReportFiles
@@ -61,6 +61,7 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     Raises:
         DataFileError: `models.json` or `prompts.json` cannot be used; found before any notebook starts.
         ConfigurationError: the folder cannot be written; found before, too.
+        DiskSpaceError: the disk is full; another run into this folder goes on with what is there.
         NotebookError: a page failed.
     """
     from workshop_lib import catalog
@@ -72,7 +73,10 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     catalog.read_models()
     catalog.read_prompts()
     files.check_writable(folder / notebooks.RECORDS)
-    pages = notebooks.run_workshop(folder, parameters)
+    try:
+        pages = notebooks.run_workshop(folder, parameters)
+    except OSError as error:
+        raise (files.unwritable(folder, error) if error.errno in files.NO_SPACE else error) from None
     measured = storage.read_run(folder / notebooks.RECORDS)
     rows, report = summaries.summarise(measured), reporting.write_report(measured, folder)
     terminal.show_rows(rows)
@@ -195,15 +199,10 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
         _write_results(measured, rows, chosen)
         if chosen.users:
             _measure_users(runtime, measured, chosen, folder)
-    silent = {each.model_id for each in measured.completions if _is_empty(each)} if chosen.fail_on_empty else set()
+    silent = {each.model_id for each in measured.completions if each.is_empty} if chosen.fail_on_empty else set()
     for model_id in sorted(silent):
         terminal.notice(f"{model_id}: an answer shows no text, and --fail-on-empty was given.")
     return 1 if silent else exit_code(rows)
-
-
-def _is_empty(completion: Completion) -> bool:
-    """Whether a person who asked saw nothing, be it that the model only reasoned."""
-    return completion.error_kind == "empty_answer" or (completion.ok and not completion.text.strip())
 
 
 @contextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "genai_config.json"
 LONGEST_BYTES = 4_000_000
-MOST_NAMED = 3
+MOST_SOUGHT, MOST_NAMED = 100, 3
 Device = Literal["cpu", "gpu", "npu"]
 _PROVIDERS: Mapping[str, tuple[Device, str]] = {
     "cpu": ("cpu", CPU_PROVIDER),
@@ -90,8 +90,8 @@ def read_config(folder: Path) -> GenaiConfig:
 
 def _content(file: Path) -> Mapping[str, Any]:
     if not file.is_file():  # a pipe or a device would be read for ever
-        below = sorted(found.parent.as_posix() for found in islice(_below(file), MOST_NAMED))
-        fix = f"The model is deeper: give {' or '.join(below)}." if below else _CONVERT_FIRST
+        below = sorted(found.parent.as_posix() for found in islice(_below(file), MOST_SOUGHT))
+        fix = f"The model is deeper: give {' or '.join(below[:MOST_NAMED])}." if below else _CONVERT_FIRST
         raise fault(file, "", "is no file" if file.exists() else "is missing", fix)
     size = file.stat().st_size
     if size > LONGEST_BYTES:
