@@ -80,6 +80,10 @@ class FaultServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nobody listens at the address any more."""
         with suppress(OSError):  # wakes the thread that accepts; not every system allows it on such a socket
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()

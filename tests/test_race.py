@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.collections import PathCollection
 
+from tests.fault_server import fault_server
 from tests.foundry_helpers import practice
 from tests.measurement_helpers import completion, request
 from tests.report_helpers import HOSTILE
 from workshop_lib import catalog
 from workshop_lib.errors import ConfigurationError, ModelServerError
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.instrument.reference_server import reference_server
 from workshop_lib.measuring import race, racing
 from workshop_lib.measuring.race import LaneState, Pick, RaceResult, RaceState, Turns
 from workshop_lib.measuring.racing import Lane, LiveAnswer, lanes_of, run_race
@@ -242,7 +242,7 @@ def test_a_growing_answer_is_read_like_a_whole_one(cuts: set[int], looks: set[in
 
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
-    with reference_server() as url:
+    with fault_server() as url:
         yield url
 
 

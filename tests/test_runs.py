@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fault_server import fault_server
 from tests.report_helpers import run_of_models
 from workshop_lib import places
 from workshop_lib.archive import references, storage
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, RecordFileError
-from workshop_lib.instrument.reference_server import reference_server
 from workshop_lib.measuring import runs
 from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import ModelVariant, Prompt, Run
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    with reference_server() as url:
+    with fault_server() as url:
         yield url
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_client import free_port
-from workshop_lib.instrument.reference_server import reference_server
+from tests.behaviours import STEADY
+from tests.fault_server import FaultServer, fault_server, free_port
 from workshop_lib.records import Row
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -27,8 +27,8 @@ CONTRACT = (  # noqa: SIM905 - easier to compare with the contract than sixteen 
 
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
-    """The reference server in a process of its own."""
-    with reference_server() as url:
+    """The fake server in a process of its own."""
+    with fault_server() as url:
         yield url
 
 
@@ -144,10 +144,8 @@ def test_the_simple_script_can_be_typed_along():
 
 def test_the_simple_script_asks_an_endpoint(no_sdk: str):
     """With FOUNDRY_LOCAL_ENDPOINT it measures that server's first models and imports no SDK."""
-    quick = {"one": None, "two": None}
-    from workshop_lib.instrument.reference_server import STEADY, ReferenceServer
 
-    with ReferenceServer(dict.fromkeys(quick, STEADY)) as server:
+    with FaultServer(dict.fromkeys(("one", "two"), STEADY)) as server:
         done = run(SIMPLE, FOUNDRY_LOCAL_ENDPOINT=server.base_url, PYTHONPATH=no_sdk)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
