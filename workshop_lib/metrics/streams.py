@@ -26,11 +26,13 @@ State = Literal["open", "finished", "done"]
 Object = Mapping[str, Any]
 
 COMPLETE: dict[str, str] = {
-    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token"), "stop"),
-    **dict.fromkeys(("complete", "completed", "end", "done"), "stop"),
-    **dict.fromkeys(("length", "max_tokens", "max_length", "model_length"), "length"),
-    **dict.fromkeys(("max_output_tokens", "token_limit"), "length"),
-    **dict.fromkeys(("tool_calls", "function_call", "tool_use"), "tool_calls"),
+    word: reason
+    for reason, words in {
+        "stop": "stop eos eos_token end_turn stop_sequence stop_token complete completed end done",
+        "length": "length max_tokens max_length model_length max_output_tokens token_limit",
+        "tool_calls": "tool_calls function_call tool_use",
+    }.items()
+    for word in words.split()
 }
 """Finish reasons of a complete answer, and what each is called in a record."""
 
@@ -99,17 +101,13 @@ class EndWatch:
     def __init__(self) -> None:
         self._events = _Events()
         self._reader = AnswerReader()
-        self._last = b" "
 
     def feed(self, piece: bytes) -> State:
         """The state after these bytes, which are one read off the network."""
         for event in self._events.feed(0.0, piece):
             if self._matters(event):
                 self._reader.take(event)
-        self._last = piece.rstrip()[-1:] or self._last
-        if self._last not in b"}]":  # a long line in many pieces is not joined for each of them
-            return self._reader.state
-        rest = self._events.rest()
+        rest = self._events.rest() if self._events.may_end else None
         if rest is None or not rest.looks_whole or not self._matters(rest):
             return self._reader.state
         ahead = copy(self._reader)
@@ -136,6 +134,7 @@ class _Event:
     lines: list[Arrival] = field(default_factory=list)
     name: str = ""
     id: bytes = b""
+    open_braces: int = 0
 
     @property
     def payload(self) -> bytes:
@@ -143,11 +142,11 @@ class _Event:
 
     @property
     def looks_whole(self) -> bool:
-        """True where the lines look like one JSON object or end with `[DONE]`; does not parse them."""
-        payload = self.payload
-        if payload.endswith(_DONE):
-            return self.lines[-1][1] == _DONE
-        return payload[:1] + payload[-1:] == b"{}" and payload.count(b"{") == payload.count(b"}")
+        """True where the lines look like one JSON object or end with `[DONE]`, as far as a quick look tells."""
+        if not self.lines:
+            return False
+        last = self.lines[-1][1]
+        return last == _DONE or (self.open_braces == 0 and self.lines[0][1][:1] == b"{" and last[-1:] == b"}")
 
     def add(self, at_s: float, name: bytes, value: bytes) -> None:
         """Take in one field."""
@@ -159,6 +158,7 @@ class _Event:
             self.id = value
         if name in {b"data", b"error"} and value:
             self.lines.append((at_s, value))
+            self.open_braces += value.count(b"{") - value.count(b"}")
 
 
 class _Events:
@@ -189,16 +189,23 @@ class _Events:
                 self._parts.clear()
                 yield from self._take_line(at_s, whole)
 
+    @property
+    def may_end(self) -> bool:
+        """Whether the bytes so far may end an event; a long line in many pieces need not be joined for each of them."""
+        part = next((part for part in map(bytes.rstrip, reversed(self._parts)) if part), b"")
+        return self._event.looks_whole or part.endswith((b"}", b"]"))
+
     def rest(self) -> _Event | None:
         """The event whose end has not come, if there is any of it."""
+        if not self._parts:
+            return self._event if self._event.lines or self._event.name == "error" else None
         event = replace(self._event, lines=list(self._event.lines))
-        if self._parts:
-            event.add(self._last_s, *self._field(b"".join(self._parts)))
-        return event if event.lines or event.name == "error" else None
+        event.add(self._last_s, *self._field(b"".join(self._parts)))
+        return event
 
     def _take_line(self, at_s: float, line: bytes) -> Iterator[_Event]:
         name, value = self._field(line)
-        starts_anew = name == b"data" and (value == _DONE or (bool(self._event.lines) and self._event.looks_whole))
+        starts_anew = name == b"data" and (value == _DONE or self._event.looks_whole)
         if not line or starts_anew:
             event, self._event = self._event, _Event()
             if event.lines or event.name == "error":
@@ -229,11 +236,9 @@ def _decoded(event: _Event) -> Iterator[tuple[float, bytes, list[Object]]]:
         raise _server_error(_loosely(event.payload))
     if event.name in PINGS:
         return
-    if len(event.lines) > 1 and _is_json(event.payload):
-        yield event.lines[-1][0], event.payload, _objects(event.payload)
-        return
-    for at_s, line in event.lines:
-        yield at_s, line, [] if line == _DONE else _objects(line)
+    together = len(event.lines) > 1 and _is_json(event.payload)
+    for at_s, payload in [(event.lines[-1][0], event.payload)] if together else event.lines:
+        yield at_s, payload, [] if payload == _DONE else _objects(payload)
 
 
 def _objects(payload: bytes) -> list[Object]:
