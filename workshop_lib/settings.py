@@ -258,7 +258,7 @@ SETTINGS = (
     Setting("prompt", "--prompt", "BENCH_PROMPT", _text, "a question",
             "one prompt instead of a set", "TEXT"),
     Setting("prompts_file", "--prompts-file", "BENCH_PROMPTS_FILE", _path, "the path of a file",
-            "another prompts.json, or a JSON list of texts", "FILE"),
+            "another prompts.json, a JSON list, JSON lines or a .txt of prompts", "FILE"),
     Setting("prompt_set", "--prompt-set", "BENCH_PROMPT_SET", _text, "the name of a set",
             "set of the prompts file (default: course)", "NAME"),
     Setting("unique_prefix", "--unique-prefix", "BENCH_UNIQUE_PREFIX", _truth, _YES_NO,

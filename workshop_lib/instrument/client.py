@@ -44,8 +44,8 @@ GRACE_S = 0.5
 LONGEST_KEEP_ALIVE_S = 600.0
 """A server may say that it is alive, and nothing else, for so long."""
 
-LONGEST_WAIT_S = 300.0
-"""A server that is loading may ask a request to wait so long in all."""
+SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.1, 300.0
+"""How long a server that is loading may have a request wait: at a time, and in all."""
 
 MAX_ANSWER_BYTES = 16_000_000
 MAX_REFUSAL_BYTES = 65_536
@@ -243,10 +243,8 @@ class ChatClient:
             refusal, answer, end_s = self._ask_once(body, request.max_tokens, arrivals)
             if refusal is None:
                 break
-            wait_s = refusal.wait_s(time.time())
-            if wait_s is not None and waited_s + max(wait_s, 0.1) <= LONGEST_WAIT_S:
-                waited_s += max(wait_s, 0.1)
-                self._wait(max(wait_s, 0.1))
+            if (wait_s := self._waited(refusal, waited_s)) > 0:
+                waited_s += wait_s
             elif not adaptation.adapt(refusal, body):
                 answer.fault = self._status_fault(refusal)
                 break
@@ -264,11 +262,16 @@ class ChatClient:
             known = _adaptations[key] = Adaptation(self.options)
         return known
 
-    def _wait(self, wait_s: float) -> None:
+    def _waited(self, refusal: Refusal, before_s: float) -> float:
+        """Wait as the refusal asks, and return for how long; 0 where it does not, or not within the limit."""
+        asked_s = refusal.wait_s(time.time())
+        if asked_s is None or before_s + (wait_s := max(asked_s, SHORTEST_WAIT_S)) > LONGEST_WAIT_S:
+            return 0.0
         self.waited_s += wait_s
         if self._on_wait is not None:
             self._on_wait(wait_s)
         self._sleep(wait_s)
+        return wait_s
 
     def _ask_once(
         self, body: Mapping[str, Any], max_tokens: int, arrivals: list[Arrival]
@@ -299,16 +302,17 @@ class ChatClient:
             client = self._client()
             self._marks = marks = _Marks(called=time.perf_counter())
             with client.stream(
-                "POST", self.address.url("/chat/completions"), json=body, headers=self._headers(),
+                "POST",
+                self.address.url("/chat/completions"),
+                content=_encoded(body),
+                headers=self._headers() | _IS_JSON,
                 timeout=httpx2.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s)),
-            ) as response:  # fmt: skip
+            ) as response:
                 if response.is_success:
                     self._stamp(response.iter_bytes(), marks, arrivals, max_tokens)
                     return None
                 if "location" not in response.headers:
-                    text = _head(response.iter_bytes(), MAX_REFUSAL_BYTES)
-                    headers = {name.lower(): value for name, value in response.headers.items()}
-                    return Refusal(response.status_code, headers, credentials.redact(text))
+                    return _refusal(response, _head(response.iter_bytes(), MAX_REFUSAL_BYTES))
                 self._move(response.headers["location"], "/chat/completions")
         raise StreamFault("redirect", f"{self.address.shown} redirects in circles.")
 
@@ -384,7 +388,8 @@ class ChatClient:
         """The answer to a GET, redirects followed. Raises `StreamFault`."""
         import httpx2
 
-        for _ in range(MOST_REDIRECTS + 1):
+        waited_s, redirects = 0.0, 0
+        while redirects <= MOST_REDIRECTS:
             self._marks = _Marks(called=time.perf_counter())
             with self._faults():
                 response = self._client().get(
@@ -394,11 +399,14 @@ class ChatClient:
                 )
             if response.is_success:
                 return response
-            if "location" not in response.headers:
-                text = credentials.redact(response.text[:MAX_REFUSAL_BYTES])
-                raise self._status_fault(Refusal(response.status_code, {}, text))
-            self._move(response.headers["location"], route)
-            address = self.address
+            if "location" in response.headers:
+                self._move(response.headers["location"], route)
+                address, redirects = self.address, redirects + 1
+                continue
+            refusal = _refusal(response, response.text)
+            if not (wait_s := self._waited(refusal, waited_s)):
+                raise self._status_fault(refusal)
+            waited_s += wait_s
         raise StreamFault("redirect", f"{address.shown} redirects in circles.")
 
     def _move(self, location: str, route: str) -> None:
@@ -473,6 +481,19 @@ def _model_list(response: httpx2.Response, address: Address) -> tuple[dict[str, 
         if name:
             found.setdefault(name, {**known, "id": credentials.redact(name)})
     return tuple(found.values())
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    """The body in ASCII, which holds any text, halves of surrogate pairs included."""
+    return json.dumps(body).encode("ascii")
+
+
+_IS_JSON = {"Content-Type": "application/json"}
+
+
+def _refusal(response: httpx2.Response, text: str) -> Refusal:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Refusal(response.status_code, headers, credentials.redact(text[:MAX_REFUSAL_BYTES]))
 
 
 def _head(pieces: Iterator[bytes], limit: int) -> str:

@@ -21,6 +21,7 @@ from workshop_lib.instrument.power import Meter, NoMeter, PowerSources
 from workshop_lib.measuring.plan import Plan
 from workshop_lib.records import Completion, ModelVariant, Request, Run, Serving, variant_key
 from workshop_lib.serving.profiles import Runtime, ServedModel
+from workshop_lib.untrusted import one_line
 
 RECORDS_FILE = "records.jsonl"
 GIVE_UP_AFTER = 2
@@ -125,12 +126,12 @@ class _Measurement:
             served: dict[tuple[str, str], _Served] = {}
             for variant in variants:
                 if variant_key(variant) in wanted and self.failures.get(variant_key(variant), 0) < GIVE_UP_AFTER:
-                    bar.set_postfix_str(f"loading {variant.model_id}")
+                    bar.set_postfix_str(one_line(f"loading {variant.model_id}"))
                     self._serve(variant, stack, served, bar)
             for request in open_requests:
                 key = variant_key(request.variant)
                 if key in served and self.failures.get(key, 0) < GIVE_UP_AFTER:
-                    bar.set_postfix_str(request.variant.model_id)
+                    bar.set_postfix_str(one_line(request.variant.model_id))
                     self._ask(request, served[key])
                 bar.update()
             for key, one in served.items():
@@ -149,7 +150,7 @@ class _Measurement:
             model,
             options=self.plan.request_options,
             timeout_s=self.plan.timeout_s,
-            on_wait=lambda wait_s: bar.set_postfix_str(f"{variant.model_id}: the server asks to wait {wait_s:.3g} s"),
+            on_wait=lambda wait_s: bar.set_postfix_str(one_line(f"{variant.model_id} is loading: {wait_s:.3g} s")),
             sleep=self.sleep,
         )
         declared = variant.watts if self.plan.watts is None else self.plan.watts

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from workshop_lib.addresses import Address, parse_address
 from workshop_lib.errors import ConfigurationError, EndpointError, ModelNotFoundError
@@ -114,7 +115,18 @@ class EndpointRuntime:
 
     def _listed(self, address: Address) -> tuple[dict[str, Any], ...]:
         """What an address lists; it is this runtime's from then on, redirects followed."""
-        with client.ChatClient(address.url(), api_key=self._api_key, timeout_s=LIST_TIMEOUT_S) as asked:
+        from tqdm.auto import tqdm
+
+        with ExitStack() as held:
+            bars: list[tqdm[NoReturn]] = []
+
+            def show(wait_s: float) -> None:
+                if not bars:
+                    bars.append(held.enter_context(tqdm(desc="The server is loading a model", unit="s")))
+                bars[0].update(wait_s)
+
+            asked = client.ChatClient(address.url(), api_key=self._api_key, timeout_s=LIST_TIMEOUT_S, on_wait=show)
+            held.enter_context(asked)
             entries = asked.list_entries()
             self._address = asked.address
             return entries
