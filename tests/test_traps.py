@@ -216,7 +216,7 @@ def test_answers_of_one_token_can_show_a_cache():
 
 def test_a_connection_used_before_is_no_part_of_the_first_token(tmp_path: Path):
     """A used connection really stalls for 40 ms here, and the benchmark does not see it."""
-    quick = replace(STEADY, first_token_s=0.01, pace_s=0.001, tokens=10, reuse_stall_s=0.04)
+    quick = replace(BEHAVIOURS["reuse-stall"], first_token_s=0.01, pace_s=0.001, tokens=10)
     body = {"model": "quick", "stream": True, "messages": [{"role": "user", "content": "Say it."}]}
     with FaultServer({"quick": quick}) as server:
         with httpx2.Client(trust_env=False) as careless:
