@@ -85,7 +85,7 @@ def test_some_failures_leave_an_ok_row_with_a_warning():
         ({"finish_reason": "length"}, "truncated"),
         ({"completion_tokens": None}, "no_usage"),
         ({"completion_tokens": 30}, "hidden_tokens"),
-        ({"cached_tokens": 5}, "cached_prompt"),
+        ({"cached_tokens": 9}, "cached_prompt"),
         ({"streamed": False}, "not_streamed"),
         ({"chunks": (Chunk(1.0, "content", " word" * 10),), "completion_tokens": 4}, "usage_mismatch"),
         ({"chunks": (Chunk(0.5, "reasoning", "hm"), Chunk(1.0, "content", "\n"))}, "empty_answers"),

@@ -204,9 +204,22 @@ def test_one_token_has_no_pace():
 
 
 def test_prefill_rate_is_withheld_for_cached_prompts():
-    """10 prompt tokens in 0.05 s are 200 per second; with a cached prompt the rate says nothing."""
+    """10 prompt tokens in 0.05 s are 200 per second, 4 without a cached template 80; of a cached prompt, nothing."""
     assert timing.prefill_tokens_per_s(completion(FIVE)) == pytest.approx(200)
-    assert timing.prefill_tokens_per_s(completion(FIVE, cached_tokens=8)) is None
+    assert timing.prefill_tokens_per_s(completion(FIVE, cached_tokens=6)) == pytest.approx(80)
+    assert timing.prefill_tokens_per_s(completion(FIVE, cached_tokens=9)) is None
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "tokens", "pace_s"),
+    [("stop", 5, 0.01), ("stop", 6, 0.01), ("length", 6, 0.008), ("stop", 7, 0.04 / 6)],
+)
+def test_an_end_token_that_is_counted_and_not_sent_is_no_part_of_the_pace(
+    finish_reason: str, tokens: int, pace_s: float
+):
+    """Five chunks 10 ms apart: 40 ms for 4 tokens after the first; only one token more, at a stop, is the end token."""
+    answer = completion(FIVE, finish_reason=finish_reason, completion_tokens=tokens)
+    assert timing.time_per_output_token_s(answer) == pytest.approx(pace_s)
 
 
 def test_a_failed_request_has_no_metrics():

@@ -28,7 +28,7 @@ WARNINGS: dict[str, str] = {
     "unstable": "The spread is 10 % of the mean or more: differences of that size may be noise.",
     "outliers": "Some requests lie outside 1.5 interquartile ranges: look at the chart before trusting the mean.",
     "some_failed": "Some requests failed; the figures describe only those that succeeded.",
-    "truncated": "Some answers were cut by max_tokens: models that say less look faster.",
+    "truncated": "Some answers were cut, by max_tokens or a full context: models that say less look faster.",
     "no_usage": "The server reports no token counts: chunks were counted and no rate in tokens is given.",
     "usage_mismatch": "The server counts fewer tokens than its answers hold: no rate in tokens is given.",
     "empty_answers": "Some answers hold no visible text: thinking used up max_tokens.",
@@ -178,7 +178,7 @@ def _warnings(
         return []
     latencies = measured["latency_s"]
     by_prompt = _by_prompt(answered, latencies)
-    reported = any(completion.cached_tokens for completion in answered)
+    reported = any(map(timing.is_prompt_cached, answered))
     found = {
         "too_few_samples": len(latencies) < ENOUGH_SAMPLES,
         "unstable": _spread(by_prompt) >= UNSTABLE_SPREAD,

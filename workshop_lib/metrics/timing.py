@@ -36,6 +36,10 @@ LARGEST_ARRIVAL_SHARE = 0.1
 MIN_PACED_TOKENS = 8
 """With fewer tokens after a burst, a pace is mostly the jitter of two time stamps."""
 
+CACHED_SHARE = 0.8
+"""Of a prompt's tokens. llama.cpp reports the chat template of new prompts as cached (at most 77 % of short ones), and
+97 % of prompts that were asked before."""
+
 LETTERS_PER_PIECE = 8
 """A word of up to this many letters may be one token; longer ones are counted as several."""
 
@@ -88,8 +92,10 @@ def time_per_output_token_s(completion: Completion) -> float | None:
 
     Tokens of the first arrival were generated before t_first and do not belong to the interval. That is one token on
     a server that sends each as it comes, so the divisor is n - 1; it is several where chunks are coalesced, and a part
-    of one where each letter is a chunk. After a burst (see `has_burst`) the interval starts with the burst, because
-    what waited in the server for the others has no pace. Fewer than `MIN_PACED_TOKENS` after a burst say nothing.
+    of one where each letter is a chunk. An end token that is counted and never sent (one more token than chunks, and
+    the model stopped by itself) comes after t_last and does not belong to it either. After a burst (see `has_burst`)
+    the interval starts with the burst, because what waited in the server for the others has no pace. Fewer than
+    `MIN_PACED_TOKENS` after a burst say nothing.
     """
     return measure(completion).time_per_output_token_s
 
@@ -137,7 +143,8 @@ def measure(completion: Completion) -> Measures:
     pace = None
     if source == "usage" and tokens is not None and tokens > 1 and not hidden:
         interval = latency - chunks[start].at_s
-        paced = tokens - before * (tokens / len(chunks) if more or tokens < len(chunks) else 1.0)
+        sent = tokens - int(completion.finish_reason == "stop" and tokens == len(chunks) + 1)
+        paced = sent - before * (tokens / len(chunks) if more or tokens < len(chunks) else 1.0)
         if interval > 0 and paced > 0 and (not burst or paced >= MIN_PACED_TOKENS):
             pace = interval / paced
     return Measures(latency, first, visible, pace, tokens, source, rate, hidden, more and not hidden, burst, misfit)
@@ -188,11 +195,19 @@ def decode_tokens_per_s(completion: Completion) -> float | None:
 
 
 def prefill_tokens_per_s(completion: Completion) -> float | None:
-    """Prompt tokens per second of TTFT: a lower bound of the prefill rate, None when the prompt was cached."""
+    """Prompt tokens per second of TTFT: a lower bound of the prefill rate, None when the prompt was cached.
+
+    Tokens that come from a cache although the prompt is new, as those of a chat template, are not counted.
+    """
     first = first_token_s(completion)
-    if not first or not completion.prompt_tokens or completion.cached_tokens:
+    if not first or not completion.prompt_tokens or is_prompt_cached(completion):
         return None
-    return completion.prompt_tokens / first
+    return (completion.prompt_tokens - (completion.cached_tokens or 0)) / first
+
+
+def is_prompt_cached(completion: Completion) -> bool:
+    """True when the server says that it had nearly all of the prompt in its cache, more than a chat template."""
+    return (completion.cached_tokens or 0) > CACHED_SHARE * (completion.prompt_tokens or 0)
 
 
 def has_coalesced_chunks(completion: Completion) -> bool:
