@@ -118,7 +118,7 @@ class EndWatch:
         if self._reader.state != "open" or self._reader.choice is None or event.name == "error":
             return True
         payload = event.payload
-        return b'"choices"' not in payload or b'"error"' in payload or bool(_REASON_GIVEN.search(payload))
+        return b'"delta"' not in payload or b'"error"' in payload or bool(_REASON_GIVEN.search(payload))
 
 
 _REASON_GIVEN = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
@@ -437,20 +437,15 @@ def _parts(value: object, kind: ChunkKind, depth: int = 4) -> Iterator[tuple[Chu
     elif isinstance(value, list) and depth:
         for part in value:
             yield from _parts(part, kind, depth - 1)
-    elif isinstance(value, dict) and depth and value.get("type") in _PART_KINDS:
-        inside = next(
-            (value[name] for name in ("text", "thinking", "reasoning", "content", "refusal") if value.get(name)), None
-        )
-        yield from _parts(inside, _PART_KINDS[value.get("type")] or kind, depth - 1)
+    elif isinstance(value, dict) and depth and str(value.get("type", "text")) in _PART_KINDS:
+        kind = _PART_KINDS[str(value.get("type", "text"))] or kind
+        names = ("text", "thinking", "reasoning", "content", "refusal")
+        yield from _parts(next((value[name] for name in names if value.get(name)), None), kind, depth - 1)
 
 
-_PART_KINDS: dict[object, ChunkKind | None] = {
-    None: None,
-    "text": None,
-    "output_text": None,
-    "refusal": None,
-    "thinking": "reasoning",
-    "reasoning": "reasoning",
+_PART_KINDS: dict[str, ChunkKind | None] = {
+    **dict.fromkeys(("None", "text", "output_text", "refusal")),
+    **dict.fromkeys(("thinking", "reasoning"), "reasoning"),
 }
 
 
