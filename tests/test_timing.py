@@ -143,6 +143,10 @@ MISFITS = {
     "no spaces, 40 letters to a token": (["\u0e01"] * 400, 9, True),
     "lines": (["word\n"] * 100, 49, True),
     "indentation is no text": (["x" + 20 * " "] * 10, 10, False),
+    "several words a chunk, chunks counted": ([" one two three"] * 40, 40, True),
+    "several ideographs a chunk, chunks counted": (["\u4f1a\u8bae\u4f1a\u8bae\u4f1a\u8bae"] * 40, 40, True),
+    "a long last chunk": ([" word"] * 43 + [" word" * 120], 44, True),
+    "a token a chunk": ([" word"] * 40, 40, False),
     "more tokens than words": ([" word"] * 10, 12, False),
 }
 
