@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    with FaultServer({"fast": BEHAVIOURS["fast"]}) as server:
+    with FaultServer({name: BEHAVIOURS[name] for name in ("fast", "steady")}) as server:
         yield server.base_url
 
 
@@ -128,7 +128,7 @@ def test_without_any_run_a_little_is_measured(endpoint: str, tmp_path: Path, mon
     monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path))
     run = storage.read_run(runs.find_records())
     timed = [completion for completion in run.completions if completion.round]
-    assert len(timed) == runs.SMALL_RUN_PROMPTS * runs.SMALL_RUN_ROUNDS
+    assert len(timed) == 2 * runs.SMALL_RUN_PROMPTS * runs.SMALL_RUN_ROUNDS
 
 
 def test_a_run_is_compared_with_the_newest_other_one_of_the_same_work(tmp_path: Path, monkeypatch):
