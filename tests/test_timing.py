@@ -233,12 +233,6 @@ def test_a_failed_request_has_no_metrics():
     assert timing.completion_tokens(failed) == (None, "unknown")
 
 
-def test_truncation_is_what_the_server_says():
-    """finish_reason `length` means that max_tokens cut the answer."""
-    assert timing.is_truncated(completion(FIVE, finish_reason="length"))
-    assert not timing.is_truncated(completion(FIVE))
-
-
 @given(st.lists(st.floats(1e-4, 5.0), min_size=2, max_size=60), st.floats(0.001, 10.0))
 def test_times_are_ordered_and_rates_invert(gaps: list[float], first: float):
     """TTFT never exceeds latency, and the decode rate is the inverse of TPOT."""

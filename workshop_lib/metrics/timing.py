@@ -268,11 +268,6 @@ def _more_tokens_than_chunks(completion: Completion) -> bool:
     return completion.completion_tokens > chunks + 2 and completion.completion_tokens > 1.1 * chunks
 
 
-def is_truncated(completion: Completion) -> bool:
-    """True when the answer was cut by `max_tokens`, so that it is not comparable work."""
-    return completion.ok and completion.finish_reason == "length"
-
-
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A row of `METRICS`: `name` in data, `label` for people, `unit`, the function, and which direction is better."""
