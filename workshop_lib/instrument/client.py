@@ -332,7 +332,9 @@ class ChatClient:
             state = watch.feed(piece)
             if state == "done" or (marks.ends_at is not None and start + at_s >= marks.ends_at):
                 return
-            if state == "finished" and marks.ends_at is None:
+            if state == "open":  # text after a finish reason: that reason was none
+                marks.ends_at = None
+            elif marks.ends_at is None:
                 marks.ends_at = start + at_s + GRACE_S
             if at_s - last_data_s > LONGEST_KEEP_ALIVE_S:
                 raise StreamFault("stalled", f"For {LONGEST_KEEP_ALIVE_S:g} s the server only said that it is alive.")
