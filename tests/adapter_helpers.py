@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from workshop_lib import catalog
+from workshop_lib import data
 from workshop_lib.registration import adapter_process, registered_models
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ TESTS = Path(__file__).resolve().parent
 SCRIPTED = f"{TESTS / 'scripted_adapter.py'}:Scripted"
 SAMPLE = TESTS.parent / "samples" / "06-bring-your-own-model" / "genai_adapter.py"
 GENAI = f"{SAMPLE}:GenAIAdapter"
-SMALL = catalog.PRACTICE_INDEX_FILE.parent / "practice-small-int4-generic-cpu"
+SMALL = data.PRACTICE_INDEX_FILE.parent / "practice-small-int4-generic-cpu"
 
 
 def scripted(kind: str = "Scripted") -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.measurement_helpers import completion, run_of
-from workshop_lib.archive.storage import RunWriter
 from workshop_lib.records import Completion, ModelVariant, Prompt, Run, Serving
+from workshop_lib.storage import RunWriter
 
 
 def variant(name: str) -> ModelVariant:

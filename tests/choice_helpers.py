@@ -7,10 +7,10 @@ from statistics import fmean
 
 import numpy as np
 
+from workshop_lib import compare
+from workshop_lib.compare import Estimate
 from workshop_lib.decision.criteria import CRITERIA
 from workshop_lib.decision.evidence import MEASURED_ONCE, Evidence
-from workshop_lib.metrics import resampling
-from workshop_lib.metrics.resampling import Estimate
 from workshop_lib.records import Row
 
 Values = Mapping[str, float | Sequence[float] | None]
@@ -23,7 +23,7 @@ def evidence_of(models: Mapping[str, Values], *, prompts: int = PROMPTS, **chang
         Row(alias=name, model_id=f"{name}:1", device="cpu", status="ok", precision="int4", licence="MIT")
         for name in models
     )
-    drawn = resampling.draws(prompts, seed=1, resamples=200)
+    drawn = compare.draws(prompts, seed=1, resamples=200)
     figures, draws = {}, {}
     for each in CRITERIA:
         columns = [_per_prompt(values.get(each.name), prompts) for values in models.values()]

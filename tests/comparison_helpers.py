@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.report_helpers import run_of_models
-from workshop_lib.archive.references import Reference
-from workshop_lib.archive.results import results_of
-from workshop_lib.metrics.summaries import summarise
+from workshop_lib.compare import Reference, results_of
 from workshop_lib.records import Completion, ModelVariant, Run, Serving
+from workshop_lib.summary import summarise
 
 WHY = "No GPU provider is registered: the runtime found no GPU that it can use. Install a driver."
 PLAN = {"rounds": 3, "seed": 20, "max_tokens": 120, "temperature": 0.0, "stream": True}

@@ -22,7 +22,7 @@ from typing import Self
 
 from tests.behaviours import BEHAVIOURS, QUICK
 from tests.fault_steps import Behaviour, Call, Exchange, Step, listed, refuse, scaled, tokens, whole
-from workshop_lib.instrument.reference_server import accept, announce, read_request, served_by
+from workshop_lib.self_check import accept, announce, read_request, served_by
 
 CERTIFICATE = Path(__file__).with_name("loopback.pem")
 

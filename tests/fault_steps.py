@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import Any
 
-from workshop_lib.instrument.reference_server import wait_until
+from workshop_lib.self_check import wait_until
 
 EVER = 1_000_000
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens")

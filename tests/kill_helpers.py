@@ -18,10 +18,10 @@ from unittest import mock
 
 from tests.fault_server import FaultServer
 from tests.fault_steps import Behaviour
-from workshop_lib.archive.storage import RunWriter, read_run
-from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
-from workshop_lib.measuring.plan import Plan, make_plan
+from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
+from workshop_lib.plan import Plan, make_plan
 from workshop_lib.records import ModelVariant, Prompt, Run
+from workshop_lib.storage import RunWriter, read_run
 
 PROJECT = Path(__file__).resolve().parents[1]
 MODELS = ("tiny", "tiny-2", "tiny-3")

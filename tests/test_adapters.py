@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from tests import adapter_helpers, scripted_adapter
 from tests.adapter_helpers import client_of, raw, register, scripted, served, weights_in
 from tests.foundry_helpers import is_gone, practice, python, wait_until
-from workshop_lib import catalog
+from workshop_lib import data
 from workshop_lib.errors import ConfigurationError, ModelServerError, RuntimeUnavailableError
 from workshop_lib.registration import adapter_process, generation, registered_models
 from workshop_lib.registration.adapters import (
@@ -848,7 +848,7 @@ def worked_answers(model: ServedChild, text: str, **options: Any) -> Any:
 
 def test_the_worked_adapter_answers_as_the_runtime_does_letter_by_letter(worked: ServedChild, tmp_path: Path) -> None:
     """Same weights, two ways of serving: at temperature 0 texts, tokens and reasons are equal for all prompts."""
-    prompts = catalog.read_prompts()
+    prompts = data.read_prompts()
     assert len(prompts) >= 8
     with practice(tmp_path) as runtime:
         (variant,) = runtime.find(["practice-small-int4-generic-cpu:1"])
@@ -869,7 +869,7 @@ def test_the_worked_adapter_answers_as_the_runtime_does_letter_by_letter(worked:
 
 def test_the_worked_adapter_streams_what_it_answers(worked: ServedChild) -> None:
     """Pieces joined are the whole answer, and there are no more of them than tokens."""
-    text = catalog.read_prompts()[0].text
+    text = data.read_prompts()[0].text
     whole = worked_answers(worked, text, max_tokens=60, temperature=0)
     pieces = texts(worked_answers(worked, text, max_tokens=60, temperature=0, stream=True))
     assert "".join(pieces) == whole.choices[0].message.content
@@ -878,7 +878,7 @@ def test_the_worked_adapter_streams_what_it_answers(worked: ServedChild) -> None
 
 def test_the_worked_adapter_stops_at_a_text(worked: ServedChild) -> None:
     """The answer ends before the stop text, whose letters come in several tokens."""
-    text = catalog.read_prompts()[0].text
+    text = data.read_prompts()[0].text
     whole = worked_answers(worked, text, max_tokens=60, temperature=0).choices[0].message.content
     middle = whole[20:27]
     stopped = worked_answers(worked, text, max_tokens=60, temperature=0, stop=[middle])

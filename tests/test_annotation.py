@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.annotation_helpers import answer, forty, run_with, variant
 from tests.measurement_helpers import run_of
-from workshop_lib import catalog, places
+from workshop_lib import data, places
 from workshop_lib.errors import ConfigurationError, DataFileError, RecordFileError
 from workshop_lib.people import annotation, annotation_view, annotation_widget
 from workshop_lib.people.annotation import JudgingError, Session
@@ -454,9 +454,9 @@ def test_verdicts_lie_beside_the_output_or_where_all_runs_find_them(tmp_path: Pa
 
 def test_the_version_names_rubric_and_prompts():
     """Shipped prompts, any of them, have the version of their file; others a hash of what they say."""
-    shipped = catalog.read_prompts()
+    shipped = data.read_prompts()
     assert rubric.version_for(shipped) == rubric.version_for(shipped[:2])
-    assert rubric.version_for(shipped) == f"1+{catalog.read_prompt_file().version}"
+    assert rubric.version_for(shipped) == f"1+{data.read_prompt_file().version}"
     changed = (Prompt("p", "a"), Prompt("p", "b"))
     versions = {rubric.version_for([each]) for each in changed}
     assert len(versions) == 2 and all(re.fullmatch(r"1\+[0-9a-f]{12}", each) for each in versions)

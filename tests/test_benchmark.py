@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from tests.behaviours import BEHAVIOURS
 from tests.fault_runtime import FaultRuntime, Served, variant
 from tests.fault_server import FaultServer
-from workshop_lib.archive.storage import read_run
+from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.instrument.power import PowerSources
-from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
-from workshop_lib.measuring.plan import Plan, choose_variants, make_plan
-from workshop_lib.metrics.summaries import summarise
+from workshop_lib.machine import PowerSources
+from workshop_lib.plan import Plan, choose_variants, make_plan
 from workshop_lib.records import ModelVariant, Prompt
+from workshop_lib.storage import read_run
+from workshop_lib.summary import summarise
 
 PROMPTS = (Prompt("first", "Say one."), Prompt("second", "Say two."))
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.fault_server import fault_server
 from tests.foundry_helpers import is_gone, practice
-from workshop_lib import catalog
-from workshop_lib.catalog import ModelCard
+from workshop_lib import data
+from workshop_lib.data import ModelCard
 from workshop_lib.decision import abilities, choice_tables
 from workshop_lib.decision.capability_router import Router, choose
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError, ModelServerError
@@ -145,7 +145,7 @@ def test_the_shipped_models_are_routed() -> None:
 
 def test_practice_models_carry_exactly_the_tags_they_earned() -> None:
     """A tag means that the weakest build got half of its test right; less is no tag, and more is not left out."""
-    cards = catalog.read_models()
+    cards = data.read_models()
     for alias, model in abilities.read_measured().items():
         earned = {tag for tag in abilities.TESTS if (model.share(tag) or 0.0) >= abilities.ENOUGH}
         assert set(cards[alias].capabilities) == earned, alias
@@ -157,7 +157,7 @@ def test_what_the_shipped_tags_rest_on_by_hand() -> None:
     assert small.share("explain") == 0.56
     assert small.share("summarise-meeting") == 0.248
     assert small.share("poems") is None
-    table = choice_tables.tags(catalog.read_models(), abilities.read_measured())
+    table = choice_tables.tags(data.read_models(), abilities.read_measured())
     shown = table.set_index("capability")["practice-small"]
     assert (shown["explain"], shown["summarise-meeting"]) == ("56% right, tagged", "25% right, no tag")
 
@@ -184,7 +184,7 @@ def test_a_faulty_file_of_measured_shares_is_named(tmp_path: Path, text: str, na
 
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PracticeRuntime]:
-    with practice(tmp_path_factory.mktemp("cache"), cards=catalog.read_models()) as runtime:
+    with practice(tmp_path_factory.mktemp("cache"), cards=data.read_models()) as runtime:
         yield runtime
 
 
@@ -196,8 +196,8 @@ def _pid(router: Router) -> int:
 @pytest.mark.slow
 def test_two_tasks_go_to_two_models_and_are_answered(runtime: PracticeRuntime) -> None:
     """Real answers; a second task of a kind does not load its model again, and leaving stops the last one."""
-    explain = catalog.read_prompts()[0]
-    items = catalog.read_prompts(set_name="meeting-notes")[1]
+    explain = data.read_prompts()[0]
+    items = data.read_prompts(set_name="meeting-notes")[1]
     with Router(runtime, devices=["cpu"]) as router:
         first, again = router.ask(explain, max_tokens=60), router.ask(replace(explain, id="again"), max_tokens=8)
         first_pid = _pid(router)

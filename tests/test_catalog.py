@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workshop_lib import catalog
+from workshop_lib import data
+from workshop_lib.data import check_inside
 from workshop_lib.errors import DataFileError
-from workshop_lib.json_files import check_inside
 from workshop_lib.records import Prompt
 
 COURSE = [
@@ -77,12 +77,12 @@ def a_prompt_file(*prompts: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 def test_the_course_set_is_the_courses_prompts_word_for_word() -> None:
     """Answers can be compared with those of every other course participant."""
-    assert [prompt.text for prompt in catalog.read_prompts()] == COURSE
+    assert [prompt.text for prompt in data.read_prompts()] == COURSE
 
 
 def test_every_shipped_prompt_can_be_scored() -> None:
     """Each has aspects and a reference; meeting notes have 60 to 110 words."""
-    content = catalog.read_prompt_file()
+    content = data.read_prompt_file()
     for prompts in content.sets.values():
         assert all(prompt.aspects and prompt.reference for prompt in prompts)
     for prompt in content.sets["meeting-notes"]:
@@ -91,16 +91,16 @@ def test_every_shipped_prompt_can_be_scored() -> None:
 
 def test_every_capability_asked_for_is_offered_offline() -> None:
     """Routing finds a practice model for every prompt."""
-    cards = catalog.read_models()
+    cards = data.read_models()
     offered = {tag for card in cards.values() if card.profile == "practice" for tag in card.capabilities}
-    asked = {p.capability for prompts in catalog.read_prompt_file().sets.values() for p in prompts}
+    asked = {p.capability for prompts in data.read_prompt_file().sets.values() for p in prompts}
     assert asked <= offered
 
 
 def test_practice_sizes_are_those_of_the_shipped_files() -> None:
     """models.json gives the int4 builds' true sizes, to the kilobyte, in both columns."""
-    cards = catalog.read_models()
-    for model in catalog.read_practice_index().models:
+    cards = data.read_models()
+    for model in data.read_practice_index().models:
         sizes = {v.device: round(v.size_mb, 3) for v in model.variants if v.precision == "int4"}
         card = cards[model.alias]
         assert (card.size_mb, card.size_gpu_mb) == (sizes["cpu"], sizes.get("gpu")), model.alias
@@ -109,14 +109,14 @@ def test_practice_sizes_are_those_of_the_shipped_files() -> None:
 
 def test_listed_sizes_are_those_of_the_public_listing() -> None:
     """Download sizes of the real catalog are facts with a source, not estimates."""
-    cards = catalog.read_models()
+    cards = data.read_models()
     listed = {alias: card for alias, card in cards.items() if card.listed and card.profile != "practice"}
     assert {a: (c.size_mb, c.size_gpu_mb) for a, c in listed.items()} == REAL_SIZES_MB
 
 
 def test_names_of_the_course_that_no_catalog_lists_say_so() -> None:
     """They are not listed, have no invented size, and point to models that exist."""
-    cards = catalog.read_models()
+    cards = data.read_models()
     unlisted = {alias: card for alias, card in cards.items() if not card.listed}
     assert set(unlisted) == {"gemma-2-2b", "mistral-7b"}
     assert unlisted["mistral-7b"].nearest == ("mistral-7b-v0.2",)
@@ -125,21 +125,21 @@ def test_names_of_the_course_that_no_catalog_lists_say_so() -> None:
 
 def test_a_variant_knows_its_id_and_size(tmp_path: Path) -> None:
     """The id is name:version; sizes are in 10^6 bytes."""
-    (variant,) = catalog.read_practice_index(write(tmp_path, an_index())).models[0].variants
+    (variant,) = data.read_practice_index(write(tmp_path, an_index())).models[0].variants
     assert (variant.model_id, variant.size_mb) == ("small-int4-generic-cpu:1", 1.5)
 
 
 def test_a_list_of_your_own_needs_two_keys(tmp_path: Path) -> None:
     """The format the course promises, `{alias: {capabilities, size_mb}}`, is enough."""
-    cards = catalog.read_models(write(tmp_path, {"mine": {"capabilities": [], "size_mb": None}}))
-    assert cards["mine"] == catalog.ModelCard(capabilities=(), size_mb=None)
+    cards = data.read_models(write(tmp_path, {"mine": {"capabilities": [], "size_mb": None}}))
+    assert cards["mine"] == data.ModelCard(capabilities=(), size_mb=None)
 
 
 def test_a_plain_list_of_texts_is_a_prompt_file(tmp_path: Path) -> None:
     """The upstream format is read as it is; nothing is expected of the answers."""
     file = write(tmp_path, ["One?", "Two?"])
     expected = (Prompt(id="prompt-1", text="One?"), Prompt(id="prompt-2", text="Two?"))
-    assert catalog.read_prompts(file) == expected
+    assert data.read_prompts(file) == expected
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
@@ -157,33 +157,33 @@ def test_prompts_are_read_as_people_have_them(tmp_path: Path, name: str, text: s
     """A list, JSON lines or plain lines, texts or objects, from editors and shells of any system."""
     (tmp_path / name).write_bytes(text.encode(encoding))
     expected = (Prompt(id="prompt-1", text="Warum?"), Prompt(id="prompt-2", text="なぜ。"))
-    assert catalog.read_prompts(tmp_path / name) == expected
+    assert data.read_prompts(tmp_path / name) == expected
 
 
 def test_an_object_keeps_its_other_fields(tmp_path: Path) -> None:
     """A line may say all that a prompt of the shipped file says; a single one is a prompt, too."""
     file = tmp_path / "one.jsonl"
     file.write_text('{"id": "why", "text": "Why?", "aspects": ["because"]}', encoding="utf-8")
-    assert catalog.read_prompts(file) == (Prompt(id="why", text="Why?", aspects=("because",)),)
+    assert data.read_prompts(file) == (Prompt(id="why", text="Why?", aspects=("because",)),)
 
 
 def test_the_model_list_may_be_utf_16(tmp_path: Path) -> None:
     """PowerShell's `>` writes it so."""
     (tmp_path / "m.json").write_text('{"mine": {"capabilities": [], "size_mb": 1}}', encoding="utf-16")
-    assert list(catalog.read_models(tmp_path / "m.json")) == ["mine"]
+    assert list(data.read_models(tmp_path / "m.json")) == ["mine"]
 
 
 def test_lines_without_a_prompt_are_no_prompts(tmp_path: Path) -> None:
     """Nothing, or comments alone, is said."""
     (tmp_path / "a.txt").write_text("# later\n\n", encoding="utf-8")
-    check_fault(catalog.read_prompts, tmp_path / "a.txt", "holds no prompt", "Add")
+    check_fault(data.read_prompts, tmp_path / "a.txt", "holds no prompt", "Add")
 
 
 def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Paths come from the package, not from the working directory."""
     monkeypatch.chdir(tmp_path)
-    assert catalog.read_models()
-    assert catalog.read_prompts()
+    assert data.read_models()
+    assert data.read_prompts()
 
 
 INDEX_FAULTS = [
@@ -209,7 +209,7 @@ INDEX_FAULTS = [
 @pytest.mark.parametrize(("content", "what", "fix"), INDEX_FAULTS)
 def test_a_fault_in_the_index_is_named(tmp_path: Path, content: object, what: str, fix: str) -> None:
     """The error names the file, the key, the value seen and the fix, on one line."""
-    check_fault(catalog.read_practice_index, write(tmp_path, content), what, fix)
+    check_fault(data.read_practice_index, write(tmp_path, content), what, fix)
 
 
 MODEL_FAULTS = [
@@ -236,7 +236,7 @@ MODEL_FAULTS = [
 @pytest.mark.parametrize(("content", "what", "fix"), MODEL_FAULTS)
 def test_a_fault_in_the_model_list_is_named(tmp_path: Path, content: object, what: str, fix: str) -> None:
     """A list that a course changed by hand says where it is wrong."""
-    check_fault(catalog.read_models, write(tmp_path, content), what, fix)
+    check_fault(data.read_models, write(tmp_path, content), what, fix)
 
 
 PROMPT_FAULTS = [
@@ -269,16 +269,16 @@ PROMPT_FAULTS = [
 @pytest.mark.parametrize(("content", "what", "fix"), PROMPT_FAULTS)
 def test_a_fault_in_the_prompts_is_named(tmp_path: Path, content: object, what: str, fix: str) -> None:
     """So does a file of one's own prompts."""
-    check_fault(catalog.read_prompts, write(tmp_path, content), what, fix)
+    check_fault(data.read_prompts, write(tmp_path, content), what, fix)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """Missing, a folder, or not text: each is said."""
     (tmp_path / "latin.json").write_bytes(b'["caf\xe9"]')
-    check_fault(catalog.read_models, tmp_path / "absent.json", "is missing", "Check the path.")
-    check_fault(catalog.read_models, catalog.MODELS_FILE.with_name("absent.json"), "is missing", "git checkout -- data")
-    check_fault(catalog.read_models, tmp_path, "cannot be read", "a file you may read")
-    check_fault(catalog.read_prompts, tmp_path / "latin.json", "not UTF-8 text at byte 5", "UTF-8")
+    check_fault(data.read_models, tmp_path / "absent.json", "is missing", "Check the path.")
+    check_fault(data.read_models, data.MODELS_FILE.with_name("absent.json"), "is missing", "git checkout -- data")
+    check_fault(data.read_models, tmp_path, "cannot be read", "a file you may read")
+    check_fault(data.read_prompts, tmp_path / "latin.json", "not UTF-8 text at byte 5", "UTF-8")
 
 
 def check_fault(read: Any, file: Path, what: str, fix: str) -> None:

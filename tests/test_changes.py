@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.measurement_helpers import completion, run_of
-from workshop_lib.archive.changes import compare_named, compare_results, find_side
-from workshop_lib.archive.results import read_results, results_of, sample_objects
-from workshop_lib.archive.storage import RunWriter
+from workshop_lib.compare import compare_named, compare_results, find_side, read_results, results_of, sample_objects
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
 from workshop_lib.programs import commands
 from workshop_lib.records import Completion, Run
+from workshop_lib.storage import RunWriter
 
 PLAN = {"rounds": 3, "unique_prefix": False, "max_tokens": 120, "temperature": 0.0, "stream": True}
 MACHINE = {"cpu": "one", "os": "Linux 6", "versions": {"openai": "3"}}

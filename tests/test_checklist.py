@@ -14,9 +14,9 @@ from tests.fault_server import FaultServer
 from tests.fault_steps import answer_with, reply
 from tests.foundry_helpers import practice
 from workshop_lib import __main__ as command_line
+from workshop_lib import checklist
+from workshop_lib.checklist import ModelCheck, Step, check_models
 from workshop_lib.errors import EndpointError, ModelNotFoundError, ModelServerError
-from workshop_lib.measuring import checklist
-from workshop_lib.measuring.checklist import ModelCheck, Step, check_models
 from workshop_lib.records import ModelVariant
 from workshop_lib.serving import profiles
 from workshop_lib.serving.endpoint import ServedEndpoint

@@ -18,14 +18,12 @@ from hypothesis import strategies as st
 
 from tests import notebook_rules
 from tests.measurement_helpers import completion, run_of
-from workshop_lib import places
-from workshop_lib.archive import storage
+from workshop_lib import benchmark, places, storage
+from workshop_lib.compare import Estimate
 from workshop_lib.decision import evidence
 from workshop_lib.decision.evidence import Evidence
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.measuring import runs
 from workshop_lib.metrics import timing
-from workshop_lib.metrics.resampling import Estimate
 from workshop_lib.programs import notebooks
 from workshop_lib.records import ModelVariant, Prompt, Run, Serving
 from workshop_lib.teaching import checkpoints, diagnosis, exercises
@@ -46,7 +44,7 @@ def run() -> Run:
 @pytest.fixture(scope="module")
 def page_names(run: Run) -> dict[str, Any]:
     """What the cells above the exercises of any page have made."""
-    variants = runs.answered(run)
+    variants = benchmark.answered(run)
     return {
         "run": run,
         "variants": variants,
@@ -54,7 +52,7 @@ def page_names(run: Run) -> dict[str, Any]:
         "asked_last": run.completions[-1],
         "shown": run.prompts[0],
         "known": evidence.gather(run),
-        "runs": runs,
+        "benchmark": benchmark,
         "timing": timing,
         "checkpoints": checkpoints,
     }

@@ -14,7 +14,7 @@ import pytest
 from tests.choice_helpers import evidence_of
 from tests.report_helpers import HOSTILE
 from tests.test_quality import made_run
-from workshop_lib.archive import storage
+from workshop_lib import storage
 from workshop_lib.decision import choice, choice_charts, choice_record, choice_tables, choice_words, evidence, limits
 from workshop_lib.decision.choice import Decision
 from workshop_lib.decision.choice_widget import ChoiceWidget

@@ -22,8 +22,7 @@ from tests.behaviours import STEADY
 from tests.comparison_helpers import gpu_run
 from tests.fault_server import FaultServer
 from workshop_lib import __main__ as command_line
-from workshop_lib import catalog, places
-from workshop_lib.metrics import summaries
+from workshop_lib import data, places, summary
 from workshop_lib.programs import commands, notebook_files, notebooks, reference_commands
 from workshop_lib.showing import reporting
 
@@ -261,7 +260,7 @@ def test_results_of_a_gpu_are_not_replaced_by_those_of_a_machine_without_one(
     """What only another machine can measure stays as it is, and the way out is said."""
     run = gpu_run()
     report = tmp_path / "benchmark_report.json"
-    report.write_text(reporting.report_json(run, summaries.summarise(run)), encoding="utf-8")
+    report.write_text(reporting.report_json(run, summary.summarise(run)), encoding="utf-8")
     before = report.read_bytes()
     assert reference_commands.make_reference(tmp_path, measure=measured_again(run_once)) == 1
     assert "It holds results of a GPU" in capsys.readouterr().out
@@ -309,7 +308,7 @@ def test_a_broken_data_file_is_one_line_and_exit_2(
     """A malformed models.json ends the run before a notebook starts, naming file and place."""
     broken = tmp_path / "models.json"
     broken.write_text('{"a": ', encoding="utf-8")
-    monkeypatch.setattr(catalog, "MODELS_FILE", broken)
+    monkeypatch.setattr(data, "MODELS_FILE", broken)
     assert command_line.main(["run", "--output", str(tmp_path / "run")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "models.json is not JSON at line 1" in line

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workshop_lib.metrics.comparison import Ratio, compare_samples, describe
+from workshop_lib.compare import Ratio, compare_samples, describe
 
 EVEN = {"a": [1.0, 1.01, 0.99], "b": [2.0, 2.02, 1.98]}
 

@@ -9,7 +9,7 @@ import pytest
 from tests.fault_server import fault_server
 from tests.measurement_helpers import VARIANT, completion
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.measuring.concurrency import Load, measure_loads, saturation
+from workshop_lib.load import Load, measure_loads, saturation
 from workshop_lib.records import ModelVariant, Prompt
 
 PROMPTS = (Prompt("p", "Say it."), Prompt("q", "Say that."))

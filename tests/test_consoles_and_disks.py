@@ -17,14 +17,13 @@ import pytest
 from tests.behaviours import STEADY
 from tests.fault_server import FaultServer
 from workshop_lib import __main__ as command_line
-from workshop_lib import places
-from workshop_lib.archive.storage import read_run
-from workshop_lib.measuring import checklist, runs
-from workshop_lib.measuring.benchmark import RECORDS_FILE
-from workshop_lib.measuring.checklist import ModelCheck, Step
+from workshop_lib import checklist, load, places
+from workshop_lib.benchmark import RECORDS_FILE
+from workshop_lib.checklist import ModelCheck, Step
 from workshop_lib.programs import commands, notebooks, terminal
 from workshop_lib.records import Row
 from workshop_lib.registration.registered_models import RegisteredModel
+from workshop_lib.storage import read_run
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=12)
 MODELS = {"モデル": QUICK, "fox🦊-é": QUICK, "silent": replace(QUICK, reasoning=12)}
@@ -104,7 +103,7 @@ def test_losing_an_output_loses_no_file(tmp_path: Path, words: str, code: int):
     assert done.returncode == code
     assert [row["status"] for row in json.loads(rows.read_bytes())] == ["ok"]
     made = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {RECORDS_FILE, "benchmark_report.html", "figures", runs.LOADS_FILE} <= made
+    assert {RECORDS_FILE, "benchmark_report.html", "figures", load.LOADS_FILE} <= made
 
 
 @POSIX

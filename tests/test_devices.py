@@ -13,11 +13,11 @@ from matplotlib.colors import to_rgba
 from tests.comparison_helpers import ALIASES, PLAN, WHY, cpu_run, gpu_run, mislabelled_run, reference
 from tests.report_helpers import run_of_models
 from tests.test_charting import draw, extent, marks, tick_labels
-from workshop_lib.archive import devices
-from workshop_lib.archive.references import NO_GPU, Reference
-from workshop_lib.metrics.summaries import WARNINGS, summarise
+from workshop_lib import compare
+from workshop_lib.compare import NO_GPU, Reference
 from workshop_lib.records import Run
 from workshop_lib.showing import appearance, charting, comparison_charts, comparison_tables, reporting
+from workshop_lib.summary import WARNINGS, summarise
 
 CASES: dict[str, tuple[Run, tuple[Reference, ...]]] = {
     "a GPU here": (gpu_run(), ()),
@@ -38,7 +38,7 @@ def test_a_label_without_a_provider_is_a_warning():
 
 def test_a_gpu_here_is_compared_with_the_cpu_build_of_its_precision():
     """Half the time is 2.00x faster; without a CPU build of the same precision the first one is taken."""
-    builds = devices.side_by_side(gpu_run(0.5))
+    builds = compare.side_by_side(gpu_run(0.5))
     gpus = {(build.row.alias, build.row.precision): build for build in builds if build.row.device == "gpu"}
     assert len(builds), len(gpus) == (12, 6)
     int4 = gpus["practice-small", "int4"].verdict
@@ -46,24 +46,24 @@ def test_a_gpu_here_is_compared_with_the_cpu_build_of_its_precision():
     assert (int4.against, int4.decode) == ("int4 · cpu", "2.00x faster (95 % CI 2.00-2.00)")
     assert int4.first_token.startswith("2.00x faster (95 % CI 1.")
     assert gpus["practice-small", "fp16"].verdict == int4
-    assert {build.where for build in builds} == {devices.HERE}
+    assert {build.where for build in builds} == {compare.HERE}
 
 
 def test_an_absent_gpu_is_said_with_the_reason_and_that_no_reference_ships():
     """The CPU results stand; one sentence gives the reason, one says that nothing stands in."""
-    assert [build.row.device for build in devices.side_by_side(cpu_run())] == ["cpu"] * 6
-    assert devices.absences(cpu_run()) == dict.fromkeys(ALIASES, WHY)
-    assert devices.notes(cpu_run()) == (f"There are no GPU figures of this machine. {WHY}", NO_GPU)
+    assert [build.row.device for build in compare.side_by_side(cpu_run())] == ["cpu"] * 6
+    assert compare.absent_gpus(cpu_run()) == dict.fromkeys(ALIASES, WHY)
+    assert compare.device_notes(cpu_run()) == (f"There are no GPU figures of this machine. {WHY}", NO_GPU)
 
 
 def test_a_reference_stands_in_and_is_labelled():
     """Each GPU build of the other machine has its name and date, a ratio to the CPU here, and one to its own CPU."""
     references = (reference(0.5),)
-    elsewhere = [build for build in devices.side_by_side(cpu_run(), references) if build.is_reference]
+    elsewhere = [build for build in compare.side_by_side(cpu_run(), references) if build.is_reference]
     assert {build.where for build in elsewhere} == {"Made-up GPU, 2026-10-01"}
     assert len(elsewhere) == 6
     assert all(build.verdict and build.verdict.decode.startswith("2.00x faster") for build in elsewhere)
-    notes = devices.notes(cpu_run(), references)
+    notes = compare.device_notes(cpu_run(), references)
     assert notes[1].startswith("GPU figures of another machine stand beside this one's: Made-up GPU, 2026-10-01.")
     assert notes[2].startswith(
         "On that machine alone, practice-small · fp16 · gpu against its int4 · cpu: first token 2.0"
@@ -73,25 +73,25 @@ def test_a_reference_stands_in_and_is_labelled():
 
 def test_no_reference_is_drawn_where_a_gpu_was_measured():
     """A machine with a GPU needs no other's."""
-    builds = devices.side_by_side(gpu_run(), (reference(),))
+    builds = compare.side_by_side(gpu_run(), (reference(),))
     assert not any(build.is_reference for build in builds)
-    assert devices.notes(gpu_run(), (reference(),)) == ()
+    assert compare.device_notes(gpu_run(), (reference(),)) == ()
 
 
 def test_a_label_counts_as_no_gpu():
     """It is listed, compared with nothing, said in a sentence, and a reference still stands in."""
-    builds = devices.side_by_side(mislabelled_run(), (reference(),))
+    builds = compare.side_by_side(mislabelled_run(), (reference(),))
     doubtful = [build for build in builds if not build.is_confirmed]
     assert [build.verdict for build in doubtful] == [None] * 6
     assert sum(build.is_reference for build in builds) == 6
-    assert not devices.has_gpu(devices.side_by_side(mislabelled_run()))
-    assert "so it counts as no GPU" in devices.notes(mislabelled_run())[0]
+    assert not compare.has_gpu_build(compare.side_by_side(mislabelled_run()))
+    assert "so it counts as no GPU" in compare.device_notes(mislabelled_run())[0]
 
 
 def test_a_reference_of_other_work_is_shown_but_not_compared():
     """Another max_tokens is another task: the verdict says so."""
     run = replace(cpu_run(), plan={**PLAN, "max_tokens": 7})
-    builds = [build for build in devices.side_by_side(run, (reference(),)) if build.is_reference]
+    builds = [build for build in compare.side_by_side(run, (reference(),)) if build.is_reference]
     assert all(
         build.verdict and "not compared: The runs did different work" in build.verdict.decode for build in builds
     )
@@ -101,7 +101,7 @@ def test_references_of_other_models_do_not_stand_in():
     """A shipped GPU result of models that were not measured here is no answer."""
     run = run_of_models(2, failed=0)
     other = replace(reference(), rows=tuple(row for row in reference().rows if row.alias == "practice-large"))
-    assert devices.notes(run, (other,)) == (
+    assert compare.device_notes(run, (other,)) == (
         "This run has no GPU model: none was asked for, or the server does not say what it runs on.",
         "The shipped GPU reference results hold none of these models.",
     )
@@ -111,7 +111,7 @@ def test_a_gpu_without_a_cpu_build_has_nothing_to_be_compared_with():
     """Asked for the GPU alone, the table has its figures and no ratio."""
     run = gpu_run()
     run = replace(run, servings=tuple(each for each in run.servings if each.variant.device == "gpu"))
-    assert {build.verdict and build.verdict.against for build in devices.side_by_side(run)} == {"no CPU build"}
+    assert {build.verdict and build.verdict.against for build in compare.side_by_side(run)} == {"no CPU build"}
 
 
 def test_the_table_says_where_each_build_was_measured():

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.measurement_helpers import VARIANT, completion, run_of
-from workshop_lib.metrics import energy
-from workshop_lib.metrics.summaries import summarise
+from workshop_lib import summary
 from workshop_lib.records import Serving
+from workshop_lib.summary import summarise
 
 POSITIVE = st.floats(1e-6, 1e6)
 
@@ -80,7 +80,7 @@ def test_cost_needs_a_price():
 )
 def test_requests_that_are_short_for_the_meter_are_marked(source: str | None, seconds: float | None, coarse: bool):
     """A counter that moves fewer than ten times in a request blurs what its neighbours used."""
-    assert energy.is_coarse(source, seconds) is coarse
+    assert summary.is_coarse(source, seconds) is coarse
 
 
 def test_a_short_request_shows_its_warning():
@@ -100,19 +100,19 @@ def test_gpu_memory_is_that_of_the_last_look():
 def test_assumed_energy_is_watts_times_seconds_per_token(watts: float, seconds: float, tokens: int):
     """The figure is watts x seconds per token x 1 000, in watt-hours of 3 600 J."""
     expected = watts * (seconds / tokens) * 1000 / 3600
-    figure = energy.wh_per_1000_tokens(watts * seconds, tokens)
+    figure = summary.wh_per_1000_tokens(watts * seconds, tokens)
     assert figure is not None and math.isclose(figure, expected, rel_tol=1e-9)
 
 
 @given(POSITIVE)
 def test_watt_hours_turn_back_into_joules(joules: float):
     """A watt-hour is 3 600 joules, whichever way it is counted."""
-    assert math.isclose(energy.watt_hours(joules) * energy.JOULES_PER_WATT_HOUR, joules)
+    assert math.isclose(summary.watt_hours(joules) * summary.JOULES_PER_WATT_HOUR, joules)
 
 
 @given(POSITIVE, POSITIVE, st.integers(1, 10**6))
 def test_cost_agrees_with_counting_it_the_long_way(joules: float, price: float, tokens: int):
     """A million tokens at joules per token, in kilowatt-hours of 3.6 million joules, times the price."""
     long_way = joules / tokens * 1e6 / 3.6e6 * price
-    short_way = energy.cost_per_million_tokens(energy.wh_per_1000_tokens(joules, tokens), price)
+    short_way = summary.cost_per_million_tokens(summary.wh_per_1000_tokens(joules, tokens), price)
     assert short_way is not None and math.isclose(short_way, long_way, rel_tol=1e-9)

@@ -15,12 +15,12 @@ from tests.behaviours import BEHAVIOURS, SITES
 from tests.fault_runtime import FaultRuntime, variant
 from tests.fault_server import FaultServer, free_port
 from tests.foundry_helpers import practice
-from workshop_lib.archive.storage import read_run
+from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
-from workshop_lib.measuring.plan import Plan, make_plan
-from workshop_lib.metrics.summaries import summarise
+from workshop_lib.plan import Plan, make_plan
 from workshop_lib.records import ModelVariant, Prompt, Row, Run
+from workshop_lib.storage import read_run
+from workshop_lib.summary import summarise
 
 PROMPTS = (Prompt("one", "Say one."), Prompt("two", "Say two."))
 TIMEOUT_S = 0.3

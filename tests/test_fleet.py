@@ -14,13 +14,10 @@ import pytest
 from filelock import FileLock
 
 from tests.fleet_helpers import Hosts, descendants, hosts, lines_of, wait_until, when
-from workshop_lib import catalog
-from workshop_lib.archive import storage
+from workshop_lib import benchmark, data, plan, storage, summary
 from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.fleets import fleet, fleet_cluster, fleet_engine, fleet_room
 from workshop_lib.fleets.fleet_room import Room
-from workshop_lib.measuring import benchmark, plan
-from workshop_lib.metrics import summaries
 from workshop_lib.records import Run
 from workshop_lib.serving import profiles
 
@@ -51,7 +48,7 @@ def room_of_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 def killed(room_of_three: Hosts, tmp_path_factory: pytest.TempPathFactory) -> tuple[Room, Path]:
     """Three machines measure two models; one is killed as soon as it has sent a few records, and joins again."""
     folder = tmp_path_factory.mktemp("room")
-    made = fleet.make_fleet_plan(catalog.read_prompts(), models=[LARGE, SMALL, "no-such-model"], **ANSWER)
+    made = fleet.make_fleet_plan(data.read_prompts(), models=[LARGE, SMALL, "no-such-model"], **ANSWER)
 
     def kill_and_join_again() -> None:
         room_of_three.kill("bob")
@@ -79,7 +76,7 @@ def test_a_killed_machine_completes_its_share_when_it_comes_back(killed: tuple[R
 def test_no_request_is_counted_twice(killed: tuple[Room, Path]) -> None:
     """Every machine holds every request of the plan exactly once, also the one that was killed."""
     room, _ = killed
-    prompts = catalog.read_prompts()
+    prompts = data.read_prompts()
     wanted = {f"{model}/{each.id}/{turn}" for model in (LARGE, SMALL) for each in prompts for turn in (1, 2)}
     for run in room.runs.values():
         assert request_ids(run) == dict.fromkeys(wanted, 1)
@@ -90,12 +87,12 @@ def test_a_machine_s_folder_has_the_shape_of_a_single_run(killed: tuple[Room, Pa
     room, folder = killed
     with profiles.open_runtime("practice") as runtime:
         variants = runtime.find([LARGE, SMALL], ["cpu"])
-        single_plan = plan.make_plan(variants, catalog.read_prompts(), **ANSWER)
+        single_plan = plan.make_plan(variants, data.read_prompts(), **ANSWER)
         single = benchmark.run_benchmark(single_plan, runtime, tmp_path, show_progress=False)
     for label, run in room.runs.items():
         assert storage.read_run(folder / label / "records.jsonl") == run
         assert request_ids(run) == request_ids(single)
-        assert {row.model_id: row.requests_ok for row in summaries.summarise(run)} == {LARGE: 16, SMALL: 16}
+        assert {row.model_id: row.requests_ok for row in summary.summarise(run)} == {LARGE: 16, SMALL: 16}
         assert {each.prompt_sha256 for each in run.completions} == {each.prompt_sha256 for each in single.completions}
         assert set(single.machine) <= set(run.machine)
         assert set(single.plan) <= set(run.plan)
@@ -123,8 +120,8 @@ def test_the_room_survives_a_second_call(killed: tuple[Room, Path], room_of_thre
     """A finished room is not measured again, and another plan is refused in its folder."""
     room, folder = killed
     before = {label: (folder / label / "records.jsonl").read_bytes() for label in room.runs}
-    same = fleet.make_fleet_plan(catalog.read_prompts(), models=[LARGE, SMALL, "no-such-model"], **ANSWER)
-    other = fleet.make_fleet_plan(catalog.read_prompts(), models=[SMALL], rounds=1)
+    same = fleet.make_fleet_plan(data.read_prompts(), models=[LARGE, SMALL, "no-such-model"], **ANSWER)
+    other = fleet.make_fleet_plan(data.read_prompts(), models=[SMALL], rounds=1)
     with fleet.connected(room_of_three.address) as client:
         again = fleet.run_fleet(client, same, folder, on_progress=ignore)
         with pytest.raises(ConfigurationError, match=r"another plan \(different: fleet, max_tokens, rounds\)"):
@@ -168,7 +165,7 @@ def test_a_room_names_nobody(killed: tuple[Room, Path]) -> None:
 
 def test_a_share_is_stopped_at_its_limit(room_of_three: Hosts, tmp_path: Path) -> None:
     """A slow machine holds nobody up for longer than agreed: what it measured is kept, its share is `stopped`."""
-    made = fleet.make_fleet_plan(catalog.read_prompts(), models=[LARGE], rounds=500, max_tokens=120)
+    made = fleet.make_fleet_plan(data.read_prompts(), models=[LARGE], rounds=500, max_tokens=120)
     with fleet.connected(room_of_three.address) as client:
         room = fleet.run_fleet(
             client, made, tmp_path, machines=_ids(room_of_three, "ada"), on_progress=ignore, limit_s=3
@@ -181,7 +178,7 @@ def test_a_share_is_stopped_at_its_limit(room_of_three: Hosts, tmp_path: Path) -
 
 def test_a_slow_machine_does_not_hold_back_the_others(room_of_three: Hosts, tmp_path: Path) -> None:
     """Records of the quick machines are complete on the disk while another benchmark still keeps one machine busy."""
-    made = fleet.make_fleet_plan(catalog.read_prompts()[:2], models=[SMALL], rounds=1, max_tokens=10)
+    made = fleet.make_fleet_plan(data.read_prompts()[:2], models=[SMALL], rounds=1, max_tokens=10)
     (busy,) = (room_of_three.folder / "cy").glob("edge-ai-workshop-fleet-*/bench.lock")
     lock = FileLock(busy)
     seen: list[dict[str, int]] = []
@@ -200,7 +197,7 @@ def test_a_slow_machine_does_not_hold_back_the_others(room_of_three: Hosts, tmp_
 
 def test_leaving_a_run_leaves_nothing_behind(room_of_three: Hosts, tmp_path: Path) -> None:
     """Whoever interrupts a run finds the machines free again: no process goes on measuring for nobody."""
-    made = fleet.make_fleet_plan(catalog.read_prompts(), models=[LARGE], rounds=500, max_tokens=120)
+    made = fleet.make_fleet_plan(data.read_prompts(), models=[LARGE], rounds=500, max_tokens=120)
     machines = list(room_of_three.processes.values())
 
     def interrupt(progress: fleet.Progress) -> None:
@@ -219,7 +216,7 @@ def test_a_machine_that_stays_away_is_reported_and_other_versions_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the grace its share is `missing` with the reason; a machine with an older workshop takes no part."""
-    made = fleet.make_fleet_plan(catalog.read_prompts(), models=[LARGE], rounds=3, max_tokens=60)
+    made = fleet.make_fleet_plan(data.read_prompts(), models=[LARGE], rounds=3, max_tokens=60)
     with hosts(tmp_path / "hosts", "dee", "eve") as room_of_four:
         (tmp_path / "sitecustomize.py").write_text("import workshop_lib\nworkshop_lib.__version__ = '0.0.9'\n")
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -240,7 +237,7 @@ def test_a_machine_that_stays_away_is_reported_and_other_versions_are_refused(
 
 def test_a_lost_scheduler_is_one_error_and_the_room_can_be_completed(tmp_path: Path) -> None:
     """What was measured is kept; machines join a new scheduler by themselves, and the same folder is completed."""
-    made = fleet.make_fleet_plan(catalog.read_prompts(), models=[LARGE], rounds=2, max_tokens=60)
+    made = fleet.make_fleet_plan(data.read_prompts(), models=[LARGE], rounds=2, max_tokens=60)
     with hosts(tmp_path / "hosts", "fay") as pair:
         with fleet.connected(pair.address) as client:
             watcher = when(lambda: lines_of(tmp_path, "fay") >= 4, lambda: pair.kill("scheduler"))

@@ -8,11 +8,11 @@ import pytest
 
 from tests.fleet_helpers import made_room, without
 from tests.report_helpers import row
+from workshop_lib import compare
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleets import fleet_charts, fleet_choice, fleet_summaries, fleet_tables
 from workshop_lib.fleets.fleet_choice import Limits
 from workshop_lib.fleets.fleet_room import Room
-from workshop_lib.metrics import resampling
 from workshop_lib.records import Run
 from workshop_lib.showing import charting
 from workshop_lib.showing.appearance import Theme
@@ -61,7 +61,7 @@ def test_alike_machines_leave_no_doubt() -> None:
     assert best is not None and best.key == SMALL and best.wins == {"worst": 1.0, "typical": 1.0}
     said = fleet_choice.describe(replace(choice, prompts=8))
     assert len(said) == 2 and "This is clear: it came first in 100 % of 2,000 draws" in said[0]
-    assert resampling.RESAMPLES == 2_000
+    assert compare.RESAMPLES == 2_000
 
 
 def test_nothing_is_clear_from_one_machine_or_few_prompts() -> None:

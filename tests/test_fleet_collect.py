@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.measurement_helpers import VARIANT, completion
-from workshop_lib.archive import storage
-from workshop_lib.catalog import read_prompts
+from workshop_lib import storage
+from workshop_lib.data import read_prompts
 from workshop_lib.errors import ConfigurationError, DataFileError, RecordFileError
 from workshop_lib.fleets import classroom, fleet, fleet_collect, fleet_identity, fleet_plan, fleet_room, fleet_worker
 from workshop_lib.fleets.fleet_collect import Collector

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.fleet_helpers import made_room
+from workshop_lib import storage
 from workshop_lib.__main__ import _parser, main
-from workshop_lib.archive import storage
 from workshop_lib.fleets import fleet_engine, fleet_room, fleet_worker
 from workshop_lib.fleets.fleet_room import Room, label_of
 from workshop_lib.places import NOTEBOOKS, PROJECT

@@ -20,7 +20,8 @@ from tests.foundry_helpers import (
     wait_until,
     write_index,
 )
-from workshop_lib.catalog import ModelCard
+from workshop_lib import machine
+from workshop_lib.data import ModelCard
 from workshop_lib.errors import (
     DataFileError,
     DiskSpaceError,
@@ -29,8 +30,7 @@ from workshop_lib.errors import (
     RuntimeUnavailableError,
 )
 from workshop_lib.hosting.child_process import child_environment, how_it_ended
-from workshop_lib.instrument import machine
-from workshop_lib.providers import CPU_PROVIDER
+from workshop_lib.machine import CPU_PROVIDER
 from workshop_lib.records import ModelVariant
 from workshop_lib.serving.foundry import FoundryRuntime, Patience
 from workshop_lib.serving.foundry_listing import Listing

@@ -19,7 +19,7 @@ from types import ModuleType
 import pytest
 
 from tests.test_samples import run
-from workshop_lib import catalog
+from workshop_lib import data
 from workshop_lib.errors import ConfigurationError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_imported_is_named(sample, tmp_path, monkeypatch, 
 @pytest.mark.parametrize("alias", ["practice-small", "practice-medium", "practice-large"])
 def test_the_formula_counts_the_weights_of_every_shipped_model(sample, finished, shape, alias):
     """The counts are those of the training, from the layers and sizes in the shipped model card."""
-    card = (catalog.DATA_FOLDER / "practice_models" / "README.md").read_text(encoding="utf-8")
+    card = (data.DATA_FOLDER / "practice_models" / "README.md").read_text(encoding="utf-8")
     column = ["practice-small", "practice-medium", "practice-large"].index(alias)
     row = re.search(r"\| layers . hidden size \(feed-forward\) \|(.*)\|", card).group(1).split("|")[column]
     layers, hidden, feed_forward = map(int, re.findall(r"\d+", row))
@@ -141,20 +141,20 @@ def test_the_formula_counts_the_weights_of_every_shipped_model(sample, finished,
     values = {name: getattr(shape, name) for name in type(shape).__slots__}
     changes = {"layers": layers, "hidden": hidden, "feed_forward": feed_forward, "heads": heads, "kv_heads": kv_heads}
     this = type(shape)(**{**values, **changes, "head_size": hidden // heads})
-    index = catalog.read_practice_index()
+    index = data.read_practice_index()
     (model,) = [each for each in index.models if each.alias == alias]
     assert finished.count_parameters(this) == model.parameters
 
 
 def test_the_figures_of_the_readme_are_those_of_the_shipped_folders(sample):
     """Estimate, real size and error of each line are computed again."""
-    index = catalog.read_practice_index()
+    index = data.read_practice_index()
     for model in index.models:
         cells = []
         for precision in ("int4", "fp32"):
             (variant,) = [each for each in model.variants if each.folder.endswith(f"{precision}-generic-cpu")]
             estimate_mb = model.parameters * sample["facts"].BITS[precision] / 8 / 1e6
-            real_mb = sample["steps"].folder_mb(catalog.DATA_FOLDER / "practice_models" / variant.folder)
+            real_mb = sample["steps"].folder_mb(data.DATA_FOLDER / "practice_models" / variant.folder)
             assert real_mb == variant.size_mb
             cells += [f"{estimate_mb:.2f}", f"{real_mb:.2f}", f"{100 * (estimate_mb / real_mb - 1):+.0f} %"]
         assert f"| {model.alias} | {' | '.join(cells)} |" in README

@@ -55,9 +55,9 @@ def test_every_kind_of_import_is_seen() -> None:
         "import os, workshop_lib.metrics.timing\nfrom workshop_lib import records, __version__\n"
         "from workshop_lib.showing import tables\n"
         "def f():\n    from workshop_lib.errors import WorkshopError\n"
-        "    from workshop_lib.archive.storage import read_run\n"
+        "    from workshop_lib.hosting.selection import AUTO\n"
     )
-    assert imported_modules(source) == {"metrics.timing", "records", "showing.tables", "errors", "archive.storage"}
+    assert imported_modules(source) == {"metrics.timing", "records", "showing.tables", "errors", "hosting.selection"}
 
 
 def test_a_bold_row_names_the_package_of_the_rows_below() -> None:
@@ -81,9 +81,9 @@ def test_a_module_imports_only_from_those_before_it(name: str) -> None:
     assert imported_modules(source) - earlier == set()
 
 
-@pytest.mark.parametrize("name", ["catalog", "settings", "verdicts.scoring", "metrics.timing"])
+@pytest.mark.parametrize("name", ["machine", "storage", "verdicts.scoring", "metrics.timing"])
 def test_small_modules_stay_light(name: str) -> None:
-    """Reading settings or the catalog's interface loads none of the heavy libraries."""
+    """What the serving processes and every reader of records import loads none of the heavy libraries."""
     heavy = "{'pydantic', 'numpy', 'pandas', 'matplotlib', 'openai', 'IPython'}"
     code = f"import sys, workshop_lib.{name}; print(sorted({heavy} & set(sys.modules)))"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)

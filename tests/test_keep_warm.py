@@ -17,7 +17,7 @@ from tests.foundry_helpers import practice, smallest, wait_until
 from tests.measurement_helpers import completion, request
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.measuring.keep_warm import NEVER_UNLOADS, KeepWarm, KeepWarmResult, measure_cold_and_kept
+from workshop_lib.load import NEVER_UNLOADS, KeepWarm, KeepWarmResult, measure_cold_and_kept
 from workshop_lib.metrics import timing
 from workshop_lib.records import ModelVariant
 from workshop_lib.showing import comparison_tables

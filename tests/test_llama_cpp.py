@@ -19,10 +19,8 @@ from packaging.requirements import Requirement
 
 from tests.benchmarks import llama_cpp as beside
 from tests.llama_cpp_server import MODEL, LlamaServer, NotFetchedError, llama_cpp_server, model_file
-from workshop_lib import places
-from workshop_lib.archive import storage
+from workshop_lib import places, plan, storage
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.measuring import runs
 from workshop_lib.metrics import timing
 from workshop_lib.metrics.streams import Arrival
 from workshop_lib.people import judge, judging
@@ -305,5 +303,5 @@ def test_names_find_it(server: LlamaServer, model: Path):
     """Its exact id and the name that people see are both names of it."""
     with EndpointRuntime(server.base_url) as runtime:
         for name in (str(model), MODEL):
-            variants, _ = runs.choose(runtime, (name,), ("cpu",))
+            variants, _ = plan.choose(runtime, (name,), ("cpu",))
             assert [each.alias for each in variants] == [MODEL]

@@ -13,10 +13,10 @@ from tests.measurement_helpers import VARIANT, completion
 from tests.test_charting import draw
 from tests.test_samples import FULL
 from tests.test_samples import run as run_script
+from workshop_lib import benchmark, load, plan, settings
 from workshop_lib.errors import ConfigurationError, ModelServerError
-from workshop_lib.measuring import runs
-from workshop_lib.measuring.concurrency import Load, describe, load_object
-from workshop_lib.measuring.plan import make_plan
+from workshop_lib.load import Load, describe, load_object
+from workshop_lib.plan import make_plan
 from workshop_lib.programs import commands
 from workshop_lib.records import Prompt, Run
 from workshop_lib.serving import profiles
@@ -30,14 +30,14 @@ def endpoint() -> Iterator[str]:
         yield url
 
 
-def load(users: int, total: float, latency_s: float) -> Load:
+def a_load(users: int, total: float, latency_s: float) -> Load:
     """A level at which everybody's answer of 100 tokens takes `latency_s`, and all get `total` tokens per second."""
     answer = completion([0.1, latency_s], completion_tokens=100)
     return Load(users, (answer,) * users, 100 * users / total)
 
 
-GROWING = (load(1, 100, 1.0), load(2, 190, 1.05), load(4, 360, 1.1))
-FULL_AT_2 = (load(1, 100, 1.0), load(2, 180, 1.1), load(4, 185, 2.2), load(8, 180, 4.4))
+GROWING = (a_load(1, 100, 1.0), a_load(2, 190, 1.05), a_load(4, 360, 1.1))
+FULL_AT_2 = (a_load(1, 100, 1.0), a_load(2, 180, 1.1), a_load(4, 185, 2.2), a_load(8, 180, 4.4))
 UNCOUNTED = (Load(1, (completion([0.1, 1.0], completion_tokens=None),), 1.0),)
 
 
@@ -83,8 +83,8 @@ def test_nothing_measured_is_drawn_as_such(loads: tuple[Load, ...]):
 
 def test_a_load_is_kept_with_every_request(tmp_path: Path):
     """One JSON line per number of users: rates, and all that was recorded; null where nothing was measured."""
-    runs.save_loads(tmp_path, VARIANT, FULL_AT_2[:2])
-    path = runs.save_loads(tmp_path, VARIANT, UNCOUNTED)
+    load.save_loads(tmp_path, VARIANT, FULL_AT_2[:2])
+    path = load.save_loads(tmp_path, VARIANT, UNCOUNTED)
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert [(line["users"], line["requests_ok"], len(line["completions"])) for line in lines] == [
         (1, 1, 1),
@@ -98,11 +98,11 @@ def test_a_load_is_kept_with_every_request(tmp_path: Path):
 
 def test_users_are_read_as_people_type_them():
     """Any order, spaces and repetitions; empty means that nobody is tried."""
-    assert runs.users("8, 1,2,2") == (1, 2, 8)
-    assert runs.users(" ") == ()
+    assert settings.users("8, 1,2,2") == (1, 2, 8)
+    assert settings.users(" ") == ()
     for text in ("0", "many", "1.5", "257", ","):
         with pytest.raises(ConfigurationError, match="whole numbers from 1 to 256"):
-            runs.users(text)
+            settings.users(text)
 
 
 def test_the_flag_and_the_variable():
@@ -125,24 +125,24 @@ def test_settings_give_the_options_of_a_plan():
 def probe(endpoint: str, model: str) -> tuple[profiles.Runtime, Run]:
     """An open runtime and a small run of one model."""
     runtime = profiles.open_runtime("endpoint", endpoint=endpoint)
-    variants, _ = runs.choose(runtime, [model], ["cpu"])
-    return runtime, runs.probe(runtime, variants, Prompt("p", "Say it."), max_tokens=4)
+    variants, _ = plan.choose(runtime, [model], ["cpu"])
+    return runtime, benchmark.probe(runtime, variants, Prompt("p", "Say it."), max_tokens=4)
 
 
 def test_a_notebook_tries_users_on_the_first_model_that_answered(endpoint: str, tmp_path: Path):
     """Three questions per user, kept in the run's folder; without numbers of users, nothing."""
     runtime, run = probe(endpoint, "fast")
-    found = runs.try_users(runtime, run, (1, 2), tmp_path)
+    found = load.try_users(runtime, run, (1, 2), tmp_path)
     assert [(each.users, len(each.answered)) for each in found] == [(1, 3), (2, 6)]
-    assert len((tmp_path / runs.LOADS_FILE).read_text("utf-8").splitlines()) == 2
-    assert runs.try_users(runtime, run, (), tmp_path) == ()
+    assert len((tmp_path / load.LOADS_FILE).read_text("utf-8").splitlines()) == 2
+    assert load.try_users(runtime, run, (), tmp_path) == ()
 
 
 def test_no_users_are_tried_where_no_model_answered(endpoint: str, tmp_path: Path):
     """A run in which everything failed has no model to ask."""
     runtime, run = probe(endpoint, "http-500")
-    assert runs.try_users(runtime, run, (1, 2), tmp_path) == ()
-    assert not (tmp_path / runs.LOADS_FILE).exists()
+    assert load.try_users(runtime, run, (1, 2), tmp_path) == ()
+    assert not (tmp_path / load.LOADS_FILE).exists()
 
 
 def test_the_full_script_measures_users_beside_its_array(endpoint: str, tmp_path: Path):
@@ -170,10 +170,10 @@ def test_a_model_that_cannot_be_served_again_does_not_stop_the_others(endpoint: 
         return serve(variant)
 
     runtime.serve = once_refused
-    (tmp_path / runs.LOADS_FILE).write_text("old")
+    (tmp_path / load.LOADS_FILE).write_text("old")
     for expected in (False, True):
         commands._measure_users(runtime, run, BenchmarkSettings(users=(1,), max_tokens=4), tmp_path)
-        assert (tmp_path / runs.LOADS_FILE).exists() is expected
+        assert (tmp_path / load.LOADS_FILE).exists() is expected
     captured = capsys.readouterr()
     assert "several users: failed. The process ended. Choose a smaller variant." in captured.err
     assert captured.out == ""

@@ -16,12 +16,10 @@ import pytest
 
 from tests.adapter_helpers import GENAI, SMALL, register
 from tests.foundry_helpers import ask, is_gone
-from workshop_lib import places
-from workshop_lib.archive import results, storage
+from workshop_lib import compare, places, storage, summary
 from workshop_lib.errors import ModelNotFoundError, ModelServerError, RuntimeUnavailableError
-from workshop_lib.measuring.plan import choose_variants
-from workshop_lib.metrics import summaries
 from workshop_lib.people import annotation
+from workshop_lib.plan import choose_variants
 from workshop_lib.programs import commands, notebooks
 from workshop_lib.records import ModelVariant
 from workshop_lib.registration import adapter_process, model_folders, registered_models
@@ -285,7 +283,7 @@ def test_the_benchmark_script_measures_an_adapter_like_any_model(measured: Path)
 def test_the_report_of_an_adapter_can_be_compared(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`compare` reads the report and holds the adapter against the runtime's own model."""
     report = measured / "benchmark_report.json"
-    assert {sample.model_id for sample in results.read_results(report).samples} == {OWN_ID, OTHER_ID}
+    assert {sample.model_id for sample in compare.read_results(report).samples} == {OWN_ID, OTHER_ID}
     assert commands.compare(report, report, model=OTHER_ID, against=OWN_ID) == 0
     said = capsys.readouterr().out
     assert "latency" in said
@@ -297,7 +295,7 @@ def test_the_benchmark_page_measures_an_adapter_unchanged(cache: Path, tmp_path:
     parameters: dict[str, notebooks.Value] = {"models": OWN, "devices": "cpu", "rounds": 1, "users": ""}
     page = notebooks.FOLDER / "02_benchmark_models.ipynb"
     notebooks.run_notebook(page, tmp_path / "02.ipynb", {**parameters, "output": str(tmp_path / "run")})
-    (row,) = summaries.summarise(storage.read_run(tmp_path / "run" / "records.jsonl"))
+    (row,) = summary.summarise(storage.read_run(tmp_path / "run" / "records.jsonl"))
     assert (row.alias, row.status, row.requests_ok) == (OWN, "ok", 8)
 
 

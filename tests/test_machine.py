@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from workshop_lib.instrument import machine
+from workshop_lib import machine
 
 
 def test_fingerprint_is_plain_data_with_every_field():

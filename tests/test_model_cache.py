@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.foundry_helpers import python, write_index
+from workshop_lib import machine
 from workshop_lib.errors import (
     ConfigurationError,
     DataFileError,
@@ -12,7 +13,6 @@ from workshop_lib.errors import (
     ModelServerError,
 )
 from workshop_lib.hosting import model_cache
-from workshop_lib.instrument import machine
 from workshop_lib.records import ModelVariant
 from workshop_lib.serving.offers import Offer
 from workshop_lib.serving.practice_catalog import PracticeCatalog

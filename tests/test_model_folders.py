@@ -18,11 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.foundry_helpers import ask, practice
-from workshop_lib import catalog, places
+from workshop_lib import data, machine, places, plan
 from workshop_lib.errors import ConfigurationError, DataFileError, DiskSpaceError, ModelNotFoundError
-from workshop_lib.instrument import machine
-from workshop_lib.measuring import plan
-from workshop_lib.providers import CPU_PROVIDER
+from workshop_lib.machine import CPU_PROVIDER
 from workshop_lib.registration import model_cards, model_folders, onnx_weights, registered_models, tokenizer_files
 from workshop_lib.registration.genai_config import read_config
 from workshop_lib.registration.model_folders import examine, register_folder
@@ -32,7 +30,7 @@ from workshop_lib.serving.foundry import FoundryRuntime
 from workshop_lib.serving.practice_catalog import PracticeCatalog
 from workshop_lib.untrusted import one_line
 
-SHIPPED = catalog.DATA_FOLDER / "practice_models"
+SHIPPED = data.DATA_FOLDER / "practice_models"
 SMALL = SHIPPED / "practice-small-int4-generic-cpu"
 CAN_LINK = os.name == "posix"
 
@@ -62,7 +60,7 @@ def status(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("name", sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()))
 def test_what_a_shipped_folder_is_can_be_read_from_its_files(name):
     """Device, provider, precision, context and size come out as the index of the shipped models states them."""
-    index = catalog.read_practice_index()
+    index = data.read_practice_index()
     variant = next(each for model in index.models for each in model.variants if each.folder == name)
     report = examine(SHIPPED / name)
     assert report.failed == ()

@@ -11,9 +11,8 @@ import pytest
 
 from tests import markdown, notebook_rules
 from tests.notebook_rules import Page
-from workshop_lib import places
+from workshop_lib import benchmark, places
 from workshop_lib.errors import RecordFileError
-from workshop_lib.measuring import runs
 from workshop_lib.programs import notebooks
 from workshop_lib.teaching import exercises
 
@@ -113,7 +112,7 @@ def test_the_walk_through_all_numbered_pages_takes_less_than_half_an_hour() -> N
 def test_messages_for_the_instructor_are_those_that_learners_see() -> None:
     """Each message is one of the troubleshooting page, which provokes its messages, or is provoked here."""
     with pytest.raises(RecordFileError) as wrong_path:
-        runs.find_records("nowhere/records.jsonl")
+        benchmark.find_records("nowhere/records.jsonl")
     known = " ".join(fence.text for fence in markdown.read(TROUBLESHOOTING).fences if fence.language == "text")
     known = " ".join(f"{known} RecordFileError: {wrong_path.value}".split())
     messages = [fence.text for fence in markdown.read(INSTRUCTOR).fences if fence.language == "text"]

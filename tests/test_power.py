@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workshop_lib.instrument.power import DeclaredPower, Meter, NoMeter, PowerSources, RaplPackages, _forward, rapl
+from workshop_lib.machine import DeclaredPower, Meter, NoMeter, PowerSources, RaplPackages, _forward, rapl
 
 PID = 4711
 needs_colons = pytest.mark.skipif(sys.platform == "win32", reason="no file of Windows has a colon in its name")

@@ -5,7 +5,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.foundry_helpers import post, write_index
-from workshop_lib import catalog
+from workshop_lib import data
 from workshop_lib.errors import DataFileError, ModelNotFoundError
 from workshop_lib.serving import offers
 from workshop_lib.serving.practice_catalog import PracticeCatalog, matching
@@ -25,16 +25,16 @@ def question(*filters: tuple[str, list[str]]) -> dict:
     return {"filters": [{"field": field, "operator": "eq", "values": v} for field, v in filters]}
 
 
-def build(name: str, device: str, provider: str) -> catalog.PracticeVariant:
-    return catalog.PracticeVariant(name, "1", device, provider, "int4", name, 1, {})
+def build(name: str, device: str, provider: str) -> data.PracticeVariant:
+    return data.PracticeVariant(name, "1", device, provider, "int4", name, 1, {})
 
 
-INDEX = catalog.PracticeIndex(
+INDEX = data.PracticeIndex(
     schema=1,
     publisher="workshop",
     licence="MIT",
     models=(
-        catalog.PracticeModel(
+        data.PracticeModel(
             alias="toy",
             display_name="Toy",
             parameters=1,

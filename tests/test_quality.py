@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report_helpers import HOSTILE, run_of_models
-from workshop_lib import catalog, places
+from workshop_lib import compare, data, places
 from workshop_lib.decision import evidence
 from workshop_lib.errors import ConfigurationError, DataFileError
-from workshop_lib.metrics import resampling
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Run, Serving
 from workshop_lib.showing import charting, quality_charts, quality_tables
 from workshop_lib.verdicts import agreement, answers, prompt_sets, quality, ranking, reference_scores, reliability
@@ -189,8 +188,8 @@ def test_an_interval_needs_prompts() -> None:
     two = by_alias(quality.weigh(made_run(prompts=PROMPTS[:2])))["fast"].latency_s
     assert (two.low, two.high, two.reason) == (None, None, "2 prompts are too few for an interval.")
     assert quality.weigh(made_run()) == quality.weigh(made_run())
-    assert resampling.interval([math.nan] * 6 + [1.0] * 4) is None
-    assert resampling.estimate(1.0, 5, [math.nan]).reason == "Most draws leave it undefined."
+    assert compare.interval([math.nan] * 6 + [1.0] * 4) is None
+    assert compare.estimate(1.0, 5, [math.nan]).reason == "Most draws leave it undefined."
 
 
 def test_a_run_without_aspects_and_scores_has_speed_only() -> None:
@@ -264,10 +263,10 @@ def test_a_set_of_ones_own_is_read_back_as_it_was(tmp_path: Path) -> None:
     file = tmp_path / "my_prompts.json"
     prompt_sets.add_prompt_set(file, "mine", MINE, version="2027-01")
     prompt_sets.add_prompt_set(file, "more", [Prompt("other", "Zo\u00eb?")], version="2027-02")
-    assert catalog.read_prompts(file, "mine") == MINE
-    assert catalog.read_prompts(file, "more") == (Prompt("other", "Zo\u00eb?"),)
-    assert catalog.read_prompt_file(file).version == "2027-02"
-    read_back = catalog.read_prompts(file, "mine")
+    assert data.read_prompts(file, "mine") == MINE
+    assert data.read_prompts(file, "more") == (Prompt("other", "Zo\u00eb?"),)
+    assert data.read_prompt_file(file).version == "2027-02"
+    read_back = data.read_prompts(file, "mine")
     assert prompt_sets.prompt_set_hash(read_back) == prompt_sets.prompt_set_hash(MINE)
     assert [path.name for path in tmp_path.iterdir()] == ["my_prompts.json"]
 
@@ -301,7 +300,7 @@ def test_a_faulty_set_is_refused_and_changes_nothing(
 def test_the_shipped_prompts_are_not_written_to() -> None:
     """One's own prompts go to a file of one's own."""
     with pytest.raises(DataFileError, match="shipped"):
-        prompt_sets.add_prompt_set(catalog.PROMPTS_FILE, "mine", MINE, version="1")
+        prompt_sets.add_prompt_set(data.PROMPTS_FILE, "mine", MINE, version="1")
 
 
 def test_an_unwritable_place_is_an_error_in_words(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tests.fault_server import fault_server
 from tests.foundry_helpers import practice
 from tests.measurement_helpers import completion, request
 from tests.report_helpers import HOSTILE
-from workshop_lib import catalog
+from workshop_lib import data
 from workshop_lib.errors import ConfigurationError, ModelServerError
 from workshop_lib.instrument.client import ChatClient
 from workshop_lib.measuring import race, racing
@@ -436,7 +436,7 @@ def test_the_shipped_models_race(tmp_path: Path):
     with practice(tmp_path) as runtime:
         picked = race.pick(runtime.find(["auto"], devices=["cpu"]), {"gpu": "There is none."})
         assert [each.alias for each in picked.variants] == ["practice-small", "practice-large"]
-        prompt = catalog.read_prompts()[1]
+        prompt = data.read_prompts()[1]
         alone = [run_race(lanes_of(runtime, picked.variants), prompt).state.lanes for _ in range(2)]
         beside = run_race(lanes_of(runtime, picked.variants), prompt, turns="together").state.lanes
     small, large = (min(each[lane].latency_s for each in alone) for lane in range(2))

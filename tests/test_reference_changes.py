@@ -8,11 +8,10 @@ from pathlib import Path
 from tests.comparison_helpers import cpu_run, gpu_run
 from tests.report_helpers import run_of_models
 from tests.test_notebook_files import cell, text, write
-from workshop_lib.archive.references import Reference
-from workshop_lib.archive.results import Results, results_of
-from workshop_lib.metrics.summaries import summarise
+from workshop_lib.compare import Reference, Results, results_of
 from workshop_lib.programs import reference_changes
 from workshop_lib.records import Row
+from workshop_lib.summary import summarise
 
 RUN = run_of_models(2, failed=1, rounds=2)
 RESULTS = results_of(RUN)

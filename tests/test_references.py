@@ -9,32 +9,32 @@ from pathlib import Path
 import pytest
 
 from tests.comparison_helpers import cpu_run, gpu_run, mislabelled_run
-from workshop_lib.archive import references
+from workshop_lib import compare
 from workshop_lib.errors import DataFileError
-from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import Run
 from workshop_lib.showing import reporting
+from workshop_lib.summary import summarise
 
 
 def write(run: Run, folder: Path) -> Path:
     """The part of a report that is read back, as `write_report` writes it."""
     folder.mkdir()
-    path = folder / references.REPORT
+    path = folder / compare.REPORT
     path.write_text(reporting.report_json(run, summarise(run)), "utf-8")
     return path
 
 
 def test_no_reference_is_a_normal_state(tmp_path: Path):
     """A folder that does not exist, or holds no report, gives nothing and raises nothing."""
-    assert references.read_references(tmp_path / "none") == ()
-    assert references.with_gpu(tmp_path) == ()
+    assert compare.read_references(tmp_path / "none") == ()
+    assert compare.gpu_references(tmp_path) == ()
 
 
 def test_a_report_is_read_back_as_it_was_written(tmp_path: Path):
     """Rows and samples of a report that this version wrote; its name is the folder's."""
     run = gpu_run()
     write(run, tmp_path / "cuda")
-    (reference,) = references.read_references(tmp_path)
+    (reference,) = compare.read_references(tmp_path)
     assert reference.results.name == "cuda"
     assert len(reference.results.samples) == 12 * 2 * 3
     assert [row.model_id for row in reference.gpu_rows] == [
@@ -47,8 +47,8 @@ def test_only_a_registered_provider_makes_a_gpu_reference(tmp_path: Path):
     """CPU results, and results labelled gpu without a provider, are references but none of a GPU."""
     write(cpu_run(), tmp_path / "cpu")
     write(mislabelled_run(), tmp_path / "label")
-    assert len(references.read_references(tmp_path)) == 2
-    assert references.with_gpu(tmp_path) == ()
+    assert len(compare.read_references(tmp_path)) == 2
+    assert compare.gpu_references(tmp_path) == ()
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_only_a_registered_provider_makes_a_gpu_reference(tmp_path: Path):
 def test_a_reference_is_called_by_machine_and_date(machine: dict[str, object], label: str, tmp_path: Path):
     """The card if its name was recorded, else the processor; what is unknown is said."""
     write(replace(gpu_run(), machine=machine), tmp_path / "one")
-    assert references.read_references(tmp_path)[0].label == label
+    assert compare.read_references(tmp_path)[0].label == label
 
 
 def test_a_newer_report_is_read_without_what_it_added(tmp_path: Path):
@@ -71,7 +71,7 @@ def test_a_newer_report_is_read_without_what_it_added(tmp_path: Path):
     report = json.loads(path.read_text("utf-8"))
     report["rows"][0]["colour"] = "blue"
     path.write_text(json.dumps(report), "utf-8")
-    assert len(references.with_gpu(tmp_path)) == 1
+    assert len(compare.gpu_references(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("rows", [None, ["row"], [{"alias": "a"}]])
@@ -81,4 +81,4 @@ def test_a_damaged_report_is_named(rows: object, tmp_path: Path):
     report = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps({**report, "rows": rows}), "utf-8")
     with pytest.raises(DataFileError, match=r"benchmark_report\.json has no readable rows.*Restore it"):
-        references.read_references(tmp_path)
+        compare.read_references(tmp_path)

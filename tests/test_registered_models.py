@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.adapter_helpers import SMALL, scripted, weights_in
 from workshop_lib import __main__ as command_line
-from workshop_lib import catalog, files, places
+from workshop_lib import data, files, places
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
 from workshop_lib.registration import registered_models
 from workshop_lib.registration.registered_models import RegisteredModel
@@ -140,7 +140,7 @@ def test_an_alias_that_a_catalog_offers_is_refused(tmp_path: Path) -> None:
         registered_models.add(replace(MODEL, alias="practice-small"), cache_dir=tmp_path)
     with pytest.raises(ConfigurationError, match="belongs to a model of the profile 'foundry'"):
         registered_models.add(replace(MODEL, alias="phi-4-mini"), cache_dir=tmp_path)
-    assert not catalog.read_models()["gemma-2-2b"].listed
+    assert not data.read_models()["gemma-2-2b"].listed
     registered_models.add(replace(MODEL, alias="gemma-2-2b"), cache_dir=tmp_path)
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.report_helpers import FAILURE, HOSTILE, row, run_of_models
-from workshop_lib.archive.results import read_results, row_object
+from workshop_lib.compare import read_results
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.metrics.summaries import WARNINGS, summarise
 from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
 from workshop_lib.showing import reporting, tables
+from workshop_lib.summary import WARNINGS, row_object, summarise
 from workshop_lib.untrusted import csv_cell, markdown, one_line, printable
 
 if TYPE_CHECKING:

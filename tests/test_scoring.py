@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workshop_lib import catalog
+from workshop_lib import data
 from workshop_lib.records import Prompt
 from workshop_lib.verdicts import scoring
 from workshop_lib.verdicts.scoring import score_aspects
@@ -122,14 +122,14 @@ def test_a_forbidden_aspect_decides_the_verdict() -> None:
 @pytest.mark.parametrize("set_name", ["course", "meeting-notes"])
 def test_reference_answers_mention_everything(set_name: str) -> None:
     """Each shipped reference answer has every aspect and nothing forbidden."""
-    for prompt in catalog.read_prompts(set_name=set_name):
+    for prompt in data.read_prompts(set_name=set_name):
         assert score_aspects(prompt.reference, prompt).verdict == "all", prompt.id
 
 
 @pytest.mark.parametrize("set_name", ["course", "meeting-notes"])
 def test_repeating_the_question_earns_little(set_name: str) -> None:
     """The words of the course's questions do not already hold what a good answer mentions."""
-    for prompt in catalog.read_prompts(set_name=set_name):
+    for prompt in data.read_prompts(set_name=set_name):
         question = prompt.text.split("Notes:")[0]
         share = score_aspects(question, prompt).share
         assert share is not None

@@ -1,6 +1,6 @@
 import pytest
 
-from workshop_lib import providers
+from workshop_lib import machine
 from workshop_lib.errors import ModelNotFoundError
 from workshop_lib.hosting.selection import in_reading_order, select_variants
 from workshop_lib.records import ModelVariant
@@ -95,8 +95,8 @@ def test_with_nothing_offered_the_error_says_so():
 def test_providers_are_preferred_in_the_documented_order():
     """CUDA before TensorRT, OpenVINO, QNN and WebGPU, and any of them before an unknown one."""
     order = [CUDA, TENSORRT, OPENVINO, QNN, WEBGPU, "OtherExecutionProvider"]
-    assert sorted(sorted(order), key=providers.rank) == order
-    assert providers.rank(None) == providers.rank("OtherExecutionProvider")
+    assert sorted(sorted(order), key=machine.rank) == order
+    assert machine.rank(None) == machine.rank("OtherExecutionProvider")
 
 
 def test_models_are_read_smallest_first_and_cpu_before_gpu():
@@ -147,8 +147,8 @@ def test_only_registered_providers_can_run_a_variant():
 )
 def test_an_absent_gpu_has_a_reason(monkeypatch, discoverable, fault, driver, expected):
     """What the runtime found, and what it said, makes the reason."""
-    monkeypatch.setattr(providers.shutil, "which", lambda command: driver)
-    assert expected in providers.why_no_gpu(discoverable, fault)
+    monkeypatch.setattr(machine.shutil, "which", lambda command: driver)
+    assert expected in machine.why_no_gpu(discoverable, fault)
 
 
 @pytest.mark.parametrize(

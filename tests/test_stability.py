@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.measurement_helpers import VARIANT, completion, run_of
-from workshop_lib.metrics.stability import MOST_ROUNDS, outlier_notes, rounds_needed, stability_notes
 from workshop_lib.records import Completion, Run, Serving
+from workshop_lib.summary import MOST_ROUNDS, outlier_notes, rounds_needed, stability_notes
 
 
 def answers(latencies: dict[str, list[float]]) -> list[Completion]:

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from tests.measurement_helpers import VARIANT, completion, run_of
 from workshop_lib import files
-from workshop_lib.archive.storage import RunWriter, read_run
 from workshop_lib.errors import ConfigurationError, DiskSpaceError, RecordFileError
 from workshop_lib.records import Completion, Serving
+from workshop_lib.storage import RunWriter, read_run
 
 EMPTY = run_of([], servings=())
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.measurement_helpers import VARIANT, completion, run_of
-from workshop_lib.metrics.summaries import UNSTABLE_SPREAD, WARNINGS, outliers, spread, summarise
 from workshop_lib.records import Chunk, Completion, Row, Serving
+from workshop_lib.summary import UNSTABLE_SPREAD, WARNINGS, outliers, spread, summarise
 
 
 def timed(latency_s: float, number: int = 1, **changes: object) -> Completion:

@@ -34,8 +34,8 @@ from tests.test_samples import FULL, SIMPLE
 from tests.test_samples import run as run_script
 from tests.troubleshooting import ENTRIES, expect, shown
 from workshop_lib import __main__ as command_line
-from workshop_lib import catalog
-from workshop_lib.archive.storage import read_run
+from workshop_lib import data, summary
+from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
 from workshop_lib.errors import (
     ConfigurationError,
     DataFileError,
@@ -48,17 +48,16 @@ from workshop_lib.errors import (
     WorkshopError,
 )
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
-from workshop_lib.measuring.plan import make_plan
-from workshop_lib.metrics import summaries
-from workshop_lib.metrics.stability import stability_notes
+from workshop_lib.machine import has_gpu
+from workshop_lib.plan import make_plan
 from workshop_lib.programs import checks, commands
-from workshop_lib.providers import has_gpu
 from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Row
 from workshop_lib.serving.endpoint import EndpointRuntime
 from workshop_lib.serving.foundry import FoundryRuntime, Patience
 from workshop_lib.serving.practice import PracticeRuntime
 from workshop_lib.serving.practice_catalog import PracticeCatalog
+from workshop_lib.storage import read_run
+from workshop_lib.summary import stability_notes
 
 HERE = Path(__file__).parent
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals and no such limits")
@@ -96,7 +95,7 @@ def measured(behaviours: dict[str, Behaviour], folder: Path, **options: Any) -> 
         runtime = EndpointRuntime(server.base_url)
         plan = make_plan(runtime.find(["auto"]), PROMPTS, **{"rounds": 5, "timeout_s": 5.0, **options})
         run = run_benchmark(plan, runtime, folder, show_progress=False)
-    return {row.alias: row for row in summaries.summarise(run)}, stability_notes(run)
+    return {row.alias: row for row in summary.summarise(run)}, stability_notes(run)
 
 
 # -- the document itself
@@ -271,7 +270,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(runtime: PracticeRuntime, tmp
     offered = {"/v1/models": listed("qwen2.5-1.5b", "phi-4-mini")}
     with (
         FaultServer({}, offered) as server,
-        EndpointRuntime(server.base_url, cards=catalog.read_models()) as endpoint,
+        EndpointRuntime(server.base_url, cards=data.read_models()) as endpoint,
         pytest.raises(ModelNotFoundError) as unknown,
     ):
         endpoint.find(["gemma-2-2b"])
@@ -401,7 +400,7 @@ def test_a_gpu_build_that_ran_without_a_provider_is_warned_of(tmp_path: Path) ->
     rows, _ = measured({"phi-cuda-gpu": replace(STEADY, first_token_s=0.001, pace_s=0.001, tokens=4)}, tmp_path)
     assert not has_gpu(())
     assert "gpu_not_registered" in rows["phi-cuda-gpu"].warnings
-    expect("gpu-build-may-have-run-on-the-cpu", summaries.WARNINGS["gpu_not_registered"])
+    expect("gpu-build-may-have-run-on-the-cpu", summary.WARNINGS["gpu_not_registered"])
 
 
 def test_a_slow_first_response_is_set_apart(tmp_path: Path) -> None:
@@ -411,7 +410,7 @@ def test_a_slow_first_response_is_set_apart(tmp_path: Path) -> None:
     assert "cold_start" in rows["cold"].warnings
     assert (rows["cold"].cold_start_s or 0) > 0.25 > (rows["cold"].latency_avg or 1)
     (note,) = (note for note in notes if "first request" in note)
-    expect("slow-first-response", summaries.WARNINGS["cold_start"], note)
+    expect("slow-first-response", summary.WARNINGS["cold_start"], note)
 
 
 def test_a_prompt_longer_than_the_context_is_named(runtime: PracticeRuntime, variant: ModelVariant) -> None:

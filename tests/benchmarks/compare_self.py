@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.behaviours import STEADY
 from tests.fault_server import FaultServer
 from tests.fault_steps import scaled
+from workshop_lib.compare import Ratio, compare_samples
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.measuring.plan import Plan, make_plan
 from workshop_lib.metrics import timing
-from workshop_lib.metrics.comparison import Ratio, compare_samples
+from workshop_lib.plan import Plan, make_plan
 from workshop_lib.records import Completion, ModelVariant, Prompt
 
 PROMPTS = tuple(Prompt(f"p{number}", f"Say {number}.") for number in range(8))

@@ -17,11 +17,11 @@ from tests.behaviours import SITES
 from tests.fault_runtime import FaultRuntime
 from tests.fault_server import FaultServer, free_port
 from tests.test_faults import FAULTS, plan_of
+from workshop_lib.benchmark import run_benchmark
 from workshop_lib.errors import WorkshopError
 from workshop_lib.instrument import client
-from workshop_lib.measuring.benchmark import run_benchmark
-from workshop_lib.metrics.summaries import summarise
 from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.summary import summarise
 
 
 def line(fault: str, runtime: FaultRuntime, model: str, *, rounds: int = 2) -> str:

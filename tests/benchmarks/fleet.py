@@ -28,16 +28,14 @@ from typing import Any
 import psutil
 
 from tests.fleet_helpers import Hosts, hosts, lines_of, when
-from workshop_lib import catalog
-from workshop_lib.archive import storage
+from workshop_lib import data, machine, storage
 from workshop_lib.fleets import fleet, fleet_cluster, fleet_engine, fleet_worker
 from workshop_lib.fleets.fleet_plan import FleetPlan
 from workshop_lib.fleets.fleet_room import Room
-from workshop_lib.instrument import machine
-from workshop_lib.instrument.machine import BYTES_PER_MB
+from workshop_lib.machine import BYTES_PER_MB
 from workshop_lib.records import Run, variant_key
 
-RECORDED = catalog.DATA_FOLDER / "reference" / "practice" / "records.jsonl"
+RECORDED = data.DATA_FOLDER / "reference" / "practice" / "records.jsonl"
 SIZES = (10, 50, 100, 250, 500)
 PER_PROCESS = 50
 NAMES = ("ada", "bob", "cy")
@@ -55,7 +53,7 @@ def main(arguments: list[str]) -> None:
 
 def three_hosts() -> None:
     """Wall time of a room of three against its slowest host, alone and with one host killed."""
-    plan = fleet.make_fleet_plan(catalog.read_prompts(), rounds=3)
+    plan = fleet.make_fleet_plan(data.read_prompts(), rounds=3)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         with hosts(place / "one", "ada") as one:

@@ -18,12 +18,21 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.instrument.reference_server import FIRST_TOKEN_S, PACE_S, reference_server
-from workshop_lib.instrument.self_check import VARIANT, Errors, Times, ask_bare, ask_workshop, compare_clients
 from workshop_lib.metrics import timing
-from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import Chunk, Completion, Request, Run, Serving
+from workshop_lib.self_check import (
+    FIRST_TOKEN_S,
+    PACE_S,
+    VARIANT,
+    Errors,
+    Times,
+    ask_bare,
+    ask_workshop,
+    compare_clients,
+    reference_server,
+)
 from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.summary import summarise
 
 TOKENS = 40
 

@@ -18,9 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.behaviours import BEHAVIOURS
 from tests.fault_server import fault_server
+from workshop_lib import compare
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.measuring.keep_warm import KeepWarm, measure_cold_and_kept
-from workshop_lib.metrics import comparison, timing
+from workshop_lib.load import KeepWarm, measure_cold_and_kept
+from workshop_lib.metrics import timing
 from workshop_lib.records import Request
 from workshop_lib.serving.endpoint import EndpointRuntime
 from workshop_lib.serving.profiles import open_runtime
@@ -54,9 +55,9 @@ def after_a_pause(repeats: int) -> None:
                     with keeper.busy():
                         times["kept warm"].append(timing.first_token_s(client.ask(request)) or 0.0)
     medians = ", ".join(f"{name} {1e3 * median(values):.0f} ms" for name, values in times.items())
-    ratio = comparison.compare_samples({"p": times["left alone"]}, {"p": times["kept warm"]})
+    ratio = compare.compare_samples({"p": times["left alone"]}, {"p": times["kept warm"]})
     print(f"\nFirst token after {pause_s:g} s without a request, n = {repeats}: {medians}.")
-    print(f"Kept warm against left alone: {comparison.describe(ratio, 'lower')}")
+    print(f"Kept warm against left alone: {compare.describe(ratio, 'lower')}")
 
 
 def main() -> None:

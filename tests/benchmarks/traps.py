@@ -16,12 +16,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.fault_server import fault_server
-from workshop_lib.measuring.benchmark import run_benchmark
-from workshop_lib.measuring.plan import make_plan
-from workshop_lib.metrics.stability import outlier_notes
-from workshop_lib.metrics.summaries import summarise
+from workshop_lib.benchmark import run_benchmark
+from workshop_lib.plan import make_plan
 from workshop_lib.records import Prompt, Row, Run
 from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.summary import outlier_notes, summarise
 
 PROMPTS = tuple(Prompt(name, f"Say {name}.") for name in ("one", "two", "three"))
 

@@ -18,13 +18,12 @@ from statistics import median, quantiles
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.instrument.reference_server import FIRST_TOKEN_S, PACE_S, reference_server
-from workshop_lib.instrument.self_check import VARIANT
 from workshop_lib.measuring import race
 from workshop_lib.measuring.racing import UPDATES_PER_S, LiveAnswer
 from workshop_lib.metrics import timing
 from workshop_lib.metrics.streams import Arrival
 from workshop_lib.records import Completion, Request
+from workshop_lib.self_check import FIRST_TOKEN_S, PACE_S, VARIANT, reference_server
 from workshop_lib.showing import race_view
 
 ASKED = Request("watched", VARIANT, "p", "Say it.", 1, 40)

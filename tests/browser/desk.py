@@ -14,7 +14,7 @@ from workshop_lib.verdicts.score_files import ScoreFile, Verdict
 
 CELL = """\
 from pathlib import Path
-from workshop_lib.archive import storage
+from workshop_lib import storage
 from workshop_lib.people import annotation, annotation_widget
 from workshop_lib.showing import annotation_tables
 session = annotation.Session(storage.read_run(Path("records.jsonl")), Path("annotations"), **{options!r})

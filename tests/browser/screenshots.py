@@ -16,7 +16,7 @@ from tests.annotation_helpers import run_with, write_run
 from tests.browser.desk import Desk
 from tests.browser.lab import CHROMIUM, Lab
 from tests.browser.track import PRACTICE, Track
-from workshop_lib import catalog, places
+from workshop_lib import data, places
 from workshop_lib.records import Run
 
 IMAGES = places.PROJECT / "docs" / "images"
@@ -31,7 +31,7 @@ WORSE = {
 
 def realistic() -> Run:
     """The course's prompts; the large model gives the reference answers, the others what small models say."""
-    prompts = catalog.read_prompts()
+    prompts = data.read_prompts()
     return run_with({each.id: {"practice-large": each.reference or "", **WORSE} for each in prompts}, prompts)
 
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from workshop_lib import catalog
-from workshop_lib.json_files import fault, read_as
+from workshop_lib import data
+from workshop_lib.data import fault, read_as
 
-QUALITY_FILE = catalog.DATA_FOLDER / "practice_models" / "quality.json"
+QUALITY_FILE = data.DATA_FOLDER / "practice_models" / "quality.json"
 SCHEMA = 1
 ENOUGH = 0.5
 """Share of a test that earns a tag; with 100 questions a share is uncertain by about 0.1."""

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from workshop_lib import catalog
+from workshop_lib import data
 from workshop_lib.decision.criteria import criterion
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, WorkshopError
 from workshop_lib.hosting.selection import AUTO
@@ -27,7 +27,7 @@ from workshop_lib.untrusted import one_line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from workshop_lib.catalog import ModelCard
+    from workshop_lib.data import ModelCard
     from workshop_lib.records import Completion, Prompt
     from workshop_lib.serving.profiles import Runtime, ServedModel
 
@@ -89,7 +89,7 @@ def choose(
     """
     if max_size_mb is not None and not max_size_mb > 0:
         raise ConfigurationError(f"max_size_mb is {max_size_mb}.", "Give a number above 0, or leave it out.")
-    known = catalog.read_models() if cards is None else cards
+    known = data.read_models() if cards is None else cards
     offered = _listed(known, devices) if runtime is None else runtime.find([AUTO], devices)
     able = [each for each in offered if capability in each.capabilities]
     if not offered:

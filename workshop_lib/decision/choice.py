@@ -23,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from workshop_lib import compare, summary
 from workshop_lib.decision import limits as bounds
 from workshop_lib.decision import weights
 from workshop_lib.decision.criteria import CRITERIA, criterion
@@ -30,7 +31,6 @@ from workshop_lib.decision.evidence import MEASURED_ONCE, Evidence
 from workshop_lib.decision.limits import Breach, Limits, Relaxation
 from workshop_lib.decision.weights import Turn, Weights
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.metrics import resampling, summaries
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,7 +133,7 @@ def clear_from(prompts: int) -> float | None:
         return None
     from scipy import special
 
-    bound = special.stdtrit(prompts - 1, 0.5 + resampling.CONFIDENCE / 2) * math.sqrt(prompts / (prompts - 1))
+    bound = special.stdtrit(prompts - 1, 0.5 + compare.CONFIDENCE / 2) * math.sqrt(prompts / (prompts - 1))
     return math.ceil(1000 * float(special.ndtr(bound))) / 1000
 
 
@@ -248,12 +248,12 @@ def _best_shares(
     fewest = _fewest_prompts(evidence, used, keep)
     if fewest is None:
         return None, "Only figures weigh that were measured once per model: there is nothing to draw."
-    if fewest < resampling.FEWEST_PROMPTS:
+    if fewest < compare.FEWEST_PROMPTS:
         few = "1 prompt is" if fewest == 1 else f"{fewest} prompts are"
-        return None, f"{few} too few to say how often a model comes first: it takes {resampling.FEWEST_PROMPTS}."
+        return None, f"{few} too few to say how often a model comes first: it takes {compare.FEWEST_PROMPTS}."
     drawn = weights.scores(weights.steps({name: evidence.drawn[name][:, list(keep)] for name in used}), given)
     known = drawn[np.isfinite(drawn).all(axis=1)]
-    if len(known) < resampling.FEWEST_DEFINED * len(drawn):
+    if len(known) < compare.FEWEST_DEFINED * len(drawn):
         return None, "In most draws of prompts a model has no figure."
     return weights.firsts(known), None
 
@@ -271,7 +271,7 @@ def _doubts(rows: Sequence[Row], used: Sequence[str]) -> list[str]:
         for code in which.shaken_by:
             shaken = sum(code in row.warnings for row in rows)
             if shaken:
-                what = summaries.WARNINGS[code]
+                what = summary.WARNINGS[code]
                 said.append(f"{which.label.capitalize()} of {shaken} of {len(rows)} models, warning `{code}`: {what}")
     return said
 

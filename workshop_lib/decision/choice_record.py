@@ -14,11 +14,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workshop_lib import summary
 from workshop_lib.decision import choice_tables, choice_words, limits
 from workshop_lib.decision.criteria import criterion
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.files import write_atomically
-from workshop_lib.metrics import summaries
 from workshop_lib.untrusted import markdown, one_line, printable
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _code(code: str) -> str:
 
 
 def _meaning(code: str) -> str:
-    return summaries.WARNINGS.get(code, "No explanation is known.")
+    return summary.WARNINGS.get(code, "No explanation is known.")
 
 
 def _names(who: Sequence[str], every: int) -> str:

@@ -14,13 +14,13 @@ from workshop_lib.untrusted import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from workshop_lib.catalog import ModelCard
+    from workshop_lib.compare import Estimate
+    from workshop_lib.data import ModelCard
     from workshop_lib.decision.abilities import MeasuredModel
     from workshop_lib.decision.capability_router import Routed
     from workshop_lib.decision.choice import Decision
     from workshop_lib.decision.evidence import Evidence
     from workshop_lib.decision.weights import Weights
-    from workshop_lib.metrics.resampling import Estimate
     from workshop_lib.records import Row
 
 UNKNOWN = "unknown"

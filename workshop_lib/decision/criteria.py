@@ -20,9 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 
+from workshop_lib.compare import SAME_RUN
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.metrics import timing
-from workshop_lib.metrics.comparison import SAME_RUN
 
 if TYPE_CHECKING:
     import numpy as np

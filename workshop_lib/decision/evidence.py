@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from workshop_lib import compare, summary
+from workshop_lib.compare import Estimate
 from workshop_lib.decision.criteria import CRITERIA, Criterion, Material, quantiles
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.metrics import resampling, summaries
-from workshop_lib.metrics.resampling import Estimate
 from workshop_lib.verdicts import quality
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def gather(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = Non
     """
     import numpy as np
 
-    rows = tuple(row for row in summaries.summarise(run) if row.status == "ok")
+    rows = tuple(row for row in summary.summarise(run) if row.status == "ok")
     if not rows:
         raise ConfigurationError(f"No model answered in run {run.run_id}.", "Choose a run in which one did.")
     used, remarks = quality.one_rubric(tuple(scores))
@@ -90,7 +90,7 @@ def gather(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = Non
     chosen = quality.decisive_measure(tables, measure)
     grades = tables.get(chosen, np.full((len(run.prompts), len(rows)), np.nan))
     material = Material(run, rows, 1 + 4 * grades if chosen == "aspects" else grades)
-    drawn = resampling.draws(len(run.prompts), seed)
+    drawn = compare.draws(len(run.prompts), seed)
     read = {each.name: _figures(each, each.read(material), drawn) for each in CRITERIA}
     figures = {name: estimates for name, (estimates, _) in read.items()}
     passed = () if measure else quality.passed_over(tables, chosen)
@@ -112,7 +112,7 @@ def _figures(which: Criterion, table: np.ndarray, drawn: np.ndarray) -> tuple[tu
     draws = np.concatenate([figure(_pooled(table[piece])) for piece in pieces])
     counts = np.isfinite(table).any(axis=1).sum(axis=0)
     estimates = tuple(
-        resampling.estimate(float(value) if n else None, int(n), draws[:, place])
+        compare.estimate(float(value) if n else None, int(n), draws[:, place])
         for place, (value, n) in enumerate(zip(values, counts, strict=True))
     )
     return estimates, draws

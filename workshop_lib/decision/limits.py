@@ -10,9 +10,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from workshop_lib import compare
 from workshop_lib.decision.criteria import Criterion, criterion
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.metrics import resampling
 
 if TYPE_CHECKING:
     from workshop_lib.decision.evidence import Evidence
@@ -117,7 +117,7 @@ def near_misses(evidence: Evidence, limits: Limits, place: int) -> tuple[str, ..
         share = _kept_share(evidence, name, bound, place)
         which = criterion(BOUNDS[name])
         value = evidence.figures[which.name][place].value
-        if share is not None and share < resampling.CONFIDENCE and value is not None and _keeps(which, value, bound):
+        if share is not None and share < compare.CONFIDENCE and value is not None and _keeps(which, value, bound):
             said.append(
                 f"{which.label} {which.say(value)} keeps the limit of {which.say(bound)} in {share:.0%} of draws"
             )

@@ -15,13 +15,14 @@ from functools import lru_cache
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
+from workshop_lib import compare
+from workshop_lib.compare import Estimate
 from workshop_lib.decision.choice import FEWEST_CLEAR, clear_from
 from workshop_lib.decision.choice_words import percent
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleets.fleet_room import Room
 from workshop_lib.fleets.fleet_summaries import Key, Measure, by_prompt, few, lacking, variants_of
-from workshop_lib.metrics import resampling, timing
-from workshop_lib.metrics.resampling import Estimate
+from workshop_lib.metrics import timing
 from workshop_lib.records import ModelVariant, Prompt, Run
 from workshop_lib.verdicts.scoring import score_aspects
 
@@ -149,8 +150,8 @@ class _Figures:
         )
         quality = _mean(np.stack(answers), axis=0)
         prompts, count = len(quality), len(tables)
-        drawn = np.vstack([np.arange(prompts), resampling.draws(prompts, seed)])
-        chosen = np.vstack([np.arange(count), resampling.draws(count, seed + 1)])
+        drawn = np.vstack([np.arange(prompts), compare.draws(prompts, seed)])
+        chosen = np.vstack([np.arange(count), compare.draws(count, seed + 1)])
         by_machine = np.stack([np.median(table[drawn], axis=1) for table in tables], axis=1)
         latency = np.take_along_axis(by_machine, chosen[:, :, None], axis=1)
         views: dict[View, np.ndarray] = {"worst": latency.max(axis=1), "typical": np.median(latency, axis=1)}
@@ -159,7 +160,7 @@ class _Figures:
     def latency(self, view: View, place: int) -> Estimate:
         """A model's latency with its interval."""
         values = self.latencies[view][:, place]
-        return resampling.estimate(float(values[0]), self.prompts, values[1:])
+        return compare.estimate(float(values[0]), self.prompts, values[1:])
 
     def quality(self, place: int) -> Estimate:
         """A model's quality with its interval; its value is None where no prompt expects anything in particular."""
@@ -167,7 +168,7 @@ class _Figures:
 
         values = self.grades[:, place]
         value = float(values[0]) if np.isfinite(values[0]) else None
-        return resampling.estimate(value, self.prompts, values[1:], "No prompt names expected aspects.")
+        return compare.estimate(value, self.prompts, values[1:], "No prompt names expected aspects.")
 
     def firsts(self, view: View, limits: Limits) -> np.ndarray:
         """By `[draw, model]`, 1 for the default; equal ones share it, and nobody has it where none keeps the limits."""
@@ -236,7 +237,7 @@ def _sentence(choice: Choice, view: View, where: str) -> str:
     if len(choice.candidates) == 1:
         sure = "is the only model that every machine measured, so nothing was compared"
     else:
-        first = f"{percent(share)} of {resampling.RESAMPLES:,} draws of machines and prompts"
+        first = f"{percent(share)} of {compare.RESAMPLES:,} draws of machines and prompts"
         sure = f"is {_how_sure(choice, share)}: it came first in {first}{_rival(choice, view, best)}"
     waits = f"{1000 * (latency.value or 0.0):.0f} ms"
     if latency.low is not None and latency.high is not None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from workshop_lib.archive import storage
+from workshop_lib import storage
 from workshop_lib.errors import RecordFileError
 from workshop_lib.fleets import fleet_room
 from workshop_lib.fleets.fleet_room import RECORDS_FILE, Machine, Room, Share

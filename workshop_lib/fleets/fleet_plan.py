@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from workshop_lib import plan
 from workshop_lib.fleets import fleet_worker
 from workshop_lib.fleets.fleet_room import Machine, Share, label_of, share_id_of
-from workshop_lib.measuring import plan as plans
 from workshop_lib.records import ModelVariant, Prompt
 
 DECISIVE = ("workshop", "foundry-local-sdk", "onnxruntime", "onnxruntime-genai-core")
@@ -36,16 +36,16 @@ class FleetPlan:
     @property
     def requests_per_share(self) -> int:
         """Timed requests to one model on one machine."""
-        return len(self.prompts) * int(self.options.get("rounds", plans.Plan((), ()).rounds))
+        return len(self.prompts) * int(self.options.get("rounds", plan.Plan((), ()).rounds))
 
     @property
     def seed(self) -> int:
         """What draws the order of models and requests."""
-        return int(self.options.get("seed", plans.Plan((), ()).seed))
+        return int(self.options.get("seed", plan.Plan((), ()).seed))
 
     def describe(self) -> dict[str, Any]:
         """What the room's runs keep of the plan. The models of a machine follow each other, each as a block."""
-        described = plans.make_plan([], self.prompts, **self.options).describe()
+        described = plan.make_plan([], self.prompts, **self.options).describe()
         asked = {"models": list(self.models), "devices": list(self.devices), "profile": self.profile}
         return {**described, "order": "blocks", "fleet": asked}
 

@@ -16,8 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from workshop_lib import files, json_files
-from workshop_lib.archive import storage
+from workshop_lib import data, files, storage
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.records import ModelVariant, Run, variant_key
 
@@ -162,7 +161,7 @@ def read_room(folder: Path) -> Room:
         ConfigurationError: it is of another version.
         RecordFileError: a machine's label leads elsewhere; from `runs`: its records are damaged.
     """
-    stored = json_files.read_as(_RoomFile, folder / ROOM_FILE)
+    stored = data.read_as(_RoomFile, folder / ROOM_FILE)
     if stored.schema != SCHEMA:
         what = f"{ROOM_FILE} has schema {stored.schema}, this version reads {SCHEMA}."
         raise ConfigurationError(what, "Read it with the version of the workshop that wrote it.")

@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from workshop_lib import files
+from workshop_lib import benchmark, files, plan
 from workshop_lib.hosting import child_pipes
-from workshop_lib.measuring import benchmark, plan
 from workshop_lib.records import ModelVariant, Prompt
 from workshop_lib.serving import profiles
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
+from workshop_lib import compare, summary
+from workshop_lib.compare import Ratio
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleets.fleet_room import Machine, Room
-from workshop_lib.metrics import comparison, summaries, timing
-from workshop_lib.metrics.comparison import Ratio
+from workshop_lib.metrics import timing
 from workshop_lib.records import Completion, ModelVariant, Row, Run, variant_key
 
 Key = tuple[str, str]
@@ -99,7 +100,7 @@ def against(room: Room, label: str) -> dict[str, dict[Key, Ratio]]:
         there = by_prompt(room.runs[machine.label], timing.latency_s)
         if machine.label != label:
             found[machine.label] = {
-                key: comparison.compare_samples(here[key], there[key], smallest=comparison.BETWEEN_RUNS)
+                key: compare.compare_samples(here[key], there[key], smallest=compare.BETWEEN_RUNS)
                 for key in sorted(here.keys() & there.keys())
             }
     return found
@@ -141,7 +142,7 @@ def few(labels: Sequence[str], most: int = 4) -> str:
 def _cells_of(
     machine: Machine, run: Run | None, keys: Iterable[Key], reasons: Mapping[tuple[str, Key], str]
 ) -> list[Cell]:
-    rows = {(row.model_id, row.device): row for row in summaries.summarise(run)} if run else {}
+    rows = {(row.model_id, row.device): row for row in summary.summarise(run)} if run else {}
     latency = by_prompt(run, timing.latency_s) if run else {}
     first = by_prompt(run, timing.first_token_s) if run else {}
     return [

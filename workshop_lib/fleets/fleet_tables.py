@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from workshop_lib import compare
 from workshop_lib.decision.choice_words import percent
 from workshop_lib.display import Table
 from workshop_lib.fleets import fleet_summaries
-from workshop_lib.metrics import comparison
 from workshop_lib.showing.quality_tables import ranged
 from workshop_lib.untrusted import one_line, printable
 
@@ -97,7 +97,7 @@ def against(room: Room, label: str) -> Table:
             "machine": other,
             "against": label,
             "model": _name(variants[key]),
-            "latency, machine against machine": comparison.describe(ratio, "lower"),
+            "latency, machine against machine": compare.describe(ratio, "lower"),
         }
         for other, ratios in fleet_summaries.against(room, label).items()
         for key, ratio in ratios.items()

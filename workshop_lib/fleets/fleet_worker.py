@@ -20,14 +20,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workshop_lib import __version__, files
+from workshop_lib import __version__, files, machine, plan
 from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.fleets import fleet_engine, fleet_identity, fleet_share
 from workshop_lib.fleets.fleet_room import RECORDS_FILE
 from workshop_lib.hosting import model_cache
 from workshop_lib.hosting.child_process import child_environment
-from workshop_lib.instrument import machine
-from workshop_lib.measuring import plan
 from workshop_lib.serving import profiles
 from workshop_lib.untrusted import without_places
 

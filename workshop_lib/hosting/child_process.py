@@ -20,9 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from workshop_lib import errors, places
+from workshop_lib import errors, machine, places
 from workshop_lib.errors import ModelServerError, WorkshopError
-from workshop_lib.instrument import machine
 from workshop_lib.untrusted import without_places
 
 if TYPE_CHECKING:

@@ -16,14 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from workshop_lib import places
+from workshop_lib import machine, places
 from workshop_lib.errors import (
     ConfigurationError,
     DataFileError,
     DiskSpaceError,
     ModelServerError,
 )
-from workshop_lib.instrument import machine
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

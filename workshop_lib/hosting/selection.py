@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from workshop_lib.errors import ModelNotFoundError
-from workshop_lib.providers import rank
+from workshop_lib.machine import rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -11,8 +11,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
+from workshop_lib import summary
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.metrics import summaries
 from workshop_lib.people.judge import FAILED, Judge
 from workshop_lib.records import Run
 from workshop_lib.verdicts.answers import Candidate
@@ -27,7 +27,7 @@ def judge_name(run: Run, *, model: str = "", endpoint: str = "") -> str:
     """Which model to ask: the one named, any of another endpoint, else the last one that answered in this run."""
     if model or endpoint:
         return model or "auto"
-    answered = [row.model_id for row in summaries.summarise(run) if row.status == "ok"]
+    answered = [row.model_id for row in summary.summarise(run) if row.status == "ok"]
     return answered[-1] if answered else "auto"
 
 

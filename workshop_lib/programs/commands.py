@@ -44,13 +44,13 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
         ConfigurationError: a parameter that cannot be used; found before any notebook starts.
         WorkshopError: as `measure`.
     """
-    from workshop_lib.measuring import runs
+    from workshop_lib import benchmark, settings
     from workshop_lib.serving import profiles
 
-    runs.names(str(parameters.get("models", "auto")))
-    runs.devices(str(parameters.get("devices", "cpu")))
+    settings.names(str(parameters.get("models", "auto")))
+    settings.devices(str(parameters.get("devices", "cpu")))
     profiles.open_runtime(str(parameters.get("profile", ""))).close()
-    rows, report = measure(parameters, output or runs.new_folder())
+    rows, report = measure(parameters, output or benchmark.new_folder())
     print(f"Report: {report.html}\n        {report.markdown}")
     return exit_code(rows)
 
@@ -64,21 +64,19 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
         DiskSpaceError: the disk is full; another run into this folder goes on with what is there.
         NotebookError: a page failed.
     """
-    from workshop_lib import catalog
-    from workshop_lib.archive import storage
-    from workshop_lib.metrics import summaries
+    from workshop_lib import data, storage, summary
     from workshop_lib.programs import notebook_files, notebooks
     from workshop_lib.showing import reporting
 
-    catalog.read_models()
-    catalog.read_prompts()
+    data.read_models()
+    data.read_prompts()
     files.check_writable(folder / notebooks.RECORDS)
     try:
         pages = notebooks.run_workshop(folder, parameters)
     except OSError as error:
         raise (files.unwritable(folder, error) if error.errno in files.NO_SPACE else error) from None
     measured = storage.read_run(folder / notebooks.RECORDS)
-    rows, report = summaries.summarise(measured), reporting.write_report(measured, folder)
+    rows, report = summary.summarise(measured), reporting.write_report(measured, folder)
     terminal.show_rows(rows)
     terminal.show_seconds({page.stem: notebook_files.duration_s(page) or 0.0 for page in pages})
     return rows, report
@@ -101,14 +99,15 @@ def check(profile: str, models: str, devices: str, *, download: bool = False) ->
         ModelNotFoundError: there is no model to check.
         WorkshopError: the catalog cannot be asked, or a download failed.
     """
-    from workshop_lib.measuring import checklist, runs
+    from workshop_lib import benchmark, checklist, settings
+    from workshop_lib.plan import choose
     from workshop_lib.serving import profiles
 
-    names, on = runs.names(models), runs.devices(devices)
+    names, on = settings.names(models), settings.devices(devices)
     with profiles.open_runtime(profile) as runtime:
         if download:
-            variants, _ = runs.choose(runtime, names, on)
-            runs.download(runtime, variants)
+            variants, _ = choose(runtime, names, on)
+            benchmark.download(runtime, variants)
         checks = checklist.check_models(runtime, names, devices=on)
     if not checks:
         raise ModelNotFoundError(f"No model is ready for {' or '.join(on)}.", "Name models with --models.")
@@ -126,8 +125,7 @@ def compare(first: Path, second: Path, *, model: str = "", against: str = "", fa
         ConfigurationError: `against` without `model`, or results that cannot be compared.
         ModelNotFoundError: no model of that name was measured.
     """
-    from workshop_lib.archive.changes import compare_named, compare_results
-    from workshop_lib.archive.results import read_results
+    from workshop_lib.compare import compare_named, compare_results, read_results
 
     if against and not model:
         raise ConfigurationError(f"--against is {against!r} without --model.", "Name the model of the first file too.")
@@ -179,14 +177,14 @@ def _said(error: OSError) -> WorkshopError:
 
 
 def _benchmark(chosen: BenchmarkSettings) -> int:
-    from workshop_lib.measuring import runs
-    from workshop_lib.measuring.benchmark import run_benchmark
-    from workshop_lib.measuring.plan import choose_variants, make_plan
-    from workshop_lib.metrics.summaries import summarise
+    from workshop_lib import benchmark, load
+    from workshop_lib.benchmark import run_benchmark
+    from workshop_lib.plan import choose_variants, make_plan
     from workshop_lib.serving.profiles import open_runtime
+    from workshop_lib.summary import summarise
 
-    folder = chosen.output or runs.new_folder()
-    for file in filter(None, (folder / runs.LOADS_FILE, chosen.json_file)):
+    folder = chosen.output or benchmark.new_folder()
+    for file in filter(None, (folder / load.LOADS_FILE, chosen.json_file)):
         files.check_writable(file)
     with open_runtime(chosen.profile, endpoint=chosen.endpoint, api_key=chosen.api_key) as runtime:
         with _an_array_in_any_case(folder, chosen):
@@ -208,9 +206,7 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
 @contextmanager
 def _an_array_in_any_case(folder: Path, chosen: BenchmarkSettings) -> Iterator[None]:
     """Where measuring ends with exit code 1: the rows of what reached a disk that is full now, else an empty array."""
-    from workshop_lib.archive import storage
-    from workshop_lib.measuring import benchmark
-    from workshop_lib.metrics import summaries
+    from workshop_lib import benchmark, storage, summary
 
     try:
         yield
@@ -219,7 +215,7 @@ def _an_array_in_any_case(folder: Path, chosen: BenchmarkSettings) -> Iterator[N
             rows: Sequence[Row] = ()
             if isinstance(error, DiskSpaceError):
                 with suppress(RecordFileError):
-                    rows = summaries.summarise(storage.read_run(folder / benchmark.RECORDS_FILE))
+                    rows = summary.summarise(storage.read_run(folder / benchmark.RECORDS_FILE))
             with suppress(DiskSpaceError):  # said already
                 _write_array(rows, chosen)
         raise
@@ -239,7 +235,7 @@ def _write_results(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings
 
 def _write_array(rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
     """Write the JSON array to its file, then to standard output: in ASCII, which every console and reader takes."""
-    from workshop_lib.archive.results import row_object
+    from workshop_lib.summary import row_object
 
     array = json.dumps([row_object(row) for row in rows], indent=2) + "\n"
     try:
@@ -251,12 +247,12 @@ def _write_array(rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
 
 def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
     """Measure every model that answered under several users; keep all requests, show a table on standard error."""
-    from workshop_lib.measuring import concurrency, runs
+    from workshop_lib import benchmark, load
 
-    (folder / runs.LOADS_FILE).unlink(missing_ok=True)
-    for variant in runs.answered(measured):
+    (folder / load.LOADS_FILE).unlink(missing_ok=True)
+    for variant in benchmark.answered(measured):
         try:
-            loads = runs.measure_users(
+            loads = load.measure_users(
                 runtime,
                 variant,
                 measured.prompts,
@@ -267,9 +263,9 @@ def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, f
         except WorkshopError as error:
             terminal.notice(f"{variant.model_id} ({variant.device}), several users: failed. {error}")
             continue
-        runs.save_loads(folder, variant, loads)
+        load.save_loads(folder, variant, loads)
         terminal.show_loads(f"{variant.model_id} ({variant.device})", loads)
-        terminal.notice(concurrency.describe(loads))
+        terminal.notice(load.describe(loads))
 
 
 def _print_notices(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:

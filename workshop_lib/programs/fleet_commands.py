@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workshop_lib import catalog, files
+from workshop_lib import benchmark, data, files, settings
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleets import fleet_engine
-from workshop_lib.measuring import runs
 from workshop_lib.settings import PROFILES
 
 if TYPE_CHECKING:
@@ -113,16 +112,16 @@ def _run(options: argparse.Namespace) -> int:
     from workshop_lib.fleets.fleet_room import ROOM_FILE
     from workshop_lib.fleets.fleet_security import read_security
 
-    prompts = catalog.read_prompts()[: options.prompts or None]
+    prompts = data.read_prompts()[: options.prompts or None]
     plan = fleet.make_fleet_plan(
         prompts,
-        models=runs.names(options.models),
-        devices=runs.devices(options.devices),
+        models=settings.names(options.models),
+        devices=settings.devices(options.devices),
         profile=options.profile,
         rounds=options.rounds,
         max_tokens=options.max_tokens,
     )
-    folder = options.output or runs.new_folder()
+    folder = options.output or benchmark.new_folder()
     files.check_writable(folder / ROOM_FILE)
     security = read_security(options.certificates)
     with fleet.connected(options.address, security=security, insecure=options.insecure) as client:

@@ -19,9 +19,9 @@ from workshop_lib.untrusted import one_line
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from workshop_lib.archive.changes import Changes
-    from workshop_lib.measuring.checklist import ModelCheck
-    from workshop_lib.measuring.concurrency import Load
+    from workshop_lib.checklist import ModelCheck
+    from workshop_lib.compare import Changes
+    from workshop_lib.load import Load
     from workshop_lib.records import Row
     from workshop_lib.registration.registered_models import RegisteredModel
 
@@ -144,7 +144,7 @@ def show_checks(checks: Sequence[ModelCheck]) -> None:
     """Show the checklist, then one line per failure with what to do, then how many checks have which status."""
     from rich.table import Table
 
-    from workshop_lib.measuring import checklist
+    from workshop_lib import checklist
     from workshop_lib.showing import checklist_tables
 
     found = checklist_tables.statuses(checks)

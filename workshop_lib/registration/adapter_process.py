@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workshop_lib.errors import ConfigurationError, ModelServerError
 from workshop_lib.files import typed_path
 from workshop_lib.hosting.child_process import ChildProcess, ServedChild
-from workshop_lib.providers import CPU_PROVIDER
+from workshop_lib.machine import CPU_PROVIDER
 from workshop_lib.registration import registered_models
 from workshop_lib.registration.registered_models import RegisteredModel
 

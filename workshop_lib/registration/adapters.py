@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from workshop_lib.errors import ConfigurationError, ModelServerError
-from workshop_lib.providers import CPU_PROVIDER
+from workshop_lib.machine import CPU_PROVIDER
 from workshop_lib.untrusted import one_line, without_home
 
 if TYPE_CHECKING:

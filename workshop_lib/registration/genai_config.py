@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from workshop_lib.json_files import fault, read_untyped
-from workshop_lib.providers import CPU_PROVIDER
+from workshop_lib.data import fault, read_untyped
+from workshop_lib.machine import CPU_PROVIDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workshop_lib.json_files import fault
+from workshop_lib.data import fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

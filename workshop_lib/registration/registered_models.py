@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from workshop_lib import catalog, files
+from workshop_lib import data, files
+from workshop_lib.data import STRICT, check_unique, fault, read_as
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
 from workshop_lib.hosting import model_cache
 from workshop_lib.hosting.selection import AUTO
-from workshop_lib.json_files import STRICT, check_unique, fault, read_as
 from workshop_lib.records import ModelVariant
 from workshop_lib.untrusted import one_line, without_home
 
@@ -229,7 +229,7 @@ def _refuse_unreadable(model: RegisteredModel) -> None:
 
 def _refuse_offered(alias: str) -> None:
     """An alias that a catalog offers would name two models at once."""
-    card = catalog.read_models().get(alias)
+    card = data.read_models().get(alias)
     if card is not None and card.listed:
         what = f"The alias '{alias}' belongs to a model of the profile '{card.profile}'."
         raise ConfigurationError(what, f"Choose another, for example my-{alias}.")

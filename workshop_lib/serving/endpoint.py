@@ -17,7 +17,7 @@ from workshop_lib.settings import ENDPOINT_VARIABLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from workshop_lib.catalog import ModelCard
+    from workshop_lib.data import ModelCard
 
 LIST_TIMEOUT_S = 15.0
 WITHOUT_A_LIST = {"http_403", "http_404", "http_405", "http_501", "not_json"}

@@ -12,7 +12,7 @@ import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from workshop_lib import providers
+from workshop_lib import machine
 from workshop_lib.errors import ModelNotFoundError, ModelServerError, RuntimeUnavailableError
 from workshop_lib.hosting import selection
 from workshop_lib.hosting.child_process import ServedChild
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from workshop_lib.catalog import ModelCard
+    from workshop_lib.data import ModelCard
     from workshop_lib.records import ModelVariant
 
     OnProgress = Callable[[float], None]
@@ -165,7 +165,7 @@ class FoundryRuntime:
             RuntimeUnavailableError: the runtime, or the variant's provider, is not there.
             ModelServerError: it could not be loaded or served, or its process died.
         """
-        if variant.execution_provider not in {None, providers.CPU_PROVIDER}:
+        if variant.execution_provider not in {None, machine.CPU_PROVIDER}:
             listing = self._listing or self._look()
             if not listing.can_run(variant):
                 raise RuntimeUnavailableError(*listing.why_not(variant))
@@ -184,9 +184,9 @@ class FoundryRuntime:
     def absent_devices(self) -> dict[str, str]:
         """Devices that cannot be measured here → the reason and what to install."""
         listing = self._listing or self._look()
-        if any(providers.is_gpu(provider) for provider in listing.registered):
+        if any(machine.is_gpu(provider) for provider in listing.registered):
             return {}
-        return {"gpu": f"{listing.why_no_gpu()} {providers.GPU_FIX}"}
+        return {"gpu": f"{listing.why_no_gpu()} {machine.GPU_FIX}"}
 
     def left_out(self) -> list[tuple[ModelVariant, str]]:
         """Registered folders that had gone or were damaged at the last look, each with the reason and what to do."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workshop_lib.errors import ModelNotFoundError, ModelServerError, RuntimeUnavailableError
-from workshop_lib.providers import CPU_PROVIDER
+from workshop_lib.machine import CPU_PROVIDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

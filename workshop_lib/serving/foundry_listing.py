@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workshop_lib import providers
+from workshop_lib import machine
 from workshop_lib.records import ModelVariant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from workshop_lib.catalog import ModelCard
+    from workshop_lib.data import ModelCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,17 @@ class Listing:
 
     def can_run(self, variant: ModelVariant) -> bool:
         """Whether the provider that a variant was built for is registered."""
-        return variant.execution_provider in {None, providers.CPU_PROVIDER, *self.registered}
+        return variant.execution_provider in {None, machine.CPU_PROVIDER, *self.registered}
 
     def why_not(self, variant: ModelVariant) -> tuple[str, str]:
         """Why a variant cannot run here, and what to do."""
         what = f"{variant.model_id} needs {variant.execution_provider}, which is not registered."
         reason = f"{self.why_no_gpu()} " if variant.device == "gpu" else ""
-        return what, f"{reason}Choose a CPU variant. {providers.GPU_FIX}"
+        return what, f"{reason}Choose a CPU variant. {machine.GPU_FIX}"
 
     def why_no_gpu(self) -> str:
         """Why no GPU can be used, as a sentence."""
-        return providers.why_no_gpu(self.discoverable, self.fault)
+        return machine.why_no_gpu(self.discoverable, self.fault)
 
 
 def read_listing(event: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> Listing:

@@ -18,7 +18,7 @@ from workshop_lib.untrusted import without_home
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from workshop_lib.catalog import PracticeIndex
+    from workshop_lib.data import PracticeIndex
     from workshop_lib.registration.registered_models import RegisteredModel
 
 REGISTERED_PUBLISHER = "registered"

@@ -13,7 +13,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from workshop_lib import catalog, loopback
+from workshop_lib import data, loopback
 from workshop_lib.errors import ModelNotFoundError
 from workshop_lib.hosting.model_cache import OnBytes, install_variant
 from workshop_lib.registration.adapter_app import LoopbackOnly
@@ -141,8 +141,8 @@ class PracticeCatalog(LoopbackCatalog):
     """
 
     def __init__(self, index_file: Path | None = None) -> None:
-        self.index_file = index_file or catalog.PRACTICE_INDEX_FILE
-        self.index = catalog.read_practice_index(self.index_file)
+        self.index_file = index_file or data.PRACTICE_INDEX_FILE
+        self.index = data.read_practice_index(self.index_file)
         self.shipped = offers.shipped(self.index, self.index_file.parent)
         super().__init__(self.shipped)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal, get_args
 
-from workshop_lib import catalog, settings
+from workshop_lib import data, settings
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.serving.endpoint import EndpointRuntime
 from workshop_lib.serving.foundry import FoundryRuntime
@@ -59,7 +59,7 @@ def open_runtime(
     chosen = profile or ("endpoint" if address else "practice")
     if chosen not in get_args(Profile):
         raise ConfigurationError(f"There is no profile '{chosen}'.", f"Use {', '.join(get_args(Profile))}.")
-    cards = catalog.read_models(models_file)
+    cards = data.read_models(models_file)
     if chosen == "endpoint":
         return EndpointRuntime(address, api_key=api_key or settings.read_key(os.environ), cards=cards)
     inner: FoundryRuntime

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from workshop_lib.metrics import summaries, timing
+from workshop_lib import summary
+from workshop_lib.metrics import timing
 from workshop_lib.records import Completion, Row, Run
 from workshop_lib.showing import appearance, drawing
 from workshop_lib.showing.appearance import PALETTES, Palette, Theme, number
@@ -79,7 +80,7 @@ def latency(run: Run, *, theme: Theme = "light") -> Figure:
     """Draw each request's latency (ms), one line per model; warm-ups hollow, failures named."""
     answers, warm = _answers(_timed(run)), _answers(_warm_ups(run))
     middle = {which: median(map(_latency_ms, some)) for which, some in answers.items()}
-    rows = sorted(summaries.summarise(run), key=lambda row: middle.get(key(row), float("inf")))
+    rows = sorted(summary.summarise(run), key=lambda row: middle.get(key(row), float("inf")))
     label, colours = names(rows), PALETTES[theme]
     figure, (axes,) = drawing.sheet(
         [label[key(row)] for row in rows],
@@ -94,7 +95,7 @@ def latency(run: Run, *, theme: Theme = "light") -> Figure:
     everything = [_latency_ms(each) for part in (answers, warm) for e in part.values() for each in e]
     drawing.scale(axes, "x", everything, "Latency (ms), shorter is better")
     extra: list[Artist] = [appearance.mark("|", colours.ink, "median")]
-    if any(map(summaries.outliers, answers.values())):
+    if any(map(summary.outliers, answers.values())):
         extra.append(appearance.mark("o", colours.ink, "outlier for its prompt", filled=False))
     if warm:
         extra.append(appearance.mark("o", colours.quiet, "warm-up, not counted", filled=False))
@@ -105,8 +106,8 @@ def latency(run: Run, *, theme: Theme = "light") -> Figure:
 
 def first_token_against_decode(run: Run, *, theme: Theme = "light") -> Figure:
     """Draw time to first token (ms) against decode speed (tok/s): requests small, medians large."""
-    points = {key(row): _points(run, row) for row in summaries.summarise(run)}
-    answered = [row for row in summaries.summarise(run) if row.status == "ok"]
+    points = {key(row): _points(run, row) for row in summary.summarise(run)}
+    answered = [row for row in summary.summarise(run) if row.status == "ok"]
     rows = [row for row in answered if points[key(row)]]
     label, colours = names(rows), PALETTES[theme]
     missing = len(answered) - len(rows)
@@ -158,7 +159,7 @@ def resources(rows: Sequence[Row], *, theme: Theme = "light") -> Figure:
 FIGURES: dict[str, Callable[[Run, Theme], Figure]] = {
     "latency": lambda run, theme: latency(run, theme=theme),
     "first_token_against_decode": lambda run, theme: first_token_against_decode(run, theme=theme),
-    "resources": lambda run, theme: resources(summaries.summarise(run), theme=theme),
+    "resources": lambda run, theme: resources(summary.summarise(run), theme=theme),
 }
 
 PANELS: dict[str, Callable[[Row], float | None]] = {
@@ -217,7 +218,7 @@ def _latency_line(axes: Axes, line: int, row: Row, answered: Sequence[Completion
         drawing.inside(axes, line, f"{row.status}: {row.error or 'no answer'}", colours)
         return
     values = [_latency_ms(completion) for completion in answered]
-    far = {completion.request_id for completion in summaries.outliers(answered)}
+    far = {completion.request_id for completion in summary.outliers(answered)}
     ringed = [completion.request_id in far for completion in answered]
     look = (row.device, row.precision)
     drawing.strip(axes, line, values, ringed=ringed, look=look, colours=colours)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from workshop_lib import checklist
 from workshop_lib.display import Table
-from workshop_lib.measuring import checklist
 from workshop_lib.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from workshop_lib.measuring.checklist import ModelCheck
+    from workshop_lib.checklist import ModelCheck
 
 COLUMNS = ["model", "device", *checklist.NAMES]
 

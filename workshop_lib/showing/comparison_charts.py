@@ -10,8 +10,8 @@ from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
 
-from workshop_lib.archive import devices as device_builds
-from workshop_lib.measuring.concurrency import saturation
+from workshop_lib import compare, summary
+from workshop_lib.load import saturation
 from workshop_lib.showing import appearance, charting, drawing
 from workshop_lib.showing.appearance import PALETTES, Palette, Theme, number
 from workshop_lib.untrusted import one_line
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from workshop_lib.archive.devices import Build
-    from workshop_lib.archive.references import Reference
-    from workshop_lib.archive.results import Sample
-    from workshop_lib.measuring.concurrency import Load
+    from workshop_lib.compare import Build, Reference, Sample
+    from workshop_lib.load import Load
     from workshop_lib.records import Run
 
 NAME_LETTERS = 46
@@ -38,8 +36,8 @@ PANELS: dict[str, Callable[[Sample], float | None]] = {
 
 def devices(run: Run, references: Sequence[Reference] = (), *, theme: Theme = "light") -> Figure:
     """Draw every request of each model's CPU and GPU builds; another machine's are hollow, an absent GPU has a line."""
-    builds = device_builds.side_by_side(run, references)
-    lines = _lines(builds, device_builds.absences(run))
+    builds = compare.side_by_side(run, references)
+    lines = _lines(builds, compare.absent_gpus(run))
     colours = PALETTES[theme]
     figure, panels = drawing.sheet(
         list(lines), "What does a GPU change?", _where_measured(builds, lines), theme, columns=len(PANELS)
@@ -64,7 +62,7 @@ def devices(run: Run, references: Sequence[Reference] = (), *, theme: Theme = "l
 
 def figures(run: Run, references: Sequence[Reference] = ()) -> dict[str, Callable[[Run, Theme], Figure]]:
     """Return the figures of this module that a report of `run` needs: CPU beside GPU where there is a GPU to draw."""
-    if not device_builds.has_gpu(device_builds.side_by_side(run, references)):
+    if not compare.has_gpu_build(compare.side_by_side(run, references)):
         return {}
     return {"devices": lambda run, theme: devices(run, references, theme=theme)}
 
@@ -109,7 +107,7 @@ def _lines(builds: Sequence[Build], absent: Mapping[str, str]) -> dict[str, Buil
 
 
 def _name(build: Build, *, taken: Mapping[str, object]) -> str:
-    name = device_builds.name(build.row)
+    name = summary.name_of(build.row)
     if build.is_reference:
         name += ", reference"
     elif not build.is_confirmed:
@@ -157,7 +155,7 @@ def _device_legend(builds: Sequence[Build], colours: Palette) -> list[Artist]:
     entries = charting.legend_entries(rows, colours, appearance.shaped)
     entries.append(appearance.mark("|", colours.ink, "median"))
     if any(build.is_reference for build in builds):
-        entries.append(appearance.mark("o", colours.ink, device_builds.ELSEWHERE, filled=False))
+        entries.append(appearance.mark("o", colours.ink, compare.ELSEWHERE, filled=False))
     return entries
 
 

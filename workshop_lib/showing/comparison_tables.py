@@ -8,22 +8,19 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
-from workshop_lib.archive import devices as device_builds
+from workshop_lib import compare
 from workshop_lib.display import Table
-from workshop_lib.metrics import comparison, timing
+from workshop_lib.metrics import timing
 from workshop_lib.showing.tables import NOT_MEASURED, UNKNOWN
 from workshop_lib.untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from workshop_lib.archive.changes import Changes
-    from workshop_lib.archive.devices import Build
-    from workshop_lib.archive.references import Reference
-    from workshop_lib.instrument.self_check import SelfCheck
-    from workshop_lib.measuring.concurrency import Load
-    from workshop_lib.measuring.keep_warm import KeepWarmResult
+    from workshop_lib.compare import Build, Changes, Reference
+    from workshop_lib.load import KeepWarmResult, Load
     from workshop_lib.records import Run
+    from workshop_lib.self_check import SelfCheck
 
 DEVICE_COLUMNS = [
     "model", "build", "measured on", "first token (ms)", "decode (tok/s)", "against", "first token", "decode",
@@ -44,14 +41,14 @@ def devices(run: Run, references: Sequence[Reference] = ()) -> Table:
             _rounded(build.row.decode_tokens_per_sec, 0),
             *_verdict(build),
         )
-        for build in device_builds.side_by_side(run, references)
+        for build in compare.side_by_side(run, references)
     ]
     return Table(lines, columns=DEVICE_COLUMNS)
 
 
 def where(build: Build) -> str:
     """Return where a build was measured, in words: another machine's figure never passes for this one's."""
-    place = f"{device_builds.ELSEWHERE}: {build.where}" if build.is_reference else build.where
+    place = f"{compare.ELSEWHERE}: {build.where}" if build.is_reference else build.where
     return printable(place)
 
 
@@ -111,14 +108,14 @@ def kept_warm(found: KeepWarmResult) -> Table:
     lines = [
         (name, *(_rounded(seconds, 1, factor=1000) for seconds in found.medians_s(measure)), verdict)
         for name, measure, verdict in (
-            ("first token (ms)", timing.first_token_s, comparison.describe(found.first_token, "lower")),
-            ("whole answer (ms)", timing.latency_s, comparison.describe(found.latency, "lower")),
+            ("first token (ms)", timing.first_token_s, compare.describe(found.first_token, "lower")),
+            ("whole answer (ms)", timing.latency_s, compare.describe(found.latency, "lower")),
         )
     ]
     if found.with_load_s:
         kept_s = found.medians_s(timing.first_token_s)[1]
         times = (_rounded(seconds, 1, factor=1000) for seconds in (median(found.with_load_s), kept_s))
-        lines.append(("first token, load included (ms)", *times, comparison.describe(found.put_aside, "lower")))
+        lines.append(("first token, load included (ms)", *times, compare.describe(found.put_aside, "lower")))
     return Table(lines, columns=["first request", "right after loading", "after one light prompt", "against"])
 
 

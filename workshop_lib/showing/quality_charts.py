@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from workshop_lib.metrics.resampling import Estimate
+    from workshop_lib.compare import Estimate
     from workshop_lib.verdicts.quality import ModelQuality, Standing
     from workshop_lib.verdicts.reliability import Kind
 

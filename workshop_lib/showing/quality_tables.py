@@ -11,7 +11,7 @@ from workshop_lib.verdicts.reliability import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from workshop_lib.metrics.resampling import Estimate
+    from workshop_lib.compare import Estimate
     from workshop_lib.verdicts.agreement import Agreement
     from workshop_lib.verdicts.quality import ModelQuality, Standing
     from workshop_lib.verdicts.ranking import Ranking

@@ -17,19 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from workshop_lib import files
-from workshop_lib.archive import devices, references, results
-from workshop_lib.archive.results import row_object
-from workshop_lib.metrics import stability, summaries
+from workshop_lib import compare, files, summary
 from workshop_lib.records import Row, Run
 from workshop_lib.showing import charting, comparison_charts, comparison_tables, findings, tables
 from workshop_lib.showing.appearance import number
+from workshop_lib.summary import row_object
 from workshop_lib.untrusted import csv_cell, markdown, one_line, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from workshop_lib.archive.references import Reference
+    from workshop_lib.compare import Reference
     from workshop_lib.display import Table
     from workshop_lib.showing.appearance import Theme
 
@@ -69,8 +67,8 @@ def write_report(run: Run, folder: Path, gpu_references: Sequence[Reference] | N
     Raises:
         ConfigurationError: when a file cannot be written there.
     """
-    shipped = references.with_gpu() if gpu_references is None else gpu_references
-    rows = sorted(summaries.summarise(run), key=lambda row: row.status != "ok")
+    shipped = compare.gpu_references() if gpu_references is None else gpu_references
+    rows = sorted(summary.summarise(run), key=lambda row: row.status != "ok")
     texts = {
         "md": report_markdown(run, rows, shipped),
         "csv": report_csv(rows),
@@ -95,7 +93,7 @@ def report_json(run: Run, rows: Sequence[Row]) -> str:
         "machine": dict(run.machine),
         "plan": dict(run.plan),
         "rows": [row_object(row) for row in rows],
-        "samples": results.sample_objects(run),
+        "samples": compare.sample_objects(run),
     }
     return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -117,7 +115,7 @@ def report_markdown(run: Run, rows: Sequence[Row], gpu_references: Sequence[Refe
     lines += ["", "## Results", "", *_markdown_table(rows)]
     if compared := _devices(run, gpu_references):
         lines += ["", "## CPU against GPU", "", *_pipe_table(*compared), ""]
-        lines += [f"- {markdown(one_line(sentence, 500))}" for sentence in devices.notes(run, gpu_references)]
+        lines += [f"- {markdown(one_line(sentence, 500))}" for sentence in compare.device_notes(run, gpu_references)]
     if codes := _codes(rows):
         lines += ["", "## What the warnings mean", ""]
         lines += [f"- `{code}`: {markdown(sentence)}" for code, sentence in codes.items()]
@@ -148,7 +146,7 @@ def report_html(run: Run, rows: Sequence[Row], gpu_references: Sequence[Referenc
         rows=[_html_cells(row, columns) for row in rows],
         figures=[_html_figure(run, draw) for draw in _figures(run, gpu_references).values()],
         devices=_devices(run, gpu_references),
-        device_notes=devices.notes(run, gpu_references),
+        device_notes=compare.device_notes(run, gpu_references),
         warnings=_codes(rows),
         notes=_notes(run),
         questions=_html_answers(run, rows),
@@ -158,7 +156,7 @@ def report_html(run: Run, rows: Sequence[Row], gpu_references: Sequence[Referenc
 
 def _notes(run: Run) -> list[str]:
     """Return what a reader should know about the run itself: interruptions, scatter, outliers, load times."""
-    return [*run.notes, *stability.stability_notes(run)]
+    return [*run.notes, *summary.stability_notes(run)]
 
 
 def _about(run: Run, rows: Sequence[Row]) -> str:
@@ -173,7 +171,7 @@ def _about(run: Run, rows: Sequence[Row]) -> str:
 def _codes(rows: Iterable[Row]) -> dict[str, str]:
     """Return the warning codes that occur, each with its sentence."""
     seen = {code for row in rows for code in row.warnings}
-    known = {code: sentence for code, sentence in summaries.WARNINGS.items() if code in seen}
+    known = {code: sentence for code, sentence in summary.WARNINGS.items() if code in seen}
     return known | dict.fromkeys(sorted(seen - known.keys()), "No explanation is known.")
 
 
@@ -205,7 +203,7 @@ def _figures(run: Run, gpu_references: Sequence[Reference]) -> dict[str, Callabl
 
 def _devices(run: Run, gpu_references: Sequence[Reference]) -> tuple[list[str], list[list[str]]] | None:
     """Return the headings and cells of CPU against GPU; None where there is no GPU to compare with."""
-    if not devices.has_gpu(devices.side_by_side(run, gpu_references)):
+    if not compare.has_gpu_build(compare.side_by_side(run, gpu_references)):
         return None
     table = comparison_tables.devices(run, gpu_references)
     return list(table.columns), [list(map(_cell, line)) for line in table.itertuples(index=False, name=None)]

@@ -9,11 +9,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from workshop_lib.archive import changes
-from workshop_lib.archive.changes import Side
-from workshop_lib.archive.results import results_of
+from workshop_lib import compare, summary
+from workshop_lib.compare import Side, results_of
 from workshop_lib.display import Table
-from workshop_lib.metrics import summaries, timing
+from workshop_lib.metrics import timing
 from workshop_lib.records import variant_key
 from workshop_lib.untrusted import printable
 
@@ -167,7 +166,7 @@ def sentences(said: Iterable[str]) -> Table:
 def meanings(rows: Iterable[Row]) -> Table:
     """Return the warning codes that occur in rows, on how many of them, and what each means."""
     counts = Counter(code for row in rows for code in row.warnings)
-    lines = [(code, counts[code], text) for code, text in summaries.WARNINGS.items() if counts[code]]
+    lines = [(code, counts[code], text) for code, text in summary.WARNINGS.items() if counts[code]]
     return Table(lines, columns=["warning", "models", "meaning"])
 
 
@@ -239,7 +238,7 @@ def differences(run: Run) -> Table:
     for variant in _served(run):
         first = first_of.setdefault(variant.alias, variant)
         if variant is not first:
-            changed = changes.compare_sides(Side(results, *variant_key(first)), Side(results, *variant_key(variant)))
+            changed = compare.compare_sides(Side(results, *variant_key(first)), Side(results, *variant_key(variant)))
             verdicts = [change.verdict for change in changed if change.measure in COMPARED]
             lines.append((variant.alias, _build(variant), _build(first), *verdicts))
     return Table(lines, columns=["model", "this", "against", "first token", "decode"])

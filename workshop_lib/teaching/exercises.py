@@ -12,9 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workshop_lib.archive.changes import Side, compare_sides
-from workshop_lib.archive.results import results_of
-from workshop_lib.metrics.comparison import WIDEST
+from workshop_lib.compare import WIDEST, Side, compare_sides, results_of
 from workshop_lib.records import ModelVariant, Run, variant_key
 from workshop_lib.teaching import timing_exercises
 from workshop_lib.teaching.diagnosis import Expected, Nothing, Number, Word

@@ -16,14 +16,12 @@ from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
-from workshop_lib import catalog, places
-from workshop_lib.archive import changes
-from workshop_lib.archive.results import results_of
+from workshop_lib import benchmark, compare, data, places, plan
+from workshop_lib.compare import results_of
 from workshop_lib.display import Table
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, WorkshopError
 from workshop_lib.hosting import model_cache
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.measuring import benchmark, plan
 from workshop_lib.records import ModelVariant, Request
 from workshop_lib.registration import model_folders, registered_models
 from workshop_lib.showing import tables
@@ -32,7 +30,7 @@ from workshop_lib.untrusted import printable, without_places
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from workshop_lib.archive.changes import Changes
+    from workshop_lib.compare import Changes
     from workshop_lib.records import Run
     from workshop_lib.registration.model_folders import FolderReport
     from workshop_lib.serving.runtimes import Runtime
@@ -92,9 +90,9 @@ def begin(folder: str = "", *, rounds: int = 1, repeats: int = 1, keep: bool = F
         atexit.register(_forget_quietly, copies)
     if folder:
         return Example(Path(folder).expanduser().absolute(), copies, None, keep)
-    shipped = catalog.PRACTICE_INDEX_FILE.parent / _EXAMPLE
+    shipped = data.PRACTICE_INDEX_FILE.parent / _EXAMPLE
     model_cache.make_folder(copies)
-    return Example(shutil.copytree(shipped, copies / "my-model"), copies, catalog.read_practice_index().licence, keep)
+    return Example(shutil.copytree(shipped, copies / "my-model"), copies, data.read_practice_index().licence, keep)
 
 
 def checks(report: FolderReport) -> Table:
@@ -162,7 +160,7 @@ def first_found(runtime: Runtime, names: Sequence[str]) -> ModelVariant:
 def measure(runtime: Runtime, names: Sequence[str], *, rounds: int, max_tokens: int = 120) -> Run:
     """Benchmark some models on the course's prompts, in turns; one that cannot be found becomes a skipped row."""
     found, left_out = _find(runtime, names)
-    asked = plan.make_plan(found, catalog.read_prompts(), rounds=rounds, max_tokens=max_tokens, skipped=tuple(left_out))
+    asked = plan.make_plan(found, data.read_prompts(), rounds=rounds, max_tokens=max_tokens, skipped=tuple(left_out))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         return benchmark.run_benchmark(asked, runtime, Path(folder))
 
@@ -180,9 +178,9 @@ def price(run: Run, first: str, second: str) -> Changes:
     """What the second model costs in units of the first; where one of them was not measured, that is the remark."""
     measured = results_of(run)
     try:
-        return changes.compare_named(measured, measured, first, second)
+        return compare.compare_named(measured, measured, first, second)
     except WorkshopError as error:
-        return changes.Changes((), (str(error),), ())
+        return compare.Changes((), (str(error),), ())
 
 
 def _find(runtime: Runtime, names: Sequence[str]) -> tuple[list[ModelVariant], list[tuple[ModelVariant, str]]]:

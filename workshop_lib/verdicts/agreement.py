@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from workshop_lib import compare
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.metrics import resampling
 from workshop_lib.verdicts.scores import Score
 
 GRADES = (1, 2, 3, 4, 5)
@@ -108,11 +108,11 @@ def _alpha_interval(shared: Mapping[Unit, Sequence[int]], seed: int) -> tuple[fl
     for unit in sorted(shared):
         by_prompt.setdefault(unit[0], []).append(shared[unit])
     groups = list(by_prompt.values())
-    if len(groups) < resampling.FEWEST_PROMPTS:
+    if len(groups) < compare.FEWEST_PROMPTS:
         return None, None
     figures = []
-    for draw in resampling.draws(len(groups), seed, RESAMPLES):
+    for draw in compare.draws(len(groups), seed, RESAMPLES):
         drawn = [grades for place in draw for grades in groups[place]]
         varied = len({grade for grades in drawn for grade in grades}) > 1
         figures.append(_alpha(drawn) if varied else float("nan"))
-    return resampling.interval(figures) or (None, None)
+    return compare.interval(figures) or (None, None)

@@ -16,8 +16,8 @@ from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
-from workshop_lib import catalog, files
-from workshop_lib.json_files import check_name, check_unique, fault
+from workshop_lib import data, files
+from workshop_lib.data import check_name, check_unique, fault
 from workshop_lib.records import Prompt
 
 
@@ -46,22 +46,21 @@ def add_prompt_set(file: Path | str, name: str, prompts: Iterable[Prompt], *, ve
         ConfigurationError: the file cannot be written; nothing is changed.
     """
     file, added = Path(file), tuple(prompts)
-    if file.resolve() == catalog.PROMPTS_FILE:
+    if file.resolve() == data.PROMPTS_FILE:
         raise fault(file, "", "is the shipped prompt file", "Write your prompts to a file of your own.")
     if not file.parent.is_dir():
         raise fault(file, "", "is in a folder that does not exist", "Make the folder first, or correct the path.")
-    before = catalog.read_prompt_file(file).sets if file.exists() else {}
+    before = data.read_prompt_file(file).sets if file.exists() else {}
     check_name(file, "sets", name)
     if name in before:
         raise fault(file, f"sets.{name}", "exists already", "Choose another name for the new set.")
     if not version.strip():
         raise fault(file, "version", "is empty", "Name it, for example by year and month.")
-    catalog.check_prompts(file, f"sets.{name}", added)
     sets = {**before, name: added}
     check_unique(file, "sets", (prompt.id for each in sets.values() for prompt in each))
-    content = {"schema": catalog.SCHEMA, "version": version, "sets": _plain(sets)}
+    content = {"schema": data.SCHEMA, "version": version, "sets": _plain(sets)}
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    files.write_atomically(file, text, check=catalog.read_prompt_file)
+    files.write_atomically(file, text, check=data.read_prompt_file)
 
 
 def _plain(sets: dict[str, tuple[Prompt, ...]]) -> dict[str, list[dict[str, object]]]:

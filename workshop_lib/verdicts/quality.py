@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
+from workshop_lib import compare, summary
+from workshop_lib.compare import Estimate
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.metrics import resampling, summaries, timing
-from workshop_lib.metrics.resampling import Estimate
+from workshop_lib.metrics import timing
 from workshop_lib.records import Row, Run, variant_key
 from workshop_lib.verdicts import agreement
 from workshop_lib.verdicts.answers import AnswerKey, Candidate, candidates
@@ -75,11 +76,11 @@ def weigh(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = None
     import numpy as np
 
     used, remarks = one_rubric(tuple(scores))
-    rows = [row for row in summaries.summarise(run) if row.status == "ok"]
+    rows = [row for row in summary.summarise(run) if row.status == "ok"]
     latency = _latencies(run, rows)
     quality = grade_tables(run, rows, used)
     chosen = decisive_measure(quality, measure)
-    drawn = resampling.draws(len(run.prompts), seed)
+    drawn = compare.draws(len(run.prompts), seed)
     waits = _estimates(latency, drawn, _medians)
     grades = {kind: _estimates(table, drawn, _means) for kind, table in quality.items()}
     decisive = quality.get(chosen, np.full(latency.shape, np.nan))
@@ -87,7 +88,7 @@ def weigh(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = None
     drawn_grades = _means(decisive[drawn])
     won = _front(_medians(latency[drawn]), drawn_grades).sum(axis=0)
     graded = np.isfinite(drawn_grades).sum(axis=0)
-    enough = np.isfinite(decisive).sum(axis=0) >= resampling.FEWEST_PROMPTS
+    enough = np.isfinite(decisive).sum(axis=0) >= compare.FEWEST_PROMPTS
     models = tuple(
         ModelQuality(
             row=row,
@@ -129,7 +130,7 @@ def passed_over(scored: Mapping[Kind, np.ndarray], chosen: Kind) -> list[str]:
     """A sentence for each kind of rater that would decide, and has not graded enough yet."""
     earlier = PREFERRED[: PREFERRED.index(chosen)] if chosen in PREFERRED else ()
     return [
-        f"Grades by {kind} do not cover every model on {resampling.FEWEST_PROMPTS} prompts yet: they are not used here."
+        f"Grades by {kind} do not cover every model on {compare.FEWEST_PROMPTS} prompts yet: they are not used here."
         for kind in earlier
         if kind in scored
     ]
@@ -139,7 +140,7 @@ def _covers(table: np.ndarray) -> bool:
     import numpy as np
 
     prompts_each = np.isfinite(table).sum(axis=0)
-    return bool((prompts_each >= min(resampling.FEWEST_PROMPTS, len(table))).all())
+    return bool((prompts_each >= min(compare.FEWEST_PROMPTS, len(table))).all())
 
 
 def aspect_scores(found: Iterable[Candidate], *, rubric_version: str, scored_at: str) -> list[Score]:
@@ -279,7 +280,7 @@ def _estimates(
 
     values, draws, counts = figure(table[None])[0], figure(table[drawn]), np.isfinite(table).sum(axis=0)
     return tuple(
-        resampling.estimate(float(value) if n else None, int(n), draws[:, place])
+        compare.estimate(float(value) if n else None, int(n), draws[:, place])
         for place, (value, n) in enumerate(zip(values, counts, strict=True))
     )
 

@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from workshop_lib import compare
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.metrics import resampling
 from workshop_lib.verdicts.pairs import Pair, pairs
 from workshop_lib.verdicts.scores import Preference
 
@@ -96,7 +96,7 @@ def rank(preferences: Iterable[Preference], authors: Authors, *, alpha: float = 
     by_prompt = _won(games, models)
     values = _fit(by_prompt.sum(axis=0), alpha)
     drawn = None
-    if prompts < resampling.FEWEST_PROMPTS:
+    if prompts < compare.FEWEST_PROMPTS:
         reason = f"{prompts} prompts are too few for an interval."
     else:
         drawn = _drawn(by_prompt, alpha, seed)
@@ -151,7 +151,7 @@ def _fit(won: np.ndarray, alpha: float) -> np.ndarray:
 def _drawn(by_prompt: np.ndarray, alpha: float, seed: int) -> np.ndarray:
     import numpy as np
 
-    rows = resampling.draws(len(by_prompt), seed, RESAMPLES)
+    rows = compare.draws(len(by_prompt), seed, RESAMPLES)
     return np.array([_fit(by_prompt[row].sum(axis=0), alpha) for row in rows])
 
 
@@ -163,7 +163,7 @@ def _strengths(
     best = [None] * len(models) if drawn is None else _best_shares(drawn)
     found = []
     for place, model in enumerate(models):
-        low, high = (None, None) if drawn is None else resampling.interval(drawn[:, place]) or (None, None)
+        low, high = (None, None) if drawn is None else compare.interval(drawn[:, place]) or (None, None)
         wins = float(won[place].sum())
         comparisons = round(wins + float(won[:, place].sum()))
         found.append(Strength(model, float(values[place]), low, high, best[place], wins, comparisons))

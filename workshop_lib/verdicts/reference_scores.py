@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from workshop_lib import catalog
-from workshop_lib.json_files import STRICT, check_name, check_unique, fault, read_as
+from workshop_lib import data
+from workshop_lib.data import STRICT, check_name, check_unique, fault, read_as
 from workshop_lib.verdicts.agreement import GRADES
 from workshop_lib.verdicts.reliability import REFERENCE
 from workshop_lib.verdicts.scores import Score
 
-SCORES_FILE = catalog.DATA_FOLDER / "reference" / "practice" / "scores.json"
+SCORES_FILE = data.DATA_FOLDER / "reference" / "practice" / "scores.json"
 SCHEMA = 1
 FIRST, SECOND = f"{REFERENCE}1", f"{REFERENCE}2"
 

@@ -10,15 +10,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from workshop_lib import catalog
-from workshop_lib.json_files import STRICT, fault, read_as
+from workshop_lib import data
+from workshop_lib.data import STRICT, fault, read_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from workshop_lib.records import Prompt
 
-RUBRIC_FILE = catalog.DATA_FOLDER / "rubric.json"
+RUBRIC_FILE = data.DATA_FOLDER / "rubric.json"
 SCHEMA = 1
 GRADES = (1, 2, 3, 4, 5)
 
@@ -66,7 +66,7 @@ def version_for(prompts: Iterable[Prompt], rubric: Rubric | None = None) -> str:
     them a run used; else it is a hash of the prompts, so that a changed prompt never inherits a score.
     """
     mine = tuple(prompts)
-    shipped = catalog.read_prompt_file()
+    shipped = data.read_prompt_file()
     name = (rubric or read_rubric()).version
     if {prompt for each in shipped.sets.values() for prompt in each}.issuperset(mine):
         return f"{name}+{shipped.version}"

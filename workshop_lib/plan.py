@@ -24,6 +24,8 @@ from workshop_lib.serving.profiles import Runtime
 from workshop_lib.settings import request_options
 
 Order = Literal["round-robin", "blocks"]
+Skipped = list[tuple[ModelVariant, str]]
+"""What was asked for and cannot be measured, each with the reason."""
 
 SERVER_OVERHEAD_MB = 150.0
 MEMORY_PER_SIZE = 1.3
@@ -107,10 +109,8 @@ class Plan:
         """What a record file keeps of the plan: enough to tell whether two runs did the same work."""
         texts = "\0".join(prompt.text for prompt in self.prompts)
         described = asdict(replace(self, variants=(), prompts=(), skipped=()))
-        for left_out in ("variants", "prompts", "skipped"):
-            del described[left_out]
-        for name in ("watts", "price_per_kwh", "extra_body", "tokens_field"):
-            if not described[name]:
+        for name in ("variants", "prompts", "skipped", "watts", "price_per_kwh", "extra_body", "tokens_field"):
+            if not described[name]:  # what was not set is left out, so that older runs compare as equal
                 del described[name]
         if self.extra_body:
             described["extra_body"] = json.loads(redact(json.dumps(dict(self.extra_body))))
@@ -148,34 +148,46 @@ def _order(variants: Sequence[ModelVariant]) -> Order:
     return "round-robin" if needed <= MEMORY_SHARE * free_mb else "blocks"
 
 
+def choose(
+    runtime: Runtime, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")
+) -> tuple[list[ModelVariant], Skipped]:
+    """The variants to work with, and what was asked for but cannot be used, with reasons.
+
+    Raises:
+        ModelNotFoundError: nothing is left.
+    """
+    variants, skipped = choose_variants(runtime, names, devices)
+    if not variants:
+        why = skipped[0][1] if skipped else f"No model is ready for {' or '.join(devices)}."
+        raise ModelNotFoundError(why, "Name models that the catalog lists, or other devices.")
+    return variants, skipped
+
+
 def choose_variants(
     runtime: Runtime, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")
-) -> tuple[list[ModelVariant], list[tuple[ModelVariant, str]]]:
-    """The variants to measure, and what was asked for but cannot be, with reasons.
+) -> tuple[list[ModelVariant], Skipped]:
+    """As `choose`, and nothing may be left.
 
-    That is unknown names, absent devices, and, of `auto`, registered models that cannot be served any more.
+    Skipped are unknown names, absent devices, and, of `auto`, registered models that cannot be served any more.
     """
     variants: dict[tuple[str, str], ModelVariant] = {}
-    skipped: list[tuple[ModelVariant, str]] = []
+    skipped: Skipped = []
     for name in names:
         try:
             variants |= {variant_key(found): found for found in runtime.find([name], devices)}
         except ModelNotFoundError as error:
             skipped.append((ModelVariant(alias=name, model_id=name, device="unknown"), str(error)))
     if AUTO in names:
-        named = {variant.alias for variant, _ in skipped} | {variant.model_id for variant, _ in skipped}
+        named = {variant.alias for variant, _ in skipped}
         skipped += [
             (variant, reason)
             for variant, reason in runtime.left_out()
             if variant.device in devices and not {variant.alias, variant.model_id} & named
         ]
-    chosen = list(variants.values())
-    return chosen, skipped + _on_absent_devices(runtime, names, devices)
+    return list(variants.values()), skipped + _on_absent_devices(runtime, names, devices)
 
 
-def _on_absent_devices(
-    runtime: Runtime, names: Sequence[str], devices: Sequence[str]
-) -> list[tuple[ModelVariant, str]]:
+def _on_absent_devices(runtime: Runtime, names: Sequence[str], devices: Sequence[str]) -> Skipped:
     """One entry per alias and absent device, so that a report can say what is missing and why.
 
     The aliases are those of the CPU, too: where only an absent device is asked for, nothing else has any.

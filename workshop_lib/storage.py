@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from io import FileIO
 
 SCHEMA = 1
-"""Version of the record file. Readers refuse a newer one and name the step to take."""
+"""Version of the record file. Readers refuse another one and name the step to take."""
 
 LOCK_TIMEOUT_S = 0.2
 """Another run holds its file for minutes; only the moment of a handover is worth waiting for."""
 
+HEADER = ("run_id", "started_at", "profile", "machine", "plan")
 _FRESH_COPY = "Start a new run in another folder, or delete this file if it is not needed."
 
 
@@ -43,7 +44,7 @@ class RunWriter:
 
     def __init__(self, path: Path, run: Run) -> None:
         self.path = path
-        with self._said(), ExitStack() as held:
+        with self._explained(), ExitStack() as held:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 held.enter_context(files.one_writer(path, wait_s=LOCK_TIMEOUT_S))
@@ -52,7 +53,9 @@ class RunWriter:
             dropped = files.cut_half_line(path)
             self._file: FileIO = held.enter_context(path.open("ab", buffering=0))
             if self._file.tell() == 0:
-                self._write({"kind": "run", "schema": SCHEMA, **_header(run)})
+                header = {name: getattr(run, name) for name in HEADER}
+                prompts = [asdict(prompt) for prompt in run.prompts]
+                self._write({"kind": "run", "schema": SCHEMA, **header, "prompts": prompts})
             if dropped:
                 self._write({"kind": "note", "text": _half_line_note(dropped)})
             self._held = held.pop_all()
@@ -71,13 +74,12 @@ class RunWriter:
             RecordFileError: the file was moved or removed meanwhile.
             ConfigurationError: it cannot be written for another reason.
         """
-        kinds = ("serving" if isinstance(record, Serving) else "completion" for record in records)
-        with self._said():
-            self._write(*({"kind": kind, **_plain(record)} for kind, record in zip(kinds, records, strict=True)))
+        with self._explained():
+            self._write(*map(_plain, records))
 
     def close(self) -> None:
         """Close the file and release the lock. Raises as `append`."""
-        with self._said():
+        with self._explained():
             self._held.close()
 
     def _write(self, *entries: Mapping[str, Any]) -> None:
@@ -88,7 +90,7 @@ class RunWriter:
             )
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -115,20 +117,19 @@ def read_run(path: Path) -> Run:
         kind = entry.get("kind")
         try:
             if kind == "run":
-                header = _checked_header(path, entry)
+                header = _header(path, entry)
+            elif kind == "note":
+                notes.append(str(entry["text"]))
             elif kind == "serving":
                 servings.append(_serving(entry))
             elif kind == "completion":
                 completions.append(_completion(entry))
-            elif kind == "note":
-                notes.append(str(entry["text"]))
-        except (TypeError, KeyError) as error:
-            raise RecordFileError(
-                f"{path.name}, line {number}: not a record of this version ({error}).", _FRESH_COPY
-            ) from error
+        except (KeyError, TypeError) as error:
+            what = f"{path.name}, line {number}: not a record of this version ({error})."
+            raise RecordFileError(what, _FRESH_COPY) from error
     if header is None:
         raise RecordFileError(f"{path.name} has no run header.", "Give a records.jsonl that a benchmark run wrote.")
-    return _run(header, servings, completions, notes)
+    return Run(**header, servings=tuple(servings), completions=tuple(completions), notes=tuple(notes))
 
 
 def record_of(entry: object) -> Serving | Completion | None:
@@ -137,24 +138,23 @@ def record_of(entry: object) -> Serving | Completion | None:
     Raises:
         RecordFileError: it is no record of this version.
     """
-    try:
-        if isinstance(entry, dict) and entry.get("kind") in ("serving", "completion"):
-            return _serving(entry) if entry["kind"] == "serving" else _completion(entry)
-    except (TypeError, KeyError, ValueError) as error:
-        raise RecordFileError(f"Not a record of this version ({error}).", _FRESH_COPY) from error
-    if isinstance(entry, dict) and entry.get("kind") in ("run", "note"):
+    kind = entry.get("kind") if isinstance(entry, dict) else None
+    if kind in ("run", "note"):
         return None
-    raise RecordFileError("Not a line of a run file.", _FRESH_COPY)
+    if kind not in ("serving", "completion"):
+        raise RecordFileError("Not a line of a run file.", _FRESH_COPY)
+    try:
+        return _serving(entry) if kind == "serving" else _completion(entry)  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordFileError(f"Not a record of this version ({error}).", _FRESH_COPY) from error
 
 
 def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise RecordFileError(
-            f"{path.name} cannot be read: {error.strerror}.",
-            "Run a benchmark first, or correct the path.",
-        ) from error
+        fix = "Run a benchmark first, or correct the path."
+        raise RecordFileError(f"{path.name} cannot be read: {error.strerror}.", fix) from error
     lines = files.whole_lines(content)
     for number, line in enumerate(lines, 1):
         try:
@@ -172,68 +172,35 @@ def _half_line_note(dropped: int) -> str:
     return f"The run was interrupted while a record was written; its {dropped} bytes are dropped, it is measured again."
 
 
-def _checked_header(path: Path, entry: dict[str, Any]) -> dict[str, Any]:
+def _header(path: Path, entry: dict[str, Any]) -> dict[str, Any]:
     if entry.get("schema") != SCHEMA:
         raise RecordFileError(
             f"{path.name} has schema {entry.get('schema')!r}, this version reads {SCHEMA}.",
             "Read it with the version of the workshop that wrote it, or measure again.",
         )
-    return entry
-
-
-def _header(run: Run) -> dict[str, Any]:
-    return {
-        "run_id": run.run_id,
-        "started_at": run.started_at,
-        "profile": run.profile,
-        "machine": dict(run.machine),
-        "plan": dict(run.plan),
-        "prompts": [asdict(prompt) for prompt in run.prompts],
-    }
+    prompts = tuple(Prompt(**_tuples(prompt)) for prompt in entry["prompts"])
+    return {**{name: entry[name] for name in HEADER}, "prompts": prompts}
 
 
 def _plain(record: Serving | Completion) -> dict[str, Any]:
     if isinstance(record, Serving):
-        return asdict(record)
+        return {"kind": "serving", **asdict(record)}
     plain = {each.name: getattr(record, each.name) for each in fields(record)}
     plain["chunks"] = [[round(chunk.at_s, 7), chunk.kind, chunk.text] for chunk in record.chunks]
-    return plain
+    return {"kind": "completion", **plain}
 
 
 def _serving(entry: dict[str, Any]) -> Serving:
-    values = {key: value for key, value in entry.items() if key != "kind"}
-    variant = dict(values.pop("variant"))
-    variant["capabilities"] = tuple(variant.get("capabilities", ()))
-    values["registered_providers"] = tuple(values.get("registered_providers", ()))
-    values["request_notes"] = tuple(values.get("request_notes", ()))
-    return Serving(variant=ModelVariant(**variant), **values)
+    values = _tuples(entry)
+    return Serving(**{**values, "variant": ModelVariant(**_tuples(values["variant"]))})
 
 
 def _completion(entry: dict[str, Any]) -> Completion:
-    values = {key: value for key, value in entry.items() if key != "kind"}
+    values = _tuples(entry)
     values["chunks"] = tuple(Chunk(*chunk) for chunk in values["chunks"])
     return Completion(**values)
 
 
-def _run(header: dict[str, Any], servings: list[Serving], completions: list[Completion], notes: list[str]) -> Run:
-    prompts = tuple(
-        Prompt(
-            **{
-                **prompt,
-                "aspects": tuple(prompt["aspects"]),
-                "forbidden": tuple(prompt["forbidden"]),
-            }
-        )
-        for prompt in header["prompts"]
-    )
-    return Run(
-        run_id=header["run_id"],
-        started_at=header["started_at"],
-        profile=header["profile"],
-        machine=header["machine"],
-        plan=header["plan"],
-        prompts=prompts,
-        servings=tuple(servings),
-        completions=tuple(completions),
-        notes=tuple(notes),
-    )
+def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
+    """The values of a JSON object, lists as tuples, without its kind."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items() if name != "kind"}

@@ -1,31 +1,38 @@
-"""The loop that runs a plan: serve, warm up, ask, record; skip what fails and go on.
+"""The loop that runs a plan: serve, warm up, ask, record; skip what fails and go on. And where its runs are.
 
-Knows runtimes, the client and the record file. Knows no tables and no charts: it returns a `Run`.
+run = run_benchmark(plan, runtime, new_folder())      # records.jsonl grows as it goes
+run = read_run(find_records())                        # the newest run, read back
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from workshop_lib.archive.storage import RunWriter, read_run
-from workshop_lib.errors import ConfigurationError, WorkshopError
-from workshop_lib.instrument import machine
+from workshop_lib import compare, data, machine, places
+from workshop_lib.errors import ConfigurationError, RecordFileError, WorkshopError
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.instrument.power import Meter, NoMeter, PowerSources
-from workshop_lib.measuring.plan import Plan
-from workshop_lib.records import Completion, ModelVariant, Request, Run, Serving, variant_key
-from workshop_lib.serving.profiles import Runtime, ServedModel
+from workshop_lib.machine import Meter, PowerSources
+from workshop_lib.plan import Plan, choose, make_plan
+from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Run, Serving, variant_key
+from workshop_lib.serving import profiles
+from workshop_lib.storage import RunWriter, read_run
 from workshop_lib.untrusted import one_line
+
+if TYPE_CHECKING:
+    from workshop_lib.serving.profiles import Runtime, ServedModel
 
 RECORDS_FILE = "records.jsonl"
 GIVE_UP_AFTER = 2
 """Consecutive failed requests after which a model is left alone, so that a stalled one cannot hold up the batch."""
+
+SMALL_RUN_PROMPTS, SMALL_RUN_ROUNDS = 3, 2
 
 
 def run_benchmark(
@@ -51,16 +58,21 @@ def run_benchmark(
         plan = replace(plan, order=earlier.plan["order"])
     started = datetime.now(UTC)
     run = earlier or Run(
-        run_id=started.strftime("%Y%m%dT%H%M%SZ"),
+        run_id=_run_id(started),
         started_at=started.isoformat(timespec="seconds"),
         profile=runtime.profile,
         machine=machine.fingerprint(),
         plan=plan.describe(),
         prompts=plan.prompts,
     )
+    recorded = {completion.request_id for completion in run.completions if completion.round > 0}
     with RunWriter(path, run) as writer, power or PowerSources() as sources:
-        _Measurement(plan, runtime, writer, run, sleep=sleep, power=sources).measure(show_progress=show_progress)
+        _Measurement(plan, runtime, writer, recorded, sleep=sleep, power=sources).measure(show_progress=show_progress)
     return read_run(path)
+
+
+def _run_id(started: datetime) -> str:
+    return started.strftime("%Y%m%dT%H%M%SZ")
 
 
 def _earlier_run(path: Path, plan: Plan, profile: str) -> Run | None:
@@ -90,17 +102,13 @@ class _Measurement:
         plan: Plan,
         runtime: Runtime,
         writer: RunWriter,
-        run: Run,
+        recorded: set[str],
         *,
         sleep: Callable[[float], None],
         power: PowerSources,
     ) -> None:
-        self.plan = plan
-        self.runtime = runtime
-        self.writer = writer
-        self.sleep = sleep
-        self.power = power
-        self.recorded = {completion.request_id for completion in run.completions if completion.round > 0}
+        self.plan, self.runtime, self.writer, self.recorded = plan, runtime, writer, recorded
+        self.sleep, self.power = sleep, power
         self.failures: dict[tuple[str, str], int] = {}
 
     def measure(self, *, show_progress: bool) -> None:
@@ -108,14 +116,8 @@ class _Measurement:
 
         for variant, reason in self.plan.skipped:
             self.writer.append(Serving(variant, status="skipped", error=reason))
-        total = len(self.plan.variants) * len(self.plan.prompts) * self.plan.rounds
-        with tqdm(
-            total=total,
-            initial=len(self.recorded),
-            unit="request",
-            disable=not show_progress,
-            desc="Benchmark",
-        ) as bar:
+        total, done = len(self.plan.variants) * len(self.plan.prompts) * self.plan.rounds, len(self.recorded)
+        with tqdm(total=total, initial=done, unit="request", disable=not show_progress, desc="Benchmark") as bar:
             for variants, requests in self.plan.blocks():
                 self._measure_block(variants, requests, bar)
 
@@ -125,17 +127,24 @@ class _Measurement:
         with ExitStack() as stack:
             served: dict[tuple[str, str], _Served] = {}
             for variant in variants:
-                if variant_key(variant) in wanted and self.failures.get(variant_key(variant), 0) < GIVE_UP_AFTER:
+                key = variant_key(variant)
+                if key in wanted and self._is_worth_asking(key):
                     bar.set_postfix_str(one_line(f"loading {variant.model_id}"))
                     self._serve(variant, stack, served, bar)
             for request in open_requests:
                 key = variant_key(request.variant)
-                if key in served and self.failures.get(key, 0) < GIVE_UP_AFTER:
+                if key in served and self._is_worth_asking(key):
                     bar.set_postfix_str(one_line(request.variant.model_id))
                     self._ask(request, served[key])
                 bar.update()
             for key, one in served.items():
-                self._record_end(one, self.failures.get(key, 0))
+                serving = self._serving(one)
+                if not self._is_worth_asking(key):
+                    serving = replace(serving, status="failed", error=one.model.failure())
+                self.writer.append(serving)
+
+    def _is_worth_asking(self, key: tuple[str, str]) -> bool:
+        return self.failures.get(key, 0) < GIVE_UP_AFTER
 
     def _serve(self, variant: ModelVariant, stack: ExitStack, served: dict[tuple[str, str], _Served], bar: Any) -> None:
         """Load, serve and warm up one variant; a failure is recorded and the batch goes on."""
@@ -173,13 +182,6 @@ class _Measurement:
         if not completion.ok and served.model.failure():
             self.failures[key] = GIVE_UP_AFTER
 
-    def _record_end(self, served: _Served, failures: int) -> None:
-        """The last word on a serving: its peak memory, and why it ended early if it did."""
-        serving = self._serving(served)
-        if failures >= GIVE_UP_AFTER:
-            serving = replace(serving, status="failed", error=served.model.failure())
-        self.writer.append(serving)
-
     def _serving(self, served: _Served) -> Serving:
         model = served.model
         return Serving(
@@ -200,7 +202,7 @@ class _Served:
 
     model: ServedModel
     client: ChatClient
-    meter: Meter | NoMeter
+    meter: Meter
 
     def ask(self, request: Request) -> Completion:
         """Ask; the meter is read before the request and after its end, outside of all that is timed.
@@ -211,3 +213,102 @@ class _Served:
         completion = self.client.ask(request)
         joules = self.meter.joules_since(before)
         return replace(completion, energy_j=joules, energy_source=None if joules is None else self.meter.source)
+
+
+def download(runtime: Runtime, variants: Iterable[ModelVariant]) -> list[ModelVariant]:
+    """Bring variants into the cache, one progress bar each; return them as they are now.
+
+    Raises:
+        DiskSpaceError: too little is free.
+        ModelServerError: a download failed several times.
+    """
+    from tqdm.auto import tqdm
+
+    variants = list(variants)
+    for variant in variants:
+        with tqdm(total=100, unit="%", desc=variant.model_id) as bar:
+
+            def show(percent: float, bar: tqdm = bar) -> None:
+                bar.update(max(0.0, percent - bar.n))
+
+            runtime.download(variant, on_progress=show)
+    now = {variant.model_id: variant for variant in runtime.list_models()}
+    return [now.get(variant.model_id, variant) for variant in variants]
+
+
+def probe(runtime: Runtime, variants: Sequence[ModelVariant], prompt: Prompt, *, max_tokens: int = 120) -> Run:
+    """Ask every variant one question once, after a warm-up; a failure becomes a record."""
+    small = make_plan(variants, [prompt], rounds=1, max_tokens=max_tokens)
+    with tempfile.TemporaryDirectory() as folder:
+        return run_benchmark(small, runtime, Path(folder))
+
+
+def answered(run: Run) -> list[ModelVariant]:
+    """Return the variants that answered a timed request, in the order in which they were served."""
+    good = {(each.model_id, each.device) for each in run.completions if each.ok and each.round > 0}
+    served = {variant_key(serving.variant): serving.variant for serving in run.servings}
+    return [variant for key, variant in served.items() if key in good]
+
+
+def new_folder(output: str = "") -> Path:
+    """Return the folder of a new run: `output`, or one named after the time among the other runs."""
+    return Path(output).resolve() if output else places.runs_folder() / _run_id(datetime.now(UTC))
+
+
+def find_records(records: str = "") -> Path:
+    """Return the records to look at: the file named, else the newest run's, else a new small run's.
+
+    Raises:
+        RecordFileError: the file named does not exist.
+    """
+    if records and not Path(records).is_file():
+        raise RecordFileError(f"There are no records at {records}.", "Correct the path, or leave it empty.")
+    return Path(records).resolve() if records else newest_records() or measure_a_little(new_folder())
+
+
+def newest_records() -> Path | None:
+    """Return the records of the newest run under `runs/` that answered anything, or None."""
+    return next((path for path, run in _runs() if any(completion.round for completion in run.completions)), None)
+
+
+def _runs() -> Iterator[tuple[Path, Run]]:
+    """The runs under `runs/` that can be read, newest first."""
+    for path in sorted(places.runs_folder().glob(f"*/{RECORDS_FILE}"), reverse=True):
+        with suppress(RecordFileError):
+            yield path, read_run(path)
+
+
+def measure_a_little(folder: Path) -> Path:
+    """Measure every ready model on few prompts and rounds, so that there is something to chart."""
+    with profiles.open_runtime() as runtime:
+        variants, skipped = choose(runtime, ["auto"])
+        prompts = data.read_prompts()[:SMALL_RUN_PROMPTS]
+        small = make_plan(variants, prompts, rounds=SMALL_RUN_ROUNDS, skipped=tuple(skipped))
+        run_benchmark(small, runtime, folder)
+    return folder / RECORDS_FILE
+
+
+def changes_since_another(path: Path) -> compare.Changes:
+    """Compare the run whose records are at `path` with the newest other run that did the same work.
+
+    Without one under `runs/` it is compared with the shipped reference results; with neither, the remark says so.
+
+    Raises:
+        RecordFileError: the records at `path` cannot be read.
+        DataFileError: shipped reference results are damaged.
+    """
+    this = compare.read_results(path)
+    for other in _other_results(path):
+        with suppress(ConfigurationError):  # it did other work, or measured other models
+            found = compare.compare_results(other, this)
+            said = f"This run, {this.name}, against {other.name}: a ratio is this run's in units of the other's."
+            return replace(found, remarks=(said, *found.remarks))
+    return compare.Changes((), ("There is no other run of the same work to compare with: run page 02 once more.",), ())
+
+
+def _other_results(path: Path) -> Iterator[compare.Results]:
+    for other, run in _runs():
+        if other.resolve() != path.resolve():
+            yield compare.results_of(run, other.parent.name)
+    for reference in compare.read_references():
+        yield replace(reference.results, name=f"the reference of {reference.label}")

@@ -1,1 +1,0 @@
-"""Results on disk: records, reports, shipped references, and what changed between two of them."""

@@ -1,0 +1,463 @@
+"""Several users at once, and a model kept warm.
+
+    loads = measure_loads(model, prompts, levels=(1, 2, 4, 8))   # does more get done, or does everybody only wait?
+    with KeepWarm(model, every_s=60) as keeper, keeper.busy():
+        completion = client.ask(request)                         # no light prompt is on its way meanwhile
+
+A server that unloads idle models makes whoever comes next wait until the model is loaded again. A runtime that keeps
+what it loaded, as Foundry Local does, is slow once: at the first request after loading.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Self
+
+from workshop_lib import compare, files
+from workshop_lib.benchmark import answered
+from workshop_lib.errors import ConfigurationError
+from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S, ChatClient
+from workshop_lib.metrics import timing
+from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Run
+from workshop_lib.untrusted import one_line
+
+if TYPE_CHECKING:
+    from workshop_lib.compare import Ratio
+    from workshop_lib.serving.runtimes import Runtime, ServedModel
+
+LEVELS = (1, 2, 4, 8)
+LOADS_FILE = "concurrency.jsonl"
+SCHEMA = 1
+WORTHWHILE = 1.10
+"""Less than 10 % more total throughput for twice the users counts as only waiting."""
+
+TRIED_REQUESTS, TRIED_TOKENS = 3, 40
+"""Questions per user and tokens per answer where a notebook tries several users: minutes, even with a slow model."""
+
+LIGHT_PROMPT = "Hi"
+NEVER_UNLOADS = (
+    "On a runtime that keeps what it loaded, as Foundry Local does, only the first request after loading gains; on a "
+    "server that unloads idle models, the first one after every pause does."
+)
+
+Measure = Callable[[Completion], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one number of simultaneous users got.
+
+    Attributes:
+        users: requests in flight at once.
+        completions: every request, failures included.
+        wall_s: from the common start to the last answer.
+    """
+
+    users: int
+    completions: tuple[Completion, ...]
+    wall_s: float
+
+    @property
+    def answered(self) -> list[Completion]:
+        """The requests that succeeded."""
+        return [completion for completion in self.completions if completion.ok]
+
+    @property
+    def total_tokens_per_s(self) -> float | None:
+        """Completion tokens of all users per second of wall time; None without token counts."""
+        counts = [timing.completion_tokens(completion) for completion in self.answered]
+        if not counts or any(source != "usage" for _, source in counts):
+            return None
+        return sum(tokens or 0 for tokens, _ in counts) / self.wall_s
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Median end-to-end rate that one request sees."""
+        return _median(self.completions, timing.tokens_per_s)
+
+    @property
+    def first_token_s(self) -> float | None:
+        """Median time to first token."""
+        return _median(self.completions, timing.first_token_s)
+
+    @property
+    def latency_s(self) -> float | None:
+        """Median end-to-end latency."""
+        return _median(self.completions, timing.latency_s)
+
+
+def measure_loads(
+    model: ServedModel,
+    prompts: Sequence[Prompt],
+    *,
+    levels: Sequence[int] = LEVELS,
+    requests_per_user: int = 4,
+    max_tokens: int = 60,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> tuple[Load, ...]:
+    """Measure each number of users in turn after one untimed request.
+
+    Each user is a thread with connections of its own that asks the prompts in turn; all start together.
+
+    Raises:
+        ConfigurationError: a level, or the requests per user, below 1.
+    """
+    if min(*levels, requests_per_user) < 1:
+        raise ConfigurationError(f"Users {list(levels)}, {requests_per_user} requests each.", "Give 1 or more of both.")
+
+    def request(user: int, number: int) -> Request:
+        prompt = prompts[(user + number) % len(prompts)]
+        name = f"{model.variant.model_id}/{prompt.id}/u{user}-{number}"
+        return Request(name, model.variant, prompt.id, prompt.text, number, max_tokens)
+
+    def one_user(user: int, start: threading.Barrier) -> list[Completion]:
+        with ChatClient.to(model, timeout_s=timeout_s) as client:
+            client.prepare()
+            start.wait()
+            return [client.ask(request(user, number)) for number in range(1, requests_per_user + 1)]
+
+    with ChatClient.to(model, timeout_s=timeout_s) as client:
+        client.ask(request(0, 0))
+    return tuple(_measure_level(users, one_user) for users in levels)
+
+
+def _measure_level(users: int, one_user: Callable[[int, threading.Barrier], list[Completion]]) -> Load:
+    start = threading.Barrier(users + 1)
+    with ThreadPoolExecutor(users) as pool:
+        answers = [pool.submit(one_user, user, start) for user in range(users)]
+        start.wait()
+        started = time.perf_counter()
+        completions = [completion for answer in answers for completion in answer.result()]
+    return Load(users, tuple(completions), time.perf_counter() - started)
+
+
+def measure_users(
+    runtime: Runtime, variant: ModelVariant, prompts: Sequence[Prompt], users: Sequence[int] = LEVELS, **options: Any
+) -> tuple[Load, ...]:
+    """Serve a variant and measure numbers of users on it; `options` are those of `measure_loads`.
+
+    Raises:
+        WorkshopError: it could not be served.
+    """
+    with runtime.serve(variant) as model:
+        return measure_loads(model, prompts, levels=users, **options)
+
+
+def try_users(runtime: Runtime, run: Run, users: Sequence[int], folder: Path) -> tuple[Load, ...]:
+    """Let several users ask the first model that answered in `run`, and keep every request in `folder`.
+
+    Returns nothing where no number of users is given or no model answered.
+
+    Raises:
+        WorkshopError: the model could not be served again.
+    """
+    models = answered(run)
+    if not users or not models:
+        return ()
+    options = {"requests_per_user": TRIED_REQUESTS, "max_tokens": TRIED_TOKENS}
+    loads = measure_users(runtime, models[0], run.prompts, users, **options)
+    save_loads(folder, models[0], loads)
+    return loads
+
+
+def save_loads(folder: Path, variant: ModelVariant, loads: Iterable[Load]) -> Path:
+    """Append one line per number of users to `concurrency.jsonl`, with every request; return the file's path."""
+    path = folder / LOADS_FILE
+    files.append_lines(path, [load_object(variant, load) for load in loads])
+    return path
+
+
+def load_object(model: ModelVariant, load: Load) -> dict[str, Any]:
+    """A load as a JSON object: its rates in tokens per second, times in seconds, and every request as it happened."""
+    return {
+        "kind": "load",
+        "schema": SCHEMA,
+        **{name: getattr(model, name) for name in ("alias", "model_id", "device")},
+        "requests": len(load.completions),
+        "requests_ok": len(load.answered),
+        **{
+            name: getattr(load, name)
+            for name in ("users", "wall_s", "total_tokens_per_s", "tokens_per_s", "first_token_s", "latency_s")
+        },
+        "completions": [asdict(completion) for completion in load.completions],
+    }
+
+
+def saturation(loads: Sequence[Load]) -> int | None:
+    """The number of users beyond which more only wait: the first level whose successor adds under 10 % throughput.
+
+    None when throughput was not measured or still grows at the last level.
+    """
+    for fewer, more in pairwise(loads):
+        before, after = fewer.total_tokens_per_s, more.total_tokens_per_s
+        if before is None or after is None:
+            return None
+        if after < before * WORTHWHILE:
+            return fewer.users
+    return None
+
+
+def describe(loads: Sequence[Load]) -> str:
+    """What the loads say about more users, as a sentence that claims no more than they carry."""
+    if len(loads) < 2 or any(load.total_tokens_per_s is None for load in loads):
+        return "Where more users only wait was not found: it needs answers with token counts at two loads or more."
+    first, last, users = loads[0], loads[-1], saturation(loads)
+    more = (last.total_tokens_per_s or 0.0) / (first.total_tokens_per_s or 1.0)
+    longer = (last.latency_s or 0.0) / (first.latency_s or 1.0)
+    said = "Up to here, more users get more done."
+    if users is not None:
+        said = f"From {_users(users)} on, more only wait: the next step adds under 10 % to what all get together."
+    many = f"{_users(last.users)} together get {more:.1f} times the tokens per second of {_users(first.users)}"
+    return f"{said} {many}, and an answer takes {longer:.1f} times as long."
+
+
+def _users(count: int) -> str:
+    return f"{count} user{'s' * (count != 1)}"
+
+
+class KeepWarm:
+    """Sends a light prompt at once, and again whenever nobody has asked for a while, in a thread of its own.
+
+    It never comes between a person and the model: a prompt that is due while a request runs is skipped, and `busy`
+    waits for one that is on its way. A prompt that fails is counted and said, never raised. Leaving the context ends
+    it at once, or with the answer to the prompt on its way (`timeout_s` at most).
+
+    Args:
+        model: what is served.
+        every_s: seconds without any request after which a prompt is sent.
+        prompt: its text; unlike the user's prompts, so that no cache of prompts answers for the model.
+        max_tokens: of its answer.
+        timeout_s: seconds without a byte after which it has failed.
+        clock: seconds, for the pauses.
+        sleep: waits for so many seconds; None = a wait that ends when the context does.
+
+    Raises:
+        ConfigurationError: a pause that is not above 0, or a model without a usable address.
+    """
+
+    def __init__(
+        self,
+        model: ServedModel,
+        *,
+        every_s: float = 60.0,
+        prompt: str = LIGHT_PROMPT,
+        max_tokens: int = 1,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] | None = None,
+    ) -> None:
+        if not 0 < every_s < math.inf:
+            raise ConfigurationError(f"every_s is {every_s}.", "Give seconds above 0.")
+        self.every_s = every_s
+        self.pings = self.failures = self.stood_back = 0
+        self.last_failure: str | None = None
+        self._request = Request("keep-warm", model.variant, "keep-warm", prompt, round=0, max_tokens=max_tokens)
+        self._client = ChatClient.to(model, timeout_s=timeout_s)
+        self._clock = clock
+        self._ended = threading.Event()
+        self._sleep = sleep or self._ended.wait
+        self._state = threading.Condition()
+        self._users = 0
+        self._is_pinging = False
+        self._last_request = -math.inf
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._run, name="keep-warm", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it; safe to call twice."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._client.close()
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Keep the model to oneself: what is timed belongs inside. Several threads may be inside at once."""
+        with self._state:
+            self._users += 1
+            self._state.wait_for(lambda: not self._is_pinging)
+        try:
+            yield
+        finally:
+            with self._state:
+                self._users -= 1
+                self._last_request = self._clock()
+
+    def ping(self) -> Completion | None:
+        """Send the light prompt now and return its record; None when it was skipped for a request."""
+        with self._state:
+            if self._users or self._is_pinging:
+                self.stood_back += 1
+                self._last_request = self._clock()
+                return None
+            self._is_pinging = True
+        try:
+            completion = self._client.ask(self._request)
+            self.pings += 1
+            if not completion.ok and not completion.is_empty:  # the model did its work for an empty answer, too
+                self.failures += 1
+                self.last_failure = one_line(completion.error or "")
+        finally:
+            with self._state:
+                self._is_pinging = False
+                self._last_request = self._clock()
+                self._state.notify_all()
+        return completion
+
+    def sentences(self) -> tuple[str, ...]:
+        """What it did, and what that is good for."""
+        prompts = f"{self.pings} light prompt{'' if self.pings == 1 else 's'}"
+        said = [f"{prompts} sent: one at once, then one after every {self.every_s:g} s without a request."]
+        if self.stood_back:
+            said.append(f"It was skipped for a request {self.stood_back} time{'' if self.stood_back == 1 else 's'}.")
+        if self.failures:
+            said.append(f"{self.failures} of them failed, the last one: {self.last_failure}")
+        return (*said, NEVER_UNLOADS)
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            due_s = self._last_request + self.every_s - self._clock()
+            if due_s > 0:
+                self._sleep(due_s)
+            else:
+                self.ping()
+
+
+@dataclass(frozen=True, slots=True)
+class KeepWarmResult:
+    """First requests of a user: right after loading, and after one light prompt; each on a model served anew.
+
+    Attributes:
+        variant: the model.
+        cold: the requests right after loading.
+        kept: the requests after a light prompt.
+        loads_s: seconds that loading took before each cold request; None where the server does not tell.
+    """
+
+    variant: ModelVariant
+    cold: tuple[Completion, ...]
+    kept: tuple[Completion, ...]
+    loads_s: tuple[float | None, ...] = ()
+
+    @property
+    def first_token(self) -> Ratio:
+        """Time to the first token after a light prompt, in units of that right after loading."""
+        return _ratio(_known(self.cold, timing.first_token_s), _known(self.kept, timing.first_token_s))
+
+    @property
+    def latency(self) -> Ratio:
+        """End-to-end latency after a light prompt, in units of that right after loading."""
+        return _ratio(_known(self.cold, timing.latency_s), _known(self.kept, timing.latency_s))
+
+    @property
+    def with_load_s(self) -> tuple[float, ...]:
+        """First tokens right after loading plus the load: what the user waits when the server unloaded the model."""
+        waits = zip(self.loads_s, map(timing.first_token_s, self.cold), strict=False)
+        return tuple(load_s + first_s for load_s, first_s in waits if load_s is not None and first_s is not None)
+
+    @property
+    def put_aside(self) -> Ratio:
+        """Time to the first token after a light prompt, in units of `with_load_s`."""
+        return _ratio(self.with_load_s, _known(self.kept, timing.first_token_s))
+
+    def medians_s(self, measure: Measure) -> tuple[float | None, float | None]:
+        """The median of a measure right after loading and after a light prompt; None where none was answered."""
+        return _median(self.cold, measure), _median(self.kept, measure)
+
+    def sentences(self) -> tuple[str, ...]:
+        """What was measured, and how far it carries."""
+        failed = [each for each in (*self.cold, *self.kept) if not each.ok]
+        total = len(self.cold) + len(self.kept)
+        lost = [f"{len(failed)} of {total} requests failed: {one_line(failed[0].error or '')}"] if failed else []
+        if self.first_token.value is None:
+            return ("Nothing can be said of keeping warm: too few requests were answered.", *lost, NEVER_UNLOADS)
+        first, whole = self.medians_s(timing.first_token_s), self.medians_s(timing.latency_s)
+        said = [
+            f"A user's first request to {self.variant.model_id}, after one light prompt against right after loading.",
+            f"First token: {_against(first[1], first[0], self.first_token)}",
+            f"Whole answer: {_against(whole[1], whole[0], self.latency)}",
+        ]
+        if self.put_aside.value is not None:
+            waits = _against(first[1], median(self.with_load_s), self.put_aside)
+            said.append(f"Where a server unloads idle models, users wait for the load, too. First token: {waits}")
+        return (*said, *lost, NEVER_UNLOADS)
+
+
+def measure_cold_and_kept(
+    runtime: Runtime,
+    variant: ModelVariant,
+    *,
+    repeats: int = 5,
+    prompt: str = "What is edge AI?",
+    max_tokens: int = 16,
+) -> KeepWarmResult:
+    """Serve a model anew for every request, with and without a light prompt before it, in alternating order.
+
+    One serving that does not count comes first, so that no side alone meets files that nobody has read yet. With 2 or
+    more `repeats`, the requests on each side, there is an interval.
+
+    Raises:
+        ConfigurationError: fewer than 1 repeat.
+        WorkshopError: it could not be served.
+    """
+    if repeats < 1:
+        raise ConfigurationError(f"repeats is {repeats}.", "Give 1 or more.")
+    request = Request(f"{variant.model_id}/first/1", variant, "first", prompt, round=1, max_tokens=max_tokens)
+    _first_request(runtime, request, light_prompts=0)
+    answers: dict[int, list[tuple[Completion, float | None]]] = {0: [], 1: []}
+    for repeat in range(repeats):
+        for light_prompts in (0, 1) if repeat % 2 == 0 else (1, 0):
+            answers[light_prompts].append(_first_request(runtime, request, light_prompts=light_prompts))
+    cold, loads_s = zip(*answers[0], strict=True)
+    return KeepWarmResult(variant, cold=cold, kept=tuple(each for each, _ in answers[1]), loads_s=loads_s)
+
+
+def _first_request(runtime: Runtime, request: Request, *, light_prompts: int) -> tuple[Completion, float | None]:
+    """Serve, send so many light prompts, ask what the user asks; return the answer and the seconds of loading."""
+    with (
+        runtime.serve(request.variant) as model,
+        ChatClient.to(model) as client,
+        closing(KeepWarm(model)) as keeper,
+    ):
+        client.prepare()
+        for _ in range(light_prompts):
+            keeper.ping()
+        with keeper.busy():
+            return client.ask(request), model.load_s
+
+
+def _ratio(cold: Sequence[float], kept: Sequence[float]) -> Ratio:
+    sides = ({"first request": times} for times in (cold, kept))
+    return compare.compare_samples(*sides, smallest=compare.BETWEEN_RUNS)
+
+
+def _against(kept_s: float | None, cold_s: float | None, ratio: Ratio) -> str:
+    times = f"{1e3 * (kept_s or 0.0):.0f} ms against {1e3 * (cold_s or 0.0):.0f} ms"
+    return f"{times}, {compare.describe(ratio, 'lower')}."
+
+
+def _known(completions: Sequence[Completion], measure: Measure) -> list[float]:
+    return [value for value in map(measure, completions) if value is not None]
+
+
+def _median(completions: Sequence[Completion], measure: Measure) -> float | None:
+    known = _known(completions, measure)
+    return median(known) if known else None

@@ -1,0 +1,433 @@
+"""The machine: what it is, its memory and disk, its execution providers, and where watts can be read.
+
+Says nothing that names a person or a place: no host name, no user name, no path.
+
+| source of energy | covers | needs |
+|---|---|---|
+| `measured:nvml` | the whole graphics card that serves, without the processor | an NVIDIA driver |
+| `measured:rapl` | all processor packages, other programs included | Linux, and the right to read the counter |
+| `assumed` | what the person meant who declared the watts | a setting, or `watts` in `models.json` |
+
+A counter is read just before and just after a request, never while it is timed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, Self
+
+BYTES_PER_MB = 1_000_000
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+PACKAGES = ("foundry-local-sdk", "onnxruntime", "onnxruntime-genai-core", "openai", "numpy", "pandas")
+"""Packages whose version can change a result."""
+
+CPU_PROVIDER = "CPUExecutionProvider"
+PREFERENCE = ("cuda", "tensorrt", "trtrtx", "openvino", "qnn", "webgpu")
+GPU_FIX = (
+    "For an NVIDIA GPU install its driver, CUDA 12 and cuDNN 9 (on ARM64: CUDA 13); where the CUDA provider "
+    "cannot be downloaded, set FOUNDRY_LOCAL_CUDA_EP_LIBRARY to its file."
+)
+_GPU_NAMES = ("cuda", "tensorrt", "trtrtx", "webgpu", "dml", "migraphx")
+
+POWERCAP = Path("/sys/class/powercap")
+ASSUMED, RAPL, NVML = "assumed", "measured:rapl", "measured:nvml"
+UPDATE_S = {RAPL: 0.001, NVML: 0.1}
+"""How often the counters behind a source move, at worst; shorter requests get their neighbours' energy as well."""
+
+
+def fingerprint() -> dict[str, object]:
+    """Describe this machine, so that runs on unlike machines are not compared unawares.
+
+    Memory is in 10^6 bytes, the load average that of 1 minute (None on Windows); `thread_variables` are those set,
+    `versions` those of the installed packages, `started_at` is ISO 8601 UTC.
+    """
+    import psutil
+
+    return {
+        "cpu": cpu_model(),
+        "physical_cores": psutil.cpu_count(logical=False),
+        "logical_cores": psutil.cpu_count(),
+        "memory_mb": round(psutil.virtual_memory().total / BYTES_PER_MB),
+        "os": f"{platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "power_source": power_source(),
+        "load_average": None if sys.platform == "win32" else round(os.getloadavg()[0], 2),
+        "thread_variables": {key: os.environ[key] for key in THREAD_VARIABLES if key in os.environ},
+        "versions": package_versions(),
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def cpu_model() -> str:
+    """The processor's name as its maker writes it, or the architecture where it cannot be read."""
+    name = platform.processor()
+    if sys.platform == "linux":
+        name = _value_in(Path("/proc/cpuinfo"), "model name")
+    elif sys.platform == "darwin":
+        name = _output_of(["sysctl", "-n", "machdep.cpu.brand_string"])
+    return name or platform.machine()
+
+
+def power_source() -> Literal["mains", "battery", "unknown"]:
+    """What feeds the machine now: a laptop on its battery often runs slower."""
+    import psutil
+
+    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    if battery is None or battery.power_plugged is None:
+        return "unknown"
+    return "mains" if battery.power_plugged else "battery"
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of those of `PACKAGES` that are installed."""
+    from importlib import metadata
+
+    versions = {}
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
+def resident_mb(pid: int) -> float | None:
+    """Resident memory of a process now, in 10^6 bytes; None when it is gone or not ours to see."""
+    return _memory_mb(pid, "rss")
+
+
+def peak_resident_mb(pid: int) -> float | None:
+    """Highest resident memory a process ever had, in 10^6 bytes; None when it is gone.
+
+    Linux and Windows keep this figure for every process. macOS does not: None there.
+    """
+    if platform.system() == "Linux":
+        peak_kib = _value_in(Path(f"/proc/{pid}/status"), "VmHWM")
+        return int(peak_kib.split()[0]) * 1024 / BYTES_PER_MB if peak_kib else None
+    return _memory_mb(pid, "peak_wset")
+
+
+def free_disk_mb(path: Path) -> float:
+    """Free space in 10^6 bytes where `path` lies, or would be made if it does not exist yet."""
+    folder = path.absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free / BYTES_PER_MB
+
+
+def _memory_mb(pid: int, kind: str) -> float | None:
+    import psutil
+
+    try:
+        held = getattr(psutil.Process(pid).memory_info(), kind, None)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None
+    return None if held is None else float(held) / BYTES_PER_MB
+
+
+def _value_in(file: Path, name: str) -> str:
+    """The value on the first line `name: value` of a file of `/proc`; nothing where there is none."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.lower().startswith(name.lower())), "")
+
+
+def _output_of(command: list[str]) -> str:
+    """Standard output of a command, or nothing when it is not there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def rank(provider: str | None) -> int:
+    """Place of an execution provider in the order of preference; the lower the better."""
+    name = (provider or "").lower()
+    return next((place for place, part in enumerate(PREFERENCE) if part in name), len(PREFERENCE))
+
+
+def is_gpu(provider: str) -> bool:
+    """Whether a provider runs models on a GPU, and on nothing else."""
+    return any(part in provider.lower() for part in _GPU_NAMES)
+
+
+def has_gpu(registered: Sequence[str]) -> bool:
+    """Whether any of the providers that a process registered runs models on a GPU: a variant's label does not say."""
+    return any(map(is_gpu, registered))
+
+
+def why_no_gpu(discoverable: Sequence[str], fault: str | None) -> str:
+    """Why no GPU provider is registered, as a sentence.
+
+    Args:
+        discoverable: providers that the runtime knows for this machine.
+        fault: what it said when it tried to register them.
+    """
+    found = [provider for provider in discoverable if is_gpu(provider)]
+    if found:
+        reason = f" ({fault})" if fault else ""
+        return f"{' and '.join(found)} was found but could not be registered{reason}."
+    if shutil.which("nvidia-smi"):
+        return "No GPU provider is registered, although an NVIDIA driver is installed."
+    return "No GPU provider is registered: the runtime found no GPU that it can use."
+
+
+class Meter(Protocol):
+    """A source of energy, or the reason why there is none."""
+
+    @property
+    def source(self) -> str | None:
+        """What a record says of it: `measured:rapl`, `measured:nvml`, `assumed`, or None."""
+
+    @property
+    def covers(self) -> str:
+        """What its joules are the energy of, or why there are none, as a sentence."""
+
+    def mark(self) -> Any:
+        """The beginning of an interval, to be given to `joules_since`."""
+
+    def joules_since(self, mark: Any) -> float | None:
+        """Energy since a mark in joules; None when it could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoMeter:
+    """No source: why not."""
+
+    covers: str
+    source: ClassVar[None] = None
+
+    def mark(self) -> None:
+        """Nothing to read."""
+
+    def joules_since(self, mark: None) -> None:
+        """Nothing was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredPower:
+    """Watts that somebody declared: energy is watts x seconds, and labelled as assumed."""
+
+    watts: float
+    clock: Callable[[], float] = time.perf_counter
+    source: ClassVar[str] = ASSUMED
+
+    @property
+    def covers(self) -> str:
+        """What the number stands for."""
+        return f"Energy is assumed, not measured: {self.watts:g} W were declared."
+
+    def mark(self) -> float:
+        """Seconds on the clock."""
+        return self.clock()
+
+    def joules_since(self, mark: float) -> float:
+        """Watts x seconds."""
+        return self.watts * (self.clock() - mark)
+
+
+@dataclass(frozen=True, slots=True)
+class RaplPackages:
+    """The energy counters of all processor packages: `counters` are files, `ranges_uj` where each starts anew.
+
+    A counter that starts anew twice within one request cannot be told from one that did so once; that takes minutes.
+    """
+
+    counters: tuple[Path, ...]
+    ranges_uj: tuple[int, ...]
+    source: ClassVar[str] = RAPL
+    covers: ClassVar[str] = (
+        "Energy is that of the whole processor package while a request ran: other programs and idling included, "
+        "graphics cards and screen not."
+    )
+
+    def mark(self) -> tuple[int, ...] | None:
+        """The counters in microjoules; None when one cannot be read."""
+        try:
+            return tuple(map(_number_in, self.counters))
+        except (OSError, ValueError):
+            return None
+
+    def joules_since(self, mark: tuple[int, ...] | None) -> float | None:
+        """Sum over the packages; None when a counter could not be read or did not move."""
+        now = self.mark()
+        if now is None or mark is None:
+            return None
+        used = [(after - before) % range_uj for before, after, range_uj in zip(mark, now, self.ranges_uj, strict=True)]
+        return sum(used) / 1e6 or None
+
+
+@dataclass(frozen=True, slots=True)
+class NvmlCard:
+    """One NVIDIA graphics card: its counter of millijoules or, on cards without one, the power before and after."""
+
+    nvml: Any
+    card: Any
+    clock: Callable[[], float] = time.perf_counter
+    source: ClassVar[str] = NVML
+    covers: ClassVar[str] = (
+        "Energy is that of the whole graphics card while a request ran: other programs on it and idling included, "
+        "the processor not."
+    )
+
+    def mark(self) -> tuple[str, int, float] | None:
+        """The unit that the card knows, its reading, and the clock; None when it tells neither."""
+        readers = {
+            "mJ": self.nvml.nvmlDeviceGetTotalEnergyConsumption,
+            "mW": self.nvml.nvmlDeviceGetPowerUsage,
+        }
+        for unit, read in readers.items():
+            with suppress(self.nvml.NVMLError):
+                return unit, int(read(self.card)), self.clock()
+        return None
+
+    def joules_since(self, mark: tuple[str, int, float] | None) -> float | None:
+        """Difference of the counter, or mean power x seconds; None when the readings do not fit together."""
+        now = self.mark()
+        if now is None or mark is None or now[0] != mark[0]:
+            return None
+        if now[0] == "mW":
+            return (mark[1] + now[1]) / 2 / 1000 * (now[2] - mark[2])
+        return (now[1] - mark[1]) / 1000 if now[1] >= mark[1] else None  # it starts at 0 when the driver is reloaded
+
+
+def _pynvml() -> Any:
+    import pynvml
+
+    return pynvml
+
+
+@dataclass(slots=True)
+class PowerSources:
+    """The sources of one machine, looked for once; a context manager, as the driver of the cards is opened.
+
+    Args:
+        powercap: the folder of Linux where processors show their counters.
+        load_nvml: gives the module `pynvml`; raises ImportError where it is not installed.
+        clock: seconds for declared watts and for cards without a counter.
+    """
+
+    powercap: Path = POWERCAP
+    load_nvml: Callable[[], Any] = _pynvml
+    clock: Callable[[], float] = time.perf_counter
+    _nvml: Any = field(default=None, init=False)
+    _cards: tuple[Any, ...] = field(default=(), init=False)
+    _why_no_cards: str = field(default="", init=False)
+    _rapl: RaplPackages | str = field(default="", init=False)
+
+    def __enter__(self) -> Self:
+        self._rapl = rapl(self.powercap)
+        self._open_nvml()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._nvml is not None:
+            self._nvml.nvmlShutdown()
+            self._nvml, self._cards = None, ()
+
+    def meter_for(self, device: str, pid: int | None, watts: float | None = None) -> Meter:
+        """The best source for a model on `device`, served by process `pid`; measured before declared.
+
+        Args:
+            device: `cpu`, `gpu`, …: a processor's counter says nothing of a graphics card, nor the other way round.
+            pid: the serving process; None for an endpoint, which may run on another machine.
+            watts: declared power, for where nothing can be measured.
+        """
+        measured: Meter | str = f"there is no meter for the device {device}."
+        if pid is None:
+            measured = "the model's process is not known, and may be on another machine."
+        elif device == "cpu":
+            measured = self._rapl
+        elif device == "gpu":
+            measured = self._card_of(pid)
+        if not isinstance(measured, str):
+            return measured
+        return NoMeter(f"Energy was not measured: {measured}") if watts is None else DeclaredPower(watts, self.clock)
+
+    def gpu_memory_mb(self, pid: int | None) -> float | None:
+        """Memory that a process holds on all cards in 10^6 bytes; None when no card knows the process.
+
+        A driver that counts in another name space of processes (a container), and one under Windows, do not know it.
+        """
+        held = [self._held_bytes(card, pid) for card in self._cards]
+        known = [found for found in held if found is not None]
+        return sum(known) / BYTES_PER_MB if any(known) else None
+
+    def _card_of(self, pid: int) -> Meter | str:
+        if not self._cards:
+            return self._why_no_cards
+        cards = [card for card in self._cards if self._held_bytes(card, pid) is not None] or self._cards
+        if len(cards) > 1:
+            return f"which of {len(cards)} graphics cards serves the model cannot be told."
+        meter = NvmlCard(self._nvml, cards[0], self.clock)
+        return meter if meter.mark() else "the graphics card tells neither its energy nor its power."
+
+    def _held_bytes(self, card: Any, pid: int | None) -> int | None:
+        """Memory of the process on one card, 0 where the driver hides it; None when the process does not use it."""
+        for list_processes in (
+            self._nvml.nvmlDeviceGetComputeRunningProcesses,
+            self._nvml.nvmlDeviceGetGraphicsRunningProcesses,
+        ):
+            with suppress(self._nvml.NVMLError):
+                for process in list_processes(card):
+                    if process.pid == pid:
+                        return process.usedGpuMemory or 0
+        return None
+
+    def _open_nvml(self) -> None:
+        try:
+            nvml = self.load_nvml()
+        except ImportError:
+            self._why_no_cards = "the package nvidia-ml-py, which reads graphics cards, is not installed."
+            return
+        try:
+            nvml.nvmlInit()
+            self._cards = tuple(map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount())))
+        except nvml.NVMLError as error:
+            self._why_no_cards = f"no NVIDIA driver answers ({error}), and other graphics cards cannot be read."
+            return
+        self._nvml = nvml
+        self._why_no_cards = "the NVIDIA driver knows no graphics card."
+
+
+def rapl(powercap: Path = POWERCAP) -> RaplPackages | str:
+    """The processor's counters, or why they cannot be read. Intel and AMD processors show them in the same place."""
+    zones = [zone for zone in sorted(powercap.glob("intel-rapl:*")) if _is_package(zone)]
+    if not zones:
+        return "this machine shows no energy counter of its processor."
+    try:
+        found = RaplPackages(
+            tuple(zone / "energy_uj" for zone in zones),
+            tuple(_number_in(zone / "max_energy_range_uj") for zone in zones),
+        )
+        for counter in found.counters:
+            _number_in(counter)
+    except PermissionError:
+        return "this system lets only its administrator read the processor's energy counter."
+    except (OSError, ValueError):
+        return "the processor's energy counter cannot be read."
+    return found
+
+
+def _is_package(zone: Path) -> bool:
+    """Zones of cores and of memory lie inside or beside a package's, and that of the platform covers them all."""
+    try:
+        return (zone / "name").read_text(encoding="utf-8").startswith("package")
+    except OSError:
+        return False
+
+
+def _number_in(file: Path) -> int:
+    return int(file.read_text(encoding="ascii"))

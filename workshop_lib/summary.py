@@ -1,0 +1,440 @@
+"""Many completions of one model on one device become one `Row`; traps become warning codes with a sentence each.
+
+Averages and percentiles are over successful timed requests only: the warm-up (round 0) is reported as the cold start.
+Which average a metric has in a row, and under which name, is said in `METRICS`. The percentile is numpy's default
+(linear interpolation), so it never exceeds the largest sample. Energy is in watt-hours (3 600 J), its cost in the
+currency of the price.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from itertools import islice
+from statistics import fmean, median
+from typing import Any, NamedTuple
+
+from workshop_lib import machine
+from workshop_lib.metrics import timing
+from workshop_lib.records import Completion, Row, Run, Serving, Status, TokensSource
+
+ENOUGH_SAMPLES = 20
+"""Below this many requests a 95th percentile is little more than the maximum."""
+
+ENOUGH_FOR_FENCES = 8
+SMALLEST_OUTLIER = 0.05
+UNSTABLE_SPREAD = 0.10
+
+ENOUGH_UPDATES = 10
+"""Of an energy meter's counter during a typical request; with fewer, neighbours' energy is counted too."""
+
+FIRST_OVER_LATER = 2.0
+"""A first time that takes more than twice as long as later ones is no ordinary noise."""
+ENOUGH_LATER_ANSWERS = 4
+
+CONFIDENCE = 0.95
+WANTED_HALF_WIDTH = 0.05
+MOST_ROUNDS = 100
+SHOWN_OUTLIERS = 3
+
+WARNINGS: dict[str, str] = {
+    "too_few_samples": f"Fewer than {ENOUGH_SAMPLES} requests: the p95 is little more than the slowest one.",
+    "unstable": "The spread is 10 % of the mean or more: differences of that size may be noise.",
+    "outliers": "Some requests lie outside 1.5 interquartile ranges: look at the chart before trusting the mean.",
+    "some_failed": "Some requests failed; the figures describe only those that succeeded.",
+    "truncated": "Some answers were cut, by max_tokens or a full context: models that say less look faster.",
+    "no_usage": "The server reports no token counts: chunks were counted and no rate in tokens is given.",
+    "usage_mismatch": "The server counts fewer tokens than its answers hold: no rate in tokens is given.",
+    "empty_answers": "Some answers hold no visible text: thinking used up max_tokens.",
+    "coalesced_chunks": "Several tokens arrive in one chunk: the decode rate is corrected for the first chunk.",
+    "bursts": "Many tokens arrived at one moment: the decode rate is taken from what came later, or withheld.",
+    "hidden_tokens": "Tokens were counted that never arrived: the decode rate is withheld.",
+    "cached_prompt": "Prompts asked before start sooner (a prompt cache): first tokens of new prompts take longer.",
+    "cold_start": "The first request took more than twice as long as the others: it is shown apart.",
+    "not_streamed": "Answers came in one piece: there is no first-token time.",
+    "gpu_not_registered": "Built for a GPU, but no GPU provider was registered where it ran: it may have run on a CPU.",
+    "coarse_energy": "Requests are short for the energy meter: each also got energy of its neighbours'.",
+}
+
+
+def summarise(run: Run) -> tuple[Row, ...]:
+    """One row per model and device, in the order in which they were served."""
+    by_variant: dict[tuple[str, str], list[Completion]] = {}
+    for completion in run.completions:
+        by_variant.setdefault((completion.model_id, completion.device), []).append(completion)
+    last_serving = {(serving.variant.model_id, serving.variant.device): serving for serving in run.servings}
+    rounds, price = int(run.plan.get("rounds", 0)), run.plan.get("price_per_kwh")
+    return tuple(
+        _row(serving, by_variant.get(key, []), rounds=rounds, price_per_kwh=price)
+        for key, serving in last_serving.items()
+    )
+
+
+def name_of(row: Row) -> str:
+    """`tiny · int4 · cpu`; what is unknown is left out."""
+    return " · ".join(part for part in (row.alias, row.precision, row.device) if part and part != "unknown")
+
+
+def row_object(row: Row) -> dict[str, Any]:
+    """A row as its JSON object: contract names, seconds, null for what was not measured or is no number."""
+    values = asdict(row)
+    values |= values.pop("more")
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
+
+
+def row_from(entry: Mapping[str, Any]) -> Row:
+    """The row of a JSON object; what no metric of this version is called is dropped."""
+    own = {each.name for each in fields(Row)}
+    names = {metric.row_name for metric in timing.METRICS} - own
+    values: dict[str, Any] = {name: value for name, value in entry.items() if name in own}
+    values["warnings"] = tuple(values.get("warnings") or ())
+    return Row(**values, more={name: value for name, value in entry.items() if name in names})
+
+
+def _row(serving: Serving, completions: Sequence[Completion], *, rounds: int, price_per_kwh: float | None) -> Row:
+    """The row of one variant from its serving and all its requests, warm-ups and failures included."""
+    variant = serving.variant
+    timed = [completion for completion in completions if completion.round > 0]
+    answered = [completion for completion in timed if completion.ok]
+    status, error = _outcome(serving, completions, answered)
+    cold_start = next((completion for completion in completions if completion.round == 0), None)
+    measured = _columns(answered)
+    latencies = measured["latency_s"]
+    energy_wh, energy_source = _energy(answered, measured)
+    averages = {metric.row_name: _average(metric, measured[metric.name]) for metric in timing.metrics_of("rows")}
+    more = {name: averages.pop(name) for name in list(averages) if name not in Row.__dataclass_fields__}
+    warnings = _warnings(timed, answered, measured, cold_start)
+    if is_coarse(energy_source, _mean(latencies)):
+        warnings.append("coarse_energy")
+    if status == "ok" and variant.device == "gpu" and not machine.has_gpu(serving.registered_providers):
+        warnings.append("gpu_not_registered")
+    return Row(
+        alias=variant.alias,
+        model_id=variant.model_id,
+        device=variant.device,
+        status=status,
+        error=error,
+        rounds=rounds,
+        requests_ok=len(answered),
+        latency_p95=_p95(latencies),
+        tokens_source=_weakest(measured["tokens_source"]),
+        prompt_tokens_avg=_mean(_known(completion.prompt_tokens for completion in answered)),
+        completion_tokens_avg=_mean(_known(measured["tokens"])),
+        warnings=tuple(warnings),
+        precision=variant.precision,
+        execution_provider=variant.execution_provider,
+        licence=variant.licence,
+        size_mb=variant.size_mb,
+        load_s=serving.load_s,
+        cold_start_s=timing.latency_s(cold_start) if cold_start else None,
+        resident_mb=serving.resident_mb,
+        peak_resident_mb=serving.peak_resident_mb,
+        truncated_share=_truncated_share(answered),
+        energy_per_1000_tokens_wh=energy_wh,
+        energy_source=energy_source,
+        energy_cost_per_million_tokens=cost_per_million_tokens(energy_wh, price_per_kwh),
+        gpu_memory_mb=serving.gpu_memory_mb,
+        request_notes=tuple(serving.request_notes),
+        more=more,
+        **averages,  # the metrics that have a field of their own
+    )
+
+
+def _outcome(
+    serving: Serving, completions: Sequence[Completion], answered: Sequence[Completion]
+) -> tuple[Status, str | None]:
+    last_failure = next((completion.error for completion in reversed(completions) if completion.error), None)
+    if serving.status != "ok":
+        return serving.status, serving.error or last_failure
+    return ("ok", None) if answered else ("failed", last_failure or "No request was sent.")
+
+
+def _columns(answered: Sequence[Completion]) -> dict[str, list[Any]]:
+    """Every metric and the other `timing.Measures` of every completion, a list each: lists of numbers are small."""
+    columns: dict[str, list[Any]] = {name: [] for name in timing.Measures._fields}
+    measures = map(timing.measure, answered)
+    while batch := list(islice(measures, 1000)):  # all at once would be a tuple per completion, held together
+        for column, values in zip(columns.values(), zip(*batch, strict=True), strict=True):
+            column.extend(values)
+    paces = columns["time_per_output_token_s"]
+    columns["decode_tokens_per_s"] = [None if pace is None else 1 / pace for pace in paces]
+    for metric in timing.metrics_of("rows"):
+        if metric.name not in columns:
+            columns[metric.name] = list(map(metric.measure, answered))
+    return columns
+
+
+def _average(metric: timing.Metric, values: Iterable[float | None]) -> float | None:
+    known = _known(values)
+    return None if not known else median(known) if metric.average == "median" else fmean(known)
+
+
+def _truncated_share(answered: Sequence[Completion]) -> float | None:
+    cut = [completion.finish_reason for completion in answered].count("length")
+    return cut / len(answered) if answered else None
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
+
+
+def _p95(values: Sequence[float]) -> float | None:
+    import numpy as np
+
+    return float(np.percentile(values, 95)) if values else None
+
+
+def _weakest(sources: Sequence[TokensSource]) -> TokensSource:
+    """A row is only as sure as its least sure request."""
+    weakest_first: tuple[TokensSource, ...] = ("unknown", "chunks", "usage")
+    return next((source for source in weakest_first if source in sources), "unknown")
+
+
+def _warnings(
+    timed: Sequence[Completion],
+    answered: Sequence[Completion],
+    measured: Mapping[str, Sequence[Any]],
+    cold_start: Completion | None,
+) -> list[str]:
+    if not answered:
+        return []
+    latencies = measured["latency_s"]
+    by_prompt = _by_prompt(answered, latencies)
+    cold_s, usual = cold_start and timing.latency_s(cold_start), cold_start and by_prompt.get(cold_start.prompt_id)
+    counted = set(measured["tokens_source"]) == {"usage"} or all(each.completion_tokens for each in answered)
+    found = {
+        "too_few_samples": len(latencies) < ENOUGH_SAMPLES,
+        "unstable": _spread(by_prompt) >= UNSTABLE_SPREAD,
+        "outliers": any(_beyond_fences(answered, latencies, by_prompt)),
+        "some_failed": len(answered) < len(timed),
+        "no_usage": not counted,
+        "usage_mismatch": any(measured["has_usage_mismatch"]),
+        "empty_answers": any(completion.is_empty for completion in answered),
+        "truncated": _truncated_share(answered),
+        "hidden_tokens": any(measured["has_hidden_tokens"]),
+        "coalesced_chunks": any(measured["has_coalesced_chunks"]),
+        "bursts": any(measured["has_burst"]),
+        "cached_prompt": any(map(timing.is_prompt_cached, answered)) or looks_cached(_starts(answered, measured)),
+        "not_streamed": not all(completion.streamed for completion in answered),
+        "cold_start": cold_s and usual and cold_s > 2 * median(usual),
+    }
+    return [code for code, is_so in found.items() if is_so]
+
+
+class Start(NamedTuple):
+    """One successful first attempt: its prompt and round, seconds to the first token and from there to the end."""
+
+    prompt_id: str
+    round: int
+    first_token_s: float
+    rest_s: float
+
+
+def _starts(answered: Sequence[Completion], measured: Mapping[str, Sequence[Any]]) -> Iterator[Start]:
+    times = zip(answered, measured["first_token_s"], measured["latency_s"], strict=True)
+    for completion, first_s, latency_s in times:
+        if completion.attempt == 1 and first_s is not None:
+            yield Start(completion.prompt_id, completion.round, first_s, latency_s - first_s)
+
+
+def looks_cached(starts: Iterable[Start]) -> bool:
+    """True when repeated prompts were answered from a cache, judged by time, for servers that do not say so.
+
+    For each prompt the time to first token of round 1 is divided by the median of its later rounds, and likewise the
+    time from there to the end. The prompt was cached where the median over prompts of the first ratio is above
+    `FIRST_OVER_LATER` times that of the second (not below 1): a machine that was busy in the first round slows the
+    whole answer down, a cache only quickens its beginning. Without `ENOUGH_LATER_ANSWERS` later answers nothing is
+    said. The warm-up is another text (see `Plan`) and takes no part.
+    """
+    first: dict[str, Start] = {}
+    later: dict[str, list[Start]] = {}
+    for start in starts:
+        if start.round == 1:
+            first[start.prompt_id] = start
+        else:
+            later.setdefault(start.prompt_id, []).append(start)
+    both = [(first[prompt_id], later[prompt_id]) for prompt_id in first.keys() & later.keys()]
+    if sum(len(others) for _, others in both) < ENOUGH_LATER_ANSWERS:
+        return False
+    sooner = median(_over(one.first_token_s, (each.first_token_s for each in others)) for one, others in both)
+    slower = median(_over(one.rest_s, (each.rest_s for each in others)) for one, others in both)
+    return sooner > FIRST_OVER_LATER * max(1.0, slower)
+
+
+def _over(first_s: float, later_s: Iterable[float]) -> float:
+    usual_s = median(later_s)
+    return first_s / usual_s if usual_s > 0 else 1.0
+
+
+def wh_per_1000_tokens(joules: float | None, tokens: int) -> float | None:
+    """Watt-hours per 1 000 completion tokens; None without joules or tokens.
+
+    For assumed power the joules are watts x seconds, so this is watts x seconds per token x 1 000 / 3 600.
+
+    >>> wh_per_1000_tokens(36.0, 100)
+    0.1
+    """
+    return joules / 3600 / tokens * 1000 if joules and tokens else None
+
+
+def cost_per_million_tokens(wh_per_1000: float | None, price_per_kwh: float | None) -> float | None:
+    """Price of the electricity for a million completion tokens.
+
+    A thousand times 1 000 tokens cost a thousand times as many watt-hours, which is the same number of kilowatt-hours.
+
+    >>> cost_per_million_tokens(0.1, 0.3)
+    0.03
+    """
+    return None if wh_per_1000 is None or price_per_kwh is None else wh_per_1000 * price_per_kwh
+
+
+def is_coarse(energy_source: str | None, latency_avg: float | None) -> bool:
+    """True when the requests are so short that the meter's counter moves fewer than ten times in a typical one."""
+    update_s = machine.UPDATE_S.get(energy_source or "", 0.0)
+    return latency_avg is not None and latency_avg < ENOUGH_UPDATES * update_s
+
+
+def _energy(answered: Sequence[Completion], measured: Mapping[str, Sequence[Any]]) -> tuple[float | None, str | None]:
+    """Watt-hours per 1 000 completion tokens of these requests, and what the energy is known from.
+
+    Only requests count whose energy and tokens (by the server's `usage`) are both known. Measured and assumed energy
+    never mix into a measured figure: it is then called assumed.
+    """
+    rows = zip(answered, measured["tokens"], measured["tokens_source"], strict=True)
+    known = [(each, tokens) for each, tokens, source in rows if each.energy_j is not None and source == "usage"]
+    figure = wh_per_1000_tokens(sum(each.energy_j or 0.0 for each, _ in known), sum(tokens for _, tokens in known))
+    sources = {each.energy_source for each, _ in known}
+    return figure, None if figure is None else sources.pop() if len(sources) == 1 else machine.ASSUMED
+
+
+def spread(answered: Sequence[Completion]) -> float:
+    """Standard deviation over mean of the latencies of one prompt, median over prompts; 0 when nothing was repeated."""
+    return _spread(_by_prompt(answered, _known(map(timing.latency_s, answered))))
+
+
+def outliers(answered: Sequence[Completion]) -> list[Completion]:
+    """Requests whose latency, relative to the median of their prompt, lies beyond 1.5 interquartile ranges.
+
+    Prompts differ in length, so each latency is divided by its prompt's median first. Needs eight requests; deviations
+    under 5 % are never outliers, however even the rest is.
+    """
+    latencies = _known(map(timing.latency_s, answered))
+    beyond = _beyond_fences(answered, latencies, _by_prompt(answered, latencies))
+    return [completion for completion, is_beyond in zip(answered, beyond, strict=True) if is_beyond]
+
+
+def _by_prompt(answered: Sequence[Completion], latencies: Sequence[float]) -> dict[str, list[float]]:
+    grouped: dict[str, list[float]] = {}
+    for completion, latency in zip(answered, latencies, strict=True):
+        grouped.setdefault(completion.prompt_id, []).append(latency)
+    return grouped
+
+
+def _spread(by_prompt: dict[str, list[float]]) -> float:
+    import numpy as np
+
+    groups = [np.asarray(latencies) for latencies in by_prompt.values() if len(latencies) > 1]
+    return median([float(group.std(ddof=1) / group.mean()) for group in groups]) if groups else 0.0
+
+
+def _beyond_fences(
+    answered: Sequence[Completion], latencies: Sequence[float], by_prompt: dict[str, list[float]]
+) -> Sequence[bool]:
+    import numpy as np
+
+    if len(latencies) < ENOUGH_FOR_FENCES:
+        return [False] * len(latencies)
+    typical = {prompt: float(np.median(group)) for prompt, group in by_prompt.items()}
+    relative = np.asarray(latencies) / np.asarray([typical[completion.prompt_id] for completion in answered])
+    low, high = np.percentile(relative, [25, 75])
+    reach = max(1.5 * (high - low), SMALLEST_OUTLIER)
+    beyond: list[bool] = ((relative > high + reach) | (relative < low - reach)).tolist()
+    return beyond
+
+
+def stability_notes(run: Run) -> tuple[str, ...]:
+    """What a reader should know before relying on the figures; empty when there is nothing.
+
+    For each model that was measured: its spread when that is 10 % of the mean or more, how many more rounds would do,
+    and its worst outliers and cold start. Last, how long each model took to load.
+    """
+    rows, answered = [row for row in summarise(run) if row.status == "ok"], _answered(run)
+    notes = [note for row in rows for note in _notes(row, answered[row.model_id, row.device])]
+    loads = [f"{name_of(row)} {row.load_s:.2f} s" for row in rows if row.load_s is not None]
+    return (*notes, *([f"Load times, in no other figure: {', '.join(loads)}."] if loads else []))
+
+
+def outlier_notes(run: Run) -> tuple[str, ...]:
+    """Every outlier as a sentence like `tiny · int4 · cpu: prompt rag, round 2 took 3.1x its median.`."""
+    answered = _answered(run)
+    return tuple(
+        f"{name_of(row)}: {note}."
+        for row in summarise(run)
+        for _, note in _outliers(answered.get((row.model_id, row.device), []))
+    )
+
+
+def rounds_needed(relative_spread: float, *, prompts: int, rounds: int) -> int:
+    """Rounds after which the mean is known to 5 %, and 20 requests are there for a 95th percentile.
+
+    The half-width of the 95 % interval of a mean over n requests is t(0.975, df) s / sqrt(n), where s is the spread
+    within prompts, relative to the mean, and df its degrees of freedom. Setting it to 0.05 gives
+    n = (t s / 0.05)^2 (NIST/SEMATECH e-Handbook of Statistical Methods, section 7.2.2.2).
+
+    Args:
+        relative_spread: standard deviation over mean of requests with the same prompt.
+        prompts: how many were measured.
+        rounds: how many were measured; the degrees of freedom are prompts x (rounds - 1).
+
+    Returns:
+        Rounds in all, at most `MOST_ROUNDS`.
+    """
+    from scipy import special
+
+    freedom = max(1, prompts * (rounds - 1))
+    quantile = float(special.stdtrit(freedom, 0.5 + CONFIDENCE / 2))
+    requests = max((quantile * relative_spread / WANTED_HALF_WIDTH) ** 2, ENOUGH_SAMPLES)
+    return min(MOST_ROUNDS, math.ceil(requests / prompts))
+
+
+def _answered(run: Run) -> dict[tuple[str, str], list[Completion]]:
+    answered: dict[tuple[str, str], list[Completion]] = {}
+    for completion in run.completions:
+        if completion.ok and completion.round > 0:
+            answered.setdefault((completion.model_id, completion.device), []).append(completion)
+    return answered
+
+
+def _notes(row: Row, answered: Sequence[Completion]) -> Iterator[str]:
+    name, prompts = name_of(row), len({completion.prompt_id for completion in answered})
+    rounds, scatter = max(1, len(answered) // prompts), spread(answered)
+    needed = rounds_needed(scatter, prompts=prompts, rounds=rounds)
+    more = f"about {needed - rounds} more round{'s' * (needed - rounds > 1)} would do"
+    if needed >= MOST_ROUNDS:
+        more = f"{MOST_ROUNDS} rounds would not do, so measure on a quieter machine"
+    elif needed <= rounds:
+        more = "the mean is known to 5 % all the same"
+    if scatter >= UNSTABLE_SPREAD:
+        yield f"{name}: requests with the same prompt scatter by {100 * scatter:.0f} % of their mean; {more}."
+    elif needed > rounds:
+        yield f"{name}: {len(answered)} requests are few; {more}."
+    if far := [note for _, note in sorted(_outliers(answered), reverse=True)]:
+        others = f"; {len(far) - SHOWN_OUTLIERS} more outliers" if len(far) > SHOWN_OUTLIERS else ""
+        yield f"{name}: {'; '.join(far[:SHOWN_OUTLIERS])}{others}."
+    if row.cold_start_s is not None and "cold_start" in row.warnings:
+        yield f"{name}: the first request took {row.cold_start_s:.2f} s; it is in no average."
+
+
+def _outliers(answered: Sequence[Completion]) -> Iterator[tuple[float, str]]:
+    """How many times its prompt's median each outlier took, and the words for it."""
+    for completion in outliers(answered):
+        same = [timing.latency_s(each) or 0.0 for each in answered if each.prompt_id == completion.prompt_id]
+        times = (timing.latency_s(completion) or 0.0) / median(same)
+        yield times, f"prompt {completion.prompt_id}, round {completion.round} took {times:.1f}x its median"
