@@ -295,12 +295,7 @@ def _rounded(value: object) -> object:
 
 
 def read_results(path: Path) -> Results:
-    """Read a `benchmark_report.json` or a `records.jsonl`.
-
-    Raises:
-        DataFileError: no such file, not JSON, or a report without samples.
-        RecordFileError: a record file that cannot be used.
-    """
+    """Read a `benchmark_report.json` or a `records.jsonl`. Raises `DataFileError`, `RecordFileError`."""
     return results_of(read_run(path), path.parent.name) if path.suffix == ".jsonl" else read_report(path).results
 
 
@@ -325,11 +320,7 @@ class Reference:
 
 
 def read_report(path: Path) -> Reference:
-    """Read one `benchmark_report.json`.
-
-    Raises:
-        DataFileError: it is missing or damaged.
-    """
+    """Read one `benchmark_report.json`. Raises `DataFileError`."""
     fix = "Give a benchmark_report.json or a records.jsonl that this workshop wrote."
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
@@ -392,11 +383,7 @@ class Changes:
 
 
 def compare_results(a: Results, b: Results) -> Changes:
-    """Compare every model and device that both results have.
-
-    Raises:
-        ConfigurationError: the runs did different work, or share no model.
-    """
+    """Compare every model and device that both results have. Raises `ConfigurationError`."""
     remarks = _unlike(a, b)
     shared = [key for key in _variants(a) if key in _variants(b)]
     if not shared:

@@ -89,11 +89,7 @@ def _said(path: Path) -> Iterator[None]:
 
 
 def json_line(entry: Mapping[str, Any]) -> bytes:
-    """Return an entry as one line of JSON, newline included.
-
-    Raises:
-        ValueError: it holds a number that JSON cannot, such as infinity.
-    """
+    """Return an entry as one line of JSON, newline included. Raises `ValueError`."""
     text = json.dumps(entry, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "backslashreplace") + b"\n"
 

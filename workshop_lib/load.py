@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from workshop_lib import compare, files
 from workshop_lib.benchmark import answered
@@ -82,17 +82,17 @@ class Load:
     @property
     def tokens_per_s(self) -> float | None:
         """Median end-to-end rate that one request sees."""
-        return _median(self.completions, timing.tokens_per_s)
+        return _median(_known(self.completions, timing.tokens_per_s))
 
     @property
     def first_token_s(self) -> float | None:
         """Median time to first token."""
-        return _median(self.completions, timing.first_token_s)
+        return _median(_known(self.completions, timing.first_token_s))
 
     @property
     def latency_s(self) -> float | None:
         """Median end-to-end latency."""
-        return _median(self.completions, timing.latency_s)
+        return _median(_known(self.completions, timing.latency_s))
 
 
 def measure_loads(
@@ -265,9 +265,7 @@ class KeepWarm:
         self._clock = clock
         self._ended = threading.Event()
         self._sleep = sleep or self._ended.wait
-        self._state = threading.Condition()
-        self._users = 0
-        self._is_pinging = False
+        self._in_use = threading.Lock()
         self._last_request = -math.inf
         self._thread: threading.Thread | None = None
 
@@ -290,25 +288,19 @@ class KeepWarm:
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """Keep the model to oneself: what is timed belongs inside. Several threads may be inside at once."""
-        with self._state:
-            self._users += 1
-            self._state.wait_for(lambda: not self._is_pinging)
-        try:
-            yield
-        finally:
-            with self._state:
-                self._users -= 1
+        """Keep the model to oneself: what is timed belongs inside."""
+        with self._in_use:
+            try:
+                yield
+            finally:
                 self._last_request = self._clock()
 
     def ping(self) -> Completion | None:
         """Send the light prompt now and return its record; None when it was skipped for a request."""
-        with self._state:
-            if self._users or self._is_pinging:
-                self.stood_back += 1
-                self._last_request = self._clock()
-                return None
-            self._is_pinging = True
+        if not self._in_use.acquire(blocking=False):
+            self.stood_back += 1
+            self._last_request = self._clock()
+            return None
         try:
             completion = self._client.ask(self._request)
             self.pings += 1
@@ -316,10 +308,8 @@ class KeepWarm:
                 self.failures += 1
                 self.last_failure = one_line(completion.error or "")
         finally:
-            with self._state:
-                self._is_pinging = False
-                self._last_request = self._clock()
-                self._state.notify_all()
+            self._last_request = self._clock()
+            self._in_use.release()
         return completion
 
     def sentences(self) -> tuple[str, ...]:
@@ -357,48 +347,50 @@ class KeepWarmResult:
     kept: tuple[Completion, ...]
     loads_s: tuple[float | None, ...] = ()
 
-    @property
-    def first_token(self) -> Ratio:
-        """Time to the first token after a light prompt, in units of that right after loading."""
-        return _ratio(_known(self.cold, timing.first_token_s), _known(self.kept, timing.first_token_s))
-
-    @property
-    def latency(self) -> Ratio:
-        """End-to-end latency after a light prompt, in units of that right after loading."""
-        return _ratio(_known(self.cold, timing.latency_s), _known(self.kept, timing.latency_s))
-
-    @property
-    def with_load_s(self) -> tuple[float, ...]:
-        """First tokens right after loading plus the load: what the user waits when the server unloaded the model."""
+    def lines(self) -> tuple[Line, ...]:
+        """First token and whole answer; and the first token with the load, as users wait for both after an unload."""
+        kept_s = _known(self.kept, timing.first_token_s)
         waits = zip(self.loads_s, map(timing.first_token_s, self.cold), strict=False)
-        return tuple(load_s + first_s for load_s, first_s in waits if load_s is not None and first_s is not None)
-
-    @property
-    def put_aside(self) -> Ratio:
-        """Time to the first token after a light prompt, in units of `with_load_s`."""
-        return _ratio(self.with_load_s, _known(self.kept, timing.first_token_s))
-
-    def medians_s(self, measure: Measure) -> tuple[float | None, float | None]:
-        """The median of a measure right after loading and after a light prompt; None where none was answered."""
-        return _median(self.cold, measure), _median(self.kept, measure)
+        loaded_s = [load_s + first_s for load_s, first_s in waits if load_s is not None and first_s is not None]
+        return (
+            _line("first token", _known(self.cold, timing.first_token_s), kept_s),
+            _line("whole answer", _known(self.cold, timing.latency_s), _known(self.kept, timing.latency_s)),
+            *([_line("first token, load included", loaded_s, kept_s)] if loaded_s else []),
+        )
 
     def sentences(self) -> tuple[str, ...]:
         """What was measured, and how far it carries."""
-        failed = [each for each in (*self.cold, *self.kept) if not each.ok]
-        total = len(self.cold) + len(self.kept)
-        lost = [f"{len(failed)} of {total} requests failed: {one_line(failed[0].error or '')}"] if failed else []
-        if self.first_token.value is None:
+        asked = (*self.cold, *self.kept)
+        failed = [each.error or "" for each in asked if not each.ok]
+        lost = [f"{len(failed)} of {len(asked)} requests failed: {one_line(failed[0])}"] if failed else []
+        lines = self.lines()
+        if lines[0].ratio.value is None:
             return ("Nothing can be said of keeping warm: too few requests were answered.", *lost, NEVER_UNLOADS)
-        first, whole = self.medians_s(timing.first_token_s), self.medians_s(timing.latency_s)
-        said = [
+        return (
             f"A user's first request to {self.variant.model_id}, after one light prompt against right after loading.",
-            f"First token: {_against(first[1], first[0], self.first_token)}",
-            f"Whole answer: {_against(whole[1], whole[0], self.latency)}",
-        ]
-        if self.put_aside.value is not None:
-            waits = _against(first[1], median(self.with_load_s), self.put_aside)
-            said.append(f"Where a server unloads idle models, users wait for the load, too. First token: {waits}")
-        return (*said, *lost, NEVER_UNLOADS)
+            *(
+                f"{each.name.capitalize()}: {1e3 * (each.kept_s or 0.0):.0f} ms against "
+                f"{1e3 * (each.cold_s or 0.0):.0f} ms, {compare.describe(each.ratio, 'lower')}."
+                for each in lines
+            ),
+            *lost,
+            NEVER_UNLOADS,
+        )
+
+
+class Line(NamedTuple):
+    """Medians of one measure right after loading and after a light prompt, and the second in units of the first."""
+
+    name: str
+    cold_s: float | None
+    kept_s: float | None
+    ratio: Ratio
+
+
+def _line(name: str, cold_s: Sequence[float], kept_s: Sequence[float]) -> Line:
+    sides = ({"first request": times} for times in (cold_s, kept_s))
+    ratio = compare.compare_samples(*sides, smallest=compare.BETWEEN_RUNS)
+    return Line(name, _median(cold_s), _median(kept_s), ratio)
 
 
 def measure_cold_and_kept(
@@ -444,20 +436,9 @@ def _first_request(runtime: Runtime, request: Request, *, light_prompts: int) ->
             return client.ask(request), model.load_s
 
 
-def _ratio(cold: Sequence[float], kept: Sequence[float]) -> Ratio:
-    sides = ({"first request": times} for times in (cold, kept))
-    return compare.compare_samples(*sides, smallest=compare.BETWEEN_RUNS)
-
-
-def _against(kept_s: float | None, cold_s: float | None, ratio: Ratio) -> str:
-    times = f"{1e3 * (kept_s or 0.0):.0f} ms against {1e3 * (cold_s or 0.0):.0f} ms"
-    return f"{times}, {compare.describe(ratio, 'lower')}."
-
-
 def _known(completions: Sequence[Completion], measure: Measure) -> list[float]:
     return [value for value in map(measure, completions) if value is not None]
 
 
-def _median(completions: Sequence[Completion], measure: Measure) -> float | None:
-    known = _known(completions, measure)
-    return median(known) if known else None
+def _median(values: Sequence[float]) -> float | None:
+    return median(values) if values else None

@@ -120,11 +120,7 @@ def compare_clients(base_url: str, repeats: int, *, tokens: int = TOKENS) -> Sel
 
 
 def ask_workshop(client: ChatClient, tokens: int = TOKENS) -> Times:
-    """One answer as the workshop's client sees it.
-
-    Raises:
-        EndpointError: there was none.
-    """
+    """One answer as the workshop's client sees it. Raises `EndpointError`."""
     answer = client.ask(_request(tokens))
     first_s = timing.first_token_s(answer)
     if first_s is None:
@@ -224,11 +220,7 @@ def accept(listener: socket.socket, serve: Callable[[socket.socket], None]) -> N
 
 
 def read_request(connection: socket.socket) -> tuple[str, bytes, float]:
-    """The request's head, its body, and when its first byte arrived.
-
-    Raises:
-        ConnectionResetError: the client left before its end.
-    """
+    """The request's head, its body, and when its first byte arrived. Raises `ConnectionResetError`."""
     received = _received(connection)
     arrived = time.perf_counter()
     while b"\r\n\r\n" not in received:

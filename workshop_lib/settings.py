@@ -60,8 +60,14 @@ Users = Annotated[
     AfterValidator(lambda counts: tuple(sorted(set(counts)))),
 ]
 AtLeast1 = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+Retries = Annotated[int, Field(ge=0), BeforeValidator(_retries)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+Timeout = Annotated[float, Field(gt=0, le=86400)]
+Backoff = Annotated[float, Field(ge=0, le=3600)]
 Watts = Annotated[float, Field(gt=0, le=1e6)]
 Price = Annotated[float, Field(ge=0, le=1e6)]
+Key = Annotated[str, BeforeValidator(checked_key)]
 
 
 @dataclass(frozen=True)
@@ -110,72 +116,43 @@ class BenchmarkSettings:
     `profile` None = `endpoint` for an address, else `practice`; `watts` None = what `models.json` declares.
     """
 
-    models: Annotated[Names, Setting("BENCH_MODELS", "aliases or ids; auto = all served (default)", "NAMES")] = (
+    models: Annotated[Names, Setting("BENCH_MODELS", "aliases or ids (default: auto = all served)", "NAMES")] = (
         "auto",
     )
-    devices: Annotated[Devices, Setting("BENCH_DEVICES", "devices to measure (default: cpu,gpu)", "NAMES")] = (
-        "cpu",
-        "gpu",
-    )
+    devices: Annotated[Devices, Setting("BENCH_DEVICES", "default: cpu,gpu", "NAMES")] = ("cpu", "gpu")
     profile: Annotated[Profile | None, Setting("BENCH_PROFILE", "where models come from", "NAME")] = None
     endpoint: Annotated[Text | None, Setting(ENDPOINT_VARIABLE, "server to measure instead", "URL")] = None
-    api_key: Annotated[
-        str | None, BeforeValidator(checked_key), Setting(KEY_VARIABLE, "key that the endpoint asks for")
-    ] = field(default=None, repr=False)
+    api_key: Annotated[Key | None, Setting(KEY_VARIABLE, "key of the endpoint")] = field(default=None, repr=False)
     rounds: Annotated[AtLeast1, Setting("BENCH_ROUNDS", "timed rounds per prompt (default: 3)", "N")] = 3
     prompt: Annotated[Text | None, Setting("BENCH_PROMPT", "one prompt instead of a set", "TEXT")] = None
     prompts_file: Annotated[
         FilePath | None,
-        Setting("BENCH_PROMPTS_FILE", "another prompts.json, a JSON list, JSON lines or a .txt of prompts", "FILE"),
+        Setting("BENCH_PROMPTS_FILE", "another prompts.json, a JSON list, JSON lines or a .txt", "FILE"),
     ] = None
-    prompt_set: Annotated[Text, Setting("BENCH_PROMPT_SET", "set of the prompts file (default: course)", "NAME")] = (
-        "course"
-    )
+    prompt_set: Annotated[Text, Setting("BENCH_PROMPT_SET", "of the prompts file (default: course)", "NAME")] = "course"
     unique_prefix: Annotated[
-        bool,
-        Setting("BENCH_UNIQUE_PREFIX", "begin each round's prompts with a line of its own, against prompt caches"),
+        bool, Setting("BENCH_UNIQUE_PREFIX", "a line of its own before each round's prompts, against prompt caches")
     ] = False
     max_tokens: Annotated[AtLeast1, Setting("BENCH_MAX_TOKENS", "longest answer (default: 120)", "N")] = 120
-    temperature: Annotated[
-        float, Field(ge=0, le=2), Setting("BENCH_TEMPERATURE", "0 = the likeliest token always (default)", "X")
-    ] = 0.0
+    temperature: Annotated[Temperature, Setting("BENCH_TEMPERATURE", "default: 0 = likeliest token always", "X")] = 0.0
     stream: Annotated[bool, Setting("BENCH_STREAM", "stream, to see the first token (default: yes)")] = True
-    seed: Annotated[int, Field(ge=0), Setting("BENCH_SEED", "seed of the order of requests (default: 20)", "N")] = 20
-    timeout_s: Annotated[
-        float,
-        Field(gt=0, le=86400),
-        Setting("BENCH_TIMEOUT", "seconds without a byte that count as stalled (default: 60)", "S"),
-    ] = 60.0
-    retries: Annotated[
-        int,
-        Field(ge=0),
-        BeforeValidator(_retries),
-        Setting("RETRY_ON_FAIL", "repeat failed requests, as records of their own (default: 0)", "N"),
-    ] = 0
+    seed: Annotated[Seed, Setting("BENCH_SEED", "of the order of requests (default: 20)", "N")] = 20
+    timeout_s: Annotated[Timeout, Setting("BENCH_TIMEOUT", "seconds without a byte = stalled (default: 60)", "S")] = (
+        60.0
+    )
+    retries: Annotated[Retries, Setting("RETRY_ON_FAIL", "repetitions, as records of their own (default: 0)", "N")] = 0
     retry_backoff_s: Annotated[
-        float,
-        Field(ge=0, le=3600),
-        Setting("RETRY_BACKOFF", "seconds before a repetition, doubled for each further one (default: 1)", "S"),
+        Backoff, Setting("RETRY_BACKOFF", "seconds before one, then doubled (default: 1)", "S")
     ] = 1.0
     show_usage: Annotated[bool, Setting("SHOW_USAGE", "report token counts on standard error")] = False
     output: Annotated[FilePath | None, Setting("BENCH_OUTPUT", "folder for records and report", "DIR")] = None
-    json_file: Annotated[FilePath | None, Setting("BENCH_JSON", "write the JSON array to a file as well", "FILE")] = (
-        None
-    )
-    fail_on_empty: Annotated[bool, Setting("BENCH_FAIL_ON_EMPTY", "exit with 1 when a model gave an empty answer")] = (
-        False
-    )
+    json_file: Annotated[FilePath | None, Setting("BENCH_JSON", "write the JSON array to a file, too", "FILE")] = None
+    fail_on_empty: Annotated[bool, Setting("BENCH_FAIL_ON_EMPTY", "exit with 1 for an empty answer")] = False
     watts: Annotated[Watts | None, Setting("BENCH_WATTS", "power to assume where none can be measured", "W")] = None
-    price_per_kwh: Annotated[
-        Price | None, Setting("BENCH_PRICE_PER_KWH", "price of a kilowatt-hour, for the cost of tokens", "X")
-    ] = None
-    users: Annotated[
-        Users,
-        Setting("BENCH_USERS", "numbers of simultaneous users to measure, e.g. 1,2,4,8 (default: none)", "N,N"),
-    ] = ()
+    price_per_kwh: Annotated[Price | None, Setting("BENCH_PRICE_PER_KWH", "of a kilowatt-hour, for costs", "X")] = None
+    users: Annotated[Users, Setting("BENCH_USERS", "simultaneous users to measure, e.g. 1,2,4,8", "N,N")] = ()
     extra_body: Annotated[
-        Json[dict[str, Any]],
-        Setting("BENCH_EXTRA_BODY", "JSON merged into each request; null removes a parameter", "JSON"),
+        Json[dict[str, Any]], Setting("BENCH_EXTRA_BODY", "merged into each request; null removes a parameter", "JSON")
     ] = field(default_factory=dict)
     tokens_field: Annotated[
         TokensField | None, Setting("BENCH_TOKENS_FIELD", "name of the limit of an answer (default: found out)", "NAME")

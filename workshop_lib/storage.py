@@ -67,13 +67,7 @@ class RunWriter:
         self.close()
 
     def append(self, *records: Serving | Completion) -> None:
-        """Write records, mostly one at a time; they are on the disk when this returns.
-
-        Raises:
-            DiskSpaceError: the disk is full; what was written before can be read, and completed later.
-            RecordFileError: the file was moved or removed meanwhile.
-            ConfigurationError: it cannot be written for another reason.
-        """
+        """Write records, mostly one at a time; they are on the disk when this returns. Raises `DiskSpaceError`."""
         with self._explained():
             self._write(*map(_plain, records))
 
@@ -104,11 +98,7 @@ class RunWriter:
 
 
 def read_run(path: Path) -> Run:
-    """Read a run file back.
-
-    Raises:
-        RecordFileError: no such file, no run header, an unknown schema, or a broken line before the last.
-    """
+    """Read a run file back. Raises `RecordFileError`."""
     header: dict[str, Any] | None = None
     servings: list[Serving] = []
     completions: list[Completion] = []

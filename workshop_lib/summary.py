@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
-from itertools import islice
+from itertools import starmap
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -38,6 +38,10 @@ WANTED_HALF_WIDTH = 0.05
 MOST_ROUNDS = 100
 SHOWN_OUTLIERS = 3
 
+OF_THE_VARIANT = ("alias", "model_id", "device", "precision", "execution_provider", "licence", "size_mb")
+OF_THE_SERVING = ("load_s", "resident_mb", "peak_resident_mb", "gpu_memory_mb", "request_notes")
+"""Fields of a row that are copied."""
+
 WARNINGS: dict[str, str] = {
     "too_few_samples": f"Fewer than {ENOUGH_SAMPLES} requests: the p95 is little more than the slowest one.",
     "unstable": "The spread is 10 % of the mean or more: differences of that size may be noise.",
@@ -60,15 +64,20 @@ WARNINGS: dict[str, str] = {
 
 def summarise(run: Run) -> tuple[Row, ...]:
     """One row per model and device, in the order in which they were served."""
-    by_variant: dict[tuple[str, str], list[Completion]] = {}
-    for completion in run.completions:
-        by_variant.setdefault((completion.model_id, completion.device), []).append(completion)
+    by_variant = _by_variant(run)
     last_serving = {(serving.variant.model_id, serving.variant.device): serving for serving in run.servings}
     rounds, price = int(run.plan.get("rounds", 0)), run.plan.get("price_per_kwh")
     return tuple(
         _row(serving, by_variant.get(key, []), rounds=rounds, price_per_kwh=price)
         for key, serving in last_serving.items()
     )
+
+
+def _by_variant(run: Run) -> dict[tuple[str, str], list[Completion]]:
+    found: dict[tuple[str, str], list[Completion]] = {}
+    for completion in run.completions:
+        found.setdefault((completion.model_id, completion.device), []).append(completion)
+    return found
 
 
 def name_of(row: Row) -> str:
@@ -104,7 +113,9 @@ def _row(serving: Serving, completions: Sequence[Completion], *, rounds: int, pr
     measured = _columns(answered)
     latencies = measured["latency_s"]
     energy_wh, energy_source = _energy(answered, measured)
-    averages = {metric.row_name: _average(metric, measured[metric.name]) for metric in timing.metrics_of("rows")}
+    averages: dict[str, Any] = {
+        metric.row_name: _average(metric, measured[metric.name]) for metric in timing.metrics_of("rows")
+    }
     more = {name: averages.pop(name) for name in list(averages) if name not in Row.__dataclass_fields__}
     warnings = _warnings(timed, answered, measured, cold_start)
     if is_coarse(energy_source, _mean(latencies)):
@@ -112,9 +123,8 @@ def _row(serving: Serving, completions: Sequence[Completion], *, rounds: int, pr
     if status == "ok" and variant.device == "gpu" and not machine.has_gpu(serving.registered_providers):
         warnings.append("gpu_not_registered")
     return Row(
-        alias=variant.alias,
-        model_id=variant.model_id,
-        device=variant.device,
+        **{name: getattr(variant, name) for name in OF_THE_VARIANT},
+        **{name: getattr(serving, name) for name in OF_THE_SERVING},
         status=status,
         error=error,
         rounds=rounds,
@@ -124,22 +134,13 @@ def _row(serving: Serving, completions: Sequence[Completion], *, rounds: int, pr
         prompt_tokens_avg=_mean(_known(completion.prompt_tokens for completion in answered)),
         completion_tokens_avg=_mean(_known(measured["tokens"])),
         warnings=tuple(warnings),
-        precision=variant.precision,
-        execution_provider=variant.execution_provider,
-        licence=variant.licence,
-        size_mb=variant.size_mb,
-        load_s=serving.load_s,
         cold_start_s=timing.latency_s(cold_start) if cold_start else None,
-        resident_mb=serving.resident_mb,
-        peak_resident_mb=serving.peak_resident_mb,
         truncated_share=_truncated_share(answered),
         energy_per_1000_tokens_wh=energy_wh,
         energy_source=energy_source,
         energy_cost_per_million_tokens=cost_per_million_tokens(energy_wh, price_per_kwh),
-        gpu_memory_mb=serving.gpu_memory_mb,
-        request_notes=tuple(serving.request_notes),
         more=more,
-        **averages,  # the metrics that have a field of their own
+        **averages,  # of the metrics that have a field of their own
     )
 
 
@@ -154,11 +155,8 @@ def _outcome(
 
 def _columns(answered: Sequence[Completion]) -> dict[str, list[Any]]:
     """Every metric and the other `timing.Measures` of every completion, a list each: lists of numbers are small."""
-    columns: dict[str, list[Any]] = {name: [] for name in timing.Measures._fields}
-    measures = map(timing.measure, answered)
-    while batch := list(islice(measures, 1000)):  # all at once would be a tuple per completion, held together
-        for column, values in zip(columns.values(), zip(*batch, strict=True), strict=True):
-            column.extend(values)
+    measures = zip(*map(timing.measure, answered), strict=True) if answered else ((),) * len(timing.Measures._fields)
+    columns = dict(zip(timing.Measures._fields, map(list, measures), strict=True))
     paces = columns["time_per_output_token_s"]
     columns["decode_tokens_per_s"] = [None if pace is None else 1 / pace for pace in paces]
     for metric in timing.metrics_of("rows"):
@@ -205,14 +203,13 @@ def _warnings(
 ) -> list[str]:
     if not answered:
         return []
-    latencies = measured["latency_s"]
-    by_prompt = _by_prompt(answered, latencies)
-    cold_s, usual = cold_start and timing.latency_s(cold_start), cold_start and by_prompt.get(cold_start.prompt_id)
+    cold_s = timing.latency_s(cold_start) if cold_start else None
+    usual = _by_prompt(answered).get(cold_start.prompt_id) if cold_start else None
     counted = set(measured["tokens_source"]) == {"usage"} or all(each.completion_tokens for each in answered)
     found = {
-        "too_few_samples": len(latencies) < ENOUGH_SAMPLES,
-        "unstable": _spread(by_prompt) >= UNSTABLE_SPREAD,
-        "outliers": any(_beyond_fences(answered, latencies, by_prompt)),
+        "too_few_samples": len(answered) < ENOUGH_SAMPLES,
+        "unstable": spread(answered) >= UNSTABLE_SPREAD,
+        "outliers": bool(outliers(answered)),
         "some_failed": len(answered) < len(timed),
         "no_usage": not counted,
         "usage_mismatch": any(measured["has_usage_mismatch"]),
@@ -316,7 +313,10 @@ def _energy(answered: Sequence[Completion], measured: Mapping[str, Sequence[Any]
 
 def spread(answered: Sequence[Completion]) -> float:
     """Standard deviation over mean of the latencies of one prompt, median over prompts; 0 when nothing was repeated."""
-    return _spread(_by_prompt(answered, _known(map(timing.latency_s, answered))))
+    import numpy as np
+
+    groups = [np.asarray(latencies) for latencies in _by_prompt(answered).values() if len(latencies) > 1]
+    return median([float(group.std(ddof=1) / group.mean()) for group in groups]) if groups else 0.0
 
 
 def outliers(answered: Sequence[Completion]) -> list[Completion]:
@@ -325,38 +325,28 @@ def outliers(answered: Sequence[Completion]) -> list[Completion]:
     Prompts differ in length, so each latency is divided by its prompt's median first. Needs eight requests; deviations
     under 5 % are never outliers, however even the rest is.
     """
-    latencies = _known(map(timing.latency_s, answered))
-    beyond = _beyond_fences(answered, latencies, _by_prompt(answered, latencies))
-    return [completion for completion, is_beyond in zip(answered, beyond, strict=True) if is_beyond]
+    return [completion for completion, _ in _outliers(answered)]
 
 
-def _by_prompt(answered: Sequence[Completion], latencies: Sequence[float]) -> dict[str, list[float]]:
-    grouped: dict[str, list[float]] = {}
-    for completion, latency in zip(answered, latencies, strict=True):
-        grouped.setdefault(completion.prompt_id, []).append(latency)
-    return grouped
-
-
-def _spread(by_prompt: dict[str, list[float]]) -> float:
+def _outliers(answered: Sequence[Completion]) -> list[tuple[Completion, float]]:
+    """The outliers, and how many times the median of its prompt each took."""
     import numpy as np
 
-    groups = [np.asarray(latencies) for latencies in by_prompt.values() if len(latencies) > 1]
-    return median([float(group.std(ddof=1) / group.mean()) for group in groups]) if groups else 0.0
-
-
-def _beyond_fences(
-    answered: Sequence[Completion], latencies: Sequence[float], by_prompt: dict[str, list[float]]
-) -> Sequence[bool]:
-    import numpy as np
-
-    if len(latencies) < ENOUGH_FOR_FENCES:
-        return [False] * len(latencies)
-    typical = {prompt: float(np.median(group)) for prompt, group in by_prompt.items()}
-    relative = np.asarray(latencies) / np.asarray([typical[completion.prompt_id] for completion in answered])
+    if len(answered) < ENOUGH_FOR_FENCES:
+        return []
+    typical = {prompt: median(latencies) for prompt, latencies in _by_prompt(answered).items()}
+    relative = [(timing.latency_s(each) or 0.0) / typical[each.prompt_id] for each in answered]
     low, high = np.percentile(relative, [25, 75])
     reach = max(1.5 * (high - low), SMALLEST_OUTLIER)
-    beyond: list[bool] = ((relative > high + reach) | (relative < low - reach)).tolist()
-    return beyond
+    pairs = zip(answered, relative, strict=True)
+    return [(each, times) for each, times in pairs if not low - reach <= times <= high + reach]
+
+
+def _by_prompt(answered: Iterable[Completion]) -> dict[str, list[float]]:
+    grouped: dict[str, list[float]] = {}
+    for completion in answered:
+        grouped.setdefault(completion.prompt_id, []).append(timing.latency_s(completion) or 0.0)
+    return grouped
 
 
 def stability_notes(run: Run) -> tuple[str, ...]:
@@ -365,19 +355,19 @@ def stability_notes(run: Run) -> tuple[str, ...]:
     For each model that was measured: its spread when that is 10 % of the mean or more, how many more rounds would do,
     and its worst outliers and cold start. Last, how long each model took to load.
     """
-    rows, answered = [row for row in summarise(run) if row.status == "ok"], _answered(run)
-    notes = [note for row in rows for note in _notes(row, answered[row.model_id, row.device])]
+    rows, by_variant = [row for row in summarise(run) if row.status == "ok"], _by_variant(run)
+    notes = [note for row in rows for note in _notes(row, _timed(by_variant[row.model_id, row.device]))]
     loads = [f"{name_of(row)} {row.load_s:.2f} s" for row in rows if row.load_s is not None]
     return (*notes, *([f"Load times, in no other figure: {', '.join(loads)}."] if loads else []))
 
 
 def outlier_notes(run: Run) -> tuple[str, ...]:
     """Every outlier as a sentence like `tiny · int4 · cpu: prompt rag, round 2 took 3.1x its median.`."""
-    answered = _answered(run)
+    by_variant = _by_variant(run)
     return tuple(
-        f"{name_of(row)}: {note}."
+        f"{name_of(row)}: {_outlier(*found)}."
         for row in summarise(run)
-        for _, note in _outliers(answered.get((row.model_id, row.device), []))
+        for found in _outliers(_timed(by_variant.get((row.model_id, row.device), [])))
     )
 
 
@@ -404,12 +394,8 @@ def rounds_needed(relative_spread: float, *, prompts: int, rounds: int) -> int:
     return min(MOST_ROUNDS, math.ceil(requests / prompts))
 
 
-def _answered(run: Run) -> dict[tuple[str, str], list[Completion]]:
-    answered: dict[tuple[str, str], list[Completion]] = {}
-    for completion in run.completions:
-        if completion.ok and completion.round > 0:
-            answered.setdefault((completion.model_id, completion.device), []).append(completion)
-    return answered
+def _timed(completions: Iterable[Completion]) -> list[Completion]:
+    return [completion for completion in completions if completion.ok and completion.round > 0]
 
 
 def _notes(row: Row, answered: Sequence[Completion]) -> Iterator[str]:
@@ -425,16 +411,12 @@ def _notes(row: Row, answered: Sequence[Completion]) -> Iterator[str]:
         yield f"{name}: requests with the same prompt scatter by {100 * scatter:.0f} % of their mean; {more}."
     elif needed > rounds:
         yield f"{name}: {len(answered)} requests are few; {more}."
-    if far := [note for _, note in sorted(_outliers(answered), reverse=True)]:
+    if far := sorted(_outliers(answered), key=lambda found: -found[1]):
         others = f"; {len(far) - SHOWN_OUTLIERS} more outliers" if len(far) > SHOWN_OUTLIERS else ""
-        yield f"{name}: {'; '.join(far[:SHOWN_OUTLIERS])}{others}."
+        yield f"{name}: {'; '.join(starmap(_outlier, far[:SHOWN_OUTLIERS]))}{others}."
     if row.cold_start_s is not None and "cold_start" in row.warnings:
         yield f"{name}: the first request took {row.cold_start_s:.2f} s; it is in no average."
 
 
-def _outliers(answered: Sequence[Completion]) -> Iterator[tuple[float, str]]:
-    """How many times its prompt's median each outlier took, and the words for it."""
-    for completion in outliers(answered):
-        same = [timing.latency_s(each) or 0.0 for each in answered if each.prompt_id == completion.prompt_id]
-        times = (timing.latency_s(completion) or 0.0) / median(same)
-        yield times, f"prompt {completion.prompt_id}, round {completion.round} took {times:.1f}x its median"
+def _outlier(completion: Completion, times: float) -> str:
+    return f"prompt {completion.prompt_id}, round {completion.round} took {times:.1f}x its median"

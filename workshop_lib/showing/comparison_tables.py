@@ -5,12 +5,10 @@ What was not measured says so and is never 0. Knows no files.
 
 from __future__ import annotations
 
-from statistics import median
 from typing import TYPE_CHECKING
 
 from workshop_lib import compare
 from workshop_lib.display import Table
-from workshop_lib.metrics import timing
 from workshop_lib.showing.tables import NOT_MEASURED, UNKNOWN
 from workshop_lib.untrusted import printable
 
@@ -101,21 +99,15 @@ def instrument(check: SelfCheck) -> Table:
 
 
 def kept_warm(found: KeepWarmResult) -> Table:
-    """Return a user's first request right after loading and after one light prompt, in milliseconds, with ratios.
-
-    The last line adds the load itself: the wait for a model that a server had put aside.
-    """
+    """Return a user's first request right after loading and after one light prompt, in milliseconds, with ratios."""
     lines = [
-        (name, *(_rounded(seconds, 1, factor=1000) for seconds in found.medians_s(measure)), verdict)
-        for name, measure, verdict in (
-            ("first token (ms)", timing.first_token_s, compare.describe(found.first_token, "lower")),
-            ("whole answer (ms)", timing.latency_s, compare.describe(found.latency, "lower")),
+        (
+            f"{each.name} (ms)",
+            *(_rounded(seconds, 1, factor=1000) for seconds in (each.cold_s, each.kept_s)),
+            compare.describe(each.ratio, "lower"),
         )
+        for each in found.lines()
     ]
-    if found.with_load_s:
-        kept_s = found.medians_s(timing.first_token_s)[1]
-        times = (_rounded(seconds, 1, factor=1000) for seconds in (median(found.with_load_s), kept_s))
-        lines.append(("first token, load included (ms)", *times, compare.describe(found.put_aside, "lower")))
     return Table(lines, columns=["first request", "right after loading", "after one light prompt", "against"])
 
 
