@@ -1,3 +1,12 @@
+"""The machine and its meters: what is read, and what is said where nothing can be.
+
+The meters are those of a made-up machine: counters as files, a driver as an object, a clock by hand.
+"""
+
+# ruff: noqa: N802 - the fake driver has the names of the real one
+
+from __future__ import annotations
+
 import getpass
 import json
 import os
@@ -5,35 +14,31 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
 from workshop_lib import machine
+from workshop_lib.machine import DeclaredPower, Meter, NoMeter, PowerSources, RaplPackages, rapl
+
+PID = 4711
+needs_colons = pytest.mark.skipif(sys.platform == "win32", reason="no file of Windows has a colon in its name")
 
 
-def test_fingerprint_is_plain_data_with_every_field():
-    """A fingerprint survives JSON and says what a reader needs to judge a run."""
-    fingerprint = machine.fingerprint()
-    assert json.loads(json.dumps(fingerprint)) == fingerprint
-    assert set(fingerprint) == {
-        "cpu",
-        "physical_cores",
-        "logical_cores",
-        "memory_mb",
-        "os",
-        "architecture",
-        "python",
-        "power_source",
-        "load_average",
-        "thread_variables",
-        "versions",
-        "started_at",
-    }
-    assert fingerprint["memory_mb"] > 100
-    assert fingerprint["versions"]["openai"]
+def test_fingerprint_is_plain_data_with_every_field(monkeypatch: pytest.MonkeyPatch):
+    """A fingerprint survives JSON and says what a reader needs to judge a run, thread limits included."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    found: Any = machine.fingerprint()
+    assert json.loads(json.dumps(found)) == found
+    assert {"cpu", "physical_cores", "os", "python", "power_source", "load_average", "started_at"} < set(found)
+    assert found["memory_mb"] > 100
+    assert found["versions"]["openai"]
+    assert found["thread_variables"]["OMP_NUM_THREADS"] == "1"
 
 
 def test_fingerprint_names_no_person_and_no_place():
@@ -44,12 +49,6 @@ def test_fingerprint_names_no_person_and_no_place():
     assert getpass.getuser() not in words
     assert str(Path.home()) not in text
     assert str(Path.cwd()) not in text
-
-
-def test_thread_variables_are_recorded_when_set(monkeypatch):
-    """A thread limit changes every speed, so the fingerprint carries it."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert machine.fingerprint()["thread_variables"]["OMP_NUM_THREADS"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -109,3 +108,300 @@ def test_a_processor_without_a_readable_name_is_called_by_its_architecture(monke
     monkeypatch.undo()
     assert machine._output_of(["no-such-command-anywhere"]) == ""
     assert machine._output_of([sys.executable, "-c", "print('named')"]) == "named"
+
+
+class DriverError(Exception):
+    """Stands for `pynvml.NVMLError`."""
+
+
+@dataclass
+class Card:
+    """A graphics card: its counter, power, and the memory that processes hold on it."""
+
+    millijoules: int | None = 1000
+    milliwatts: int | None = None
+    compute: dict[int, int | None] = field(default_factory=dict)
+    graphics: dict[int, int | None] = field(default_factory=dict)
+
+
+class FakeNvml:
+    """What is used of `pynvml`."""
+
+    NVMLError = DriverError
+
+    def __init__(self, *cards: Card, broken: bool = False) -> None:
+        self.cards, self.broken, self.open = cards, broken, 0
+
+    def nvmlInit(self) -> None:
+        if self.broken:
+            raise DriverError("Driver Not Loaded")
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:
+        self.open -= 1
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.cards)
+
+    def nvmlDeviceGetHandleByIndex(self, number: int) -> Card:
+        return self.cards[number]
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, card: Card) -> int:
+        return self._known(card.millijoules)
+
+    def nvmlDeviceGetPowerUsage(self, card: Card) -> int:
+        return self._known(card.milliwatts)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, card: Card) -> list[SimpleNamespace]:
+        return [SimpleNamespace(pid=pid, usedGpuMemory=held) for pid, held in card.compute.items()]
+
+    def nvmlDeviceGetGraphicsRunningProcesses(self, card: Card) -> list[SimpleNamespace]:
+        if not card.graphics:
+            raise DriverError("Not Supported")
+        return [SimpleNamespace(pid=pid, usedGpuMemory=held) for pid, held in card.graphics.items()]
+
+    def _known(self, value: int | None) -> int:
+        if value is None:
+            raise DriverError("Not Supported")
+        return value
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def no_package() -> Any:
+    raise ImportError("No module named 'pynvml'")
+
+
+def zone(powercap: Path, number: str, name: str, microjoules: int, range_uj: int = 1_000_000) -> Path:
+    """A zone as Linux shows it; returns its counter."""
+    folder = powercap / f"intel-rapl:{number}"
+    folder.mkdir(parents=True)
+    (folder / "name").write_text(f"{name}\n")
+    (folder / "max_energy_range_uj").write_text(f"{range_uj}\n")
+    (folder / "energy_uj").write_text(f"{microjoules}\n")
+    return folder / "energy_uj"
+
+
+def sources(tmp_path: Path, load_nvml: Callable[[], Any] = no_package, clock: Callable[[], float] | None = None):
+    return PowerSources(powercap=tmp_path, load_nvml=load_nvml, clock=clock or Clock())
+
+
+@needs_colons
+def test_packages_are_summed_and_what_lies_inside_them_is_not(tmp_path: Path):
+    """Two packages gave 1.5 J and 0.25 J; cores, memory and the platform would count them twice."""
+    first, second = zone(tmp_path, "0", "package-0", 100), zone(tmp_path, "1", "package-1", 200)
+    others = [zone(tmp_path, "0:0", "core", 5), zone(tmp_path, "0:1", "dram", 5), zone(tmp_path, "2", "psys", 5)]
+    (tmp_path / "intel-rapl:9").mkdir()  # a zone without a name is none
+    meter = rapl(tmp_path)
+    assert isinstance(meter, RaplPackages)
+    before = meter.mark()
+    first.write_text("1500100\n")
+    second.write_text("250200\n")
+    for other in others:
+        other.write_text("900000\n")
+    assert meter.joules_since(before) == pytest.approx(1.75)
+    assert meter.source == "measured:rapl"
+    assert "whole processor package" in meter.covers
+
+
+@needs_colons
+def test_a_counter_that_starts_anew_loses_nothing(tmp_path: Path):
+    """From 900 000 to 100 000 with a range of 1 000 000 µJ: 0.2 J."""
+    counter = zone(tmp_path, "0", "package-0", 900_000, range_uj=1_000_000)
+    meter = rapl(tmp_path)
+    assert isinstance(meter, RaplPackages)
+    before = meter.mark()
+    counter.write_text("100000")
+    assert meter.joules_since(before) == pytest.approx(0.2)
+
+
+@needs_colons
+def test_a_counter_that_stands_still_or_goes_away_is_not_zero(tmp_path: Path):
+    """Virtual machines show counters that never move; that is not measured, and so is one that vanished."""
+    counter = zone(tmp_path, "0", "package-0", 7)
+    meter = rapl(tmp_path)
+    assert isinstance(meter, RaplPackages)
+    before = meter.mark()
+    assert meter.joules_since(before) is None
+    counter.unlink()
+    assert (meter.mark(), meter.joules_since(before), meter.joules_since(None)) == (None, None, None)
+
+
+def test_a_machine_without_counters_says_so(tmp_path: Path):
+    """No folder, as on Windows, macOS and most virtual machines, is one sentence."""
+    assert rapl(tmp_path / "absent") == "this machine shows no energy counter of its processor."
+
+
+@needs_colons
+def test_a_counter_for_the_administrator_only_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Linux hides the counter from users by default: the reason is that, and not an error."""
+    counter = zone(tmp_path, "0", "package-0", 7)
+    read = Path.read_text
+
+    def refuse(path: Path, *args: Any, **options: Any) -> str:
+        if path == counter:
+            raise PermissionError(13, "Permission denied")
+        return read(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert "only its administrator" in str(rapl(tmp_path))
+
+
+@needs_colons
+@pytest.mark.parametrize("content", ["", "many", None])
+def test_a_broken_counter_says_so(tmp_path: Path, content: str | None):
+    """A file that is empty, no number, or missing is a reason, not a crash."""
+    counter = zone(tmp_path, "0", "package-0", 7)
+    if content is None:
+        counter.unlink()
+    else:
+        counter.write_text(content)
+    assert rapl(tmp_path) == "the processor's energy counter cannot be read."
+
+
+def test_declared_watts_are_watts_times_seconds():
+    """40 W for 2.5 s are 100 J, and they are called assumed."""
+    clock = Clock()
+    meter = DeclaredPower(40.0, clock)
+    mark = meter.mark()
+    clock.now = 2.5
+    assert meter.joules_since(mark) == 100.0
+    assert meter.source == "assumed"
+    assert meter.covers == "Energy is assumed, not measured: 40 W were declared."
+
+
+def gpu_meter(found: PowerSources, **options: Any) -> Meter:
+    return found.meter_for("gpu", PID, **options)
+
+
+def test_a_cards_counter_is_read_in_millijoules(tmp_path: Path):
+    """From 1 000 to 3 500 mJ: 2.5 J; a counter that went back, after a new start of the driver, says nothing."""
+    card = Card()
+    with sources(tmp_path, lambda: FakeNvml(card)) as found:
+        meter = gpu_meter(found)
+        mark = meter.mark()
+        card.millijoules = 3500
+        assert meter.joules_since(mark) == 2.5
+        card.millijoules = 10
+        assert meter.joules_since(mark) is None
+        assert meter.source == "measured:nvml"
+        assert "whole graphics card" in meter.covers
+
+
+def test_a_card_without_a_counter_gives_its_power_before_and_after(tmp_path: Path):
+    """100 W before and 200 W after 2 s: 150 W x 2 s = 300 J; a card that fell silent gives nothing."""
+    card, clock = Card(millijoules=None, milliwatts=100_000), Clock()
+    with sources(tmp_path, lambda: FakeNvml(card), clock) as found:
+        meter = gpu_meter(found)
+        mark = meter.mark()
+        card.milliwatts, clock.now = 200_000, 2.0
+        assert meter.joules_since(mark) == pytest.approx(300.0)
+        card.millijoules = 5
+        assert meter.joules_since(mark) is None  # joules now, watts before
+        card.millijoules = card.milliwatts = None
+        assert meter.joules_since(mark) is None
+
+
+def test_the_card_that_the_process_uses_is_the_one_that_counts(tmp_path: Path):
+    """Of two cards that one is read on which the serving process is, also where its memory is hidden."""
+    idle, busy = Card(millijoules=0), Card(millijoules=100, compute={PID: None})
+    with sources(tmp_path, lambda: FakeNvml(idle, busy)) as found:
+        meter = gpu_meter(found)
+        mark = meter.mark()
+        idle.millijoules, busy.millijoules = 9_000, 1_100
+        assert meter.joules_since(mark) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("cards", "reason"),
+    [
+        ((Card(), Card()), "which of 2 graphics cards"),
+        ((Card(compute={PID: 1}), Card(compute={PID: 1}), Card()), "which of 2 graphics cards"),
+        ((Card(millijoules=None),), "neither its energy nor its power"),
+        ((), "knows no graphics card"),
+    ],
+)
+def test_a_card_that_cannot_be_told_or_read_is_a_reason(tmp_path: Path, cards: tuple[Card, ...], reason: str):
+    """Reading the wrong card would be worse than reading none."""
+    with sources(tmp_path, lambda: FakeNvml(*cards)) as found:
+        meter = gpu_meter(found)
+        assert isinstance(meter, NoMeter)
+        assert reason in meter.covers
+        assert (meter.mark(), meter.joules_since(None), meter.source) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("load", "reason"),
+    [(no_package, "nvidia-ml-py"), (lambda: FakeNvml(broken=True), "no NVIDIA driver answers (Driver Not Loaded)")],
+)
+def test_no_driver_and_no_package_are_reasons(tmp_path: Path, load: Callable[[], Any], reason: str):
+    """A machine without an NVIDIA card is the usual one, and nothing fails there."""
+    with sources(tmp_path, load) as found:
+        meter = gpu_meter(found)
+        assert reason in meter.covers
+        assert meter.covers.startswith("Energy was not measured: ")
+        assert found.gpu_memory_mb(PID) is None
+
+
+@pytest.mark.parametrize(
+    ("cards", "megabytes"),
+    [
+        ([Card(compute={PID: 3_000_000, 1: 9_000_000})], 3.0),
+        ([Card(compute={PID: 3_000_000}), Card(compute={PID: 500_000})], 3.5),
+        ([Card(graphics={PID: 2_000_000})], 2.0),
+        ([Card(compute={PID: 2_000_000}, graphics={PID: 2_000_000})], 2.0),  # both lists name it: one memory
+        ([Card(compute={PID: None})], None),
+        ([Card(compute={1: 9_000_000})], None),
+        ([], None),
+    ],
+)
+def test_gpu_memory_is_the_serving_processs_own(tmp_path: Path, cards: list[Card], megabytes: float | None):
+    """Megabytes of 10^6 bytes on all cards; None where the driver does not know the process or hides its memory."""
+    with sources(tmp_path, lambda: FakeNvml(*cards)) as found:
+        assert found.gpu_memory_mb(PID) == megabytes
+        assert found.gpu_memory_mb(None) is None
+
+
+def test_the_driver_is_closed_again(tmp_path: Path):
+    """What was opened is closed, also after an error inside."""
+    driver = FakeNvml(Card())
+
+    def work() -> None:
+        with sources(tmp_path, lambda: driver):
+            assert driver.open == 1
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        work()
+    assert driver.open == 0
+
+
+@needs_colons
+def test_the_device_decides_what_may_be_read(tmp_path: Path):
+    """A processor's counter says nothing of other devices or machines; measured goes before declared."""
+    zone(tmp_path, "0", "package-0", 7)
+    with sources(tmp_path, lambda: FakeNvml(Card())) as found:
+        assert found.meter_for("cpu", PID, 40.0).source == "measured:rapl"
+        assert found.meter_for("gpu", PID, 40.0).source == "measured:nvml"
+        assert found.meter_for("npu", PID).covers == "Energy was not measured: there is no meter for the device npu."
+        assert "may be on another machine" in found.meter_for("cpu", None).covers
+        assert found.meter_for("cpu", None, 40.0).source == "assumed"
+    with sources(tmp_path) as found:
+        assert found.meter_for("gpu", PID).source is None
+        assert found.meter_for("gpu", PID, 40.0).source == "assumed"
+
+
+def test_looking_at_this_machine_fails_nowhere():
+    """Whatever this machine has, there is a meter or a reason in one sentence."""
+    with PowerSources() as found:
+        for device in ("cpu", "gpu"):
+            meter = found.meter_for(device, PID)
+            assert meter.covers.endswith(".") and "\n" not in meter.covers
+            meter.joules_since(meter.mark())

@@ -10,138 +10,116 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.measurement_helpers import VARIANT
 from workshop_lib import settings
 from workshop_lib.errors import ConfigurationError, DataFileError
-from workshop_lib.settings import BenchmarkSettings, parse
+from workshop_lib.plan import make_plan
+from workshop_lib.records import Prompt
+from workshop_lib.settings import PLAN_OPTIONS, BenchmarkSettings, parse
 
 
 def test_nothing_given_means_the_defaults_of_the_contract() -> None:
-    """3 rounds, 120 tokens, temperature 0, streaming, 60 seconds, every model served."""
-    found = parse([], {})
+    """3 rounds, 120 tokens, temperature 0, streaming, 60 seconds, every model served; empty counts as absent."""
+    found = parse([], {"BENCH_ROUNDS": " ", "BENCH_MODELS": ""})
     assert found == BenchmarkSettings()
     assert (found.models, found.rounds, found.max_tokens) == (("auto",), 3, 120)
     assert (found.temperature, found.stream, found.timeout_s) == (0.0, True, 60.0)
-    assert (found.retries, found.profile, found.endpoint) == (0, None, None)
+    assert (found.retries, found.profile, found.endpoint, found.users) == (0, None, None, ())
+    assert len(found.read_prompts()) == 8
 
 
-def test_variables_are_read() -> None:
-    """Every variable of the contract reaches its field."""
-    found = parse(
-        [],
-        {
-            "BENCH_MODELS": "small, large,small",
-            "BENCH_ROUNDS": "5",
-            "BENCH_PROMPT": "Why?",
-            "BENCH_MAX_TOKENS": "64",
-            "BENCH_TEMPERATURE": "0.7",
-            "BENCH_STREAM": "0",
-            "FOUNDRY_LOCAL_ENDPOINT": "http://host:5273/v1",
-            "API_KEY": "key",
-            "BENCH_TIMEOUT": "2.5",
-            "SHOW_USAGE": "yes",
-            "RETRY_ON_FAIL": "2",
-            "RETRY_BACKOFF": "0.5",
-            "BENCH_DEVICES": "GPU",
-            "BENCH_PROFILE": "endpoint",
-        },
-    )
-    assert found == BenchmarkSettings(
-        models=("small", "large"),
-        rounds=5,
-        prompt="Why?",
-        max_tokens=64,
-        temperature=0.7,
-        stream=False,
-        endpoint="http://host:5273/v1",
-        api_key="key",
-        timeout_s=2.5,
-        show_usage=True,
-        retries=2,
-        retry_backoff_s=0.5,
-        devices=("gpu",),
-        profile="endpoint",
-    )
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "value"),
+    [
+        ("BENCH_MODELS", "small, large,small", "models", ("small", "large")),
+        ("FOUNDRY_LOCAL_ALIAS", "phi-4-mini", "models", ("phi-4-mini",)),
+        ("BENCH_DEVICES", "GPU", "devices", ("gpu",)),
+        ("BENCH_PROFILE", "endpoint", "profile", "endpoint"),
+        ("FOUNDRY_LOCAL_ENDPOINT", "http://host:5273/v1", "endpoint", "http://host:5273/v1"),
+        ("API_KEY", " key\r\n", "api_key", "key"),
+        ("BENCH_ROUNDS", "5", "rounds", 5),
+        ("BENCH_PROMPT", "Why?", "prompt", "Why?"),
+        ("BENCH_MAX_TOKENS", "64", "max_tokens", 64),
+        ("BENCH_TEMPERATURE", "0.7", "temperature", 0.7),
+        ("BENCH_STREAM", "0", "stream", False),
+        ("BENCH_TIMEOUT", "2.5", "timeout_s", 2.5),
+        ("SHOW_USAGE", "yes", "show_usage", True),
+        ("RETRY_ON_FAIL", "3", "retries", 3),
+        ("RETRY_ON_FAIL", "true", "retries", 1),
+        ("RETRY_ON_FAIL", "no", "retries", 0),
+        ("RETRY_BACKOFF", "0.5", "retry_backoff_s", 0.5),
+        ("BENCH_USERS", "8, 1,2,2", "users", (1, 2, 8)),
+        ("BENCH_WATTS", "45.5", "watts", 45.5),
+        ("BENCH_PRICE_PER_KWH", "0", "price_per_kwh", 0.0),
+        ("BENCH_EXTRA_BODY", '{"top_p": 0.9}', "extra_body", {"top_p": 0.9}),
+        ("BENCH_TOKENS_FIELD", "max_completion_tokens", "tokens_field", "max_completion_tokens"),
+        ("BENCH_OUTPUT", "~/run", "output", Path.home() / "run"),
+    ],
+)
+def test_a_variable_reaches_its_field(variable: str, text: str, name: str, value: object) -> None:
+    """Every variable of the contract, as people type it."""
+    assert parse([], {variable: text}) == BenchmarkSettings(**{name: value})
 
 
 def test_flags_override_variables() -> None:
-    """A flag wins over its variable, also when it switches something off."""
+    """A flag wins over its variable, also when it switches something off or the variable cannot be used."""
     found = parse(
-        ["--rounds", "2", "--no-stream", "--json", "out.json", "--output", "run"],
-        {"BENCH_ROUNDS": "9", "BENCH_STREAM": "1"},
+        ["--rounds", "2", "--no-stream", "--json", "out.json", "--users", "2"],
+        {"BENCH_ROUNDS": "many", "BENCH_STREAM": "1", "BENCH_USERS": "4"},
     )
-    assert (found.rounds, found.stream) == (2, False)
-    assert (found.json_file, found.output) == (Path("out.json"), Path("run"))
-
-
-def test_a_bad_variable_does_not_matter_under_a_flag() -> None:
-    """Only the value that would be used is looked at."""
-    assert parse(["--rounds", "2"], {"BENCH_ROUNDS": "many"}).rounds == 2
-
-
-def test_an_empty_variable_counts_as_absent() -> None:
-    """Shells leave empty variables behind; they mean the default."""
-    assert parse([], {"BENCH_ROUNDS": " ", "BENCH_MODELS": ""}) == BenchmarkSettings()
-
-
-def test_the_alias_variable_names_the_model_unless_models_are_given() -> None:
-    """FOUNDRY_LOCAL_ALIAS is the learner's usual model; BENCH_MODELS is more specific."""
-    assert parse([], {"FOUNDRY_LOCAL_ALIAS": "phi-4-mini"}).models == ("phi-4-mini",)
+    assert (found.rounds, found.stream, found.json_file, found.users) == (2, False, Path("out.json"), (2,))
     both = {"FOUNDRY_LOCAL_ALIAS": "phi-4-mini", "BENCH_MODELS": "a,b"}
     assert parse([], both).models == ("a", "b")
 
 
-@pytest.mark.parametrize(("text", "retries"), [("0", 0), ("no", 0), ("1", 1), ("true", 1), ("3", 3)])
-def test_retries_are_a_count_or_yes(text: str, retries: int) -> None:
-    """RETRY_ON_FAIL takes a number, and yes for one repetition."""
-    assert parse([], {"RETRY_ON_FAIL": text}).retries == retries
+@pytest.mark.parametrize(
+    ("variable", "values"),
+    [
+        ("BENCH_ROUNDS", ["0", "-1", "three", "2.5"]),
+        ("BENCH_MAX_TOKENS", ["0"]),
+        ("BENCH_TEMPERATURE", ["nan", "-0.1", "2.1"]),
+        ("BENCH_STREAM", ["maybe"]),
+        ("BENCH_TIMEOUT", ["0", "inf"]),
+        ("BENCH_SEED", ["x"]),
+        ("BENCH_MODELS", [","]),
+        ("BENCH_DEVICES", ["cpu,tpu"]),
+        ("BENCH_PROFILE", ["cloud"]),
+        ("BENCH_USERS", ["0", "many", "1.5", "257", ","]),
+        ("RETRY_ON_FAIL", ["-1"]),
+        ("RETRY_BACKOFF", ["nan"]),
+        ("BENCH_WATTS", ["0", "much", "inf"]),
+        ("BENCH_PRICE_PER_KWH", ["-1", "nan"]),
+        ("BENCH_EXTRA_BODY", ["[1]", "{"]),
+        ("BENCH_TOKENS_FIELD", ["tokens"]),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(variable: str, values: list[str]) -> None:
+    """The error names the variable, the value seen and what is allowed, on one line; exit code 2."""
+    for value in values:
+        with pytest.raises(ConfigurationError) as caught:
+            parse([], {variable: value})
+        assert caught.value.exit_code == 2
+        assert caught.value.what == f"{variable} is {value!r}."
+        assert caught.value.fix.endswith(".")
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"),
+    ("arguments", "said"),
     [
-        ("BENCH_ROUNDS", "0"),
-        ("BENCH_ROUNDS", "-1"),
-        ("BENCH_ROUNDS", "3.0"),
-        ("BENCH_ROUNDS", "three"),
-        ("BENCH_MAX_TOKENS", "0"),
-        ("BENCH_TEMPERATURE", "nan"),
-        ("BENCH_TEMPERATURE", "-0.1"),
-        ("BENCH_TEMPERATURE", "2.1"),
-        ("BENCH_STREAM", "maybe"),
-        ("BENCH_TIMEOUT", "0"),
-        ("BENCH_TIMEOUT", "inf"),
-        ("BENCH_SEED", "x"),
-        ("BENCH_MODELS", ","),
-        ("BENCH_DEVICES", "cpu,tpu"),
-        ("BENCH_PROFILE", "cloud"),
-        ("RETRY_ON_FAIL", "-1"),
-        ("RETRY_BACKOFF", "nan"),
+        (["--rounds", "0"], "--rounds is '0'. It should be greater than or equal to 1."),
+        (["--rounds", "x"], "--rounds is 'x'. Give a whole number."),
+        (["--prompt", ""], "--prompt is ''. String should have at least 1 character."),
+        (["--wrong"], "Unrecognized arguments: --wrong. --help lists the flags."),
+        (["--round", "2"], "Unrecognized arguments: --round 2. --help lists the flags."),
+        (["surplus"], "Unrecognized arguments: surplus. --help lists the flags."),
     ],
 )
-def test_a_value_that_cannot_be_used_is_named(variable: str, value: str) -> None:
-    """The error names the variable, the value seen and what is allowed, on one line; exit code 2."""
-    with pytest.raises(ConfigurationError) as caught:
-        parse([], {variable: value})
-    assert caught.value.exit_code == 2
-    assert caught.value.what == f"{variable} is {value!r}."
-    assert caught.value.fix.startswith("Give ")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_bad_flag_is_named_as_the_flag() -> None:
-    """The reader is told what to change where it was written."""
-    with pytest.raises(ConfigurationError, match=r"^--rounds is '0'\. Give a whole number"):
-        parse(["--rounds", "0"], {})
-    with pytest.raises(ConfigurationError, match=r"^--prompt is ''\. Give a question\."):
-        parse(["--prompt", ""], {})
-
-
-@pytest.mark.parametrize("arguments", [["--wrong"], ["--rounds"], ["surplus"], ["--round", "2"]])
-def test_flags_that_do_not_exist_are_one_line(arguments: list[str]) -> None:
-    """argparse's own complaints become errors like every other; flags are not abbreviated."""
+def test_a_bad_flag_is_one_line(arguments: list[str], said: str) -> None:
+    """The reader is told what to change where it was written; flags are not abbreviated."""
     with pytest.raises(ConfigurationError) as caught:
         parse(arguments, {})
-    assert "\n" not in str(caught.value)
+    assert str(caught.value) == said
 
 
 def test_help_lists_every_flag_with_its_variable(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,36 +128,27 @@ def test_help_lists_every_flag_with_its_variable(capsys: pytest.CaptureFixture[s
         parse(["--help"], {})
     shown = capsys.readouterr().out
     assert caught.value.code == 0
-    for each in settings.SETTINGS:
-        assert each.flag is None or each.flag in shown
-        assert each.flag is None or str(each.variable) in shown
+    assert all(each.flag is None or (each.flag in shown and each.variable in shown) for each in settings.SETTINGS)
 
 
 def test_the_key_never_shows() -> None:
-    """A printed or logged settings object does not give the key away, and no flag takes it."""
+    """A printed settings object and a complaint do not give the key away, and no flag takes it."""
     found = parse([], {"API_KEY": "very-secret"})
     assert found.api_key == "very-secret"
     assert "very-secret" not in repr(found)
     assert all(each.flag is None for each in settings.SETTINGS if each.name == "api_key")
-
-
-def test_one_prompt_replaces_the_set() -> None:
-    """BENCH_PROMPT is sent alone, under a name of its own."""
-    (prompt,) = parse(["--prompt", "Why?"], {}).read_prompts()
-    assert (prompt.id, prompt.text) == ("custom", "Why?")
-
-
-def test_the_courses_prompts_are_the_default() -> None:
-    """Without a prompt, the eight of the course are sent."""
-    assert len(BenchmarkSettings().read_prompts()) == 8
+    with pytest.raises(ConfigurationError) as caught:
+        parse([], {"API_KEY": "quite sécret"})
+    assert "sécret" not in str(caught.value) and "U+0020" in str(caught.value)
 
 
 def test_a_prompts_file_is_checked_at_once(tmp_path: Path) -> None:
-    """A file that cannot be read stops the run before any model is started."""
+    """A file that cannot be read stops the run before any model is started; one prompt replaces the set."""
+    (prompt,) = parse(["--prompt", "Why?"], {}).read_prompts()
+    assert (prompt.id, prompt.text) == ("custom", "Why?")
     good = tmp_path / "mine.json"
     good.write_text(json.dumps(["One?", "Two?"]), encoding="utf-8")
-    found = parse(["--prompts-file", str(good)], {})
-    assert [prompt.text for prompt in found.read_prompts()] == ["One?", "Two?"]
+    assert [each.text for each in parse(["--prompts-file", str(good)], {}).read_prompts()] == ["One?", "Two?"]
     with pytest.raises(DataFileError, match="is missing"):
         parse(["--prompts-file", str(tmp_path / "absent.json")], {})
     with pytest.raises(DataFileError, match="has no set 'other'"):
@@ -191,28 +160,12 @@ def test_the_flags_fit_another_parser() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--more", action="store_true")
     settings.add_arguments(parser)
-    options = parser.parse_args(["--more", "--rounds", "4"])
-    assert settings.from_arguments(options, {}).rounds == 4
+    assert settings.from_arguments(parser.parse_args(["--more", "--rounds", "4"]), {}).rounds == 4
 
 
-def test_every_field_has_one_setting() -> None:
-    """Nothing can be set that is not in the table, and nothing in the table is without effect."""
-    fields = list(BenchmarkSettings.__dataclass_fields__)
-    assert sorted(each.name for each in settings.SETTINGS) == sorted(fields)
-
-
-@given(st.text(), st.sampled_from(settings.SETTINGS))
-def test_any_text_gives_settings_or_a_clear_error(text: str, setting: settings.Setting) -> None:
-    """No variable can raise anything but a configuration error."""
-    try:
-        found = parse([], {str(setting.variable): text})
-    except ConfigurationError:
-        return
-    assert isinstance(found, BenchmarkSettings)
-
-
-def test_the_readme_lists_every_variable_and_flag() -> None:
-    """The table in the README has one row per setting, with variable and flag."""
+def test_every_field_has_one_setting_and_one_row_in_the_readme() -> None:
+    """Nothing can be set that is not described, with variable and flag."""
+    assert [each.name for each in settings.SETTINGS] == list(BenchmarkSettings.__dataclass_fields__)
     readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
     rows = [line for line in readme.splitlines() if line.startswith("| `")]
     for each in settings.SETTINGS:
@@ -220,20 +173,33 @@ def test_the_readme_lists_every_variable_and_flag() -> None:
         assert each.flag is None or f"`{each.flag}`" in row
 
 
-@pytest.mark.parametrize(("flag", "variable"), [("--watts", "BENCH_WATTS"), ("--price-per-kwh", "BENCH_PRICE_PER_KWH")])
-def test_power_and_price_are_numbers(flag: str, variable: str) -> None:
-    """Watts and a price come by flag or variable, the flag wins, and a text is refused by name."""
-    name = variable.removeprefix("BENCH_").lower()
-    assert getattr(parse([], {}), name) is None
-    assert getattr(parse([], {variable: "45.5"}), name) == 45.5
-    assert getattr(parse([flag, "30"], {variable: "45.5"}), name) == 30.0
-    for text in ("much", "-1", "nan", "inf"):
-        with pytest.raises(ConfigurationError, match=f"^{variable} is '{text}'"):
-            parse([], {variable: text})
+@given(st.text(), st.sampled_from(settings.SETTINGS))
+def test_any_text_gives_settings_or_a_clear_error(text: str, setting: settings.Setting) -> None:
+    """No variable can raise anything but a configuration error."""
+    try:
+        found = parse([], {setting.variable: text})
+    except ConfigurationError:
+        return
+    assert isinstance(found, BenchmarkSettings)
 
 
-def test_no_power_is_no_number_of_watts() -> None:
-    """0 W would make every model free; a price of 0 is one that some have."""
-    with pytest.raises(ConfigurationError, match="watts above 0"):
-        parse(["--watts", "0"], {})
-    assert parse(["--price-per-kwh", "0"], {}).price_per_kwh == 0.0
+def test_pages_read_their_parameters_in_the_same_way() -> None:
+    """Spaces, case and repetitions do not matter; no users is none; the rest is named like the parameter."""
+    assert settings.names(" practice-small,practice-large , ") == ("practice-small", "practice-large")
+    assert settings.devices("CPU, gpu") == ("cpu", "gpu")
+    assert (settings.users("8, 1,2,2"), settings.users(" ")) == ((1, 2, 8), ())
+    for read, text, said in (
+        (settings.names, ",", "models is ','"),
+        (settings.devices, "cpu,tpu", "devices is 'cpu,tpu'"),
+        (settings.users, "257", "users is '257'"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            read(text)
+
+
+def test_settings_give_the_options_of_a_plan() -> None:
+    """Every option has the plan's name, and changes the plan."""
+    chosen = BenchmarkSettings(rounds=7, watts=30.0, stream=False)
+    plan = make_plan([VARIANT], [Prompt("p", "Say it.")], order="blocks", **chosen.plan_options())
+    assert (plan.rounds, plan.watts, plan.stream) == (7, 30.0, False)
+    assert all(getattr(plan, name) == getattr(chosen, name) for name in PLAN_OPTIONS)

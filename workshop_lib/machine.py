@@ -265,8 +265,9 @@ class RaplPackages:
         now = self.mark()
         if now is None or mark is None:
             return None
-        used = [(after - before) % range_uj for before, after, range_uj in zip(mark, now, self.ranges_uj, strict=True)]
-        return sum(used) / 1e6 or None
+        readings = zip(mark, now, self.ranges_uj, strict=True)
+        used_uj = [after - before + (range_uj if after < before else 0) for before, after, range_uj in readings]
+        return sum(used_uj) / 1e6 or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,11 +98,11 @@ def report_json(run: Run, rows: Sequence[Row]) -> str:
     return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def report_csv(rows: Iterable[Row]) -> str:
+def report_csv(rows: Sequence[Row]) -> str:
     """Return the rows for spreadsheets: names and units as in the JSON, empty when not measured."""
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow([field.name for field in fields(Row)])
+    writer.writerow(list(row_object(rows[0] if rows else Row("", "", "", "skipped"))))
     for row in rows:
         writer.writerow([_csv_value(value) for value in row_object(row).values()])
     return target.getvalue()

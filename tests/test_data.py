@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workshop_lib import data
-from workshop_lib.data import check_inside
 from workshop_lib.errors import DataFileError
 from workshop_lib.records import Prompt
 
@@ -121,25 +120,14 @@ def test_names_of_the_course_that_no_catalog_lists_say_so() -> None:
     assert set(unlisted) == {"gemma-2-2b", "mistral-7b"}
     assert unlisted["mistral-7b"].nearest == ("mistral-7b-v0.2",)
     assert all(card.size_mb is None and card.licence is None for card in unlisted.values())
-
-
-def test_a_variant_knows_its_id_and_size(tmp_path: Path) -> None:
-    """The id is name:version; sizes are in 10^6 bytes."""
-    (variant,) = data.read_practice_index(write(tmp_path, an_index())).models[0].variants
-    assert (variant.model_id, variant.size_mb) == ("small-int4-generic-cpu:1", 1.5)
+    assert all(cards[name].listed for card in cards.values() for name in card.nearest)
 
 
 def test_a_list_of_your_own_needs_two_keys(tmp_path: Path) -> None:
-    """The format the course promises, `{alias: {capabilities, size_mb}}`, is enough."""
-    cards = data.read_models(write(tmp_path, {"mine": {"capabilities": [], "size_mb": None}}))
-    assert cards["mine"] == data.ModelCard(capabilities=(), size_mb=None)
-
-
-def test_a_plain_list_of_texts_is_a_prompt_file(tmp_path: Path) -> None:
-    """The upstream format is read as it is; nothing is expected of the answers."""
-    file = write(tmp_path, ["One?", "Two?"])
-    expected = (Prompt(id="prompt-1", text="One?"), Prompt(id="prompt-2", text="Two?"))
-    assert data.read_prompts(file) == expected
+    """The format the course promises, `{alias: {capabilities, size_mb}}`, is enough; PowerShell writes it in UTF-16."""
+    file = tmp_path / "m.json"
+    file.write_text('{"mine": {"capabilities": [], "size_mb": null}}', encoding="utf-16")
+    assert data.read_models(file) == {"mine": data.ModelCard(capabilities=(), size_mb=None)}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
@@ -167,18 +155,6 @@ def test_an_object_keeps_its_other_fields(tmp_path: Path) -> None:
     assert data.read_prompts(file) == (Prompt(id="why", text="Why?", aspects=("because",)),)
 
 
-def test_the_model_list_may_be_utf_16(tmp_path: Path) -> None:
-    """PowerShell's `>` writes it so."""
-    (tmp_path / "m.json").write_text('{"mine": {"capabilities": [], "size_mb": 1}}', encoding="utf-16")
-    assert list(data.read_models(tmp_path / "m.json")) == ["mine"]
-
-
-def test_lines_without_a_prompt_are_no_prompts(tmp_path: Path) -> None:
-    """Nothing, or comments alone, is said."""
-    (tmp_path / "a.txt").write_text("# later\n\n", encoding="utf-8")
-    check_fault(data.read_prompts, tmp_path / "a.txt", "holds no prompt", "Add")
-
-
 def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Paths come from the package, not from the working directory."""
     monkeypatch.chdir(tmp_path)
@@ -186,90 +162,63 @@ def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.Mon
     assert data.read_prompts()
 
 
-INDEX_FAULTS = [
-    (an_index(schema=2), "'schema' is 2", "schema 1"),
-    (an_index(schema="1"), "'schema' is '1'", "valid integer"),
-    (an_index(publisher="../x"), "'publisher' is '../x'", "letter or digit"),
-    (an_index(more=1), "'more' is an unknown key", "spelling"),
-    ({"schema": 1}, "'publisher' is missing", "Add it. (2 more"),
-    ([], "is []", "an object"),
-    (an_index(a_variant(device="tpu")), "variants[0].device' is 'tpu'", "'cpu', 'gpu' or 'npu'"),
-    (an_index(a_variant(size_bytes=0)), "size_bytes' is 0", "above 0"),
-    (an_index(a_variant(size_bytes="9")), "size_bytes' is '9'", "valid integer"),
-    (an_index(a_variant(folder="../up")), "folder' is '../up'", "inside the folder"),
-    (an_index(a_variant(folder="/abs")), "folder' is '/abs'", "inside the folder"),
-    (an_index(a_variant(folder="c:\\x")), "folder' is 'c:\\\\x'", "inside the folder"),
-    (an_index(a_variant(files={"../x": "a" * 64})), "files' is '../x'", "inside the folder"),
-    (an_index(a_variant(files={"x": "A" * 64})), "files.x' is 'AAAA", "SHA-256"),
-    (an_index(a_variant(folder=["x"])), "folder' is ['x']", "valid string"),
-    (an_index(a_variant(), a_variant()), "holds 'small-int4-generic-cpu:1' twice", "Rename"),
+FAULTS = [
+    ("index", an_index(schema=2), "'schema' is 2", "schema 1"),
+    ("index", an_index(schema="1"), "'schema' is '1'", "valid integer"),
+    ("index", an_index(publisher="../x"), "'publisher' is '../x'", "letter or digit"),
+    ("index", an_index(more=1), "'more' is an unknown key", "spelling"),
+    ("index", {"schema": 1}, "'publisher' is missing", "Add it. (2 more"),
+    ("index", [], "is []", "an object"),
+    ("index", an_index(a_variant(device="tpu")), "variants[0].device' is 'tpu'", "'cpu', 'gpu' or 'npu'"),
+    ("index", an_index(a_variant(size_bytes=0)), "size_bytes' is 0", "greater than 0"),
+    ("index", an_index(a_variant(size_bytes="9")), "size_bytes' is '9'", "valid integer"),
+    ("index", an_index(a_variant(folder="../up")), "folder' is '../up'", "inside the folder"),
+    ("index", an_index(a_variant(folder="/abs")), "folder' is '/abs'", "inside the folder"),
+    ("index", an_index(a_variant(folder="c:\\x")), "folder' is 'c:\\\\x'", "inside the folder"),
+    ("index", an_index(a_variant(files={"../x": "a" * 64})), "is '../x'", "inside the folder"),
+    ("index", an_index(a_variant(files={"x": "A" * 64})), "files.x' is 'AAAA", "SHA-256"),
+    ("index", an_index(a_variant(), a_variant()), "holds 'small-int4-generic-cpu:1' twice", "Rename"),
+    ("models", {"m": {"capabilities": []}}, "'m.size_mb' is missing", "Add it"),
+    ("models", {"m": {"capabilities": "x", "size_mb": 1}}, "'m.capabilities' is 'x'", "valid array"),
+    ("models", {"m": {"capabilities": [], "size_mb": 0}}, "'m.size_mb' is 0", "greater than 0"),
+    ("models", {"m": {"capabilities": [], "size_mb": 1, "watts": -5.5}}, "'m.watts' is -5.5", "greater than 0"),
+    ("models", '{"m": {"capabilities": [], "size_mb": NaN}}', "'m.size_mb' is nan", "finite"),
+    ("models", {"m": {"capabilities": [], "size_mb": 1, "size": 2}}, "'m.size' is an unknown", "spelling"),
+    ("models", {"a b": {"capabilities": [], "size_mb": 1}}, "'a b' is 'a b'", "letter or digit"),
+    ("models", '{"m": {"capabilities": [], "size_mb": 1}, "m": {}}', "holds 'm' twice", "Rename"),
+    ("models", '{"m": {"capabilities": [],}}', "line 1, column 27", "Correct the syntax"),
+    ("models", "", "is not JSON at line 1, column 1", "Correct the syntax"),
+    ("models", "[" * 100_000, "is nested too deeply", "format"),
+    ("prompts", a_prompt_file({"id": "a", "text": " "}), "'sets.course[0].text' is empty", "Write"),
+    ("prompts", a_prompt_file({"id": "a/b", "text": "x"}), "'sets.course[0].id' is 'a/b'", "letter"),
+    ("prompts", a_prompt_file({"text": "x"}), "'sets.course[0].id' is missing", "Add it"),
+    ("prompts", a_prompt_file({"id": "a", "text": "x", "aspect": []}), "aspect' is an unknown", "spelling"),
+    ("prompts", a_prompt_file({"id": "a", "text": "x", "aspects": ["b|"]}), "aspects' holds 'b|'", "phrase"),
+    ("prompts", a_prompt_file({"id": "a", "text": "x"}, {"id": "a", "text": "y"}), "holds 'a' twice", "Rename"),
+    ("prompts", a_prompt_file(sets={"course": []}), "'sets.course' holds no prompt", "Add"),
+    ("prompts", a_prompt_file(sets={"other": [{"id": "a", "text": "x"}]}), "has no set 'course'", "Use other"),
+    ("prompts", a_prompt_file(schema=9), "'schema' is 9", "schema 1"),
+    ("prompts", ["One?", 2], "'prompts[1]' is 2", "an object"),
+    ("prompts", [{"text": "One?", "txt": 1}], "'prompts[0].txt' is an unknown key", "spelling"),
+    ("prompts", [{"id": "a"}], "'prompts[0].text' is missing", "Add it"),
+    ("prompts", [{"text": 2}], "'prompts[0].text' is 2", "valid string"),
+    ("prompts", [{"text": "a", "id": "x"}, {"text": "b", "id": "x"}], "holds 'x' twice", "Rename"),
+    ("prompts", '"One?"\n\n{"text": ""}', "'prompts[1].text' is empty", "Write"),
+    ("prompts", '"One?"\n"Two?\n', "is not JSON at line 2, column 1", "Correct"),
+    ("prompts", '["One?" // first\n]', "line 1, column 9", "no comments"),
+    ("prompts", '# mine\n["One?"]', "line 1, column 1", "no comments"),
+    ("prompts", " \r\n", "(the file is empty)", "Correct"),
+    ("prompts", f"[{'1' * 5000}]", "is no JSON that Python reads", "number"),
+    ("prompts", [], "'prompts' holds no prompt", "Add"),
+    ("prompts", "3", "is 3", "an object"),
 ]
+READERS = {"index": data.read_practice_index, "models": data.read_models, "prompts": data.read_prompts}
 
 
-@pytest.mark.parametrize(("content", "what", "fix"), INDEX_FAULTS)
-def test_a_fault_in_the_index_is_named(tmp_path: Path, content: object, what: str, fix: str) -> None:
+@pytest.mark.parametrize(("kind", "content", "what", "fix"), FAULTS)
+def test_a_fault_in_a_file_is_named(tmp_path: Path, kind: str, content: object, what: str, fix: str) -> None:
     """The error names the file, the key, the value seen and the fix, on one line."""
-    check_fault(data.read_practice_index, write(tmp_path, content), what, fix)
-
-
-MODEL_FAULTS = [
-    ({"m": {"capabilities": []}}, "'m.size_mb' is missing", "Add it"),
-    ({"m": {"capabilities": "x", "size_mb": 1}}, "'m.capabilities' is 'x'", "valid array"),
-    ({"m": {"capabilities": [], "size_mb": 0}}, "'m.size_mb' is 0", "above 0"),
-    ({"m": {"capabilities": [], "size_mb": 1, "watts": 0}}, "'m.watts' is 0", "watts above 0"),
-    ({"m": {"capabilities": [], "size_mb": 1, "watts": -5.5}}, "'m.watts' is -5.5", "watts above 0"),
-    ('{"m": {"capabilities": [], "size_mb": NaN}}', "'m.size_mb' is nan", "finite"),
-    ({"m": {"capabilities": [], "size_mb": 1, "size": 2}}, "'m.size' is an unknown", "spelling"),
-    ({"a b": {"capabilities": [], "size_mb": 1}}, "'a b' is 'a b'", "letter or digit"),
-    (
-        {"m": {"capabilities": [], "size_mb": None, "listed": False, "nearest": ["x"]}},
-        "'m.nearest' names 'x'",
-        "this file lists",
-    ),
-    ('{"m": {"capabilities": [], "size_mb": 1}, "m": {}}', "holds 'm' twice", "Rename"),
-    ('{"m": {"capabilities": [],}}', "line 1, column 27", "Correct the syntax"),
-    ("", "is not JSON at line 1, column 1", "Correct the syntax"),
-    ("[" * 100_000, "is nested too deeply", "format"),
-]
-
-
-@pytest.mark.parametrize(("content", "what", "fix"), MODEL_FAULTS)
-def test_a_fault_in_the_model_list_is_named(tmp_path: Path, content: object, what: str, fix: str) -> None:
-    """A list that a course changed by hand says where it is wrong."""
-    check_fault(data.read_models, write(tmp_path, content), what, fix)
-
-
-PROMPT_FAULTS = [
-    (a_prompt_file({"id": "a", "text": " "}), "'sets.course[0].text' is empty", "Write"),
-    (a_prompt_file({"id": "a/b", "text": "x"}), "'sets.course[0].id' is 'a/b'", "letter"),
-    (a_prompt_file({"text": "x"}), "'sets.course[0].id' is missing", "Add it"),
-    (a_prompt_file({"id": "a", "text": "x", "aspect": []}), "aspect' is an unknown", "spelling"),
-    (a_prompt_file({"id": "a", "text": "x", "aspects": ["b|"]}), "aspects' holds 'b|'", "phrase"),
-    (a_prompt_file({"id": "a", "text": "x"}, {"id": "a", "text": "y"}), "holds 'a' twice", "Rename"),
-    (a_prompt_file(sets={"course": []}), "'sets.course' holds no prompt", "Add"),
-    (a_prompt_file(sets={"other": [{"id": "a", "text": "x"}]}), "has no set 'course'", "Use other"),
-    (a_prompt_file(schema=9), "'schema' is 9", "schema 1"),
-    (["One?", 2], "'[1]' is 2", "Give a text"),
-    ([{"text": "One?", "txt": 1}], "'[0].txt' is an unknown key", "spelling"),
-    ([{"id": "a"}], "'[0].text' is missing", "Add it"),
-    ([{"text": 2}], "'[0].text' is 2", "valid string"),
-    ([{"text": "a", "id": "x"}, {"text": "b", "id": "x"}], "holds 'x' twice", "Rename"),
-    ('"One?"\n\n{"text": ""}', "'line 3.text' is empty", "Write"),
-    ('"One?"\n"Two?\n', "is not JSON at line 2, column 1", "Correct"),
-    ('["One?" // first\n]', "line 1, column 9", "no comments"),
-    ('# mine\n["One?"]', "line 1, column 1", "no comments"),
-    (" \r\n", "(the file is empty)", "Correct"),
-    (f"[{'1' * 5000}]", "is no JSON that Python reads", "number"),
-    (["One?", ""], "'[1].text' is empty", "Write"),
-    ([], "holds no prompt", "Add"),
-    ("3", "is 3", "an object"),
-]
-
-
-@pytest.mark.parametrize(("content", "what", "fix"), PROMPT_FAULTS)
-def test_a_fault_in_the_prompts_is_named(tmp_path: Path, content: object, what: str, fix: str) -> None:
-    """So does a file of one's own prompts."""
-    check_fault(data.read_prompts, write(tmp_path, content), what, fix)
+    check_fault(READERS[kind], write(tmp_path, content), what, fix)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -296,7 +245,7 @@ def test_an_accepted_name_stays_inside_its_folder(name: str) -> None:
     """Whatever passes the check resolves to a place inside the folder."""
     folder = Path("/folder")
     try:
-        check_inside(Path("file"), "key", name)
+        data.checked_as(dict[data.InsidePath, int], {name: 1}, Path("file"))
     except DataFileError:
         return
     assert (folder / name).resolve().is_relative_to(folder.resolve())

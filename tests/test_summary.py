@@ -1,0 +1,326 @@
+"""Rows, warnings, energy and stability notes from completions, against numbers worked by hand."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.comparison_helpers import gpu_run, mislabelled_run
+from tests.measurement_helpers import VARIANT, completion, run_of
+from workshop_lib import summary
+from workshop_lib.compare import compare_results, results_of, sample_objects
+from workshop_lib.metrics import timing
+from workshop_lib.records import Chunk, Completion, Row, Serving
+from workshop_lib.showing import reporting
+from workshop_lib.summary import (
+    MOST_ROUNDS,
+    UNSTABLE_SPREAD,
+    WARNINGS,
+    is_coarse,
+    outlier_notes,
+    outliers,
+    rounds_needed,
+    row_from,
+    row_object,
+    spread,
+    stability_notes,
+    summarise,
+)
+
+POSITIVE = st.floats(1e-6, 1e6)
+
+
+def timed(latency_s: float, number: int = 1, **changes: object) -> Completion:
+    """A completion of two tokens: the first at half its latency."""
+    return completion([latency_s / 2, latency_s], request_id=f"tiny:1/p/{number}", round=number, **changes)
+
+
+def row_of(completions: list[Completion], **changes: object) -> Row:
+    """The one row of a run."""
+    (row,) = summarise(run_of(completions, **changes))
+    return row
+
+
+def test_averages_and_percentile_are_over_timed_requests():
+    """Latencies 1, 2, 3 s: mean 2 s, p95 by linear interpolation 2.9 s, first token 1 s, decode 1 token/s."""
+    row = row_of([timed(9.0, 0), timed(1.0, 1), timed(2.0, 2), timed(3.0, 3)])
+    assert row.latency_avg == pytest.approx(2.0)
+    assert row.latency_p95 == pytest.approx(2.9)
+    assert row.first_token_latency_avg == pytest.approx(1.0)
+    assert row.decode_tokens_per_sec == pytest.approx(1.0)
+    assert row.tokens_per_sec_avg == pytest.approx((2 / 1 + 2 / 2 + 2 / 3) / 3)
+    assert (row.requests_ok, row.rounds, row.completion_tokens_avg) == (3, 3, 2)
+
+
+def test_a_metric_needs_a_function_and_a_row_in_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A made-up metric reaches rows, JSON, CSV, samples and comparisons by its row in the table alone."""
+    chunks = timing.Metric("chunks", "Chunks", "", lambda each: float(len(each.chunks)), "higher", row="chunks_median")
+    monkeypatch.setattr(timing, "METRICS", (*timing.METRICS, replace(chunks, average="median")))
+    run = run_of([completion([0.1] * size, round=round_) for round_, size in enumerate((2, 4, 9), 1)])
+    row = row_of(list(run.completions))
+    assert row_object(row)["chunks_median"] == row.value("chunks_median") == 4.0
+    assert row_from(row_object(row)) == row
+    with reporting.write_report(run, tmp_path, ()).csv.open(encoding="utf-8") as file:
+        assert float(next(csv.DictReader(file))["chunks_median"]) == 4.0
+    assert [sample["chunks"] for sample in sample_objects(run)] == [2.0, 4.0, 9.0]
+    assert compare_results(results_of(run), results_of(run)).lines[-1].measure == "chunks"
+
+
+def test_the_warm_up_is_the_cold_start_and_nothing_else():
+    """A slow first request is shown as cold start with its warning; the mean does not know it."""
+    row = row_of([timed(5.0, 0), timed(1.0, 1), timed(1.0, 2)])
+    assert (row.cold_start_s, row.latency_avg) == (5.0, 1.0)
+    assert "cold_start" in row.warnings
+
+
+def test_nothing_measured_is_none_and_never_zero():
+    """A model that never answered has no number at all; null in JSON, as what is no number."""
+    row = row_of([timed(1.0, 1, error="broke", error_kind="reset")])
+    assert (row.status, row.error, row.requests_ok) == ("failed", "broke", 0)
+    assert (row.latency_avg, row.tokens_per_sec_avg, row.first_token_latency_avg, row.truncated_share) == (None,) * 4
+    assert row_object(replace(row, load_s=math.inf))["load_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("completions", "serving", "expected"),
+    [
+        ([], Serving(VARIANT), ("failed", "No request was sent.")),
+        ([], Serving(VARIANT, status="failed", error="no memory"), ("failed", "no memory")),
+        ([], Serving(VARIANT, status="skipped", error="no GPU"), ("skipped", "no GPU")),
+        ([timed(1.0), timed(1.0, 2, error="stalled")], Serving(VARIANT, status="failed"), ("failed", "stalled")),
+        ([timed(1.0), timed(1.0, 2, error="reset")], Serving(VARIANT), ("ok", None)),
+    ],
+)
+def test_a_row_says_how_it_ended(completions: list[Completion], serving: Serving, expected: tuple[str, str | None]):
+    """The serving's status and reason are the row's; else the last request's; some failures are a warning."""
+    row = row_of(completions, servings=(serving,))
+    assert (row.status, row.error) == expected
+    assert ("some_failed" in row.warnings) == (len(completions) == 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"finish_reason": "length"}, "truncated"),
+        ({"completion_tokens": None}, "no_usage"),
+        ({"completion_tokens": 30}, "hidden_tokens"),
+        ({"cached_tokens": 9}, "cached_prompt"),
+        ({"streamed": False}, "not_streamed"),
+        ({"chunks": (Chunk(1.0, "content", " word" * 10),), "completion_tokens": 4}, "usage_mismatch"),
+        ({"chunks": (Chunk(0.5, "reasoning", "hm"), Chunk(1.0, "content", "\n"))}, "empty_answers"),
+    ],
+)
+def test_traps_become_warning_codes(changes: dict[str, object], code: str):
+    """Each trap in a completion is a code on the row, and every code has a sentence."""
+    assert code in row_of([timed(1.0, 1, **changes)]).warnings
+    assert code in WARNINGS
+
+
+def test_a_label_without_a_provider_is_a_warning():
+    """A variant labelled gpu whose process registered no GPU provider carries the code."""
+    codes = {row.device: "gpu_not_registered" in row.warnings for row in summarise(mislabelled_run())}
+    assert codes == {"cpu": False, "gpu": True}
+    assert not any("gpu_not_registered" in row.warnings for row in summarise(gpu_run()))
+
+
+def test_a_count_that_does_not_fit_gives_no_rate_and_is_not_called_missing():
+    """One such count and the row's source is the weakest, `chunks`; the mean of rates is that of the others."""
+    misfit = timed(1.0, 1, chunks=(Chunk(1.0, "content", " word" * 10),), completion_tokens=4)
+    row = row_of([misfit, timed(1.0, 2)])
+    assert (row.tokens_source, row.tokens_per_sec_avg) == ("chunks", 2.0)
+    assert "usage_mismatch" in row.warnings and "no_usage" not in row.warnings
+    assert "no_usage" in row_of([misfit, timed(1.0, 2, completion_tokens=None)]).warnings
+
+
+def test_too_few_samples_until_twenty():
+    """19 requests are too few for a p95, 20 are enough."""
+    assert "too_few_samples" in row_of([timed(1.0, number) for number in range(1, 20)]).warnings
+    assert "too_few_samples" not in row_of([timed(1.0, number) for number in range(1, 21)]).warnings
+
+
+def test_spread_and_outliers_are_judged_within_prompts():
+    """A long prompt is no outlier and no spread; one slow answer to a short prompt is an outlier."""
+    short = [timed(1.0 + 0.01 * number, number) for number in range(1, 9)]
+    long = [timed(3.0 + 0.01 * number, number, prompt_id="long") for number in range(1, 9)]
+    spike = timed(1.6, 9)
+    assert outliers([*short, *long]) == []
+    assert outliers([*short, *long, spike]) == [spike]
+    assert spread([*short, *long]) < UNSTABLE_SPREAD
+    assert spread([timed(1.0, 1), timed(2.0, 2)]) >= UNSTABLE_SPREAD
+
+
+def test_rows_keep_variants_apart():
+    """Two precisions of one alias are two rows, in serving order; the last look at a serving counts."""
+    other = replace(VARIANT, model_id="tiny-fp32:1", precision="fp32")
+    servings = (Serving(VARIANT, gpu_memory_mb=1.0), Serving(other), Serving(VARIANT, gpu_memory_mb=90.0))
+    rows = summarise(run_of([timed(1.0, 1), timed(2.0, 1, model_id="tiny-fp32:1")], servings=servings))
+    assert [(row.precision, row.latency_avg) for row in rows] == [("int4", 1.0), ("fp32", 2.0)]
+    assert rows[0].gpu_memory_mb == 90.0
+
+
+@given(st.lists(st.floats(0.001, 100.0), min_size=1, max_size=50))
+def test_p95_never_exceeds_the_slowest_request(latencies: list[float]):
+    """numpy's linear percentile stays between the smallest and the largest sample."""
+    row = row_of([timed(latency, number) for number, latency in enumerate(latencies, 1)])
+    assert row.latency_p95 is not None
+    assert min(latencies) <= row.latency_p95 <= max(latencies) + 1e-9
+    assert row.latency_p95 == pytest.approx(float(np.percentile(latencies, 95)))
+
+
+# -- energy
+
+
+def spent(joules: float | None, source: str | None = "measured:rapl", **changes: object) -> Completion:
+    """A request of four tokens in 0.4 s that took this energy."""
+    return completion([0.1, 0.2, 0.3, 0.4], energy_j=joules, energy_source=source, **changes)
+
+
+@pytest.mark.parametrize(
+    ("records", "joules_per_token", "source"),
+    [
+        ([spent(3.0), spent(5.0, prompt_id="q")], 1.0, "measured:rapl"),  # (3 + 5) J / (4 + 4) tokens
+        ([spent(100.0, round=0), spent(3.0), spent(50.0, error="broke", chunks=())], 0.75, "measured:rapl"),
+        ([spent(3.0), spent(None, None), spent(9.0, completion_tokens=None)], 0.75, "measured:rapl"),
+        ([spent(3.0), spent(5.0, "assumed")], 1.0, "assumed"),  # never a measured figure
+        ([], None, None),
+        ([spent(None, None)], None, None),
+        ([spent(0.0)], None, None),
+        ([spent(3.0, completion_tokens=None)], None, None),
+    ],
+)
+def test_energy_is_joules_over_tokens_where_both_are_known(records: list, joules_per_token, source):
+    """Per 1 000 tokens in watt-hours of 3 600 J, over answered timed requests; unknown is none and never zero."""
+    row = row_of(records)
+    assert row.energy_source == source
+    expected = None if joules_per_token is None else pytest.approx(joules_per_token * 1000 / 3600)
+    assert row.energy_per_1000_tokens_wh == expected
+
+
+def test_cost_needs_a_price():
+    """1 J a token is 277.8 kWh for 10^9 tokens: a million cost 0.2778 kWh x 0.30 = 0.0833."""
+    priced = row_of([spent(4.0)], plan={"rounds": 3, "price_per_kwh": 0.30})
+    assert row_of([spent(4.0)]).energy_cost_per_million_tokens is None
+    assert priced.energy_cost_per_million_tokens == pytest.approx(1e6 / 3.6e6 * 0.30)
+
+
+@given(POSITIVE, POSITIVE, st.integers(1, 10**6))
+def test_energy_and_cost_agree_with_counting_the_long_way(joules: float, price: float, tokens: int):
+    """A million tokens at joules per token, in kilowatt-hours of 3.6 million joules, times the price."""
+    figure = summary.wh_per_1000_tokens(joules, tokens)
+    assert figure is not None and math.isclose(figure * 3600, joules / tokens * 1000, rel_tol=1e-9)
+    short_way = summary.cost_per_million_tokens(figure, price)
+    assert short_way is not None and math.isclose(short_way, joules / tokens * 1e6 / 3.6e6 * price, rel_tol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("source", "seconds", "coarse"),
+    [
+        ("measured:rapl", 0.4, False),  # 400 steps of a millisecond
+        ("measured:nvml", 0.4, True),  # 4 steps of a tenth of a second
+        ("measured:nvml", 1.1, False),
+        ("measured:rapl", 0.009, True),
+        ("assumed", 0.001, False),
+        (None, 0.001, False),
+        ("measured:nvml", None, False),
+    ],
+)
+def test_requests_that_are_short_for_the_meter_are_marked(source: str | None, seconds: float | None, coarse: bool):
+    """A counter that moves fewer than ten times in a request blurs what its neighbours used."""
+    assert is_coarse(source, seconds) is coarse
+    assert ("coarse_energy" in row_of([spent(3.0, "measured:nvml")]).warnings) is True
+
+
+# -- stability
+
+
+def answers(latencies: dict[str, list[float]]) -> list[Completion]:
+    """A completion of two tokens for each latency in seconds, prompt by prompt, rounds in order."""
+    return [
+        timed(latency_s, number, prompt_id=prompt)
+        for prompt, values in latencies.items()
+        for number, latency_s in enumerate(values, 1)
+    ]
+
+
+def even(rounds: int, prompts: int = 8) -> dict[str, list[float]]:
+    """The same latency always."""
+    return {f"p{number}": [1.0] * rounds for number in range(prompts)}
+
+
+NAME = "tiny · int4 · cpu"
+SCATTERED = f"{NAME}: requests with the same prompt scatter by"
+
+
+@pytest.mark.parametrize(
+    ("latencies", "notes"),
+    [
+        (even(3), ()),
+        (even(2), (f"{NAME}: 16 requests are few; about 1 more round would do.",)),
+        # s = 20 %; 16 degrees of freedom, t = 2.12: (2.12 x 0.2 / 0.05)^2 = 72 requests, 9 rounds
+        (
+            {f"p{number}": [0.8, 1.0, 1.2] for number in range(8)},
+            (f"{SCATTERED} 20 % of their mean; about 6 more rounds would do.",),
+        ),
+        (
+            {"p": [0.5, 1.0, 1.5, 1.0]},
+            (f"{SCATTERED} 41 % of their mean; 100 rounds would not do, so measure on a quieter machine.",),
+        ),
+        (
+            {name: [0.88, 1.12] * 24 for name in ("a", "b")},
+            (f"{SCATTERED} 12 % of their mean; the mean is known to 5 % all the same.",),
+        ),
+        (
+            {**even(3), "p5": [1.0, 3.0, 1.0]},
+            (f"{NAME}: prompt p5, round 2 took 3.0x its median.",),
+        ),
+        (
+            {**even(5), **{f"p{number}": [1.0, 1.0, number + 2.0, 1.0, 1.0] for number in range(5)}},
+            (
+                f"{SCATTERED} 51 % of their mean; about 49 more rounds would do.",
+                f"{NAME}: prompt p4, round 3 took 6.0x its median; prompt p3, round 3 took 5.0x its median; "
+                "prompt p2, round 3 took 4.0x its median; 2 more outliers.",
+            ),
+        ),
+    ],
+)
+def test_a_run_says_how_far_it_can_be_trusted(latencies: dict[str, list[float]], notes: tuple[str, ...]):
+    """Scatter with the rounds it takes, too few requests, the three worst outliers; nothing where all is even."""
+    assert stability_notes(run_of(answers(latencies), servings=(Serving(VARIANT),))) == notes
+
+
+def test_cold_start_and_load_time_are_results_of_their_own():
+    """A first request of 5 s and a load of half a second are said apart from everything else."""
+    run = run_of([timed(5.0, 0, prompt_id="p0"), *answers({**even(3), "p5": [1.0, 3.0, 1.0]})])
+    assert stability_notes(run)[1:] == (
+        f"{NAME}: the first request took 5.00 s; it is in no average.",
+        f"Load times, in no other figure: {NAME} 0.50 s.",
+    )
+    assert outlier_notes(run) == (f"{NAME}: prompt p5, round 2 took 3.0x its median.",)
+
+
+def test_what_failed_has_no_notes():
+    """A model that answered nothing has no scatter to speak of."""
+    failed = run_of([completion([], error="broke", error_kind="reset")])
+    assert stability_notes(failed) == outlier_notes(failed) == ()
+
+
+@pytest.mark.parametrize(
+    ("relative_spread", "prompts", "rounds", "needed"),
+    [
+        (0.0, 8, 3, 3),  # 20 requests
+        (0.2, 8, 3, 9),  # as above: 71.9 requests
+        (0.2, 1, 3, MOST_ROUNDS),  # t(0.975, 2) = 4.303: 296 requests
+        (0.05, 1, 11, 20),  # t(0.975, 10) = 2.228: 5 requests, but 20 for a percentile
+        (0.1, 1, 1, MOST_ROUNDS),  # one round says nothing about scatter: t(0.975, 1) = 12.7
+    ],
+)
+def test_rounds_follow_from_the_interval_of_the_mean(relative_spread: float, prompts: int, rounds: int, needed: int):
+    """n = (t s / 0.05)^2 requests, at least 20, at most 100 rounds."""
+    assert rounds_needed(relative_spread, prompts=prompts, rounds=rounds) == needed
