@@ -1,24 +1,32 @@
-"""Plans and the loop that runs them, against the fake server and against the real runtime."""
+"""The loop that runs plans, resumed after any kill, and the folders of runs; against fake and real servers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.behaviours import BEHAVIOURS
 from tests.fault_runtime import FaultRuntime, Served, variant
 from tests.fault_server import FaultServer
+from tests.kill_helpers import MODELS, TINY, differences, kill_until_done, plan_for, start_driver, tiny_server
+from tests.report_helpers import run_of_models
+from tests.test_samples import FULL
+from tests.test_samples import run as run_script
+from workshop_lib import benchmark, compare, places
 from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
-from workshop_lib.errors import ConfigurationError
+from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.machine import PowerSources
 from workshop_lib.plan import Plan, choose_variants, make_plan
-from workshop_lib.records import ModelVariant, Prompt
-from workshop_lib.storage import read_run
+from workshop_lib.records import ModelVariant, Prompt, Run
+from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.showing import reporting
+from workshop_lib.storage import RunWriter, read_run
 from workshop_lib.summary import summarise
 
 PROMPTS = (Prompt("first", "Say one."), Prompt("second", "Say two."))
@@ -37,69 +45,6 @@ def runtime() -> Iterator[FaultRuntime]:
 def plan_of(*models: str, **options: object) -> Plan:
     """A quick plan over behaviours."""
     return make_plan([variant(model) for model in models], PROMPTS, **{"rounds": 2, "timeout_s": 0.4, **options})
-
-
-@given(st.integers(0, 1000), st.sampled_from(["round-robin", "blocks"]), st.integers(1, 4))
-def test_every_model_prompt_and_round_is_planned_once(seed: int, order: str, rounds: int):
-    """Whatever the seed and the order, the plan holds each combination exactly once."""
-    plan = plan_of("fast", "steady", rounds=rounds, seed=seed, order=order)
-    planned = [request.request_id for _, requests in plan.blocks() for request in requests]
-    expected = {
-        f"{model}/{prompt.id}/{round_}"
-        for model in ("fast", "steady")
-        for prompt in PROMPTS
-        for round_ in range(1, rounds + 1)
-    }
-    assert len(planned) == len(expected)
-    assert set(planned) == expected
-
-
-def test_the_same_seed_gives_the_same_order_and_another_seed_another():
-    """Order is part of the plan, so that a run can be repeated and resumed."""
-
-    def order(seed: int) -> list[str]:
-        return [
-            request.request_id for _, requests in plan_of("fast", "steady", seed=seed).blocks() for request in requests
-        ]
-
-    assert order(1) == order(1)
-    assert order(1) != order(2)
-
-
-def test_round_robin_finishes_a_round_before_the_next():
-    """Heat and other load hit all models alike: round 2 starts when round 1 is complete."""
-    ((_, requests),) = plan_of("fast", "steady", rounds=3, order="round-robin").blocks()
-    rounds = [request.round for request in requests]
-    assert rounds == sorted(rounds)
-
-
-def test_blocks_serve_one_model_at_a_time():
-    """For models that do not fit in memory together every block holds one model and one round."""
-    blocks = list(plan_of("fast", "steady", rounds=2, order="blocks").blocks())
-    assert len(blocks) == 4
-    assert all(
-        len(variants) == 1 and len({request.round for request in requests}) == 1 for variants, requests in blocks
-    )
-
-
-def test_models_that_do_not_fit_together_are_measured_in_blocks():
-    """Two models of a million megabytes cannot be served at once on any machine."""
-    huge = [replace(variant(name), size_mb=1e6) for name in ("a", "b")]
-    assert make_plan(huge, PROMPTS).order == "blocks"
-    assert make_plan([variant("a")], PROMPTS).order == "round-robin"
-
-
-@pytest.mark.parametrize("options", [{"rounds": 0}, {"max_tokens": 0}])
-def test_a_plan_without_work_is_refused(options: dict[str, int]):
-    """Zero rounds or tokens is a mistake, named with its value."""
-    with pytest.raises(ConfigurationError, match="is 0"):
-        plan_of("fast", **options)
-
-
-def test_an_empty_prompt_set_is_refused():
-    """Nothing can be measured without a prompt."""
-    with pytest.raises(ConfigurationError, match="empty"):
-        make_plan([variant("fast")], ())
 
 
 def test_a_run_measures_every_model_and_records_every_request(runtime: FaultRuntime, tmp_path: Path):
@@ -123,23 +68,14 @@ def test_a_failing_model_is_a_failed_row_and_the_others_are_measured(runtime: Fa
     assert sum(completion.alias == fault for completion in run.completions) == 2
 
 
-def test_a_model_that_cannot_be_loaded_is_a_failed_row(runtime: FaultRuntime, tmp_path: Path):
-    """The reason of the failed load is the row's error; nothing is asked of it."""
+def test_a_model_that_cannot_be_loaded_or_died_is_a_failed_row(runtime: FaultRuntime, tmp_path: Path):
+    """The reason is the row's error: nothing is asked of the first, and the second is given up after one request."""
     runtime.unservable.add("steady")
-    rows = {
-        row.alias: row
-        for row in summarise(run_benchmark(plan_of("steady", "fast"), runtime, tmp_path, show_progress=False))
-    }
-    assert rows["steady"].status == "failed"
-    assert "could not be loaded" in (rows["steady"].error or "")
-    assert rows["fast"].status == "ok"
-
-
-def test_a_dead_server_process_is_given_up_at_once(runtime: FaultRuntime, tmp_path: Path):
-    """When the serving process is gone, its cause is the row's error and no second request waits for it."""
     runtime.dead["reset"] = "The process was killed by signal 9; probably out of memory."
-    run = run_benchmark(plan_of("reset", "fast"), runtime, tmp_path, show_progress=False)
+    run = run_benchmark(plan_of("steady", "reset", "fast"), runtime, tmp_path, show_progress=False)
     rows = {row.alias: row for row in summarise(run)}
+    assert [rows[name].status for name in ("steady", "reset", "fast")] == ["failed", "failed", "ok"]
+    assert "could not be loaded" in (rows["steady"].error or "")
     assert "out of memory" in (rows["reset"].error or "")
     assert sum(completion.alias == "reset" for completion in run.completions) == 1
 
@@ -151,20 +87,6 @@ def test_a_retry_is_a_record_of_its_own(runtime: FaultRuntime, tmp_path: Path):
     run = run_benchmark(plan, runtime, tmp_path, show_progress=False, sleep=pauses.append)
     assert [completion.attempt for completion in run.completions][:3] == [1, 2, 3]
     assert pauses[:2] == [1.0, 2.0]
-
-
-def test_an_interrupted_run_is_completed_without_repeating(runtime: FaultRuntime, tmp_path: Path):
-    """Cut after the third timed record, the run asks only for the rest; the result has the shape of an unbroken one."""
-    plan = plan_of("fast", "steady")
-    run_benchmark(plan, runtime, tmp_path, show_progress=False)
-    path = tmp_path / RECORDS_FILE
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:8]) + b'{"half')
-    before = [completion.request_id for completion in read_run(path).completions if completion.round > 0]
-    run = run_benchmark(plan, runtime, tmp_path, show_progress=False)
-    timed = [completion.request_id for completion in run.completions if completion.round > 0]
-    assert len(before) == 3
-    assert len(timed) == len(set(timed)) == 8
 
 
 def test_a_complete_run_is_not_served_again(runtime: FaultRuntime, tmp_path: Path):
@@ -194,25 +116,6 @@ def test_unknown_names_and_absent_devices_are_skipped_rows(runtime: FaultRuntime
     assert rows["fast", "gpu"].error == "No GPU provider is registered."
     assert rows["fast", "unknown"].status == "ok"
     assert len(rows) == 3
-
-
-class WithoutGpu(FaultRuntime):
-    """Its models are for the CPU, and `auto` is `fast`."""
-
-    def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
-        return super().find(["fast" if name == "auto" else name for name in names]) if "cpu" in devices else []
-
-
-@pytest.mark.parametrize("name", ["auto", "fast"])
-def test_an_absent_device_alone_gives_the_rows_it_gives_beside_another(runtime: FaultRuntime, name: str):
-    """Where only the GPU is asked for and there is none, each model is skipped with the reason."""
-    without = WithoutGpu(runtime.server)
-    chosen, alone = choose_variants(without, [name], ["gpu"])
-    assert not chosen
-    assert [(each.alias, each.device, why) for each, why in alone] == [
-        ("fast", "gpu", "No GPU provider is registered.")
-    ]
-    assert alone == choose_variants(without, [name], ["cpu", "gpu"])[1]
 
 
 class Meter:
@@ -295,8 +198,233 @@ def test_gpu_memory_is_looked_at_after_load_and_at_the_end(
     assert summarise(run)[0].gpu_memory_mb == 7.0
 
 
-@pytest.mark.parametrize("watts", [0.0, -1.0, float("nan"), float("inf")])
-def test_watts_that_are_none_are_refused(watts: float):
-    """Nothing runs on no power: the number is named."""
-    with pytest.raises(ConfigurationError, match=f"watts is {watts}"):
-        plan_of("fast", watts=watts)
+# -- killed and resumed
+
+
+@pytest.fixture(scope="module")
+def base_url() -> Iterator[str]:
+    """Three quick models; the benchmark that is killed is another process."""
+    with tiny_server() as server:
+        yield server.base_url
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_is_complete_in_the_end(base_url: str, tmp_path: Path):
+    """12 kills at random moments: every acknowledged record is there, each request is recorded once."""
+    tally = kill_until_done(base_url, tmp_path, 20, 12, random.Random(3))
+    assert tally.kills >= 6
+    assert tally.acknowledged > 0
+    assert tally.lost == 0
+    assert differences(tmp_path, 20) == []
+    rows = summarise(read_run(tmp_path / RECORDS_FILE))
+    assert [(row.model_id, row.status, row.requests_ok) for row in rows] == [(name, "ok", 160) for name in MODELS]
+
+
+def test_two_runs_cannot_share_a_folder(base_url: str, tmp_path: Path):
+    """While one process measures, a second one is refused and leaves the records alone."""
+    first = start_driver(base_url, tmp_path, 200)
+    try:
+        assert first.stdout is not None
+        first.stdout.readline()  # it has acknowledged a request, so it holds the file
+        with pytest.raises(RecordFileError, match=r"Another run is writing records\.jsonl"):
+            run_benchmark(plan_for(200), EndpointRuntime(base_url), tmp_path, show_progress=False)
+    finally:
+        first.kill()
+        first.communicate()
+    assert read_run(tmp_path / RECORDS_FILE).completions
+
+
+def interrupted(folder: Path, keep: int, half: bytes = b"") -> None:
+    """Make a complete run one that was cut after `keep` lines and a half one."""
+    path = folder / RECORDS_FILE
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:keep]) + half)
+
+
+def test_a_half_written_record_is_dropped_with_a_note(base_url: str, tmp_path: Path):
+    """The note stands in the run before it is resumed, and once after; the request is measured again."""
+    plan = plan_for(1)
+    run_benchmark(plan, EndpointRuntime(base_url), tmp_path, show_progress=False)
+    interrupted(tmp_path, 12, b'{"kind":"comp')
+    before = read_run(tmp_path / RECORDS_FILE)
+    resumed = run_benchmark(plan, EndpointRuntime(base_url), tmp_path, show_progress=False)
+    assert len(before.notes) == len(resumed.notes) == 1
+    assert "13 bytes are dropped" in resumed.notes[0]
+    assert differences(tmp_path, 1) == []
+    assert read_run(tmp_path / RECORDS_FILE) == resumed
+
+
+@pytest.mark.parametrize("left", [b"", b'{"kind":"run","sch'])
+def test_a_run_killed_before_its_first_line_begins_anew(base_url: str, tmp_path: Path, left: bytes):
+    """An empty file, or half a header, holds nothing: the run starts as if it were not there."""
+    (tmp_path / RECORDS_FILE).write_bytes(left)
+    resumed = run_benchmark(plan_for(1), EndpointRuntime(base_url), tmp_path, show_progress=False)
+    assert differences(tmp_path, 1) == []
+    assert len(resumed.notes) == bool(left)
+
+
+def test_the_order_of_the_first_start_is_kept(base_url: str, tmp_path: Path):
+    """Free memory decides the order anew at every start; a run in progress stays as it began."""
+    run_benchmark(plan_for(1), EndpointRuntime(base_url), tmp_path, show_progress=False)
+    interrupted(tmp_path, 12)
+    other = replace(plan_for(1), order="blocks")
+    assert run_benchmark(other, EndpointRuntime(base_url), tmp_path, show_progress=False).plan["order"] == "round-robin"
+    assert differences(tmp_path, 1) == []
+
+
+def test_a_run_of_another_machine_is_not_continued(base_url: str, tmp_path: Path):
+    """Records of two processors never mix in one run."""
+    run_benchmark(plan_for(1), EndpointRuntime(base_url), tmp_path, show_progress=False)
+    path = tmp_path / RECORDS_FILE
+    header, rest = path.read_text(encoding="utf-8").split("\n", 1)
+    entry = json.loads(header)
+    entry["machine"]["cpu"] = "Another CPU"
+    path.write_text(json.dumps(entry) + "\n" + rest, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="different: cpu"):
+        run_benchmark(plan_for(1), EndpointRuntime(base_url), tmp_path, show_progress=False)
+
+
+def test_the_script_completes_an_interrupted_folder(tmp_path: Path):
+    """Started again with the same `--output`, the script asks only what is open; no row is there twice."""
+    arguments = ("--output", str(tmp_path), "--rounds", "2")
+    with FaultServer(dict.fromkeys(("one", "two"), TINY)) as server:
+        variables = {"FOUNDRY_LOCAL_ENDPOINT": server.base_url, "BENCH_MODELS": "one,two,no-such-model"}
+        whole = run_script(FULL, *arguments, **variables)
+        interrupted(tmp_path, 14, b'{"kind"')
+        kept = read_run(tmp_path / RECORDS_FILE)
+        already = server.requests.total()
+        done = run_script(FULL, *arguments, **variables)
+        asked = server.requests.total() - already
+    assert (whole.returncode, done.returncode) == (0, 0), done.stderr
+    rows = json.loads(done.stdout)
+    assert [(row["alias"], row["status"], row["requests_ok"]) for row in rows] == [
+        (row["alias"], row["status"], row["requests_ok"]) for row in json.loads(whole.stdout)
+    ]
+    assert len(rows) == 3
+    completed = read_run(tmp_path / RECORDS_FILE)
+    timed = Counter(each.request_id for each in completed.completions if each.round > 0)
+    assert set(timed.values()) == {1}
+    assert asked == 32 - sum(each.round > 0 for each in kept.completions) + 2  # and a warm-up for each model
+    assert "7 bytes are dropped" in done.stderr
+    assert "7 bytes are dropped" in (tmp_path / "benchmark_report.md").read_text(encoding="utf-8")
+    assert "7 bytes are dropped" in (tmp_path / "benchmark_report.html").read_text(encoding="utf-8")
+
+
+def test_a_failed_model_stays_one_row_when_the_run_is_resumed(tmp_path: Path):
+    """A resumed run tries a failed model once more; what failed before is not asked again, and the row is one."""
+    behaviours = {"good": TINY, "bad": BEHAVIOURS["http-500"]}
+    with FaultServer(behaviours) as server:
+        runtime = EndpointRuntime(server.base_url)
+        plan = make_plan(runtime.find(["auto"]), plan_for(1).prompts, rounds=1)
+        first = run_benchmark(plan, runtime, tmp_path, show_progress=False)
+        second = run_benchmark(plan, runtime, tmp_path, show_progress=False)
+    assert [(row.alias, row.status) for row in summarise(second)] == [("good", "ok"), ("bad", "failed")]
+    timed = Counter(each.request_id for each in second.completions if each.round > 0)
+    assert set(timed.values()) == {1}
+    assert second.completions[: len(first.completions)] == first.completions
+
+
+# -- what pages do with runs
+
+
+def write(folder: Path, run: Run) -> Path:
+    """Put a run's records into a folder."""
+    path = folder / "records.jsonl"
+    with RunWriter(path, run) as writer:
+        for record in (*run.servings, *run.completions):
+            writer.append(record)
+    return path
+
+
+def test_a_probe_asks_once_and_leaves_no_file(runtime: FaultRuntime, tmp_path: Path, monkeypatch):
+    """One warm-up and one question per model; the folder it used is gone."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    run = benchmark.probe(runtime, [variant("fast")], PROMPTS[0], max_tokens=5)
+    assert [completion.round for completion in run.completions] == [0, 1]
+    assert all(completion.ok for completion in run.completions)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Shop:
+    """A runtime that has one model, in three steps."""
+
+    def __init__(self) -> None:
+        self.cached = False
+
+    def list_models(self) -> list[ModelVariant]:
+        return [ModelVariant("a", "a:1", "cpu", cached=self.cached)]
+
+    def download(self, variant: ModelVariant, *, on_progress) -> None:
+        for percent in (0.0, 40.0, 100.0):
+            on_progress(percent)
+        self.cached = True
+
+
+def test_downloads_show_progress_and_return_what_is_cached(capsys):
+    """A bar on standard error reaches 100 %; the variants come back as cached."""
+    shop = Shop()
+    (variant,) = benchmark.download(shop, shop.list_models())
+    captured = capsys.readouterr()
+    assert variant.cached
+    assert captured.out == ""
+    assert "100%" in captured.err
+
+
+def test_a_new_run_has_a_folder_of_its_own(tmp_path: Path):
+    """Named after the moment, or where it was wished."""
+    assert benchmark.new_folder().parent == places.runs_folder()
+    assert benchmark.new_folder(str(tmp_path / "here")) == (tmp_path / "here").resolve()
+
+
+def test_the_newest_run_that_answered_is_found_unless_one_is_named(tmp_path: Path, monkeypatch):
+    """Newer runs without answers or that cannot be read are passed over; a path is taken, or an error."""
+    monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path))
+    assert benchmark.newest_records() is None
+    good = write(tmp_path / "20260101T000000Z", run_of_models(1, failed=0))
+    write(tmp_path / "20260102T000000Z", run_of_models(1, failed=1))
+    (tmp_path / "20260103T000000Z").mkdir()
+    (tmp_path / "20260103T000000Z" / "records.jsonl").write_text("broken\n")
+    assert benchmark.find_records() == good
+    assert benchmark.find_records(str(good)) == good.resolve()
+    with pytest.raises(RecordFileError, match=r"no records at .*none.*leave it empty"):
+        benchmark.find_records(str(tmp_path / "none"))
+
+
+def test_without_any_run_a_little_is_measured(base_url: str, tmp_path: Path, monkeypatch):
+    """Three prompts, two rounds, every model that is ready."""
+    monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", base_url)
+    monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path))
+    run = read_run(benchmark.find_records())
+    timed = [completion for completion in run.completions if completion.round]
+    assert len(timed) == 3 * benchmark.SMALL_RUN_PROMPTS * benchmark.SMALL_RUN_ROUNDS
+
+
+def test_a_run_is_compared_with_the_newest_other_one_of_the_same_work(tmp_path: Path, monkeypatch):
+    """Runs of other work and files that cannot be read are passed over; the remark names what it was compared with."""
+    monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path))
+    run = run_of_models(2, failed=0)
+    write(tmp_path / "20260101T000000Z", run)
+    write(tmp_path / "20260102T000000Z", replace(run, plan={**run.plan, "max_tokens": 7}))
+    (tmp_path / "20260103T000000Z").mkdir()
+    (tmp_path / "20260103T000000Z" / "records.jsonl").write_text("broken\n")
+    found = benchmark.changes_since_another(write(tmp_path / "20260104T000000Z", run))
+    assert found.remarks[0].startswith("This run, 20260104T000000Z, against 20260101T000000Z:")
+    assert len(found.lines) == 2 * 3
+    assert {line.verdict.split(" (")[0] for line in found.lines} == {"no clear difference"}
+
+
+def test_a_run_alone_is_compared_with_the_shipped_reference(tmp_path: Path, monkeypatch):
+    """Without another run the reference takes its place; with neither, a sentence says so."""
+    monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setattr(compare, "REFERENCES", tmp_path / "reference")
+    run = run_of_models(2, failed=0)
+    path = write(tmp_path / "runs" / "20260101T000000Z", run)
+    alone = benchmark.changes_since_another(path)
+    assert alone.lines == ()
+    assert alone.remarks[0].startswith("There is no other run of the same work to compare with")
+    (tmp_path / "reference" / "practice").mkdir(parents=True)
+    report = reporting.report_json(run, summarise(run))
+    (tmp_path / "reference" / "practice" / compare.REPORT).write_text(report, "utf-8")
+    found = benchmark.changes_since_another(path)
+    assert "against the reference of Test CPU, date unknown" in found.remarks[0]
+    assert len(found.lines) == 2 * 3

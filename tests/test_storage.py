@@ -62,7 +62,7 @@ def test_two_runs_cannot_write_one_file(tmp_path: Path):
     path = tmp_path / "records.jsonl"
     code = (
         "import sys; from pathlib import Path; from tests.measurement_helpers import run_of;"
-        "from workshop_lib.archive.storage import RunWriter; RunWriter(Path(sys.argv[1]), run_of([]))"
+        "from workshop_lib.storage import RunWriter; RunWriter(Path(sys.argv[1]), run_of([]))"
     )
     with RunWriter(path, EMPTY):
         second = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)

@@ -284,8 +284,10 @@ SCATTERED = f"{NAME}: requests with the same prompt scatter by"
             {**even(5), **{f"p{number}": [1.0, 1.0, number + 2.0, 1.0, 1.0] for number in range(5)}},
             (
                 f"{SCATTERED} 51 % of their mean; about 49 more rounds would do.",
-                f"{NAME}: prompt p4, round 3 took 6.0x its median; prompt p3, round 3 took 5.0x its median; "
-                "prompt p2, round 3 took 4.0x its median; 2 more outliers.",
+                (
+                    f"{NAME}: prompt p4, round 3 took 6.0x its median; prompt p3, round 3 took 5.0x its median; "
+                    "prompt p2, round 3 took 4.0x its median; 2 more outliers."
+                ),
             ),
         ),
     ],

@@ -216,12 +216,7 @@ class _Served:
 
 
 def download(runtime: Runtime, variants: Iterable[ModelVariant]) -> list[ModelVariant]:
-    """Bring variants into the cache, one progress bar each; return them as they are now.
-
-    Raises:
-        DiskSpaceError: too little is free.
-        ModelServerError: a download failed several times.
-    """
+    """Cache variants, one progress bar each; return them as they are now. Raises `WorkshopError`."""
     from tqdm.auto import tqdm
 
     variants = list(variants)
@@ -258,8 +253,7 @@ def new_folder(output: str = "") -> Path:
 def find_records(records: str = "") -> Path:
     """Return the records to look at: the file named, else the newest run's, else a new small run's.
 
-    Raises:
-        RecordFileError: the file named does not exist.
+    Raises `RecordFileError` where the file named does not exist.
     """
     if records and not Path(records).is_file():
         raise RecordFileError(f"There are no records at {records}.", "Correct the path, or leave it empty.")
@@ -292,10 +286,7 @@ def changes_since_another(path: Path) -> compare.Changes:
     """Compare the run whose records are at `path` with the newest other run that did the same work.
 
     Without one under `runs/` it is compared with the shipped reference results; with neither, the remark says so.
-
-    Raises:
-        RecordFileError: the records at `path` cannot be read.
-        DataFileError: shipped reference results are damaged.
+    Raises `RecordFileError`, `DataFileError`.
     """
     this = compare.read_results(path)
     for other in _other_results(path):

@@ -66,17 +66,8 @@ def check_models(
 ) -> tuple[ModelCheck, ...]:
     """Check every variant that the names mean, one after the other, each served by itself.
 
-    Args:
-        runtime: where the models come from.
-        names: aliases, exact ids, or `auto` for all that are ready.
-        devices: devices to check them on; one that is absent here is a failed check with the reason.
-        prompt: the test chat, at temperature 0.
-
-    Returns:
-        One per model and device. A name that no catalog has is in it too, with the nearest names as its reason.
-
-    Raises:
-        WorkshopError: the catalog itself cannot be asked.
+    Returned is one per model and device; an absent device, and a name that no catalog has, are failed checks with the
+    reason. Raises `WorkshopError` where the catalog itself cannot be asked.
     """
     variants, missing = plan.choose_variants(runtime, names, devices)
     checks = [_filled(variant.model_id, variant.device, _steps(runtime, variant, prompt)) for variant in variants]

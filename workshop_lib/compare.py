@@ -75,14 +75,10 @@ Samples = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """B in units of A.
+    """B in units of A: 1.25 means that B's values are 25 % larger; None when nothing can be compared.
 
-    Attributes:
-        value: 1.25 means that B's values are 25 % larger; None when nothing can be compared.
-        low, high: the interval at `CONFIDENCE`; None without at least two rounds of some prompt on both sides.
-        prompts: how many prompts both sides answered.
-        samples: values used, A and B together.
-        smallest: a difference below this share is not called clear.
+    The interval needs at least two rounds of some prompt on both sides. `prompts` counts those that both answered,
+    `samples` the values used; a difference below the share `smallest` is not called clear.
     """
 
     value: float | None
@@ -168,14 +164,7 @@ def describe(ratio: Ratio, better: Literal["lower", "higher"], *, noun: str = "f
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its interval over prompts.
-
-    Attributes:
-        value: the figure; None when it is undefined.
-        low, high: its interval at `CONFIDENCE`; None when there is none.
-        n: how many prompts it rests on.
-        reason: why the value, or else the interval, is missing; None when both are there.
-    """
+    """A figure with its interval over `n` prompts; `reason` says why the value, or else the interval, is None."""
 
     value: float | None
     low: float | None = None
@@ -334,11 +323,7 @@ def read_report(path: Path) -> Reference:
 
 
 def read_references(folder: Path | None = None) -> tuple[Reference, ...]:
-    """Every shipped report under `folder` (None = `data/reference/`), by name; empty when there is none.
-
-    Raises:
-        DataFileError: one of them is damaged.
-    """
+    """Every shipped report under `folder` (None = `data/reference/`), by name; none is fine. Raises `DataFileError`."""
     return tuple(read_report(path) for path in sorted((folder or REFERENCES).glob(f"*/{REPORT}")))
 
 
@@ -511,9 +496,7 @@ class Verdict:
 class Build:
     """One build of a model on one device: its row and samples, where it ran, and how it compares.
 
-    Attributes:
-        where: `this machine`, or the reference's machine and date.
-        verdict: None for a CPU build, which the others are compared with, and for a device that is not known.
+    `verdict` is None for a CPU build, which the others are compared with, and for a device that is not known.
     """
 
     row: Row

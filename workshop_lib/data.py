@@ -162,15 +162,7 @@ class _OwnPrompts:
 
 @dataclass(frozen=True, slots=True)
 class PracticeVariant:
-    """One build of a practice model.
-
-    Attributes:
-        name, version: together `name:version`, the id the web service answers to.
-        execution_provider: the runtime's provider, e.g. `CPUExecutionProvider`.
-        folder: where the files lie, relative to the folder of `index.json`, with `/` between parts.
-        size_bytes: all files together.
-        files: relative name → SHA-256 in lower-case hexadecimal.
-    """
+    """One build of a practice model; its folder is relative to that of `index.json`, `files` are name → SHA-256."""
 
     name: Name
     version: Name

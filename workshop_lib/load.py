@@ -54,13 +54,7 @@ Measure = Callable[[Completion], float | None]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one number of simultaneous users got.
-
-    Attributes:
-        users: requests in flight at once.
-        completions: every request, failures included.
-        wall_s: from the common start to the last answer.
-    """
+    """What one number of simultaneous users got: every request, and the seconds from their start to the last end."""
 
     users: int
     completions: tuple[Completion, ...]
@@ -106,10 +100,8 @@ def measure_loads(
 ) -> tuple[Load, ...]:
     """Measure each number of users in turn after one untimed request.
 
-    Each user is a thread with connections of its own that asks the prompts in turn; all start together.
-
-    Raises:
-        ConfigurationError: a level, or the requests per user, below 1.
+    Each user is a thread with connections of its own that asks the prompts in turn; all start together. Raises
+    `ConfigurationError` for a level, or requests per user, below 1.
     """
     if min(*levels, requests_per_user) < 1:
         raise ConfigurationError(f"Users {list(levels)}, {requests_per_user} requests each.", "Give 1 or more of both.")
@@ -143,11 +135,7 @@ def _measure_level(users: int, one_user: Callable[[int, threading.Barrier], list
 def measure_users(
     runtime: Runtime, variant: ModelVariant, prompts: Sequence[Prompt], users: Sequence[int] = LEVELS, **options: Any
 ) -> tuple[Load, ...]:
-    """Serve a variant and measure numbers of users on it; `options` are those of `measure_loads`.
-
-    Raises:
-        WorkshopError: it could not be served.
-    """
+    """Serve a variant and measure numbers of users; `options` as in `measure_loads`. Raises `WorkshopError`."""
     with runtime.serve(variant) as model:
         return measure_loads(model, prompts, levels=users, **options)
 
@@ -155,10 +143,7 @@ def measure_users(
 def try_users(runtime: Runtime, run: Run, users: Sequence[int], folder: Path) -> tuple[Load, ...]:
     """Let several users ask the first model that answered in `run`, and keep every request in `folder`.
 
-    Returns nothing where no number of users is given or no model answered.
-
-    Raises:
-        WorkshopError: the model could not be served again.
+    Returns nothing where no number of users is given or no model answered. Raises `WorkshopError`.
     """
     models = answered(run)
     if not users or not models:
@@ -231,17 +216,8 @@ class KeepWarm:
     waits for one that is on its way. A prompt that fails is counted and said, never raised. Leaving the context ends
     it at once, or with the answer to the prompt on its way (`timeout_s` at most).
 
-    Args:
-        model: what is served.
-        every_s: seconds without any request after which a prompt is sent.
-        prompt: its text; unlike the user's prompts, so that no cache of prompts answers for the model.
-        max_tokens: of its answer.
-        timeout_s: seconds without a byte after which it has failed.
-        clock: seconds, for the pauses.
-        sleep: waits for so many seconds; None = a wait that ends when the context does.
-
-    Raises:
-        ConfigurationError: a pause that is not above 0, or a model without a usable address.
+    `every_s` is how long nobody must have asked. The prompt is unlike the user's, so that no cache of prompts answers
+    for the model. `sleep` None = a wait that ends when the context does. Raises `ConfigurationError`.
     """
 
     def __init__(
@@ -335,11 +311,7 @@ class KeepWarm:
 class KeepWarmResult:
     """First requests of a user: right after loading, and after one light prompt; each on a model served anew.
 
-    Attributes:
-        variant: the model.
-        cold: the requests right after loading.
-        kept: the requests after a light prompt.
-        loads_s: seconds that loading took before each cold request; None where the server does not tell.
+    `loads_s` are the seconds that loading took before each cold request; None where the server does not tell.
     """
 
     variant: ModelVariant
@@ -404,11 +376,7 @@ def measure_cold_and_kept(
     """Serve a model anew for every request, with and without a light prompt before it, in alternating order.
 
     One serving that does not count comes first, so that no side alone meets files that nobody has read yet. With 2 or
-    more `repeats`, the requests on each side, there is an interval.
-
-    Raises:
-        ConfigurationError: fewer than 1 repeat.
-        WorkshopError: it could not be served.
+    more `repeats`, the requests on each side, there is an interval. Raises `ConfigurationError`, `WorkshopError`.
     """
     if repeats < 1:
         raise ConfigurationError(f"repeats is {repeats}.", "Give 1 or more.")

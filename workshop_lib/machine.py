@@ -169,12 +169,7 @@ def has_gpu(registered: Sequence[str]) -> bool:
 
 
 def why_no_gpu(discoverable: Sequence[str], fault: str | None) -> str:
-    """Why no GPU provider is registered, as a sentence.
-
-    Args:
-        discoverable: providers that the runtime knows for this machine.
-        fault: what it said when it tried to register them.
-    """
+    """Why none of the providers that the runtime knows for this machine is a registered GPU's, as a sentence."""
     found = [provider for provider in discoverable if is_gpu(provider)]
     if found:
         reason = f" ({fault})" if fault else ""
@@ -314,10 +309,7 @@ def _pynvml() -> Any:
 class PowerSources:
     """The sources of one machine, looked for once; a context manager, as the driver of the cards is opened.
 
-    Args:
-        powercap: the folder of Linux where processors show their counters.
-        load_nvml: gives the module `pynvml`; raises ImportError where it is not installed.
-        clock: seconds for declared watts and for cards without a counter.
+    `powercap` is the folder of Linux where processors show their counters; `load_nvml` gives the module `pynvml`.
     """
 
     powercap: Path = POWERCAP
@@ -341,10 +333,8 @@ class PowerSources:
     def meter_for(self, device: str, pid: int | None, watts: float | None = None) -> Meter:
         """The best source for a model on `device`, served by process `pid`; measured before declared.
 
-        Args:
-            device: `cpu`, `gpu`, …: a processor's counter says nothing of a graphics card, nor the other way round.
-            pid: the serving process; None for an endpoint, which may run on another machine.
-            watts: declared power, for where nothing can be measured.
+        A processor's counter says nothing of a graphics card, nor the other way round; and without a process (an
+        endpoint) the model may run on another machine. `watts` are declared, for where nothing can be measured.
         """
         measured: Meter | str = f"there is no meter for the device {device}."
         if pid is None:

@@ -94,23 +94,13 @@ class SelfCheck:
 
 
 def check_instrument(repeats: int = 20, *, tokens: int = TOKENS) -> SelfCheck:
-    """Start the reference server as a process of its own, let each client ask it `repeats` times, and stop it.
-
-    Takes about half a second per repeat.
-
-    Raises:
-        EndpointError: the reference server did not answer.
-    """
+    """Let each client ask the reference server `repeats` times, half a second each. Raises `EndpointError`."""
     with reference_server() as base_url:
         return compare_clients(base_url, repeats, tokens=tokens)
 
 
 def compare_clients(base_url: str, repeats: int, *, tokens: int = TOKENS) -> SelfCheck:
-    """Ask a running reference server alternately with both clients, after one request each that does not count.
-
-    Raises:
-        EndpointError: it did not answer.
-    """
+    """Ask a running server alternately with both clients, after a request that does not count."""
     from workshop_lib.instrument.client import ChatClient  # here: the server's process runs without it
 
     with ChatClient(base_url) as client:
@@ -129,11 +119,7 @@ def ask_workshop(client: ChatClient, tokens: int = TOKENS) -> Times:
 
 
 def ask_bare(base_url: str, tokens: int = TOKENS) -> Times:
-    """One answer as a socket sees it; the clock starts as in the workshop's client, on an open connection.
-
-    Raises:
-        EndpointError: there was none.
-    """
+    """One answer as a socket sees it; the clock starts as in the workshop's client, on an open connection."""
     return bare_times(read_bare(base_url, _request(tokens)))
 
 
@@ -163,11 +149,7 @@ def read_bare(base_url: str, request: Request) -> list[Arrival]:
 
 
 def bare_times(received: Sequence[Arrival]) -> Times:
-    """First token and pace of what a socket received, one token to an event, by the events that hold text.
-
-    Raises:
-        EndpointError: there were not two of them.
-    """
+    """First token and pace of what a socket received, by the events that hold text. Raises `EndpointError`."""
     texts = [(at_s, len(_TEXT.findall(piece))) for at_s, piece in received if _TEXT.search(piece)]
     if len(texts) < 2:
         raise EndpointError("The reference server did not answer the bare client.", "Check the instrument again.")

@@ -31,15 +31,10 @@ _FRESH_COPY = "Start a new run in another folder, or delete this file if it is n
 
 
 class RunWriter:
-    """Appends to one run file; holds its lock until closed.
+    """Appends to one run file, which gets the header of `run` when new; holds its lock until closed.
 
-    Args:
-        path: the file; created with the header of `run` when new or empty.
-        run: supplies the header; its servings and completions are not written.
-
-    Raises:
-        RecordFileError: another process writes the file, or it belongs to another run.
-        DiskSpaceError, ConfigurationError: it cannot be made or written.
+    Raises `RecordFileError` where another process writes it, `DiskSpaceError` or `ConfigurationError` where it cannot
+    be written.
     """
 
     def __init__(self, path: Path, run: Run) -> None:

@@ -378,13 +378,8 @@ def rounds_needed(relative_spread: float, *, prompts: int, rounds: int) -> int:
     within prompts, relative to the mean, and df its degrees of freedom. Setting it to 0.05 gives
     n = (t s / 0.05)^2 (NIST/SEMATECH e-Handbook of Statistical Methods, section 7.2.2.2).
 
-    Args:
-        relative_spread: standard deviation over mean of requests with the same prompt.
-        prompts: how many were measured.
-        rounds: how many were measured; the degrees of freedom are prompts x (rounds - 1).
-
-    Returns:
-        Rounds in all, at most `MOST_ROUNDS`.
+    The spread is the standard deviation over the mean of requests with the same prompt, measured with that many
+    prompts and rounds: prompts x (rounds - 1) degrees of freedom. Returned are rounds in all, at most `MOST_ROUNDS`.
     """
     from scipy import special
 

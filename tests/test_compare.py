@@ -1,0 +1,448 @@
+"""Ratios and their intervals, runs compared with runs, and CPU beside GPU."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.comparison_helpers import ALIASES, WHY, cpu_run, gpu_run, mislabelled_run, reference
+from tests.comparison_helpers import PLAN as GPU_PLAN
+from tests.measurement_helpers import completion, run_of
+from tests.report_helpers import run_of_models
+from workshop_lib import compare
+from workshop_lib.compare import (
+    NO_GPU,
+    Ratio,
+    compare_named,
+    compare_results,
+    compare_samples,
+    describe,
+    find_side,
+    read_results,
+    results_of,
+    sample_objects,
+)
+from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
+from workshop_lib.programs import commands
+from workshop_lib.records import Completion, Run
+from workshop_lib.showing import reporting
+from workshop_lib.storage import RunWriter
+from workshop_lib.summary import summarise
+
+EVEN = {"a": [1.0, 1.01, 0.99], "b": [2.0, 2.02, 1.98]}
+
+
+def scaled(samples: dict[str, list[float]], factor: float) -> dict[str, list[float]]:
+    """Every value times the factor."""
+    return {prompt: [factor * value for value in values] for prompt, values in samples.items()}
+
+
+def test_the_ratio_is_the_geometric_mean_of_ratios_of_medians():
+    """Prompt a doubles (1 to 2), prompt b is eight times slower (1 to 8): together 4 times."""
+    ratio = compare_samples({"a": [1.0], "b": [1.0]}, {"a": [2.0], "b": [8.0]})
+    assert ratio.value == pytest.approx(4.0)
+    assert (ratio.low, ratio.high, ratio.prompts, ratio.samples) == (None, None, 2, 4)
+
+
+def test_only_shared_prompts_are_compared():
+    """A prompt that one side did not answer takes no part; without a common one there is no ratio and no claim."""
+    assert compare_samples({"a": [1.0], "b": [5.0]}, {"a": [2.0], "b": []}).value == pytest.approx(2.0)
+    nothing = compare_samples({"a": [1.0]}, {"b": [1.0]})
+    assert (nothing.value, nothing.is_clear, describe(nothing, "lower")) == (None, False, "nothing to compare")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0.2, 5.0))
+def test_the_interval_holds_the_ratio_and_scales_with_it(factor: float):
+    """Multiplying one side multiplies ratio and interval; the same seed gives the same interval."""
+    assert compare_samples(EVEN, scaled(EVEN, factor)) == compare_samples(EVEN, scaled(EVEN, factor))
+    ratio, base = compare_samples(EVEN, scaled(EVEN, factor)), compare_samples(EVEN, EVEN)
+    assert ratio.value == pytest.approx(factor)
+    assert ratio.low is not None and ratio.high is not None and base.low is not None and base.high is not None
+    assert ratio.low <= ratio.value <= ratio.high
+    assert (ratio.low, ratio.high) == pytest.approx((base.low * factor, base.high * factor))
+
+
+def test_a_difference_smaller_than_a_repeat_is_not_clear():
+    """1 % is below what repeating a run shifts by, however small the scatter."""
+    tight = {"a": [1.0, 1.00001, 0.99999], "b": [2.0, 2.00002, 1.99998]}
+    assert not compare_samples(tight, scaled(tight, 1.01)).is_clear
+    assert compare_samples(tight, scaled(tight, 1.05)).is_clear
+
+
+@pytest.mark.parametrize("scatter", [0.005, 0.03])
+def test_equal_models_are_told_apart_in_at_most_7_of_100_repeats_and_ten_percent_is_found(scatter: float):
+    """With 8 prompts x 3 rounds: no clear difference in at least 93 of 100 repeats, 10 % slower found in all."""
+    generator = np.random.default_rng(7)
+    typical = generator.uniform(0.1, 0.6, 8)
+
+    def measured(factor: float = 1.0) -> dict[str, list[float]]:
+        noise = np.exp(generator.normal(0, scatter, (8, 3)))
+        return {str(prompt): list(factor * typical[prompt] * noise[prompt]) for prompt in range(8)}
+
+    same = sum(compare_samples(measured(), measured()).is_clear for _ in range(100))
+    slower = sum(compare_samples(measured(), measured(1.1)).is_clear for _ in range(40))
+    assert same <= 7
+    assert slower == 40
+
+
+@pytest.mark.parametrize(
+    ("ratio", "better", "sentence"),
+    [
+        (Ratio(0.5, 0.4, 0.625, 8, 48), "lower", "2.00x faster (95 % CI 1.60-2.50)"),
+        (Ratio(2.0, 1.6, 2.5, 8, 48), "lower", "2.00x slower (95 % CI 1.60-2.50)"),
+        (Ratio(2.0, 1.6, 2.5, 8, 48), "higher", "2.00x faster (95 % CI 1.60-2.50)"),
+        (Ratio(0.5, 0.4, 0.625, 8, 48), "higher", "2.00x slower (95 % CI 1.60-2.50)"),
+        (Ratio(1.02, 0.97, 1.08, 8, 48), "lower", "no clear difference (1.02x, 95 % CI 0.97-1.08)"),
+        (
+            Ratio(1.05, 1.02, 1.08, 8, 48, smallest=0.08),
+            "lower",
+            "no clear difference (1.05x, 95 % CI 1.02-1.08; repeating shifts by up to 8%)",
+        ),
+        (Ratio(1.37, 0.1, 2.0, 8, 48), "higher", "no clear difference (1.37x, 95 % CI 0.10-2.00)"),
+        (
+            Ratio(1.37, 0.0, 1245186.75, 8, 48, smallest=0.5),
+            "higher",
+            "nothing can be said (1.37x, 95 % CI spans a factor of more than 20)",
+        ),
+        (Ratio(1.5, None, None, 8, 16), "lower", "1.50x, no interval: at least 2 rounds are needed"),
+    ],
+)
+def test_verdicts_read_as_sentences(ratio: Ratio, better, sentence: str):
+    """Faster and slower follow the metric's direction; an unclear difference says so with its interval."""
+    assert describe(ratio, better) == sentence
+
+
+def test_too_wide_an_interval_is_never_clear():
+    """Ends that lie a factor of 20 apart still count; further apart nothing is clear, even without 1."""
+    assert Ratio(6.0, 1.5, 30.0, 8, 48).is_clear
+    assert not Ratio(6.0, 1.5, 30.1, 8, 48).is_clear
+
+
+# -- runs
+
+PLAN = {"rounds": 3, "unique_prefix": False, "max_tokens": 120, "temperature": 0.0, "stream": True}
+MACHINE = {"cpu": "one", "os": "Linux 6", "versions": {"openai": "3"}}
+
+
+def answers(factor: float = 1.0, model: str = "tiny:1", text: str = " word") -> list[Completion]:
+    """Three rounds of two prompts; latencies 1 s and 2 s times the factor, with 1 % scatter."""
+    return [
+        completion(
+            [factor * seconds * scatter * share for share in (0.5, 0.75, 1.0)], [text] * 3,
+            model_id=model, alias=model.removesuffix(":1"), prompt_id=prompt, prompt_sha256=prompt * 8, round=round_,
+        )
+        for prompt, seconds in (("a", 1.0), ("b", 2.0))
+        for round_, scatter in enumerate((1.0, 1.01, 0.99), 1)
+    ]  # fmt: skip
+
+
+def run(*completions: Completion, **changes: object) -> Run:
+    """A run of them with a full plan and machine."""
+    return run_of(list(completions), **{"plan": PLAN, "machine": MACHINE, **changes})
+
+
+def write_report(measured: Run, path: Path) -> Path:
+    """A report with what is read back of it."""
+    report = {"machine": MACHINE, "plan": PLAN, "samples": sample_objects(measured), "rows": []}
+    path.write_text(json.dumps(report), encoding="utf-8")
+    return path
+
+
+def test_a_run_against_itself_has_no_clear_difference_and_the_same_answers():
+    """Every measure says no clear difference; all answers are the same; nothing to remark."""
+    results = results_of(run(*answers()))
+    changes = compare_results(results, results)
+    assert [line.measure for line in changes.lines] == ["latency", "first token", "decode"]
+    assert all(line.verdict.startswith("no clear difference (1.00x") for line in changes.lines)
+    assert changes.remarks == ()
+    assert changes.texts == ("tiny:1 on cpu: 2 of 2 answers are the same.",)
+
+
+def test_a_slower_run_is_found_in_every_measure():
+    """Everything takes 1.5 times as long: three clear verdicts, two of them lower-is-better."""
+    changes = compare_results(results_of(run(*answers())), results_of(run(*answers(1.5))))
+    assert [line.verdict.split(" (")[0] for line in changes.lines] == ["1.50x slower"] * 3
+
+
+def test_changed_answers_are_named():
+    """Deterministic mode compares the texts prompt by prompt."""
+    changes = compare_results(results_of(run(*answers())), results_of(run(*answers(text=" other"))))
+    assert changes.texts == ("tiny:1 on cpu: 0 of 2 answers are the same; changed: a, b.",)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "temperature", "stream", "unique_prefix"])
+def test_different_work_is_refused(name: str):
+    """Another max_tokens, temperature or streaming is another task: named, not compared."""
+    other = run(*answers(), plan={**PLAN, name: 7})
+    with pytest.raises(ConfigurationError, match=f"different work: {name}"):
+        compare_results(results_of(run(*answers())), results_of(other))
+
+
+def test_runs_without_a_common_prompt_or_model_are_refused():
+    """Reworded prompts or other models share nothing to pair."""
+    reworded = run(*(replace(each, prompt_sha256="other") for each in answers()))
+    with pytest.raises(ConfigurationError, match="share no prompt"):
+        compare_results(results_of(run(*answers())), results_of(reworded))
+    with pytest.raises(ConfigurationError, match="share no model: tiny:1 against big:1"):
+        compare_results(results_of(run(*answers())), results_of(run(*answers(model="big:1"))))
+
+
+def test_what_differs_between_the_runs_is_a_remark():
+    """Runs of two machines, and runs of other prompts, are compared, and it is said that they are."""
+    half = [each for each in answers() if each.prompt_id == "a"]
+    other = run(*half, machine={**MACHINE, "cpu": "two"})
+    assert compare_results(results_of(run(*answers())), results_of(other)).remarks == (
+        "Only the 1 prompts that both runs sent are compared.",
+        "Different cpu: one in 20260101T000000Z, two in 20260101T000000Z.",
+    )
+
+
+def test_two_models_of_one_run_are_compared_by_name():
+    """`tiny` against `big` inside one run: big takes twice as long."""
+    both = results_of(run(*answers(), *answers(2.0, "big:1")))
+    changes = compare_named(both, both, "tiny", "big:1@cpu")
+    assert changes.lines[0].verdict.startswith("2.00x slower")
+
+
+@pytest.mark.parametrize(("name", "what"), [("none", "No model"), ("tiny@gpu", "No model"), ("twin", "More than one")])
+def test_unclear_names_are_answered_with_what_there_is(name: str, what: str):
+    """A name that means nothing lists all; of a name that means several only those are listed."""
+    twins = [replace(each, alias="twin") for each in (*answers(), *answers(model="other:1"))]
+    third = answers(model="third:1") if what == "More than one" else []
+    with pytest.raises(ModelNotFoundError, match=rf"{what}.*There are: tiny:1@cpu, other:1@cpu\.$"):
+        find_side(results_of(run(*third, *twins)), name)
+
+
+def test_failed_and_warm_up_requests_are_no_samples():
+    """Only successful timed requests are compared."""
+    mixed = run(*answers(), completion([9.0], round=0), completion([9.0], error="broke", error_kind="reset"))
+    assert len(results_of(mixed).samples) == 6
+
+
+def test_results_read_back_from_both_files(tmp_path: Path):
+    """A record file and a report hold the same samples, up to a microsecond."""
+    measured = run(*answers())
+    with RunWriter(tmp_path / "records.jsonl", measured) as writer:
+        for record in measured.completions:
+            writer.append(record)
+    write_report(measured, tmp_path / "report.json")
+    from_records, from_report = (read_results(tmp_path / name) for name in ("records.jsonl", "report.json"))
+    assert from_records.samples == results_of(measured).samples
+    assert [each.latency_s for each in from_report.samples] == pytest.approx(
+        [each.latency_s for each in from_records.samples], abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [None, "{", "[]", '{"rows": []}', '{"samples": [{"x": 1}], "machine": {}, "plan": {}}']
+)
+def test_other_files_are_refused(tmp_path: Path, content: str | None):
+    """A missing file, broken JSON or a foreign report is one clear error."""
+    path = tmp_path / "report.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataFileError, match=r"Give a benchmark_report\.json"):
+        read_results(path)
+
+
+def test_the_command_prints_a_table_and_can_fail_a_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """`compare A B` prints one line per measure; `--fail-if-slower` turns a clear slowdown into exit code 1."""
+    paths = []
+    for name, factor in (("a", 1.0), ("b", 1.5)):
+        measured = run(*answers(factor))
+        paths.append(write_report(measured, tmp_path / f"{name}.json"))
+    assert commands.compare(*paths) == 0
+    assert commands.compare(*paths, fail_if_slower=True) == 1
+    assert commands.compare(*reversed(paths), fail_if_slower=True) == 0
+    assert commands.compare(paths[0], paths[1], model="tiny") == 0
+    said = capsys.readouterr().out
+    assert "1.50x slower" in said
+    assert "2 of 2 answers are the same" in said
+
+
+def test_with_a_unique_prefix_the_id_alone_tells_the_prompt():
+    """Every round then sends another text; the rounds still belong to one prompt and give an interval."""
+    prefixed = [replace(each, prompt_sha256=f"{each.prompt_id}{each.round}") for each in answers()]
+    results = results_of(run(*prefixed, plan={**PLAN, "unique_prefix": True}))
+    assert compare_results(results, results).lines[0].verdict.startswith("no clear difference (1.00x")
+
+
+def test_runs_measured_apart_must_differ_by_more_than_repeating_makes():
+    """5 % between two runs is not clear, 10 % is; within one run 5 % is."""
+
+    def verdict(factor: float) -> str:
+        return compare_results(results_of(run(*answers())), results_of(run(*answers(factor)))).lines[0].verdict
+
+    both = results_of(run(*answers(), *answers(1.05, "big:1")))
+    assert verdict(1.05).startswith("no clear difference (1.05x")
+    assert verdict(1.10).startswith("1.10x slower")
+    assert compare_named(both, both, "tiny", "big").lines[0].verdict.startswith("1.05x slower")
+
+
+def test_decode_rates_from_bursts_must_differ_by_half():
+    """Where answers arrived in bursts, a decode rate 1.3 times as high is no clear difference."""
+    bursts = [replace(each, burst=True) for each in results_of(run(*answers())).samples]
+    slower = [replace(each, burst=True) for each in results_of(run(*answers(1.3))).samples]
+    a, b = (replace(results_of(run(*answers())), samples=tuple(side)) for side in (bursts, slower))
+    latency, _, decode = compare_results(a, b).lines
+    assert latency.verdict.startswith("1.30x slower")
+    assert decode.verdict.startswith("no clear difference")
+
+
+# -- CPU beside GPU
+
+
+def test_a_gpu_here_is_compared_with_the_cpu_build_of_its_precision():
+    """Half the time is 2.00x faster; without a CPU build of the same precision the first one is taken."""
+    builds = compare.side_by_side(gpu_run(0.5))
+    gpus = {(build.row.alias, build.row.precision): build for build in builds if build.row.device == "gpu"}
+    assert (len(builds), len(gpus)) == (12, 6)
+    int4 = gpus["practice-small", "int4"].verdict
+    assert int4 is not None
+    assert (int4.against, int4.decode) == ("int4 · cpu", "2.00x faster (95 % CI 2.00-2.00)")
+    assert int4.first_token.startswith("2.00x faster (95 % CI 1.")
+    assert gpus["practice-small", "fp16"].verdict == int4
+    assert {build.where for build in builds} == {compare.HERE}
+
+
+def test_an_absent_gpu_is_said_with_the_reason_and_that_no_reference_ships():
+    """The CPU results stand; one sentence gives the reason, one says that nothing stands in."""
+    assert [build.row.device for build in compare.side_by_side(cpu_run())] == ["cpu"] * 6
+    assert compare.absent_gpus(cpu_run()) == dict.fromkeys(ALIASES, WHY)
+    assert compare.device_notes(cpu_run()) == (f"There are no GPU figures of this machine. {WHY}", NO_GPU)
+
+
+def test_a_reference_stands_in_and_is_labelled():
+    """Each GPU build of the other machine has its name and date, a ratio to the CPU here, and one to its own CPU."""
+    references = (reference(0.5),)
+    elsewhere = [build for build in compare.side_by_side(cpu_run(), references) if build.is_reference]
+    assert {build.where for build in elsewhere} == {"Made-up GPU, 2026-10-01"}
+    assert len(elsewhere) == 6
+    assert all(build.verdict and build.verdict.decode.startswith("2.00x faster") for build in elsewhere)
+    notes = compare.device_notes(cpu_run(), references)
+    assert notes[1].startswith("GPU figures of another machine stand beside this one's: Made-up GPU, 2026-10-01.")
+    assert notes[2].startswith(
+        "On that machine alone, practice-small · fp16 · gpu against its int4 · cpu: first token 2.0"
+    )
+    assert len(notes) == 2 + 6
+
+
+def test_no_reference_is_drawn_where_a_gpu_was_measured():
+    """A machine with a GPU needs no other's."""
+    builds = compare.side_by_side(gpu_run(), (reference(),))
+    assert not any(build.is_reference for build in builds)
+    assert compare.device_notes(gpu_run(), (reference(),)) == ()
+
+
+def test_a_label_counts_as_no_gpu():
+    """It is listed, compared with nothing, said in a sentence, and a reference still stands in."""
+    builds = compare.side_by_side(mislabelled_run(), (reference(),))
+    doubtful = [build for build in builds if not build.is_confirmed]
+    assert [build.verdict for build in doubtful] == [None] * 6
+    assert sum(build.is_reference for build in builds) == 6
+    assert not compare.has_gpu_build(compare.side_by_side(mislabelled_run()))
+    assert "so it counts as no GPU" in compare.device_notes(mislabelled_run())[0]
+
+
+def test_a_reference_of_other_work_is_shown_but_not_compared():
+    """Another max_tokens is another task: the verdict says so."""
+    run = replace(cpu_run(), plan={**GPU_PLAN, "max_tokens": 7})
+    builds = [build for build in compare.side_by_side(run, (reference(),)) if build.is_reference]
+    assert all(
+        build.verdict and "not compared: The runs did different work" in build.verdict.decode for build in builds
+    )
+
+
+def test_references_of_other_models_do_not_stand_in():
+    """A shipped GPU result of models that were not measured here is no answer."""
+    run = run_of_models(2, failed=0)
+    other = replace(reference(), rows=tuple(row for row in reference().rows if row.alias == "practice-large"))
+    assert compare.device_notes(run, (other,)) == (
+        "This run has no GPU model: none was asked for, or the server does not say what it runs on.",
+        "The shipped GPU reference results hold none of these models.",
+    )
+
+
+def test_a_gpu_without_a_cpu_build_has_nothing_to_be_compared_with():
+    """Asked for the GPU alone, the table has its figures and no ratio."""
+    run = gpu_run()
+    run = replace(run, servings=tuple(each for each in run.servings if each.variant.device == "gpu"))
+    assert {build.verdict and build.verdict.against for build in compare.side_by_side(run)} == {"no CPU build"}
+
+
+# -- shipped references
+
+
+def write_whole(run: Run, folder: Path) -> Path:
+    """The part of a report that is read back, as `write_report` writes it."""
+    folder.mkdir()
+    path = folder / compare.REPORT
+    path.write_text(reporting.report_json(run, summarise(run)), "utf-8")
+    return path
+
+
+def test_no_reference_is_a_normal_state(tmp_path: Path):
+    """A folder that does not exist, or holds no report, gives nothing and raises nothing."""
+    assert compare.read_references(tmp_path / "none") == ()
+    assert compare.gpu_references(tmp_path) == ()
+
+
+def test_a_report_is_read_back_as_it_was_written(tmp_path: Path):
+    """Rows and samples of a report that this version wrote; its name is the folder's."""
+    run = gpu_run()
+    write_whole(run, tmp_path / "cuda")
+    (reference,) = compare.read_references(tmp_path)
+    assert reference.results.name == "cuda"
+    assert len(reference.results.samples) == 12 * 2 * 3
+    assert [row.model_id for row in reference.gpu_rows] == [
+        serving.variant.model_id for serving in run.servings if serving.variant.device == "gpu"
+    ]
+    assert reference.rows[0].warnings == ("too_few_samples",)
+
+
+def test_only_a_registered_provider_makes_a_gpu_reference(tmp_path: Path):
+    """CPU results, and results labelled gpu without a provider, are references but none of a GPU."""
+    write_whole(cpu_run(), tmp_path / "cpu")
+    write_whole(mislabelled_run(), tmp_path / "label")
+    assert len(compare.read_references(tmp_path)) == 2
+    assert compare.gpu_references(tmp_path) == ()
+
+
+@pytest.mark.parametrize(
+    ("machine", "label"),
+    [
+        ({"gpu": "Card", "cpu": "Chip", "started_at": "2026-10-01T10:00:00+00:00"}, "Card, 2026-10-01"),
+        ({"cpu": "Chip", "started_at": None}, "Chip, date unknown"),
+        ({}, "machine unknown, date unknown"),
+    ],
+)
+def test_a_reference_is_called_by_machine_and_date(machine: dict[str, object], label: str, tmp_path: Path):
+    """The card if its name was recorded, else the processor; what is unknown is said."""
+    write_whole(replace(gpu_run(), machine=machine), tmp_path / "one")
+    assert compare.read_references(tmp_path)[0].label == label
+
+
+def test_a_newer_report_is_read_without_what_it_added(tmp_path: Path):
+    """A field that this version does not know is left out of the row."""
+    path = write_whole(gpu_run(), tmp_path / "new")
+    report = json.loads(path.read_text("utf-8"))
+    report["rows"][0]["colour"] = "blue"
+    path.write_text(json.dumps(report), "utf-8")
+    assert len(compare.gpu_references(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("rows", [None, ["row"], [{"alias": "a"}]])
+def test_a_damaged_report_is_named(rows: object, tmp_path: Path):
+    """What cannot be read is an error with the file's name, not an absence."""
+    path = write_whole(gpu_run(), tmp_path / "bad")
+    report = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**report, "rows": rows}), "utf-8")
+    with pytest.raises(DataFileError, match=r"benchmark_report\.json is no benchmark report"):
+        compare.read_references(tmp_path)

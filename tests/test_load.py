@@ -1,0 +1,391 @@
+"""Several users at once against servers of known capacity, and a light prompt now and then."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tests.behaviours import BEHAVIOURS, STEADY
+from tests.fault_server import FaultServer, fault_server, free_port
+from tests.fault_steps import Behaviour
+from tests.foundry_helpers import practice, smallest, wait_until
+from tests.measurement_helpers import VARIANT, completion, request
+from tests.test_samples import FULL
+from tests.test_samples import run as run_script
+from workshop_lib import benchmark, load
+from workshop_lib.errors import ConfigurationError, ModelServerError
+from workshop_lib.instrument.client import ChatClient
+from workshop_lib.load import (
+    NEVER_UNLOADS,
+    KeepWarm,
+    KeepWarmResult,
+    Load,
+    describe,
+    load_object,
+    measure_cold_and_kept,
+    measure_loads,
+    saturation,
+)
+from workshop_lib.metrics import timing
+from workshop_lib.plan import choose
+from workshop_lib.programs import commands
+from workshop_lib.records import ModelVariant, Prompt, Run
+from workshop_lib.serving import profiles
+from workshop_lib.settings import BenchmarkSettings
+
+FAST = Behaviour(first_token_s=0.002, pace_s=0.001, tokens=3)
+SLOW = replace(FAST, first_token_s=0.3)
+PROMPTS = (Prompt("p", "Say it."), Prompt("q", "Say that."))
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is needed of a served model."""
+
+    base_url: str
+    variant: ModelVariant
+    api_key: str | None = None
+
+
+def model(base_url: str, model_id: str = "fast") -> Model:
+    return Model(base_url, ModelVariant(alias=model_id, model_id=model_id, device="unknown"))
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with fault_server() as url:
+        yield url
+
+
+def a_load(users: int, total: float, latency_s: float = 1.0) -> Load:
+    """A level at which everybody's answer of 100 tokens takes `latency_s`, and all get `total` tokens per second."""
+    answer = completion([0.1, latency_s], completion_tokens=100)
+    return Load(users, (answer,) * users, 100 * users / total)
+
+
+GROWING = (a_load(1, 100), a_load(2, 190, 1.05), a_load(4, 360, 1.1))
+FULL_AT_2 = (a_load(1, 100), a_load(2, 180, 1.1), a_load(4, 185, 2.2), a_load(8, 180, 4.4))
+UNCOUNTED = (Load(1, (completion([0.1, 1.0], completion_tokens=None),), 1.0),)
+
+
+def test_a_server_without_contention_doubles_with_its_users():
+    """The reference server serves everybody at the same pace: 4 users get 4 times the throughput of one."""
+    with fault_server() as base_url:
+        steady = model(base_url, "steady")
+        one, four = measure_loads(steady, PROMPTS, levels=(1, 4), requests_per_user=2, max_tokens=10)
+    assert (one.users, len(one.completions), four.users, len(four.completions)) == (1, 2, 4, 8)
+    assert one.total_tokens_per_s and four.total_tokens_per_s
+    assert four.total_tokens_per_s / one.total_tokens_per_s == pytest.approx(4, rel=0.15)
+    assert four.latency_s == pytest.approx(one.latency_s, rel=0.15)
+
+
+def test_failed_requests_are_kept_and_not_counted_as_work():
+    """A level in which every request fails has records but no rates."""
+    failed = Load(2, (completion([], error="broke", error_kind="reset"),) * 2, 1.0)
+    assert len(failed.completions) == 2
+    assert (failed.total_tokens_per_s, failed.tokens_per_s, failed.first_token_s, failed.latency_s) == (None,) * 4
+
+
+@pytest.mark.parametrize(
+    ("loads", "users", "said"),
+    [
+        (
+            FULL_AT_2,
+            2,
+            "From 2 users on, more only wait: the next step adds under 10 % to what all get together. 8 users together",
+        ),
+        (GROWING, None, "Up to here, more users get more done. 4 users together get 3.6 times"),
+        ((a_load(1, 100), a_load(2, 101), a_load(4, 180)), 1, "From 1 user on, more only wait"),
+        (GROWING[:1], None, "Where more users only wait was not found"),
+        ((), None, "Where more users only wait was not found"),
+        ((*GROWING, *UNCOUNTED), None, "Where more users only wait was not found"),
+    ],
+)
+def test_saturation_is_where_more_users_only_wait(loads: tuple[Load, ...], users: int | None, said: str):
+    """The first level whose successor adds under 10 %; nothing is claimed of one level or of unknown rates."""
+    assert saturation(loads) == users
+    assert describe(loads).startswith(said)
+
+
+@pytest.mark.parametrize("options", [{"levels": (0, 2)}, {"requests_per_user": 0}])
+def test_levels_below_one_are_refused(options: dict[str, object]):
+    """Nobody asking nothing is a mistake."""
+    with pytest.raises(ConfigurationError, match="1 or more"):
+        measure_loads(model("http://127.0.0.1:1/v1"), PROMPTS, **options)
+
+
+def test_a_load_is_kept_with_every_request(tmp_path: Path):
+    """One JSON line per number of users: rates, and all that was recorded; null where nothing was measured."""
+    load.save_loads(tmp_path, VARIANT, FULL_AT_2[:2])
+    path = load.save_loads(tmp_path, VARIANT, UNCOUNTED)
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert [(line["users"], line["requests_ok"], len(line["completions"])) for line in lines] == [
+        (1, 1, 1),
+        (2, 2, 2),
+        (1, 1, 1),
+    ]
+    assert lines[1]["total_tokens_per_s"] == pytest.approx(180)
+    assert lines[2]["total_tokens_per_s"] is None
+    assert lines[1] == json.loads(json.dumps(load_object(VARIANT, FULL_AT_2[1])))
+
+
+def probe(endpoint: str, model: str) -> tuple[profiles.Runtime, Run]:
+    """An open runtime and a small run of one model."""
+    runtime = profiles.open_runtime("endpoint", endpoint=endpoint)
+    variants, _ = choose(runtime, [model], ["cpu"])
+    return runtime, benchmark.probe(runtime, variants, Prompt("p", "Say it."), max_tokens=4)
+
+
+def test_a_page_tries_users_on_the_first_model_that_answered(endpoint: str, tmp_path: Path):
+    """Three questions per user, kept in the run's folder; nothing without numbers of users or without an answer."""
+    runtime, run = probe(endpoint, "fast")
+    found = load.try_users(runtime, run, (1, 2), tmp_path)
+    assert [(each.users, len(each.answered)) for each in found] == [(1, 3), (2, 6)]
+    assert len((tmp_path / load.LOADS_FILE).read_text("utf-8").splitlines()) == 2
+    assert load.try_users(runtime, run, (), tmp_path) == ()
+    assert load.try_users(*probe(endpoint, "http-500"), (1, 2), tmp_path) == ()
+
+
+def test_the_full_script_measures_users_beside_its_array(endpoint: str, tmp_path: Path):
+    """Standard output stays one array; the table goes to standard error, the requests to a file."""
+    small = {"BENCH_ROUNDS": "1", "BENCH_PROMPT": "Say it.", "BENCH_MAX_TOKENS": "8", "BENCH_MODELS": "fast,http-500"}
+    asked = ("--output", str(tmp_path), "--users", "1,2")
+    done = run_script(FULL, *asked, FOUNDRY_LOCAL_ENDPOINT=endpoint, **small)
+    assert done.returncode == 0, done.stderr
+    assert [row["status"] for row in json.loads(done.stdout)] == ["ok", "failed"]
+    assert "all users" in done.stderr
+    assert "8 of 8" in done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "concurrency.jsonl").read_text("utf-8").splitlines()]
+    assert [(line["model_id"], line["users"]) for line in lines] == [("fast", 1), ("fast", 2)]
+
+
+def test_a_model_that_cannot_be_served_again_does_not_stop_the_others(endpoint: str, tmp_path: Path, capsys):
+    """Its reason goes to standard error, what an earlier run left is gone, and the next model is measured."""
+    runtime, run = probe(endpoint, "fast")
+    serve, refused = runtime.serve, []
+
+    def once_refused(variant):
+        if not refused:
+            refused.append(variant)
+            raise ModelServerError("The process ended.", "Choose a smaller variant.")
+        return serve(variant)
+
+    runtime.serve = once_refused
+    (tmp_path / load.LOADS_FILE).write_text("old")
+    for expected in (False, True):
+        commands._measure_users(runtime, run, BenchmarkSettings(users=(1,), max_tokens=4), tmp_path)
+        assert (tmp_path / load.LOADS_FILE).exists() is expected
+    captured = capsys.readouterr()
+    assert "several users: failed. The process ended. Choose a smaller variant." in captured.err
+    assert captured.out == ""
+
+
+# -- keep warm
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    behaviours = {"fast": FAST, "slow": SLOW, "http-500": BEHAVIOURS["http-500"], "empty": BEHAVIOURS["empty"]}
+    with FaultServer(behaviours) as opened:
+        yield opened
+
+
+class Pauses:
+    """A clock that the test moves: the keeper's thread waits in `sleep` until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.asked: list[float] = []
+        self._may_go_on = threading.Semaphore(0)
+        self._is_waiting = threading.Semaphore(0)
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.asked.append(seconds)
+        self._is_waiting.release()
+        self._may_go_on.acquire()
+
+    def until_it_waits(self) -> float:
+        """Wait until the thread sleeps; returns for how long it wants to."""
+        assert self._is_waiting.acquire(timeout=10)
+        return self.asked[-1]
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+        self._may_go_on.release()
+
+
+def test_a_prompt_is_sent_at_once_and_then_after_every_pause(server):
+    """The first one warms the model now; the next is due a whole pause after the last request."""
+    pauses = Pauses()
+    keeper = KeepWarm(model(server.base_url), every_s=60, clock=pauses.clock, sleep=pauses.sleep)
+    with keeper:
+        assert pauses.until_it_waits() == 60
+        assert (keeper.pings, server.requests["fast"]) == (1, 1)
+        pauses.pass_(60)
+        assert pauses.until_it_waits() == 60
+        assert keeper.pings == 2
+        keeper._ended.set()
+        pauses.pass_(1)
+    assert keeper.pings == 2
+
+
+def test_a_request_of_the_users_counts_as_one(server):
+    """Asked for 40 s into a pause of 60, the model needs no prompt until 60 s after that."""
+    pauses = Pauses()
+    with KeepWarm(model(server.base_url), every_s=60, clock=pauses.clock, sleep=pauses.sleep) as keeper:
+        pauses.until_it_waits()
+        pauses.now = 40
+        with keeper.busy():
+            pass
+        pauses.pass_(20)
+        assert pauses.until_it_waits() == 40
+        assert keeper.pings == 1
+        keeper._ended.set()
+        pauses.pass_(0)
+
+
+def test_a_prompt_that_is_due_stands_back_for_a_request(server):
+    """While somebody asks, nothing is sent, and nothing is made up for afterwards."""
+    keeper = KeepWarm(model(server.base_url))
+    with keeper.busy():
+        assert keeper.ping() is None
+    assert (keeper.pings, keeper.stood_back) == (0, 1)
+    assert "skipped for a request 1 time." in keeper.sentences()[1]
+    assert "fast" not in server.requests
+    keeper.close()
+
+
+def test_a_request_waits_for_the_prompt_on_its_way_before_its_clock_starts(server):
+    """`busy` opens only when the light prompt has been answered, so that none is ever inside a timing."""
+    keeper = KeepWarm(model(server.base_url, "slow"))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(keeper.ping)
+        wait_until(lambda: "slow" in server.requests, within_s=10)
+        with keeper.busy():
+            assert keeper.pings == 1
+    keeper.close()
+
+
+def test_no_prompt_is_ever_inside_a_request(server):
+    """Against a keeper that would send all the time, not one of its prompts overlaps what is inside `busy`."""
+    with KeepWarm(model(server.base_url), every_s=1e-6) as keeper, ChatClient(server.base_url) as client:
+        client.prepare()
+        wait_until(lambda: keeper.pings > 2, within_s=10)
+        for _ in range(20):
+            with keeper.busy():
+                before = server.requests["fast"]
+                assert client.ask(request("fast")).ok
+                assert server.requests["fast"] == before + 1
+
+
+def test_a_prompt_that_fails_is_said_and_not_raised(server):
+    """The keeper goes on, counts the failures, and gives the reason of the last one."""
+    with KeepWarm(model(server.base_url, "http-500"), every_s=0.001) as keeper:
+        wait_until(lambda: keeper.failures > 1, within_s=10)
+    said = " ".join(keeper.sentences())
+    assert f"{keeper.failures} of them failed" in said and "HTTP 500" in said
+    with KeepWarm(model(f"http://127.0.0.1:{free_port()}/v1")) as nobody:
+        wait_until(lambda: nobody.failures == 1, within_s=10)
+    assert "No server listens" in (nobody.last_failure or "")
+
+
+def test_an_empty_answer_is_no_failure_and_what_was_done_is_said(server):
+    """One token may be no text at all; the model was at work for it all the same."""
+    keeper = KeepWarm(model(server.base_url, "empty"), every_s=30)
+    assert keeper.ping() is not None
+    assert (keeper.pings, keeper.failures) == (1, 0)
+    assert keeper.sentences() == (
+        "1 light prompt sent: one at once, then one after every 30 s without a request.",
+        NEVER_UNLOADS,
+    )
+    keeper.close()
+
+
+def test_leaving_ends_a_long_pause_at_once(server):
+    """An hour's pause does not hold up the end of the context, and the thread is gone."""
+    with KeepWarm(model(server.base_url), every_s=3600) as keeper:
+        wait_until(lambda: keeper.pings == 1, within_s=10)
+        thread = keeper._thread
+        started = time.monotonic()
+    assert time.monotonic() - started < 2
+    assert thread is not None and not thread.is_alive()
+    keeper.close()
+
+
+@pytest.mark.parametrize("every_s", [0, -1, float("inf"), float("nan")])
+def test_a_pause_that_cannot_be_is_refused(every_s):
+    """The value is named, with what to give instead."""
+    with pytest.raises(ConfigurationError, match=r"every_s is .*above 0"):
+        KeepWarm(model("http://127.0.0.1:1/v1"), every_s=every_s)
+
+
+def test_on_a_server_that_puts_idle_models_aside_it_takes_the_wait_away():
+    """After a pause the first token takes the reload time longer; kept warm over the same pause it does not."""
+    idle = BEHAVIOURS["idle-cold"]
+    with fault_server() as base_url, ChatClient(base_url) as client:
+        ask = request("idle-cold", max_tokens=2)
+        client.ask(ask)
+        time.sleep(1.2 * idle.idle_limit_s)
+        cold_s = timing.first_token_s(client.ask(ask))
+        with KeepWarm(model(base_url, "idle-cold"), every_s=0.2 * idle.idle_limit_s) as keeper:
+            started, before = time.monotonic(), keeper.pings
+            wait_until(lambda: time.monotonic() - started > 1.2 * idle.idle_limit_s, within_s=10)
+            wait_until(lambda: keeper.pings > before + 2, within_s=10)
+            with keeper.busy():
+                kept_s = timing.first_token_s(client.ask(ask))
+    assert cold_s >= STEADY.first_token_s + idle.reload_s
+    assert cold_s / kept_s > 3
+
+
+COLD = tuple(completion([seconds, seconds + 0.01]) for seconds in (0.2, 0.22, 0.18, 0.2))
+KEPT = tuple(completion([seconds, seconds + 0.01]) for seconds in (0.1, 0.11, 0.09, 0.1))
+
+
+def test_the_result_is_a_ratio_with_an_interval():
+    """200 and 100 ms are twice as fast; the answers end 10 ms later. Loads of 300 ms before are waits of 500 ms."""
+    result = KeepWarmResult(VARIANT, COLD, KEPT, loads_s=(0.3, 0.3, None, 0.3))
+    first, whole, loaded = result.lines()
+    assert (first.cold_s, first.kept_s, first.ratio.value) == pytest.approx((0.2, 0.1, 0.5))
+    assert first.ratio.is_clear
+    assert (whole.cold_s, whole.kept_s, whole.ratio.value) == pytest.approx((0.21, 0.11, 110 / 210))
+    assert (loaded.cold_s, loaded.kept_s, loaded.ratio.value) == pytest.approx((0.5, 0.1, 0.2))
+    said = result.sentences()
+    assert said[1].startswith("First token: 100 ms against 200 ms, 2.00x faster (95 % CI")
+    assert said[3].startswith("First token, load included: 100 ms against 500 ms, 5.00x faster (95 % CI")
+
+
+def test_requests_that_failed_are_said_and_never_a_time():
+    """Without any answer nothing is claimed, and the reason is given."""
+    failed = completion([], error="The server answered HTTP 500: no", error_kind="http_500")
+    result = KeepWarmResult(VARIANT, (failed,), (KEPT[0],))
+    assert result.sentences()[:2] == (
+        "Nothing can be said of keeping warm: too few requests were answered.",
+        "1 of 2 requests failed: The server answered HTTP 500: no",
+    )
+    assert [line.cold_s for line in result.lines()] == [None, None]
+
+
+def test_the_first_request_is_measured_on_the_real_runtime(tmp_path):
+    """Each request meets a model of its own, served anew; the light prompt comes before on one side only."""
+    with practice(tmp_path) as runtime:
+        variant = smallest(runtime)
+        result = measure_cold_and_kept(runtime, variant, repeats=1, max_tokens=4)
+        with pytest.raises(ConfigurationError, match="repeats is 0"):
+            measure_cold_and_kept(runtime, variant, repeats=0)
+    assert [len(side) for side in (result.cold, result.kept)] == [1, 1]
+    assert all(each.ok for each in (*result.cold, *result.kept))
+    assert result.cold[0].text == result.kept[0].text
+    first, _, loaded = result.lines()
+    assert first.ratio.value is not None and first.ratio.low is None
+    assert loaded.cold_s > first.cold_s
+    assert result.sentences()[-1] == NEVER_UNLOADS
