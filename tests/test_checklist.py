@@ -125,15 +125,6 @@ def test_what_an_endpoint_does_not_say_is_not_known(endpoint: str) -> None:
     assert not checklist.has_failed([found])
 
 
-@pytest.mark.parametrize(("model", "said"), [("empty", "text"), ("http-500", "HTTP 500")])
-def test_a_model_that_gives_no_answer_fails_the_last_check(endpoint: str, model: str, said: str) -> None:
-    """An answer without text, and a refusal, are no answers; the server's own words are the reason."""
-    with profiles.open_runtime(endpoint=endpoint) as asked:
-        (found,) = check_models(asked, [model])
-    assert statuses(found) == ["passed", "not known", "passed", "failed"]
-    assert said in reason(found, "answers")
-
-
 def test_each_model_has_statuses_of_its_own(endpoint: str) -> None:
     """One failing model changes nothing about the others, and a name without a model comes last."""
     with profiles.open_runtime(endpoint=endpoint) as asked:
@@ -144,6 +135,7 @@ def test_each_model_has_statuses_of_its_own(endpoint: str) -> None:
         ("on", "listed"),
     ]
     assert "Did you mean one?" in reason(found[2], "listed")
+    assert "HTTP 500" in reason(found[0], "answers")
 
 
 def test_without_a_server_there_is_no_table(endpoint: str) -> None:
@@ -256,33 +248,26 @@ class Served(ServedEndpoint):
 ONE = ModelVariant("alias", "one", "cpu", cached=True)
 
 
-def test_a_model_that_cannot_be_loaded_is_not_asked(endpoint: str) -> None:
-    """The runtime's own error is the reason, and the test chat is not tried."""
-    error = ModelServerError("The process ended: out of memory.", "Choose a smaller variant.")
-    (found,) = check_models(Scripted(ONE, error=error), ["alias"])  # type: ignore[arg-type]
-    assert statuses(found) == ["passed", "passed", "failed", "not tried"]
-    assert reason(found, "served") == "The process ended: out of memory. Choose a smaller variant."
-
-
-def test_a_server_that_does_not_know_the_model_does_not_serve_it(server: FaultServer) -> None:
-    """Another server on the same port answers /v1/models without the id."""
-    variant = replace(ONE, model_id="three")
-    (found,) = check_models(Scripted(variant, server.base_url), ["alias"])  # type: ignore[arg-type]
-    assert statuses(found) == ["passed", "passed", "failed", "not tried"]
-    assert "/v1/models does not name three" in reason(found, "served")
-
-
-def test_a_gpu_build_on_a_cpu_is_not_served(server: FaultServer) -> None:
-    """A GPU build loads on a CPU without a word; the registered providers tell."""
+@pytest.mark.parametrize(
+    ("changes", "options", "status", "said"),
+    [
+        ({}, {"error": ModelServerError("The process ended.", "Choose a smaller variant.")}, "failed", "ended. Choose"),
+        ({"model_id": "three"}, {}, "failed", "/v1/models does not name three"),
+        ({"device": "gpu"}, {"providers": ("CPUExecutionProvider",)}, "failed", "no GPU provider is registered"),
+        ({"device": "gpu"}, {"providers": ("CUDAExecutionProvider",)}, "passed", "says that it is in memory"),
+    ],
+)
+def test_what_proves_that_a_model_is_served(
+    server: FaultServer, changes: dict[str, str], options: dict[str, object], status: str, said: str
+) -> None:
+    """Loaded without error, listed by this very server, and a GPU build with a registered GPU provider."""
     server.routes["/models/loaded"] = reply(["one"])
-    variant = replace(ONE, device="gpu")
-    cpu = Scripted(variant, server.base_url, providers=("CPUExecutionProvider",))
-    gpu = Scripted(variant, server.base_url, providers=("CUDAExecutionProvider",))
-    (on_cpu,) = check_models(cpu, ["alias"], devices=("gpu",))  # type: ignore[arg-type]
-    (on_gpu,) = check_models(gpu, ["alias"], devices=("gpu",))  # type: ignore[arg-type]
-    assert statuses(on_cpu) == ["passed", "passed", "failed", "not tried"]
-    assert "no GPU provider is registered" in reason(on_cpu, "served")
-    assert statuses(on_gpu) == ["passed"] * 4
+    variant = replace(ONE, **changes)
+    scripted = Scripted(variant, server.base_url, **options)  # type: ignore[arg-type]
+    (found,) = check_models(scripted, ["alias"], devices=(variant.device,))  # type: ignore[arg-type]
+    rest = "passed" if status == "passed" else "not tried"
+    assert statuses(found) == ["passed", "passed", status, rest]
+    assert said in reason(found, "served")
 
 
 @pytest.mark.parametrize("died", [None, "The process ended: out of memory."])

@@ -19,17 +19,29 @@ from tests.measurement_helpers import VARIANT, completion, run_of
 from workshop_lib import files
 from workshop_lib.errors import ConfigurationError, DiskSpaceError, RecordFileError
 from workshop_lib.records import Completion, Serving
-from workshop_lib.storage import RunWriter, read_run
+from workshop_lib.storage import RunWriter, read_run, record_of
 
 EMPTY = run_of([], servings=())
 
 
+def write(path: Path, *records: Serving | Completion) -> bytes:
+    """A run file with these records; returns its content."""
+    with RunWriter(path, EMPTY) as writer:
+        writer.append(*records)
+    return path.read_bytes()
+
+
 def test_a_run_reads_back_as_it_was_written(tmp_path: Path):
-    """Header, servings and completions survive the round trip."""
-    run = run_of([completion([0.1, 0.2]), completion([], error="broke", error_kind="reset")])
+    """Header, servings and completions survive the round trip, energy and its notes included."""
+    records = [
+        completion([0.1, 0.2], energy_j=1.25, energy_source="measured:nvml"),
+        completion([], error="broke", error_kind="reset"),
+    ]
+    run = run_of(records, servings=(Serving(VARIANT, gpu_memory_mb=12.5, energy_note="Energy is assumed."),))
     with RunWriter(tmp_path / "records.jsonl", run) as writer:
         for record in (*run.servings, *run.completions):
             writer.append(record)
+            assert read_run(writer.path).run_id == run.run_id, "a reader sees it while the writer is open"
     assert read_run(tmp_path / "records.jsonl") == run
 
 
@@ -39,21 +51,16 @@ def test_any_text_survives(tmp_path: Path, text: str):
     """Answers are untrusted text: new lines, quotes and any Unicode come back unchanged."""
     path = tmp_path / "records.jsonl"
     path.unlink(missing_ok=True)
-    with RunWriter(path, EMPTY) as writer:
-        writer.append(completion([0.1], [text]))
+    write(path, completion([0.1], [text]))
     assert read_run(path).completions[0].text == text
 
 
 def test_a_half_written_last_line_is_dropped(tmp_path: Path):
     """What a crash left after the last newline was never acknowledged; a resumed writer cuts it."""
     path = tmp_path / "records.jsonl"
-    with RunWriter(path, EMPTY) as writer:
-        writer.append(completion([0.1]))
-    whole = path.read_bytes()
-    path.write_bytes(whole + b'{"kind":"completion","requ')
+    path.write_bytes(write(path, completion([0.1])) + b'{"kind":"completion","requ')
     assert len(read_run(path).completions) == 1
-    with RunWriter(path, EMPTY) as writer:
-        writer.append(completion([0.2]))
+    write(path, completion([0.2]))
     assert [record.chunks[0].at_s for record in read_run(path).completions] == [0.1, 0.2]
 
 
@@ -142,42 +149,23 @@ def test_a_folder_that_goes_away_ends_the_writing(tmp_path: Path, gone: str):
     assert (caught.value.exit_code, str(folder) in str(caught.value)) == (1, True)
 
 
-def test_every_record_is_on_disk_when_append_returns(tmp_path: Path):
-    """A reader sees a record while the writer is still open."""
-    path = tmp_path / "records.jsonl"
-    with RunWriter(path, EMPTY) as writer:
-        writer.append(Serving(VARIANT, load_s=1.0))
-        assert read_run(path).servings == (Serving(VARIANT, load_s=1.0),)
-
-
-def test_energy_survives_the_round_trip(tmp_path: Path):
-    """Joules, their source, memory on graphics cards and the note on energy are kept as they are."""
-    path = tmp_path / "records.jsonl"
-    records = (
-        Serving(VARIANT, gpu_memory_mb=12.5, energy_note="Energy is assumed."),
-        completion([0.1], energy_j=1.25, energy_source="measured:nvml"),
-    )
-    with RunWriter(path, EMPTY) as writer:
-        for record in records:
-            writer.append(record)
-    run = read_run(path)
-    assert (*run.servings, *run.completions) == records
-
-
 def test_a_file_from_before_energy_was_measured_is_read(tmp_path: Path):
     """Fields that were added later are not measured in it, and the rest is unchanged."""
     path = tmp_path / "records.jsonl"
-    with RunWriter(path, EMPTY) as writer:
-        writer.append(Serving(VARIANT, load_s=1.0))
-        writer.append(completion([0.1]))
     later = {"energy_j", "energy_source", "gpu_memory_mb", "energy_note", "watts"}
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in write(path, Serving(VARIANT, load_s=1.0), completion([0.1])).splitlines()]
     for line in lines:
         for entry in (line, line.get("variant", {})):
             for name in later & entry.keys():
                 del entry[name]
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
     run = read_run(path)
-    assert run.servings == (Serving(VARIANT, load_s=1.0),)
-    assert run.completions == (completion([0.1]),)
-    assert isinstance(run.completions[0], Completion) and run.completions[0].energy_j is None
+    assert (run.servings, run.completions) == ((Serving(VARIANT, load_s=1.0),), (completion([0.1]),))
+
+
+@pytest.mark.parametrize("line", [None, [], {}, {"kind": "mystery"}, {"kind": "completion"}])
+def test_a_line_that_is_no_record_is_refused(line: object):
+    """What arrives from elsewhere is checked line by line; headers and notes are no records."""
+    with pytest.raises(RecordFileError):
+        record_of(line)
+    assert record_of({"kind": "note", "text": ""}) is None
