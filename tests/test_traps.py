@@ -29,7 +29,7 @@ from workshop_lib.metrics import timing
 from workshop_lib.plan import make_plan
 from workshop_lib.records import Completion, Prompt, Row, Run
 from workshop_lib.serving.profiles import open_runtime
-from workshop_lib.summary import WARNINGS, Start, looks_cached, outlier_notes, summarise
+from workshop_lib.summary import WARNINGS, Start, looks_cached, stability_notes, summarise
 
 Metric = Callable[[Completion], float | None]
 SCALE = 0.25
@@ -130,7 +130,7 @@ def test_a_rare_spike_is_named(tmp_path: Path):
     slow = max((each for each in run.completions if each.round), key=lambda each: each.chunks[-1].at_s)
     assert "outliers" in rows["slow-once"].warnings
     named = f"slow-once: prompt {slow.prompt_id}, round {slow.round} took "
-    assert any(note.startswith(named) for note in outlier_notes(run))
+    assert any(named in note for note in stability_notes(run))
 
 
 def fresh(model: str) -> FaultServer:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,11 +46,8 @@ def run_benchmark(
 ) -> Run:
     """Measure the plan; every record is in `folder/records.jsonl` as soon as the progress bar counts it.
 
-    A folder that holds an interrupted run of the same plan is completed: what was recorded is not asked again.
-
-    Raises:
-        RecordFileError: another process writes there, or another plan was measured there.
-        ConfigurationError: the folder holds a run of a different plan.
+    A folder that holds an interrupted run of the same plan is completed: what was recorded is not asked again. Raises
+    `RecordFileError` where another process writes, `ConfigurationError` where another plan was measured.
     """
     path = folder / RECORDS_FILE
     earlier = _earlier_run(path, plan, runtime.profile)
@@ -67,7 +64,7 @@ def run_benchmark(
     )
     recorded = {completion.request_id for completion in run.completions if completion.round > 0}
     with RunWriter(path, run) as writer, power or PowerSources() as sources:
-        _Measurement(plan, runtime, writer, recorded, sleep=sleep, power=sources).measure(show_progress=show_progress)
+        _Measurement(plan, runtime, writer, recorded, sleep, sources).measure(show_progress=show_progress)
     return read_run(path)
 
 
@@ -94,22 +91,17 @@ def _earlier_run(path: Path, plan: Plan, profile: str) -> Run | None:
     return run
 
 
+@dataclass(slots=True)
 class _Measurement:
     """The loop over blocks and requests, and which models are still worth asking."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        runtime: Runtime,
-        writer: RunWriter,
-        recorded: set[str],
-        *,
-        sleep: Callable[[float], None],
-        power: PowerSources,
-    ) -> None:
-        self.plan, self.runtime, self.writer, self.recorded = plan, runtime, writer, recorded
-        self.sleep, self.power = sleep, power
-        self.failures: dict[tuple[str, str], int] = {}
+    plan: Plan
+    runtime: Runtime
+    writer: RunWriter
+    recorded: set[str]
+    sleep: Callable[[float], None]
+    power: PowerSources
+    failures: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def measure(self, *, show_progress: bool) -> None:
         from tqdm.auto import tqdm
@@ -178,9 +170,8 @@ class _Measurement:
             self.writer.append(completion)
             if completion.ok or served.model.failure():
                 break
-        self.failures[key] = 0 if completion.ok else self.failures.get(key, 0) + 1
-        if not completion.ok and served.model.failure():
-            self.failures[key] = GIVE_UP_AFTER
+        gone = GIVE_UP_AFTER if served.model.failure() else self.failures.get(key, 0) + 1
+        self.failures[key] = 0 if completion.ok else gone
 
     def _serving(self, served: _Served) -> Serving:
         model = served.model

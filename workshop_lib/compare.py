@@ -381,12 +381,7 @@ def compare_results(a: Results, b: Results) -> Changes:
 
 
 def compare_named(a: Results, b: Results, first: str, second: str) -> Changes:
-    """Compare one model of `a` with another, or with the same on another device, of `b`.
-
-    Raises:
-        ConfigurationError: the runs did different work.
-        ModelNotFoundError: a name means no model, or several.
-    """
+    """Compare one model of `a` with one of `b`. Raises `ConfigurationError`, `ModelNotFoundError`."""
     sides = find_side(a, first), find_side(b, second)
     return Changes(compare_sides(*sides), _unlike(a, b), ())
 

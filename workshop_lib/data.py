@@ -43,10 +43,10 @@ def _wrong(fix: str, *, key: str = "", what: str = "") -> PydanticCustomError:
     return PydanticCustomError("checked", "{fix}", {"fix": fix, "key": key, "what": what})
 
 
-def _rule(is_good: Callable[[Any], object], fix: str) -> AfterValidator:
+def _rule(is_good: Callable[[Any], object], fix: str, what: str = "") -> AfterValidator:
     def check(value: T) -> T:
         if not is_good(value):
-            raise _wrong(fix)
+            raise _wrong(fix, what=what)
         return value
 
     return AfterValidator(check)
@@ -83,12 +83,6 @@ def _checked_prompt(prompt: Prompt) -> Prompt:
     return prompt
 
 
-def _some_prompts(prompts: T) -> T:
-    if not prompts:
-        raise _wrong("Add at least one.", what="holds no prompt")
-    return prompts
-
-
 Name = Annotated[str, _rule(_NAME.fullmatch, _NAME_FIX)]
 """Safe as one part of a path on every operating system."""
 
@@ -106,25 +100,18 @@ Schema = Annotated[int, _rule(lambda schema: schema == SCHEMA, f"This version re
 Device = Literal["cpu", "gpu", "npu"]
 Prompts = Annotated[
     tuple[Annotated[Prompt, AfterValidator(_checked_prompt)], ...],
-    AfterValidator(_some_prompts),
+    _rule(len, "Add at least one.", "holds no prompt"),
     _unique(lambda prompts: (prompt.id for prompt in prompts)),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What `models.json` says of one alias; yours needs `capabilities` and `size_mb` only.
+    """What `models.json` says of one alias; yours needs `capabilities`, the tags of routing, and `size_mb` only.
 
-    Attributes:
-        capabilities: tags that drive routing, e.g. `summarise`.
-        size_mb: download of the CPU build in 10^6 bytes; None when no listing names it.
-        licence: SPDX name; None when unknown.
-        device_preference: devices in the order to try them.
-        profile: the profile that offers the model.
-        size_gpu_mb: download of the GPU build in 10^6 bytes; None when there is none.
-        listed: False for a name that courses use but no catalog lists.
-        nearest: listed aliases to offer instead of one that is not.
-        watts: power drawn while it answers, where no meter can be read; reported as assumed.
+    Sizes are downloads in 10^6 bytes, of the CPU and of the GPU build; None when no listing names them. `listed` is
+    False for a name that courses use but no catalog lists; `nearest` are aliases to offer instead. `watts` is the power
+    drawn while it answers, where no meter can be read; reported as assumed.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT

@@ -120,10 +120,8 @@ class Plan:
 def make_plan(variants: Sequence[ModelVariant], prompts: Sequence[Prompt], **options: Any) -> Plan:
     """A checked plan; `options` are the other fields of `Plan`.
 
-    Without `order`, the free memory decides it; without `extra_body` and `tokens_field`, the environment.
-
-    Raises:
-        ConfigurationError: no prompts, rounds or max_tokens below 1, or watts of 0 or less.
+    Without `order`, the free memory decides it; without `extra_body` and `tokens_field`, the environment. Raises
+    `ConfigurationError` without prompts, for rounds or max_tokens below 1, and for watts of 0 or less.
     """
     if not prompts:
         raise ConfigurationError("The prompt set is empty.", "Give at least one prompt.")
@@ -151,11 +149,7 @@ def _order(variants: Sequence[ModelVariant]) -> Order:
 def choose(
     runtime: Runtime, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")
 ) -> tuple[list[ModelVariant], Skipped]:
-    """The variants to work with, and what was asked for but cannot be used, with reasons.
-
-    Raises:
-        ModelNotFoundError: nothing is left.
-    """
+    """The variants to work with, and what cannot be used, with reasons. Raises `ModelNotFoundError` for none."""
     variants, skipped = choose_variants(runtime, names, devices)
     if not variants:
         why = skipped[0][1] if skipped else f"No model is ready for {' or '.join(devices)}."

@@ -361,16 +361,6 @@ def stability_notes(run: Run) -> tuple[str, ...]:
     return (*notes, *([f"Load times, in no other figure: {', '.join(loads)}."] if loads else []))
 
 
-def outlier_notes(run: Run) -> tuple[str, ...]:
-    """Every outlier as a sentence like `tiny · int4 · cpu: prompt rag, round 2 took 3.1x its median.`."""
-    by_variant = _by_variant(run)
-    return tuple(
-        f"{name_of(row)}: {_outlier(*found)}."
-        for row in summarise(run)
-        for found in _outliers(_timed(by_variant.get((row.model_id, row.device), [])))
-    )
-
-
 def rounds_needed(relative_spread: float, *, prompts: int, rounds: int) -> int:
     """Rounds after which the mean is known to 5 %, and 20 requests are there for a 95th percentile.
 

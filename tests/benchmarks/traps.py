@@ -20,7 +20,7 @@ from workshop_lib.benchmark import run_benchmark
 from workshop_lib.plan import make_plan
 from workshop_lib.records import Prompt, Row, Run
 from workshop_lib.serving.profiles import open_runtime
-from workshop_lib.summary import outlier_notes, summarise
+from workshop_lib.summary import stability_notes, summarise
 
 PROMPTS = tuple(Prompt(name, f"Say {name}.") for name in ("one", "two", "three"))
 
@@ -81,7 +81,7 @@ TRAPS = (
          lambda row, _: f"latency {ms(row.latency_avg)}, cold start {ms(row.cold_start_s)}",
          "440 ms, cold start 940 ms"),
     Trap("one request 500 ms slow", "spike",
-         lambda row, run: f"latency {ms(row.latency_avg)}; {' '.join(outlier_notes(run))}",
+         lambda row, run: f"latency {ms(row.latency_avg)}; {' '.join(stability_notes(run))}",
          "440 ms but for one of 940 ms"),
     Trap("repeated prompt cached, not reported", "cached", first, "200 ms for a new prompt"),
     Trap("repeated prompt cached, reported", "cached-reported", first, "200 ms for a new prompt"),
