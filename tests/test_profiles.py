@@ -195,7 +195,7 @@ def test_an_endpoint_starts_and_imports_no_runtime(server, cards):
 
 def test_importing_the_profiles_loads_nothing_heavy():
     """Whatever takes long to import is imported where it is used."""
-    heavy = {"foundry_local_sdk", "openai", "pydantic", "uvicorn", "starlette", "numpy", "psutil"}
+    heavy = {"foundry_local_sdk", "openai", "uvicorn", "starlette", "numpy", "psutil"}
     imported = run_python("import sys, workshop_lib.serving.profiles; print(*sys.modules)").split()
     assert not heavy & set(imported)
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
 
 from workshop_lib import files, places
 from workshop_lib.errors import DataFileError
@@ -38,15 +37,18 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NAME_FIX = "Begin with a letter or digit, then use letters, digits, '.', '_' and '-'."
 
 
-def _wrong(fix: str, *, key: str = "", what: str = "") -> PydanticCustomError:
+class _WrongError(ValueError):
     """What a check raises: the fix and, where it is not the value itself, the key below it and what is wrong."""
-    return PydanticCustomError("checked", "{fix}", {"fix": fix, "key": key, "what": what})
+
+    def __init__(self, fix: str, *, key: str = "", what: str = "") -> None:
+        super().__init__(fix)
+        self.key, self.what = key, what
 
 
 def _rule(is_good: Callable[[Any], object], fix: str, what: str = "") -> AfterValidator:
     def check(value: T) -> T:
         if not is_good(value):
-            raise _wrong(fix, what=what)
+            raise _WrongError(fix, what=what)
         return value
 
     return AfterValidator(check)
@@ -55,7 +57,7 @@ def _rule(is_good: Callable[[Any], object], fix: str, what: str = "") -> AfterVa
 def _unique(names_of: Callable[[Any], Iterable[str]]) -> AfterValidator:
     def check(value: T) -> T:
         if twice := _first_repeated(names_of(value)):
-            raise _wrong("Rename or remove one of them.", what=f"holds '{twice}' twice")
+            raise _WrongError("Rename or remove one of them.", what=f"holds '{twice}' twice")
         return value
 
     return AfterValidator(check)
@@ -72,14 +74,14 @@ def _first_repeated(names: Iterable[str]) -> str | None:
 
 def _checked_prompt(prompt: Prompt) -> Prompt:
     if not _NAME.fullmatch(prompt.id):
-        raise _wrong(_NAME_FIX, key=".id", what=f"is {prompt.id!r}")
+        raise _WrongError(_NAME_FIX, key=".id", what=f"is {prompt.id!r}")
     if not prompt.text.strip():
-        raise _wrong("Write the question out.", key=".text", what="is empty")
+        raise _WrongError("Write the question out.", key=".text", what="is empty")
     for name in ("aspects", "forbidden"):
         for aspect in getattr(prompt, name):
             if not all(any(map(str.isalnum, phrase)) for phrase in aspect.split("|")):
                 fix = "Give one phrase, or several with '|' between."
-                raise _wrong(fix, key=f".{name}", what=f"holds {aspect!r}")
+                raise _WrongError(fix, key=f".{name}", what=f"holds {aspect!r}")
     return prompt
 
 
@@ -346,10 +348,10 @@ ADVICE = {
 """What to do about kinds of pydantic's errors whose own words speak of types and parsing."""
 
 
-def advice(found: ErrorDetails) -> str:
+def advice(found: Mapping[str, Any]) -> str:
     """What is allowed instead of the value that pydantic refused, as one sentence."""
     said = found["msg"].removeprefix("Value error, ").replace("Input should be", "It should be")
-    return ADVICE.get(found["type"], said.rstrip(".") + ".")
+    return ADVICE.get(str(found["type"]), str(said).rstrip(".") + ".")
 
 
 def _first_fault(file: Path, place: str, error: ValidationError) -> DataFileError:
@@ -357,18 +359,15 @@ def _first_fault(file: Path, place: str, error: ValidationError) -> DataFileErro
     faults = error.errors(include_url=False)
     unknown = [each for each in faults if each["type"] == "unexpected_keyword_argument"]
     first = (unknown or faults)[0]  # a misspelt key is also a missing one: say the spelling
-    checked = first.get("ctx", {}) if first["type"] == "checked" else {}
+    raised = first.get("ctx", {}).get("error")
+    checked = raised if isinstance(raised, _WrongError) else _WrongError("")
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"] if part != "[key]")
-    key = f"{place}{''.join(parts)}{checked.get('key', '')}".lstrip(".")
+    key = f"{place}{''.join(parts)}{checked.key}".lstrip(".")
     seen = repr(first["input"])
-    what, fix = f"is {seen if len(seen) <= 60 else f'{seen[:57]}...'}", first["msg"]
-    if checked.get("what"):
-        what = checked["what"]
-    elif unknown:
+    what, fix = checked.what or f"is {seen if len(seen) <= 60 else f'{seen[:57]}...'}", advice(first)
+    if unknown:
         what, fix = "is an unknown key", "Remove it or correct its spelling."
     elif first["type"].startswith("missing"):
         what, fix = "is missing", "Add it."
-    else:
-        fix = advice(first)
     more = f" ({len(faults) - 1} more after this one.)" if len(faults) > 1 else ""
     return fault(file, key, what, f"{fix}{more}")

@@ -244,7 +244,7 @@ def differences(run: Run) -> Table:
     return Table(lines, columns=["model", "this", "against", "first token", "decode"])
 
 
-COMPARED = ("first token", "decode rate")
+COMPARED = ("first token", "decode")
 
 
 def _build(variant: ModelVariant) -> str:
