@@ -428,7 +428,7 @@ def test_the_examples_in_the_documentation_hold() -> None:
 
 def test_importing_the_arithmetic_loads_no_heavy_library() -> None:
     """Commands that never choose a model do not pay for it."""
-    heavy = "{'numpy', 'pandas', 'matplotlib', 'openai', 'pydantic', 'ipywidgets'}"
+    heavy = "{'numpy', 'pandas', 'matplotlib', 'openai', 'ipywidgets'}"
     code = f"import sys; from workshop_lib.decision import abilities, choice; print(sorted({heavy} & set(sys.modules)))"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=places.PROJECT)
     assert seen.stdout.strip() == "[]"
