@@ -189,17 +189,17 @@ def sections(page: Page) -> Iterator[tuple[str, str]]:
 
 
 def figures_have_words(page: Page) -> Iterator[str]:
-    """A figure is shown through `charting.shown`, which gives it alt text; stored pictures have theirs."""
+    """A figure is shown through `charts.shown`, which gives it alt text; stored pictures have theirs."""
     for cell in page.code:
         if re.search(r"\bplt\b|matplotlib|\.show\(|\.savefig\(", cell.source):
-            yield f"cell {cell.id} draws by itself: take a function of charting and `charting.shown(figure)`"
+            yield f"cell {cell.id} draws by itself: take a function of charting and `charts.shown(figure)`"
         bare = next((each for each in _shown_last(cell) if CHARTS.search(each)), None)
         if bare:
-            yield f"cell {cell.id} shows a figure of {bare} as it is: wrap it in `charting.shown(...)`"
+            yield f"cell {cell.id} shows a figure of {bare} as it is: wrap it in `charts.shown(...)`"
         for output in cell.outputs:
             data = output.get("data", {})
             if "image/png" in data or re.search(r"<img (?!alt=\"\w)", data.get("text/html", "")):
-                yield f"cell {cell.id} stores a picture without alt text: show it through `charting.shown`"
+                yield f"cell {cell.id} stores a picture without alt text: show it through `charts.shown`"
 
 
 def _shown_last(cell: Any) -> list[str]:

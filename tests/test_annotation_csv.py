@@ -15,7 +15,7 @@ from workshop_lib.errors import ConfigurationError, DataFileError
 from workshop_lib.people import annotation_csv
 from workshop_lib.people.annotation import JudgingError, Session, clean_comment
 from workshop_lib.people.annotation_csv import add_scores, defuse, read_scores, restore, write_template
-from workshop_lib.untrusted import FORMULA_STARTS
+from workshop_lib.show.text import FORMULA_STARTS
 from workshop_lib.verdicts import score_files
 
 FIXTURE = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

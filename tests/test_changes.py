@@ -41,7 +41,7 @@ def test_a_run_against_itself_has_no_clear_difference_and_the_same_answers():
     """Every measure says no clear difference; all answers are the same; nothing to remark."""
     results = results_of(run(*answers()))
     changes = compare_results(results, results)
-    assert [line.measure for line in changes.lines] == ["latency", "first token", "decode rate"]
+    assert [line.measure for line in changes.lines] == ["latency", "first token", "decode"]
     assert all(line.verdict.startswith("no clear difference (1.00x") for line in changes.lines)
     assert changes.remarks == ()
     assert changes.texts == ("tiny:1 on cpu: 2 of 2 answers are the same.",)

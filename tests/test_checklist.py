@@ -21,7 +21,7 @@ from workshop_lib.records import ModelVariant
 from workshop_lib.serving import profiles
 from workshop_lib.serving.endpoint import ServedEndpoint
 from workshop_lib.serving.practice import PracticeRuntime
-from workshop_lib.showing import checklist_tables
+from workshop_lib.show import tables
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=6)
 BEHAVIOURS = {"one": QUICK, "empty": behaviours.BEHAVIOURS["empty"], "http-500": behaviours.BEHAVIOURS["http-500"]}
@@ -344,7 +344,7 @@ CHECKS = (
 
 def test_the_table_has_a_status_per_check() -> None:
     """One line per model and device; control characters of names do not reach the reader."""
-    table = checklist_tables.statuses(CHECKS)
+    table = tables.statuses(CHECKS)
     assert list(table.columns) == ["model", "device", "listed", "cached", "served", "answers"]
     assert table.values.tolist() == [
         ["good:1", "cpu", "passed", "passed", "passed", "passed"],
@@ -354,13 +354,13 @@ def test_the_table_has_a_status_per_check() -> None:
 
 def test_failures_say_what_to_do() -> None:
     """Only what failed, with its reason; empty where nothing did."""
-    assert checklist_tables.failures(CHECKS).values.tolist() == [["b�[31mad", "gpu", "cached", "Not�[31m there."]]
-    assert checklist_tables.failures(CHECKS[:1]).empty
+    assert tables.failures(CHECKS).values.tolist() == [["b�[31mad", "gpu", "cached", "Not�[31m there."]]
+    assert tables.failures(CHECKS[:1]).empty
 
 
 def test_reasons_of_one_check() -> None:
     """What a status rests on can be read."""
-    assert checklist_tables.reasons(CHECKS, "served").values.tolist() == [
+    assert tables.reasons(CHECKS, "served").values.tolist() == [
         ["good:1", "passed", "Yes."],
         ["b�[31mad", "not tried", "cached failed."],
     ]

@@ -23,7 +23,7 @@ from workshop_lib.decision.limits import Limits
 from workshop_lib.decision.weights import Weights
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.programs import notebooks
-from workshop_lib.showing import charting
+from workshop_lib.show import charts
 from workshop_lib.verdicts import reference_scores
 
 REFERENCE = reference_scores.SCORES_FILE.parent
@@ -181,22 +181,22 @@ def test_figures_come_with_their_intervals() -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_figure_says_who_leads_where(theme: charting.Theme) -> None:
+def test_the_figure_says_who_leads_where(theme: charts.Theme) -> None:
     """Its alt text names every stretch; the same decision gives the same picture."""
     figure = choice_charts.who_leads(decided(), theme=theme)
-    assert charting.alt_text(figure) == (
+    assert charts.alt_text(figure) == (
         "Who comes first as each criterion's share of the weights changes. "
         "quality (now 50%): quick · int4 · cpu from 0% to 67%, careful · int4 · cpu from 67% to 100%. "
         "latency (now 50%): careful · int4 · cpu from 0% to 33%, quick · int4 · cpu from 33% to 100%."
     )
-    assert charting.png(figure) == charting.png(choice_charts.who_leads(decided(), theme=theme))
+    assert charts.png(figure) == charts.png(choice_charts.who_leads(decided(), theme=theme))
 
 
 def test_an_empty_figure_says_that_nobody_is_left() -> None:
     """A figure without models is drawn and described."""
     figure = choice_charts.who_leads(decided(bounds=Limits(max_size_mb=1)))
-    assert charting.alt_text(figure) == "Who comes first as the weights change: no model is left."
-    assert len(charting.png(figure)) > 1000
+    assert charts.alt_text(figure) == "Who comes first as the weights change: no model is left."
+    assert len(charts.png(figure)) > 1000
 
 
 def test_no_two_winners_look_alike() -> None:
@@ -271,8 +271,8 @@ def test_nothing_untrusted_acts_on_the_screen() -> None:
     for shown in (*map(cells, tables), widget._shown.value, widget._said.value):
         assert "<script" not in shown and "\x1b" not in shown
     figure = choice_charts.who_leads(choice.decide(decision.evidence, EVEN))
-    assert "\x1b" not in charting.alt_text(figure)
-    assert "<script" not in charting.shown(figure)._repr_html_()
+    assert "\x1b" not in charts.alt_text(figure)
+    assert "<script" not in charts.shown(figure)._repr_html_()
 
 
 def test_a_record_is_replaced_only_while_nobody_has_edited_it(tmp_path: Path) -> None:

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from itertools import combinations
-from pathlib import Path
-
-import pytest
-from matplotlib.colors import to_rgba
 
 from tests.comparison_helpers import ALIASES, PLAN, WHY, cpu_run, gpu_run, mislabelled_run, reference
 from tests.report_helpers import run_of_models
-from tests.test_charting import draw, extent, marks, tick_labels
 from workshop_lib.archive import devices
-from workshop_lib.archive.references import NO_GPU, Reference
+from workshop_lib.archive.references import NO_GPU
 from workshop_lib.metrics.summaries import WARNINGS, summarise
-from workshop_lib.records import Run
-from workshop_lib.showing import appearance, charting, comparison_charts, comparison_tables, reporting
-
-CASES: dict[str, tuple[Run, tuple[Reference, ...]]] = {
-    "a GPU here": (gpu_run(), ()),
-    "a reference": (cpu_run(), (reference(0.02),)),
-    "no GPU": (cpu_run(), ()),
-    "a label only": (mislabelled_run(), ()),
-    "nothing": (run_of_models(0, failed=0), ()),
-}
 
 
 def test_a_label_without_a_provider_is_a_warning():
@@ -112,71 +95,3 @@ def test_a_gpu_without_a_cpu_build_has_nothing_to_be_compared_with():
     run = gpu_run()
     run = replace(run, servings=tuple(each for each in run.servings if each.variant.device == "gpu"))
     assert {build.verdict and build.verdict.against for build in devices.side_by_side(run)} == {"no CPU build"}
-
-
-def test_the_table_says_where_each_build_was_measured():
-    """Another machine's figure never passes for this one's; a label without provider says that it is one."""
-    shown = comparison_tables.devices(cpu_run(), (reference(),))
-    assert (
-        list(shown["measured on"])
-        == (["this machine"] * 2 + ["reference, another machine: Made-up GPU, 2026-10-01"] * 2) * 3
-    )
-    assert list(shown["build"])[:4] == ["int4 · cpu", "fp32 · cpu", "fp16 · gpu", "int4 · gpu"]
-    assert list(shown["first token (ms)"])[:4] == [4.2, 4.2, 2.1, 2.1]
-    labelled = comparison_tables.devices(mislabelled_run()).iloc[2]
-    assert (labelled["build"], labelled["against"], labelled["decode"]) == ("fp16 · labelled gpu", "", "not compared")
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("case", list(CASES))
-def test_no_words_of_the_figure_overlap_or_leave_the_sheet(case: str, theme: appearance.Theme):
-    """Names, axis labels and legend keep clear of one another, whatever there is to compare."""
-    run, references = CASES[case]
-    figure = draw(comparison_charts.devices(run, references, theme=theme))
-    words = [*figure.texts, *(text for axes in figure.axes for text in (*axes.texts, axes.xaxis.label))]
-    words += [text for axes in figure.axes for text in tick_labels(axes)]
-    words += [text for legend in figure.legends for text in legend.get_texts()]
-    boxes = [(word.get_text(), extent(word)) for word in words if word.get_text()]
-    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for _, box in boxes)
-    overlapping = [(a, b) for (a, one), (b, other) in combinations(boxes, 2) if one.shrunk(0.9, 0.8).overlaps(other)]
-    assert not overlapping
-
-
-def test_reference_marks_are_hollow_and_all_requests_are_drawn():
-    """6 requests of 12 builds; those of another machine have no filled mark, and the legend says whose they are."""
-    figure = comparison_charts.devices(cpu_run(), (reference(),))
-    assert marks(figure) == 12 * 6
-    hollow = [each for each in figure.axes[0].collections if not len(each.get_facecolors())]
-    assert len(hollow) == 6
-    assert {tuple(each.get_edgecolors()[0]) for each in hollow} == {to_rgba(appearance.PALETTES["light"].gpu)}
-    assert "reference, another machine" in [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "Made-up GPU, 2026-10-01" in figure.texts[1].get_text()
-    assert (
-        "practice-small · int4 · gpu, reference (Made-up GPU, 2026-10-01) 2.1 ms, 2,000 tokens/s"
-        in charting.alt_text(figure)
-    )
-
-
-def test_an_absent_gpu_has_a_line_in_the_figure_and_its_reason_in_the_alt_text():
-    """Nothing is left out in silence, and nothing at all is said as such."""
-    figure = comparison_charts.devices(cpu_run())
-    assert [text.get_text() for text in figure.axes[0].texts] == ["not measured on this machine"] * 3
-    assert "practice-small · gpu not measured" in charting.alt_text(figure)
-    assert charting.alt_text(figure).endswith(WHY)
-    assert "nothing was measured" in charting.alt_text(comparison_charts.devices(*CASES["nothing"]))
-
-
-def test_the_report_compares_devices_where_there_is_a_gpu(tmp_path: Path):
-    """With a GPU or a reference: a table, the notes and a figure; without: none of them."""
-    with_reference = reporting.write_report(cpu_run(), tmp_path / "a", (reference(),))
-    without = reporting.write_report(cpu_run(), tmp_path / "b", ())
-    for path in (with_reference.markdown, with_reference.html):
-        text = path.read_text("utf-8")
-        assert "CPU against GPU" in text
-        assert "reference, another machine: Made-up GPU, 2026" in text.replace("\\", "")
-        assert "On that machine alone" in text
-    assert [path.stem for path in with_reference.figures] == [*charting.FIGURES, "devices"]
-    assert [path.stem for path in without.figures] == list(charting.FIGURES)
-    assert "CPU against GPU" not in without.markdown.read_text("utf-8") + without.html.read_text("utf-8")
-    rows = json.loads(with_reference.json.read_text("utf-8"))["rows"]
-    assert {row["device"] for row in rows if row["status"] == "ok"} == {"cpu"}, "a reference is no row of this run"

@@ -14,8 +14,8 @@ from workshop_lib.fleets.fleet_choice import Limits
 from workshop_lib.fleets.fleet_room import Room
 from workshop_lib.metrics import resampling
 from workshop_lib.records import Run
-from workshop_lib.showing import charting
-from workshop_lib.showing.appearance import Theme
+from workshop_lib.show import charts
+from workshop_lib.show.style import Theme
 
 SPEEDS = {"quick": 1.0, "usual": 2.0, "slow": 4.0}
 SMALL, MEDIUM, LARGE = ((f"practice-{size}-int4-cpu:1", "cpu") for size in ("small", "medium", "large"))
@@ -216,7 +216,7 @@ def test_the_heat_map_has_a_field_per_machine_and_model() -> None:
     texts = [text.get_text() for text in axes.texts]
     assert len(texts) == 9 and "484" in texts and "121" in texts and "The machine left." in texts
     assert sum(bool(patch.get_hatch()) for patch in axes.patches) == 1
-    alt = charting.alt_text(figure)
+    alt = charts.alt_text(figure)
     assert "practice-large int4 · cpu: 121 ms on quick to 484 on slow." in alt
     assert "practice-small int4 · cpu is not measured on slow (The machine left.)." in alt
 
@@ -226,7 +226,7 @@ def test_the_heat_map_is_drawn_for_any_room(shown: fleet_charts.Shown, theme: Th
     """One machine, or nothing measured at all: a figure with its words, never an exception."""
     for room in (made_room({"one": 1.0}), replace(made_room(SPEEDS), runs={})):
         figure = fleet_charts.heat_map(room, shown, theme=theme)
-        assert charting.png(figure).startswith(b"\x89PNG") and charting.alt_text(figure)
+        assert charts.png(figure).startswith(b"\x89PNG") and charts.alt_text(figure)
 
 
 def test_a_large_room_shows_its_slowest_machines() -> None:

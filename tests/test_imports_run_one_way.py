@@ -53,11 +53,11 @@ def test_every_kind_of_import_is_seen() -> None:
     """Imports at the top, inside functions, and of single names all count."""
     source = (
         "import os, workshop_lib.metrics.timing\nfrom workshop_lib import records, __version__\n"
-        "from workshop_lib.showing import tables\n"
+        "from workshop_lib.show import tables\n"
         "def f():\n    from workshop_lib.errors import WorkshopError\n"
         "    from workshop_lib.archive.storage import read_run\n"
     )
-    assert imported_modules(source) == {"metrics.timing", "records", "showing.tables", "errors", "archive.storage"}
+    assert imported_modules(source) == {"metrics.timing", "records", "show.tables", "errors", "archive.storage"}
 
 
 def test_a_bold_row_names_the_package_of_the_rows_below() -> None:

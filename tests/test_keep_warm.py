@@ -20,7 +20,7 @@ from workshop_lib.instrument.client import ChatClient
 from workshop_lib.measuring.keep_warm import NEVER_UNLOADS, KeepWarm, KeepWarmResult, measure_cold_and_kept
 from workshop_lib.metrics import timing
 from workshop_lib.records import ModelVariant
-from workshop_lib.showing import comparison_tables
+from workshop_lib.show import tables
 
 FAST = Behaviour(first_token_s=0.002, pace_s=0.001, tokens=3)
 SLOW = replace(FAST, first_token_s=0.3)
@@ -214,7 +214,7 @@ def test_the_result_is_a_ratio_with_an_interval():
     assert result.first_token.is_clear
     assert result.latency.value == pytest.approx(110 / 210)
     assert result.sentences()[1].startswith("First token: 100 ms against 200 ms, 2.00x faster (95 % CI")
-    shown = comparison_tables.kept_warm(result)
+    shown = tables.kept_warm(result)
     assert list(shown["right after loading"]) == [200.0, 210.0]
     assert list(shown["after one light prompt"]) == [100.0, 110.0]
     assert shown["against"][0].startswith("2.00x faster")
@@ -226,7 +226,7 @@ def test_the_load_is_part_of_the_wait_for_a_model_that_was_put_aside():
     assert result.with_load_s == pytest.approx((0.5, 0.52, 0.5))
     assert result.put_aside.value == pytest.approx(0.1 / 0.5)
     assert "First token: 100 ms against 500 ms, 5.00x faster (95 % CI" in result.sentences()[3]
-    shown = comparison_tables.kept_warm(result).iloc[2]
+    shown = tables.kept_warm(result).iloc[2]
     assert list(shown)[:3] == ["first token, load included (ms)", 500.0, 100.0]
 
 
@@ -238,7 +238,7 @@ def test_requests_that_failed_are_said_and_never_a_time():
         "Nothing can be said of keeping warm: too few requests were answered.",
         "1 of 2 requests failed: The server answered HTTP 500: no",
     )
-    assert list(comparison_tables.kept_warm(result)["right after loading"]) == ["not measured", "not measured"]
+    assert list(tables.kept_warm(result)["right after loading"]) == ["not measured", "not measured"]
 
 
 def test_the_first_request_is_measured_on_the_real_runtime(tmp_path):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.fault_server import fault_server
+from tests.figure_helpers import draw
 from tests.measurement_helpers import VARIANT, completion
-from tests.test_charting import draw
 from tests.test_samples import FULL
 from tests.test_samples import run as run_script
 from workshop_lib.errors import ConfigurationError, ModelServerError
@@ -21,7 +21,7 @@ from workshop_lib.programs import commands
 from workshop_lib.records import Prompt, Run
 from workshop_lib.serving import profiles
 from workshop_lib.settings import PLAN_OPTIONS, BenchmarkSettings, parse
-from workshop_lib.showing import charting, comparison_charts, comparison_tables
+from workshop_lib.show import charts, tables
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_without_token_counts_at_two_loads_nothing_is_claimed(loads: tuple[Load,
 
 def test_the_table_has_a_line_per_number_of_users():
     """Milliseconds and tokens per second; what was not measured says so."""
-    shown = comparison_tables.loads((*FULL_AT_2[:2], *UNCOUNTED))
+    shown = tables.loads((*FULL_AT_2[:2], *UNCOUNTED))
     assert list(shown.iloc[1]) == [2, "2 of 2", 180, 91, 100.0, 1100.0]
     assert list(shown["all users (tok/s)"]) == [100, 180, "not measured"]
 
@@ -66,19 +66,19 @@ def test_the_table_has_a_line_per_number_of_users():
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_figure_has_a_track_for_all_and_one_for_each(theme):
     """Two tracks with shapes and styles of their own; title a question, alt text the numbers."""
-    figure = draw(comparison_charts.loads(FULL_AT_2, theme=theme))
+    figure = draw(charts.loads(FULL_AT_2, theme=theme))
     tracks = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 4]
     assert {(line.get_marker(), line.get_linestyle()) for line in tracks} == {("o", "-"), ("s", "--")}
     assert list(tracks[0].get_xdata()) == [1, 2, 4, 8]
     assert figure.texts[0].get_text().endswith("?")
     assert figure.texts[1].get_text().startswith("From 2 on")
-    assert "all users together 100 with 1, 180 with 2" in charting.alt_text(figure)
+    assert "all users together 100 with 1, 180 with 2" in charts.alt_text(figure)
 
 
 @pytest.mark.parametrize("loads", [(), UNCOUNTED])
 def test_nothing_measured_is_drawn_as_such(loads: tuple[Load, ...]):
     """An empty sheet that says so in words."""
-    assert "nothing was measured" in charting.alt_text(draw(comparison_charts.loads(loads)))
+    assert "nothing was measured" in charts.alt_text(draw(charts.loads(loads)))
 
 
 def test_a_load_is_kept_with_every_request(tmp_path: Path):

@@ -30,7 +30,7 @@ from workshop_lib.registration.onnx_weights import read_weights
 from workshop_lib.serving import offers
 from workshop_lib.serving.foundry import FoundryRuntime
 from workshop_lib.serving.practice_catalog import PracticeCatalog
-from workshop_lib.untrusted import one_line
+from workshop_lib.show.text import one_line
 
 SHIPPED = catalog.DATA_FOLDER / "practice_models"
 SMALL = SHIPPED / "practice-small-int4-generic-cpu"

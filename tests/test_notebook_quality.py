@@ -140,8 +140,8 @@ FAULTY: list[tuple[str, Page, str]] = [
     ("times_add_up", page_of(prose(OPENING), prose("## Look\nAt it.")), "section 'Look': end its heading"),
     ("times_add_up", page_of(prose(OPENING), prose("## Look (2 minutes)")), "states 1 minutes, its sections 2"),
     ("times_add_up", page_of(prose(OPENING), prose("## Look (1 minute)\n" + "word " * 345)), "takes 1.5 minutes"),
-    ("figures_have_words", page_of(code("charting.latency(run)")), "shows a figure of charting as it is"),
-    ("figures_have_words", page_of(code("comparison_charts.loads(x)")), "figure of comparison_charts"),
+    ("figures_have_words", page_of(code("charts.latency(run)")), "shows a figure of charting as it is"),
+    ("figures_have_words", page_of(code("charts.loads(x)")), "figure of comparison_charts"),
     ("figures_have_words", page_of(code("figure.show()")), "draws by itself"),
     ("figures_have_words", page_of(code("f()", html='<img src="a">')), "without alt text"),
     ("it_speaks_plainly", page_of(prose("Done \u2705")), "holds an emoji"),
@@ -216,7 +216,7 @@ def test_a_good_page_has_no_faults() -> None:
     page = page_of(
         prose(OPENING, "title"),
         prose("## Look (0.5 minutes)\n\nAt it.", "look"),
-        code("charting.shown(charting.latency(run))", "figure", html='<img alt="One mark per request">'),
+        code("charts.shown(charts.latency(run))", "figure", html='<img alt="One mark per request">'),
         prose("## What we know now (0.5 minutes)\n\n- This.\n- That.", "summary"),
     )
     rules = [each for each in notebook_rules.RULES if each is not notebook_rules.settings_are_one_checked_cell]

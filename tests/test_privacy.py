@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from workshop_lib.errors import ModelServerError, RuntimeUnavailableError
 from workshop_lib.serving.foundry_process import FoundryProcess
-from workshop_lib.untrusted import without_places
+from workshop_lib.show.text import without_places
 
 HOME = Path("/home/ada").absolute()
 CACHE = HOME / ".cache" / "workshop"

@@ -20,7 +20,8 @@ from workshop_lib.decision import evidence
 from workshop_lib.errors import ConfigurationError, DataFileError
 from workshop_lib.metrics import resampling
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Run, Serving
-from workshop_lib.showing import charting, quality_charts, quality_tables
+from workshop_lib.show import charts
+from workshop_lib.showing import quality_charts, quality_tables
 from workshop_lib.verdicts import agreement, answers, prompt_sets, quality, ranking, reference_scores, reliability
 from workshop_lib.verdicts.scores import Answer, Preference, Score
 
@@ -198,7 +199,7 @@ def test_a_run_without_aspects_and_scores_has_speed_only() -> None:
     standing = quality.weigh(run_of_models(3, failed=1))
     assert [(each.on_front, each.front_share, each.quality) for each in standing.models] == [(False, None, {})] * 2
     assert list(quality_tables.speed_and_quality(standing)["beaten on both"]) == ["unknown"] * 2
-    assert "none" in charting.alt_text(quality_charts.speed_against_quality(standing))
+    assert "none" in charts.alt_text(quality_charts.speed_against_quality(standing))
 
 
 def test_the_table_gives_every_figure_with_its_interval() -> None:
@@ -236,10 +237,10 @@ def test_the_figure_says_in_words_what_it_shows(theme, measure: str) -> None:
     run = made_run()
     scores = grade(run, "fast", [2] * 5) + grade(run, "slow", [4] * 5) + grade(run, "middle", [2] * 5)
     figure = quality_charts.speed_against_quality(quality.weigh(run, scores, measure=measure), theme=theme)
-    alt = charting.alt_text(figure)
+    alt = charts.alt_text(figure)
     assert "Beaten by none on both: fast · int4 · cpu 12 ms" in alt
     assert "Beaten on both: middle · int4 · cpu 22 ms" in alt
-    assert charting.png(figure).startswith(b"\x89PNG")
+    assert charts.png(figure).startswith(b"\x89PNG")
 
 
 def test_hostile_names_are_harmless_in_table_and_figure() -> None:
@@ -248,7 +249,7 @@ def test_hostile_names_are_harmless_in_table_and_figure() -> None:
     served = tuple(Serving(replace(each.variant, alias=HOSTILE)) for each in run.servings)
     standing = quality.weigh(replace(run, servings=served))
     shown = quality_tables.speed_and_quality(standing)["model"][0]
-    alt = charting.alt_text(quality_charts.speed_against_quality(standing))
+    alt = charts.alt_text(quality_charts.speed_against_quality(standing))
     assert not set("\x1b\u202e\ud800") & set(shown + alt)
     assert "<script>" not in quality_tables.speed_and_quality(standing)._repr_html_()
 

@@ -58,7 +58,7 @@ def test_the_library_column_is_given_every_name_it_uses() -> None:
     assert unbound("this library") == {}
 
 
-@pytest.mark.parametrize("line", ["from workshop_lib.showing import tables\n", "prompts = catalog.read_prompts()\n"])
+@pytest.mark.parametrize("line", ["from workshop_lib.show import tables\n", "prompts = catalog.read_prompts()\n"])
 def test_a_name_that_no_block_gives_is_found(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check can fail: for a module that is not imported any more, and for a value that is not made."""
     assert line in CHEATSHEET.text

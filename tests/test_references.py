@@ -13,14 +13,14 @@ from workshop_lib.archive import references
 from workshop_lib.errors import DataFileError
 from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import Run
-from workshop_lib.showing import reporting
+from workshop_lib.show import report
 
 
 def write(run: Run, folder: Path) -> Path:
     """The part of a report that is read back, as `write_report` writes it."""
     folder.mkdir()
     path = folder / references.REPORT
-    path.write_text(reporting.report_json(run, summarise(run)), "utf-8")
+    path.write_text(report.report_json(run, summarise(run)), "utf-8")
     return path
 
 

@@ -16,7 +16,7 @@ from workshop_lib.measuring import runs
 from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import ModelVariant, Prompt, Run
 from workshop_lib.serving import profiles
-from workshop_lib.showing import comparison_tables, reporting
+from workshop_lib.show import report, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,8 +146,8 @@ def test_a_run_is_compared_with_the_newest_other_one_of_the_same_work(tmp_path: 
     assert found.remarks[0].startswith("This run, 20260104T000000Z, against 20260101T000000Z:")
     assert len(found.lines) == 2 * 3
     assert {line.verdict.split(" (")[0] for line in found.lines} == {"no clear difference"}
-    shown = comparison_tables.changes(found)
-    assert list(shown["measure"])[:3] == ["latency", "first token", "decode rate"]
+    shown = tables.changes(found)
+    assert list(shown["measure"])[:3] == ["latency", "first token", "decode"]
     assert set(shown["device"]) == {"cpu"}
 
 
@@ -160,10 +160,10 @@ def test_a_run_alone_is_compared_with_the_shipped_reference(tmp_path: Path, monk
     alone = runs.changes_since_another(path)
     assert alone.lines == ()
     assert alone.remarks[0].startswith("There is no other run of the same work to compare with")
-    assert comparison_tables.changes(alone).empty
+    assert tables.changes(alone).empty
     (tmp_path / "reference" / "practice").mkdir(parents=True)
-    report = reporting.report_json(run, summarise(run))
-    (tmp_path / "reference" / "practice" / references.REPORT).write_text(report, "utf-8")
+    written = report.report_json(run, summarise(run))
+    (tmp_path / "reference" / "practice" / references.REPORT).write_text(written, "utf-8")
     found = runs.changes_since_another(path)
     assert "against the reference of Test CPU, date unknown" in found.remarks[0]
     assert len(found.lines) == 2 * 3

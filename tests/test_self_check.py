@@ -15,7 +15,7 @@ from workshop_lib.instrument import self_check
 from workshop_lib.instrument.client import ChatClient
 from workshop_lib.instrument.reference_server import FIRST_TOKEN_S
 from workshop_lib.instrument.self_check import Errors, SelfCheck, Times
-from workshop_lib.showing import comparison_tables
+from workshop_lib.show import tables
 
 WORKSHOP = Errors("workshop", (Times(0.0503, 0.01), Times(0.0505, 0.0102), Times(0.0599, None)))
 BARE = Errors("bare socket", (Times(0.0501, 0.01), Times(0.0502, 0.01), Times(0.0503, 0.01)))
@@ -33,13 +33,13 @@ def test_a_pace_that_nobody_claimed_is_not_measured():
     """Held up for long, a client claims no pace: that is no error of 0."""
     silent = Errors("workshop", (Times(0.051, None),))
     assert silent.pace_percent is None
-    shown = comparison_tables.instrument(SelfCheck(silent, BARE))
+    shown = tables.instrument(SelfCheck(silent, BARE))
     assert list(shown["pace error (%)"]) == ["not measured", 0.0]
 
 
 def test_the_table_has_a_line_per_client():
     """Median, least and most of the first token's error, and the pace's."""
-    shown = comparison_tables.instrument(SelfCheck(WORKSHOP, BARE))
+    shown = tables.instrument(SelfCheck(WORKSHOP, BARE))
     assert list(shown.iloc[0]) == ["workshop", 3, 0.5, 0.3, 9.9, 1.0]
     assert list(shown["client"]) == ["workshop", "bare socket"]
 

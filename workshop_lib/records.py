@@ -194,7 +194,8 @@ class Row:
     Latencies in seconds; rates in completion tokens per second; energy in watt-hours per 1 000 completion tokens, and
     what a million of them cost at the price given, in its currency; `None` = not measured. `energy_source` is
     `measured:rapl` (all processor packages), `measured:nvml` (the graphics card), `assumed` (declared watts) or None.
-    `request_notes` say which request parameters were renamed or dropped for this server.
+    `request_notes` say which request parameters were renamed or dropped for this server. `more` holds the averages of
+    the `METRICS` that have no field here, by name; in JSON and CSV they stand beside the others.
     """
 
     alias: str
@@ -228,6 +229,12 @@ class Row:
     energy_cost_per_million_tokens: float | None = None
     gpu_memory_mb: float | None = None
     request_notes: tuple[str, ...] = ()
+    more: Mapping[str, float | None] = field(default_factory=dict, hash=False)
+
+    def value(self, name: str) -> float | None:
+        """A figure by its name in JSON and CSV."""
+        found: float | None = self.more[name] if name in self.more else getattr(self, name, None)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from workshop_lib.archive.results import Results, Sample
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
+from workshop_lib.metrics import timing
 from workshop_lib.metrics.comparison import BETWEEN_RUNS, SAME_RUN, WITH_BURSTS, Ratio, compare_samples, describe
 
 SAME_WORK = ("max_tokens", "temperature", "stream", "unique_prefix")
@@ -18,13 +18,6 @@ SAME_WORK = ("max_tokens", "temperature", "stream", "unique_prefix")
 
 SAME_MACHINE = ("cpu", "physical_cores", "os", "python", "power_source", "versions")
 """Parts of the machine's fingerprint that make two runs comparable without a remark."""
-
-Better = Literal["lower", "higher"]
-MEASURES: tuple[tuple[str, str, Better], ...] = (
-    ("latency_s", "latency", "lower"),
-    ("first_token_s", "first token", "lower"),
-    ("decode_tokens_per_s", "decode rate", "higher"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +81,10 @@ def compare_results(a: Results, b: Results) -> Changes:
 def compare_sides(a: Side, b: Side) -> tuple[Change, ...]:
     """Compare two models, devices or runs in every measure; where a side lacks one, its verdict says so."""
     changes = []
-    for name, label, better in MEASURES:
+    for metric in timing.metrics_of("comparison"):
+        name = metric.name
         ratio = compare_samples(_by_prompt(a, name), _by_prompt(b, name), smallest=_smallest(a, b, name))
-        changes.append(Change(a, b, label, ratio, describe(ratio, better)))
+        changes.append(Change(a, b, metric.title, ratio, describe(ratio, metric.better)))
     return tuple(changes)
 
 
@@ -151,7 +145,7 @@ def _unlike(a: Results, b: Results) -> list[str]:
 def _by_prompt(side: Side, measure: str) -> dict[str, list[float]]:
     grouped: dict[str, list[float]] = {}
     for sample in side.samples:
-        value = getattr(sample, measure)
+        value = sample.value(measure)
         if value is not None and value > 0:
             grouped.setdefault(_prompt_key(side.results, sample), []).append(value)
     return grouped

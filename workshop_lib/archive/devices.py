@@ -145,7 +145,7 @@ def _verdict(a: Results, cpus: Sequence[Row], b: Results, row: Row) -> Verdict:
     except WorkshopError as error:
         return Verdict(_short(cpu), f"not compared: {error.what}", f"not compared: {error.what}")
     said = {line.measure: line.verdict for line in changes.lines}
-    return Verdict(_short(cpu), said["first token"], said["decode rate"])
+    return Verdict(_short(cpu), said["first token"], said["decode"])
 
 
 def _short(row: Row) -> str:

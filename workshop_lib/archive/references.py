@@ -6,11 +6,11 @@ Knows where the shipped reports lie and how to read them. That none holds a GPU 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workshop_lib.archive.results import Results, read_results
+from workshop_lib.archive.results import Results, read_results, with_more
 from workshop_lib.catalog import DATA_FOLDER
 from workshop_lib.errors import DataFileError
 from workshop_lib.records import Row
@@ -75,6 +75,5 @@ def read_report(path: Path) -> Reference:
 
 def _row(entry: dict[str, Any]) -> Row:
     """A row of this version; what another version added is left out."""
-    known = {field.name for field in fields(Row)}
-    values = {name: value for name, value in entry.items() if name in known}
+    values = with_more(Row, entry)
     return Row(**{**values, "warnings": tuple(values.get("warnings") or ())})

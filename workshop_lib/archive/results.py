@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ from workshop_lib.records import Row, Run
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One successful timed request: who answered what, and its metrics in seconds and tokens per second."""
+    """One successful timed request: who answered what, and its metrics in seconds and tokens per second.
+
+    `more` holds the compared `METRICS` that have no field here, by name; in JSON they stand beside the others.
+    """
 
     alias: str
     model_id: str
@@ -33,6 +36,12 @@ class Sample:
     decode_tokens_per_s: float | None
     text: str
     burst: bool = False
+    more: Mapping[str, float | None] = field(default_factory=dict, hash=False)
+
+    def value(self, name: str) -> float | None:
+        """A metric by its name."""
+        found: float | None = self.more[name] if name in self.more else getattr(self, name, None)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,7 @@ def results_of(run: Run, name: str = "") -> Results:
 
 def samples_of(run: Run) -> tuple[Sample, ...]:
     """One sample per successful timed request, in the order in which they happened."""
+    added = [metric for metric in timing.metrics_of("comparison") if metric.name not in Sample.__dataclass_fields__]
     return tuple(
         Sample(
             alias=each.alias,
@@ -65,6 +75,7 @@ def samples_of(run: Run) -> tuple[Sample, ...]:
             decode_tokens_per_s=timing.decode_tokens_per_s(each),
             text=each.text,
             burst=timing.has_burst(each),
+            more={metric.name: metric.measure(each) for metric in added},
         )
         for each in run.completions
         if each.ok and each.round > 0
@@ -73,7 +84,22 @@ def samples_of(run: Run) -> tuple[Sample, ...]:
 
 def row_object(row: Row) -> dict[str, Any]:
     """A row as its JSON object: contract names, seconds, null for what was not measured or is no number."""
-    return {name: _finite(value) for name, value in asdict(row).items()}
+    return {name: _finite(value) for name, value in _flat(row).items()}
+
+
+def _flat(record: Row | Sample) -> dict[str, Any]:
+    """A record as a JSON object, with the metrics of `more` beside the others."""
+    values = asdict(record)
+    more = values.pop("more")
+    return {**values, **more}
+
+
+def with_more(kind: type[Row | Sample], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a record from its JSON object; other metrics go to `more`, what no version knows is left out."""
+    own = {each.name for each in fields(kind)}
+    more = {metric.row_name if kind is Row else metric.name for metric in timing.METRICS} - own
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items() if name in own}
+    return {**values, "more": {name: value for name, value in entry.items() if name in more}}
 
 
 def _finite(value: object) -> object:
@@ -82,7 +108,7 @@ def _finite(value: object) -> object:
 
 def sample_objects(run: Run) -> list[dict[str, Any]]:
     """The samples as JSON objects, times rounded to microseconds and rates to a tenth."""
-    return [{name: _rounded(value) for name, value in asdict(sample).items()} for sample in samples_of(run)]
+    return [{name: _rounded(value) for name, value in _flat(sample).items()} for sample in samples_of(run)]
 
 
 def _rounded(value: object) -> object:
@@ -103,7 +129,7 @@ def read_results(path: Path) -> Results:
     fix = "Give a benchmark_report.json or a records.jsonl that this workshop wrote."
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        samples = tuple(Sample(**entry) for entry in report["samples"])
+        samples = tuple(Sample(**with_more(Sample, entry)) for entry in report["samples"])
         return Results(path.parent.name or path.name, report["machine"], report["plan"], samples)
     except OSError as error:
         raise DataFileError(f"{path} cannot be read: {error.strerror}.", fix) from error

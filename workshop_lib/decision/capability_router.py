@@ -22,7 +22,7 @@ from workshop_lib.errors import ConfigurationError, ModelNotFoundError, Workshop
 from workshop_lib.hosting.selection import AUTO
 from workshop_lib.instrument.client import ChatClient
 from workshop_lib.records import ModelVariant, Request
-from workshop_lib.untrusted import one_line
+from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,9 +11,9 @@ from matplotlib.patches import Patch
 
 from workshop_lib.decision import choice, weights
 from workshop_lib.decision.criteria import criterion
-from workshop_lib.showing import charting, drawing
-from workshop_lib.showing.appearance import PALETTES, Palette, Theme
-from workshop_lib.untrusted import one_line
+from workshop_lib.show import style, text
+from workshop_lib.show.style import PALETTES, Palette, Theme
+from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,14 +39,14 @@ def who_leads(decision: Decision, *, theme: Theme = "light") -> Figure:
     shares = {name: _share(decision, name) for name in decision.used}
     colours = PALETTES[theme]
     labels = [criterion(name).label for name in decision.used]
-    figure, (axes,) = drawing.sheet(
+    figure, (axes,) = style.sheet(
         labels,
         "Who comes first as the weights change?",
         "One criterion's share grows, the others keep their proportions. The bar and the number: your weights.",
         theme,
     )
-    called = charting.names(decision.evidence.rows)
-    name_of = {place: called[charting.key(row)] for place, row in enumerate(decision.evidence.rows)}
+    called = text.names(decision.evidence.rows)
+    name_of = {place: called[text.key(row)] for place, row in enumerate(decision.evidence.rows)}
     winners = list(dict.fromkeys(place for line in stretches.values() for _, _, place in line))
     looks = {place: _look(position, theme) for position, place in enumerate(winners)}
     for line, name in enumerate(decision.used):
@@ -54,9 +54,9 @@ def who_leads(decision: Decision, *, theme: Theme = "light") -> Figure:
             _bar(axes, line, stretch, looks[stretch[2]], colours)
             _name(axes, line, _room(stretch, shares[name]), name_of[stretch[2]], colours)
         if name not in stretches:
-            drawing.inside(axes, line, "no model is left", colours)
-        drawing.median_bar(axes, line, 100 * shares[name], colours)
-        drawing.beside(axes, line, f"{shares[name]:.0%}", colours)
+            style.inside(axes, line, "no model is left", colours)
+        style.median_bar(axes, line, 100 * shares[name], colours)
+        style.beside(axes, line, f"{shares[name]:.0%}", colours)
     axes.set(xlim=(0, 100), xlabel="Share of all weights (%)")
     _legend(figure, {name_of[place]: looks[place] for place in winners}, colours)
     figure.set_label(_in_words(stretches, shares, name_of))
@@ -105,7 +105,7 @@ def _name(axes: Axes, line: int, room: tuple[float, float], name: str, colours: 
     """Write a model's name into its stretch, if it fits."""
     start, end = 100 * room[0], 100 * room[1]
     width_in = axes.get_window_extent().width / axes.figure.dpi * (end - start) / 100
-    if width_in > drawing.LETTER_IN * (len(name) + 3):
+    if width_in > style.LETTER_IN * (len(name) + 3):
         axes.text(
             (start + end) / 2,
             line,
@@ -129,7 +129,7 @@ def _legend(figure: Figure, looks: dict[str, tuple[str, str]], colours: Palette)
         ],
         loc="lower left",
         ncols=3,
-        bbox_to_anchor=(0.10 / drawing.WIDTH_IN, 0.04 / figure.get_figheight()),
+        bbox_to_anchor=(0.10 / style.WIDTH_IN, 0.04 / figure.get_figheight()),
         fontsize=9,
         frameon=False,
         labelcolor=colours.quiet,

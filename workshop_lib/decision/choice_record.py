@@ -19,14 +19,14 @@ from workshop_lib.decision.criteria import criterion
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.files import write_atomically
 from workshop_lib.metrics import summaries
-from workshop_lib.untrusted import markdown, one_line, printable
+from workshop_lib.show.text import markdown, one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from workshop_lib.decision.choice import Decision
-    from workshop_lib.display import Table
     from workshop_lib.records import Run
+    from workshop_lib.show.table import Table
 
 NAME = "decision"
 MOST_RECORDS = 1000

@@ -8,8 +8,8 @@ from workshop_lib.decision import choice_words
 from workshop_lib.decision.abilities import TESTS
 from workshop_lib.decision.choice_words import percent
 from workshop_lib.decision.criteria import CRITERIA, Criterion, criterion
-from workshop_lib.display import Table
-from workshop_lib.untrusted import printable
+from workshop_lib.show.table import Table
+from workshop_lib.show.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

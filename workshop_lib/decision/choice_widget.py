@@ -18,7 +18,7 @@ from workshop_lib.decision import limits as bounds
 from workshop_lib.decision.criteria import CRITERIA, criterion
 from workshop_lib.decision.weights import Weights
 from workshop_lib.errors import WorkshopError
-from workshop_lib.untrusted import printable
+from workshop_lib.show.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from workshop_lib.decision.choice import FEWEST_CLEAR, clear_from
 from workshop_lib.decision.criteria import criterion
-from workshop_lib.showing import charting
+from workshop_lib.show import text
+from workshop_lib.show.text import one_line
 from workshop_lib.showing.quality_tables import HEADINGS
-from workshop_lib.untrusted import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ SENTENCE = 400
 
 def name(evidence: Evidence, row: Row) -> str:
     """What a row is called: `alias · precision · device`."""
-    return charting.names(evidence.rows)[charting.key(row)]
+    return text.names(evidence.rows)[text.key(row)]
 
 
 def verdict(decision: Decision) -> str:

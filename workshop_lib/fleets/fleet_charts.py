@@ -14,9 +14,9 @@ import matplotlib as mpl
 from matplotlib.patches import Patch, Rectangle
 
 from workshop_lib.fleets import fleet_summaries
-from workshop_lib.showing import drawing
-from workshop_lib.showing.appearance import PALETTES, Palette, Theme, number
-from workshop_lib.untrusted import one_line
+from workshop_lib.show import style
+from workshop_lib.show.style import PALETTES, Palette, Theme
+from workshop_lib.show.text import number, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,7 +46,7 @@ def heat_map(room: Room, shown: Shown = "latency", *, theme: Theme = "light") ->
     labels = _slowest_first(found)
     drawn, keys = labels[:MOST_MACHINES], list(variants)
     left = f" The {len(drawn)} slowest of {len(labels)} machines." if len(drawn) < len(labels) else ""
-    figure, (axes,) = drawing.sheet(
+    figure, (axes,) = style.sheet(
         [one_line(label, NAME_LETTERS) for label in drawn],
         "How long does each model take on each machine?",
         f"Median {shown} over prompts (ms), each machine for itself. Slowest machine on top.{left}",
@@ -67,7 +67,7 @@ def heat_map(room: Room, shown: Shown = "latency", *, theme: Theme = "light") ->
                 _filled(axes, place, value, values)
     if len(values) < len(found):
         absent = Patch(facecolor="none", edgecolor=colours.quiet, hatch=ABSENT, label="not measured, with the reason")
-        drawing.legend(figure, [absent], colours)
+        style.legend(figure, [absent], colours)
     figure.set_label(_in_words(found, variants, shown))
     return figure
 

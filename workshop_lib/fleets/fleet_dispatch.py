@@ -17,7 +17,7 @@ from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.fleets import fleet_engine
 from workshop_lib.fleets.fleet_engine import BENCH, machine_resource
 from workshop_lib.fleets.fleet_security import check_exposure, check_reachable
-from workshop_lib.untrusted import one_line
+from workshop_lib.show.text import one_line
 
 CONNECT_S = 30.0
 LOOK_S = 120.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workshop_lib.decision.choice_words import percent
-from workshop_lib.display import Table
 from workshop_lib.fleets import fleet_summaries
 from workshop_lib.metrics import comparison
+from workshop_lib.show.table import Table
+from workshop_lib.show.text import one_line, printable
 from workshop_lib.showing.quality_tables import ranged
-from workshop_lib.untrusted import one_line, printable
 
 if TYPE_CHECKING:
     from workshop_lib.fleets.fleet_choice import Choice

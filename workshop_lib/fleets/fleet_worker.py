@@ -29,7 +29,7 @@ from workshop_lib.hosting.child_process import child_environment
 from workshop_lib.instrument import machine
 from workshop_lib.measuring import plan
 from workshop_lib.serving import profiles
-from workshop_lib.untrusted import without_places
+from workshop_lib.show.text import without_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from workshop_lib import errors, places
 from workshop_lib.errors import ModelServerError, WorkshopError
 from workshop_lib.instrument import machine
-from workshop_lib.untrusted import without_places
+from workshop_lib.show.text import without_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,7 +17,7 @@ from workshop_lib.instrument.client import ChatClient
 from workshop_lib.measuring import plan
 from workshop_lib.records import Request
 from workshop_lib.serving.endpoint import WITHOUT_A_LIST
-from workshop_lib.untrusted import one_line
+from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -24,7 +24,7 @@ from workshop_lib.errors import ConfigurationError
 from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.metrics import comparison, timing
 from workshop_lib.records import Completion, ModelVariant, Request
-from workshop_lib.untrusted import one_line
+from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from workshop_lib.metrics.comparison import Ratio

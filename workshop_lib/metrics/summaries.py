@@ -79,6 +79,8 @@ def summarise_variant(
         warnings.append("coarse_energy")
     if status == "ok" and variant.device == "gpu" and not providers.has_gpu(serving.registered_providers):
         warnings.append("gpu_not_registered")
+    averages = _averages(answered, measured)
+    own = {name: averages.pop(name) for name in list(averages) if name in Row.__dataclass_fields__}
     return Row(
         alias=variant.alias,
         model_id=variant.model_id,
@@ -87,11 +89,7 @@ def summarise_variant(
         error=error,
         rounds=rounds,
         requests_ok=len(answered),
-        latency_avg=_mean(latencies),
         latency_p95=_p95(latencies),
-        tokens_per_sec_avg=_mean(_known(measured["tokens_per_s"])),
-        first_token_latency_avg=_mean(_known(measured["first_token_s"])),
-        decode_tokens_per_sec=_median([1 / pace for pace in _known(measured["time_per_output_token_s"])]),
         tokens_source=source,
         prompt_tokens_avg=_mean(_known(completion.prompt_tokens for completion in answered)),
         completion_tokens_avg=_mean(_known(measured["tokens"])),
@@ -104,14 +102,24 @@ def summarise_variant(
         cold_start_s=timing.latency_s(cold_start) if cold_start else None,
         resident_mb=serving.resident_mb,
         peak_resident_mb=serving.peak_resident_mb,
-        first_visible_token_latency_avg=_mean(_known(measured["first_visible_token_s"])),
         truncated_share=_truncated_share(answered),
         energy_per_1000_tokens_wh=energy_wh,
         energy_source=energy_source,
         energy_cost_per_million_tokens=energy.cost_per_million_tokens(energy_wh, price_per_kwh),
         gpu_memory_mb=serving.gpu_memory_mb,
         request_notes=tuple(serving.request_notes),
+        more=averages,
+        **own,
     )
+
+
+def _averages(answered: Sequence[Completion], measured: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """The average of every metric that rows have, by its name there."""
+    found: dict[str, Any] = {}
+    for metric in timing.metrics_of("rows"):
+        values = _known(measured[metric.name] if metric.name in measured else map(metric.measure, answered))
+        found[metric.row_name] = _median(values) if metric.average == "median" else _mean(values)
+    return found
 
 
 def _outcome(
@@ -133,7 +141,8 @@ def _columns(answered: Iterable[Completion]) -> dict[str, list[Any]]:
     while batch := list(islice(measures, 1000)):  # all at once would be a tuple per completion, held together
         for column, values in zip(columns.values(), zip(*batch, strict=True), strict=True):
             column.extend(values)
-    return columns
+    paces = columns["time_per_output_token_s"]
+    return {**columns, "decode_tokens_per_s": [None if pace is None else 1 / pace for pace in paces]}
 
 
 def _truncated_share(answered: Sequence[Completion]) -> float | None:

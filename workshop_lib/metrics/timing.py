@@ -268,29 +268,112 @@ def is_truncated(completion: Completion) -> bool:
     return completion.ok and completion.finish_reason == "length"
 
 
+Place = Literal["rows", "table", "comparison", "figure"]
+EVERYWHERE: frozenset[Place] = frozenset({"rows", "table", "comparison", "figure"})
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A row of `METRICS`: `name` in data, `label` for people, `unit`, the function, and which direction is better."""
+    """A row of `METRICS`, from which rows, JSON, CSV, reports, tables, comparisons and figures follow.
+
+    Attributes:
+        name: in samples, and in rows where `row` is empty.
+        label: for people.
+        unit: of the value; seconds are shown as milliseconds.
+        measure: the function.
+        better: which direction.
+        short: its name in headings and comparisons; empty: the label.
+        row: the name of its average in rows; empty: `name`.
+        average: over the requests of a model.
+        places: where it appears; everywhere unless said.
+    """
 
     name: str
     label: str
     unit: str
     measure: Callable[[Completion], float | None]
     better: Literal["lower", "higher"]
+    short: str = ""
+    row: str = ""
+    average: Literal["mean", "median"] = "mean"
+    places: frozenset[Place] = EVERYWHERE
+
+    @property
+    def row_name(self) -> str:
+        """The name of its average in a row."""
+        return self.row or self.name
+
+    @property
+    def title(self) -> str:
+        """Its name in headings and comparisons."""
+        return self.short or self.label.lower()
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit for people."""
+        return "ms" if self.unit == "s" else self.unit
+
+    def shown(self, value: float | None) -> float | None:
+        """A value in the unit for people."""
+        return None if value is None else value * 1000 if self.unit == "s" else value
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("latency_s", "Latency", "s", latency_s, "lower"),
-    Metric("first_token_s", "Time to first token", "s", first_token_s, "lower"),
-    Metric("first_visible_token_s", "Time to first visible token", "s", first_visible_token_s, "lower"),
-    Metric("time_per_output_token_s", "Time per output token", "s", time_per_output_token_s, "lower"),
-    Metric("decode_tokens_per_s", "Decode rate", "tok/s", decode_tokens_per_s, "higher"),
-    Metric("tokens_per_s", "Tokens per second, end to end", "tok/s", tokens_per_s, "higher"),
+    Metric("latency_s", "Latency", "s", latency_s, "lower", row="latency_avg"),
+    Metric(
+        "first_token_s",
+        "Time to first token",
+        "s",
+        first_token_s,
+        "lower",
+        "first token",
+        row="first_token_latency_avg",
+        places=EVERYWHERE - {"figure"},
+    ),
+    Metric(
+        "first_visible_token_s",
+        "Time to first visible token",
+        "s",
+        first_visible_token_s,
+        "lower",
+        row="first_visible_token_latency_avg",
+        places=frozenset({"rows"}),
+    ),
+    Metric(
+        "time_per_output_token_s", "Time per output token", "s", time_per_output_token_s, "lower", places=frozenset()
+    ),
+    Metric(
+        "decode_tokens_per_s",
+        "Decode rate",
+        "tok/s",
+        decode_tokens_per_s,
+        "higher",
+        "decode",
+        row="decode_tokens_per_sec",
+        average="median",
+        places=EVERYWHERE - {"figure"},
+    ),
+    Metric(
+        "tokens_per_s",
+        "Tokens per second, end to end",
+        "tok/s",
+        tokens_per_s,
+        "higher",
+        "end to end",
+        row="tokens_per_sec_avg",
+        places=frozenset({"rows", "table"}),
+    ),
     Metric(
         "prefill_tokens_per_s",
         "Prompt tokens per second of TTFT",
         "tok/s",
         prefill_tokens_per_s,
         "higher",
+        places=frozenset(),
     ),
 )
+
+
+def metrics_of(place: Place) -> tuple[Metric, ...]:
+    """The rows of `METRICS` that appear in one place."""
+    return tuple(metric for metric in METRICS if place in metric.places)

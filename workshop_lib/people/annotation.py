@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 
 from workshop_lib import places
 from workshop_lib.errors import ConfigurationError, WorkshopError
-from workshop_lib.untrusted import printable
+from workshop_lib.show.text import printable
 from workshop_lib.verdicts import answers, assignments, rubric, score_files
 from workshop_lib.verdicts.assignments import Mode
 from workshop_lib.verdicts.scores import Choice, Preference, Score

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from workshop_lib import files
 from workshop_lib.errors import DataFileError
 from workshop_lib.people.annotation import JudgingError, Session, clean_comment
-from workshop_lib.untrusted import FORMULA_STARTS, printable
+from workshop_lib.show.text import FORMULA_STARTS, printable
 from workshop_lib.verdicts import score_files
 from workshop_lib.verdicts.scores import Score
 

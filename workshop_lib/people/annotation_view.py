@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from workshop_lib.people.annotation import JudgingError
-from workshop_lib.untrusted import one_line, printable
+from workshop_lib.show.text import one_line, printable
 from workshop_lib.verdicts import reveal, rubric
 from workshop_lib.verdicts.scores import Preference, Score
 

@@ -14,7 +14,7 @@ import traitlets
 
 from workshop_lib.errors import WorkshopError
 from workshop_lib.people import annotation_view
-from workshop_lib.untrusted import printable
+from workshop_lib.show.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.people import judge_prompts
 from workshop_lib.records import Completion, Request
-from workshop_lib.untrusted import one_line
+from workshop_lib.show.text import one_line
 from workshop_lib.verdicts import score_files
 from workshop_lib.verdicts.answers import Candidate
 from workshop_lib.verdicts.pairs import JUDGE

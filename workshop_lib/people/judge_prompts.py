@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from workshop_lib.untrusted import printable
+from workshop_lib.show.text import printable
 from workshop_lib.verdicts.scores import Choice
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from workshop_lib.records import Row, Run
     from workshop_lib.serving.profiles import Runtime
     from workshop_lib.settings import BenchmarkSettings
-    from workshop_lib.showing.reporting import ReportFiles
+    from workshop_lib.show.report import ReportFiles
 
 
 def run(parameters: dict[str, Value], output: Path | None = None) -> int:
@@ -68,7 +68,7 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     from workshop_lib.archive import storage
     from workshop_lib.metrics import summaries
     from workshop_lib.programs import notebook_files, notebooks
-    from workshop_lib.showing import reporting
+    from workshop_lib.show import report
 
     catalog.read_models()
     catalog.read_prompts()
@@ -78,10 +78,10 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     except OSError as error:
         raise (files.unwritable(folder, error) if error.errno in files.NO_SPACE else error) from None
     measured = storage.read_run(folder / notebooks.RECORDS)
-    rows, report = summaries.summarise(measured), reporting.write_report(measured, folder)
+    rows, written = summaries.summarise(measured), report.write_report(measured, folder)
     terminal.show_rows(rows)
     terminal.show_seconds({page.stem: notebook_files.duration_s(page) or 0.0 for page in pages})
-    return rows, report
+    return rows, written
 
 
 def check(profile: str, models: str, devices: str, *, download: bool = False) -> int:
@@ -229,9 +229,9 @@ def _write_results(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings
     """Write the files that were asked for, then print the array and the notices, whatever became of the files."""
     try:
         if chosen.output:
-            from workshop_lib.showing import reporting
+            from workshop_lib.show import report
 
-            reporting.write_report(measured, chosen.output)
+            report.write_report(measured, chosen.output)
     finally:
         _write_array(rows, chosen)
         _print_notices(measured, rows, chosen)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from workshop_lib.errors import ConfigurationError, ModelServerError
 from workshop_lib.providers import CPU_PROVIDER
-from workshop_lib.untrusted import one_line, without_home
+from workshop_lib.show.text import one_line, without_home
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from workshop_lib.registration.adapters import Chat, Message
-from workshop_lib.untrusted import one_line
+from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError

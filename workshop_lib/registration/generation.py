@@ -19,7 +19,7 @@ from workshop_lib.errors import WorkshopError
 from workshop_lib.registration.adapters import CustomModelAdapter, Piece, PromptTooLongError, in_words
 from workshop_lib.registration.chat_requests import Question, RequestFault
 from workshop_lib.registration.stop_texts import StopTexts
-from workshop_lib.untrusted import one_line, without_home
+from workshop_lib.show.text import one_line, without_home
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterable, Iterator

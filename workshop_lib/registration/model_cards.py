@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from workshop_lib.untrusted import one_line
+from workshop_lib.show.text import one_line
 
 CARD_FILE = "README.md"
 LONGEST_CARD_BYTES = 1_000_000

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workshop_lib.errors import DataFileError
 from workshop_lib.registration.onnx_weights import read_weights
-from workshop_lib.untrusted import one_line
+from workshop_lib.show.text import one_line
 
 AGAIN = "Convert the model again with `python -m onnxruntime_genai.models.builder`, or copy the whole folder again."
 

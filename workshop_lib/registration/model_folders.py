@@ -18,12 +18,12 @@ from workshop_lib.registration.genai_config import GenaiConfig
 from workshop_lib.registration.model_files import ModelFiles, find_model_files
 from workshop_lib.registration.registered_models import RegisteredModel
 from workshop_lib.registration.tokenizer_files import Fault, find_chat_template, find_tokenizer
-from workshop_lib.untrusted import one_line
+from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from workshop_lib.display import Table
+    from workshop_lib.show.table import Table
 
 Status = Literal["passed", "failed", "unknown"]
 Device = Literal["cpu", "gpu", "npu"]
@@ -166,7 +166,7 @@ def register_folder(
 
 def table(report: FolderReport) -> Table:
     """Return a report as a table for people: one line per check."""
-    from workshop_lib.display import Table
+    from workshop_lib.show.table import Table
 
     lines = [(check.name, check.status, check.seen, check.to_do) for check in report.checks]
     return Table(lines, columns=["check", "status", "seen", "what to do"])

@@ -23,7 +23,7 @@ from workshop_lib.hosting import model_cache
 from workshop_lib.hosting.selection import AUTO
 from workshop_lib.json_files import STRICT, check_unique, fault, read_as
 from workshop_lib.records import ModelVariant
-from workshop_lib.untrusted import one_line, without_home
+from workshop_lib.show.text import one_line, without_home
 
 FILE_NAME = "registered_models.json"
 SCHEMA = 1

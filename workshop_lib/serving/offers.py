@@ -13,7 +13,7 @@ from workshop_lib.hosting import model_cache
 from workshop_lib.records import ModelVariant
 from workshop_lib.registration import registered_models
 from workshop_lib.registration.model_folders import examine, why_unusable
-from workshop_lib.untrusted import without_home
+from workshop_lib.show.text import without_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

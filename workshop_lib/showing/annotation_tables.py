@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workshop_lib.display import Table
 from workshop_lib.people.annotation import JudgingError, Session
-from workshop_lib.untrusted import printable
+from workshop_lib.show.table import Table
+from workshop_lib.show.text import printable
 from workshop_lib.verdicts import answers, reveal, score_files
 from workshop_lib.verdicts.scores import Preference, Score
 from workshop_lib.verdicts.scoring import score_aspects

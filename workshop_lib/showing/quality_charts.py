@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workshop_lib.showing import appearance, charting, drawing
-from workshop_lib.showing.appearance import PALETTES, Palette, Theme, marker, number
+from workshop_lib.show import style, text
+from workshop_lib.show.style import PALETTES, Palette, Theme, marker
+from workshop_lib.show.text import number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,25 +36,25 @@ def speed_against_quality(standing: Standing, *, theme: Theme = "light") -> Figu
     """Draw median latency (ms) against quality: bars are 95 % intervals over prompts, filled marks are the front."""
     drawn = [each for each in standing.models if _is_known(each, standing.measure)]
     missing = len(standing.models) - len(drawn)
-    label, colours = charting.names([each.row for each in drawn]), PALETTES[theme]
-    figure, axes = drawing.plane(
+    label, colours = text.names([each.row for each in drawn]), PALETTES[theme]
+    figure, axes = style.plane(
         list(label.values()),
         "Which model is fast and good?",
         "Better is up and to the left. Bars: 95 % intervals over prompts. Dashed: the best that can be had."
         + (f" Not scored: {missing}." if missing else ""),
         theme,
     )
-    points = {charting.key(each.row): _point(each, standing.measure) for each in drawn}
+    points = {text.key(each.row): _point(each, standing.measure) for each in drawn}
     _scales(axes, drawn, standing.measure)
-    _front_line(axes, [points[charting.key(each.row)] for each in drawn if each.on_front], colours)
+    _front_line(axes, [points[text.key(each.row)] for each in drawn if each.on_front], colours)
     for each in drawn:
         _spot(axes, each, standing.measure, colours)
-    drawing.name_points(axes, {label[key]: point for key, point in points.items()}, colours)
+    style.name_points(axes, {label[key]: point for key, point in points.items()}, colours)
     entries = [
-        *charting.legend_entries([each.row for each in drawn], colours, appearance.shaped),
-        appearance.mark("o", colours.quiet, BEATEN, filled=False),
+        *style.legend_entries([each.row for each in drawn], colours),
+        style.mark("o", colours.quiet, BEATEN, filled=False),
     ]
-    drawing.legend(figure, entries, colours)
+    style.legend(figure, entries, colours)
     figure.set_label(_in_words(drawn, standing.measure, label))
     return figure
 
@@ -79,8 +80,8 @@ def _bounds(figure: Estimate, factor: float) -> tuple[float, float]:
 
 def _scales(axes: Axes, drawn: Sequence[ModelQuality], measure: Kind) -> None:
     waits = [bound for each in drawn for bound in _bounds(each.latency_s, 1000)]
-    drawing.scale(axes, "x", waits, "Latency (ms), median and interval")
-    drawing.scale(axes, "y", [100.0] if measure == "aspects" else [5.0], LABELS[measure])
+    style.scale(axes, "x", waits, "Latency (ms), median and interval")
+    style.scale(axes, "y", [100.0] if measure == "aspects" else [5.0], LABELS[measure])
     if measure == "aspects":
         axes.set_ylim(-4, 104)
     else:
@@ -119,7 +120,7 @@ def _spot(axes: Axes, model: ModelQuality, measure: Kind, colours: Palette) -> N
 def _in_words(drawn: Sequence[ModelQuality], measure: Kind, label: dict[tuple[str, str], str]) -> str:
     def said(each: ModelQuality) -> str:
         x, y = _point(each, measure)
-        return f"{label[charting.key(each.row)]} {number(x)} ms, {number(y)}{' %' if measure == 'aspects' else ''}"
+        return f"{label[text.key(each.row)]} {number(x)} ms, {number(y)}{' %' if measure == 'aspects' else ''}"
 
     ordered = sorted(drawn, key=lambda each: _point(each, measure)[0])
     best = "; ".join(said(each) for each in ordered if each.on_front) or "none"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workshop_lib.display import Table
-from workshop_lib.untrusted import printable
+from workshop_lib.show.table import Table
+from workshop_lib.show.text import printable
 from workshop_lib.verdicts.reliability import Kind
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal
 
-from workshop_lib.untrusted import one_line
+from workshop_lib.show.text import one_line
 
 Verdict = Literal["right", "not yet", "not answered yet", "nothing to ask"]
 

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 from workshop_lib import catalog, places
 from workshop_lib.archive import changes
 from workshop_lib.archive.results import results_of
-from workshop_lib.display import Table
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, WorkshopError
 from workshop_lib.hosting import model_cache
 from workshop_lib.instrument.client import ChatClient
 from workshop_lib.measuring import benchmark, plan
 from workshop_lib.records import ModelVariant, Request
 from workshop_lib.registration import model_folders, registered_models
-from workshop_lib.showing import tables
-from workshop_lib.untrusted import printable, without_places
+from workshop_lib.show import tables
+from workshop_lib.show.table import Table
+from workshop_lib.show.text import NOT_MEASURED, printable, without_places
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,8 +144,8 @@ def ask(runtime: Runtime, name: str, text: str, *, max_tokens: int = 60) -> Tabl
         load_s, memory_mb = model.load_s, model.resident_mb
     line = (
         model.variant.model_id,
-        tables.NOT_MEASURED if load_s is None else round(load_s * 1000),
-        tables.NOT_MEASURED if memory_mb is None else round(memory_mb, 1),
+        NOT_MEASURED if load_s is None else round(load_s * 1000),
+        NOT_MEASURED if memory_mb is None else round(memory_mb, 1),
         printable(completion.text if completion.ok else str(completion.error)),
     )
     return Table([line], columns=["model", "load (ms)", "memory (MB)", "answer"])

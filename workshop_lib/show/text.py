@@ -1,14 +1,27 @@
-"""Text that others wrote (answers, errors, model names), made harmless for where it goes.
+"""Text for people: what others wrote made harmless for where it goes, numbers rounded, models named.
 
-HTML is left to jinja2's autoescape; here are the other places. Knows no records and no files.
+HTML is escaped by `table` and by jinja2.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workshop_lib.records import Completion, ModelVariant, Row
+
+NOT_MEASURED = "not measured"
+UNKNOWN = "unknown"
+NAME_LETTERS = 44
+"""Longer names would leave no room for a chart."""
+
+Key = tuple[str, str]
+"""Model id and device: what a row and its completions have in common."""
 
 HIDDEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but not line end and tab
@@ -19,6 +32,35 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uf
 MARKDOWN_ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|!~$&])")
 AUTOLINKS = re.compile(r"://|www\.|@", re.IGNORECASE)
 LINE_STARTS = re.compile(r"^(\s*)(?:([-+=])|(\d+)([.)])(?=\s))", re.MULTILINE)
+
+
+def number(value: float) -> str:
+    """Write a number with two or three figures; a count as it is.
+
+    >>> [number(value) for value in (7, 0.1234, 9.876, 54.32, 987.6, 12345.6)]
+    ['7', '0.12', '9.9', '54', '988', '12,346']
+    """
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not math.isfinite(value):
+        return NOT_MEASURED
+    decimals = 2 if abs(value) < 1 else 1 if abs(value) < 10 else 0
+    return f"{value:,.{decimals}f}"
+
+
+def key(item: Row | Completion | ModelVariant) -> Key:
+    """Model id and device."""
+    return item.model_id, item.device
+
+
+def names(items: Iterable[Row | ModelVariant]) -> dict[Key, str]:
+    """Name each `alias · precision · device`; where that is not unique, by its model id."""
+    short = {key(each): " · ".join(filter(None, (each.alias, each.precision, each.device))) for each in items}
+    taken = list(short.values())
+    return {
+        unique: one_line(name if taken.count(name) == 1 else " · ".join(unique), NAME_LETTERS)
+        for unique, name in short.items()
+    }
 
 
 def printable(text: str) -> str:
