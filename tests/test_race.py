@@ -1,0 +1,358 @@
+"""Races: states worked by hand, lanes of known timing and known faults, the widget, the figure, the shipped models."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.collections import PathCollection
+
+from tests.fault_server import fault_server
+from tests.foundry_helpers import practice
+from tests.measurement_helpers import completion, request
+from tests.report_helpers import HOSTILE
+from workshop_lib import catalog, race
+from workshop_lib.errors import ConfigurationError, ModelServerError
+from workshop_lib.instrument.client import ChatClient
+from workshop_lib.metrics.streams import read_answer
+from workshop_lib.metrics.summaries import WARNINGS
+from workshop_lib.race import LaneState, LiveAnswer, Pick, RaceResult, Turns, run_race
+from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt
+from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.serving.profiles import ServedModel
+from workshop_lib.show import race as shown
+from workshop_lib.show import style
+
+PROMPT = Prompt("p", "Say it.")
+
+
+def variant(name: str, **changes: object) -> ModelVariant:
+    return ModelVariant(**{"alias": name, "model_id": f"{name}:1", "device": "cpu", "precision": "int4", **changes})
+
+
+def variants(*names: str) -> list[ModelVariant]:
+    return [variant(name, model_id=name) for name in names]
+
+
+def result_of(*completions: Completion, turns: Turns = "in turns") -> RaceResult:
+    return RaceResult(PROMPT, turns, tuple(variant(name) for name in "abcd"[: len(completions)]), completions)
+
+
+SWIFT = completion([0.010, 0.012, 0.014], ["one ", "two ", "three"])
+SLOW = completion([0.020, 0.040], ["eins ", "zwei"])
+BROKEN = replace(SWIFT, error="It\nbroke.", error_kind="reset")
+
+
+# -- states
+
+
+def test_while_a_lane_writes_pieces_are_counted():
+    """First piece at 50 ms, two more by 80 ms: 2 pieces in 30 ms are 66.7 a second, and no token count is claimed."""
+    chunks = [Chunk(0.05, "content", "a"), Chunk(0.06, "content", "b"), Chunk(0.08, "content", "c")]
+    lane = race.so_far("x", chunks)
+    assert (lane.status, lane.text, lane.first_token_s, lane.tokens) == ("writing", "abc", 0.05, 3)
+    assert (lane.tokens_source, lane.latency_s, lane.place) == ("chunks", None, None)
+    assert lane.tokens_per_s == pytest.approx(66.67, abs=0.01)
+    assert race.so_far("x", []) == LaneState("x", "asked")
+    thinking = race.so_far("x", [Chunk(0.05, "reasoning", "hm")])
+    assert (thinking.status, thinking.text, thinking.first_token_s) == ("thinking", "", 0.05)
+
+
+def test_at_the_end_the_figures_are_those_of_the_benchmark():
+    """2 tokens after the first in 4 ms are 500 a second; a failed lane keeps its text and claims no pace."""
+    lane = race.finished("x", SWIFT)
+    assert (lane.tokens, lane.tokens_source, lane.first_token_s, lane.latency_s) == (3, "usage", 0.010, 0.014)
+    assert lane.tokens_per_s == pytest.approx(500)
+    unknown = race.finished("x", replace(SWIFT, completion_tokens=None))
+    assert (unknown.tokens, unknown.tokens_source, unknown.tokens_per_s) == (3, "chunks", None)
+    broken = race.finished("x", BROKEN)
+    assert (broken.status, broken.text, broken.error) == ("failed", "one two three", "It\nbroke.")
+    assert (broken.first_token_s, broken.tokens_per_s, broken.latency_s) == (0.010, None, None)
+
+
+def test_places_are_those_of_the_last_token():
+    """40 ms come after 14 ms; equal times share a place; a failed lane has none."""
+    assert [lane.place for lane in result_of(SLOW, SWIFT, BROKEN, SWIFT).lanes] == [3, 1, None, 1]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.text(max_size=5)), max_size=20),
+    st.lists(st.floats(0, 1.1), min_size=2, max_size=6),
+)
+def test_text_only_grows(pieces: list[tuple[float, str]], moments: list[float]):
+    """At a later moment a lane shows what it showed before and perhaps more, and never more than its answer."""
+    answer = completion(sorted(at_s for at_s, _ in pieces), [text or "." for _, text in pieces])
+    last = race.finished("x", answer)
+    texts = [race.lane_at(last, answer, at_s).text for at_s in sorted(moments)]
+    assert all(after.startswith(before) for before, after in itertools.pairwise([*texts, last.text]))
+
+
+# -- who races
+
+
+def test_a_model_on_both_devices_races_itself():
+    """Of two such models the larger is taken, in one precision."""
+    builds = [
+        variant(name, model_id=f"{name}-{precision}-{device}", precision=precision, device=device, size_mb=size)
+        for name, size in (("small", 1.0), ("large", 9.0))
+        for precision, device in (("fp32", "cpu"), ("int4", "cpu"), ("int4", "gpu"))
+    ]
+    picked = race.pick(builds)
+    assert [each.model_id for each in picked.variants] == ["large-int4-cpu", "large-int4-gpu"]
+    assert "its CPU build against its GPU build" in picked.why
+
+
+def test_without_a_gpu_the_smallest_races_the_largest():
+    """1 MB against 20 MB in fp32 are further apart than 1 MB against 5 MB in int4; fewer than two are no error."""
+    builds = [
+        variant(name, precision=precision, size_mb=size)
+        for name, precision, size in (("a", "int4", 1), ("b", "int4", 5), ("c", "fp32", 1), ("d", "fp32", 20))
+    ]
+    picked = race.pick(builds, {"gpu": "No GPU provider is registered. Install one."})
+    assert [each.alias for each in picked.variants] == ["c", "d"]
+    assert picked.why == "No GPU provider is registered, so the smallest and the largest model race."
+    unknown = [variant(name, device="unknown", precision=None) for name in "xyz"]
+    assert [each.alias for each in race.pick(unknown).variants] == ["x", "z"]
+    builds = [variant("x", precision=precision, size_mb=size) for precision, size in (("fp32", 9), ("int4", 1))]
+    assert [each.precision for each in race.pick(builds).variants] == ["int4", "fp32"]
+    assert race.pick([variant("x")]) == Pick((variant("x"),), "Only one model is here, so it runs alone.")
+    assert race.pick([]).variants == ()
+
+
+# -- what is said and what the page gets
+
+
+def test_sentences_claim_no_more_than_one_request_carries():
+    """14 ms against 40 ms are 2.9 times; who wrote fewer tokens is said, how they ran, and what is doubtful."""
+    assert shown.sentences(result_of(SLOW, SWIFT, turns="together")) == [
+        "b finished first, after 14 ms; a took 2.9 times as long, 40 ms.",
+        "b had the first token first: 10 ms and 20 ms.",
+        "They wrote 3 and 2 tokens, in this order: who writes less finishes sooner.",
+        "They ran at the same time and shared this machine, so these are no benchmark numbers.",
+        "One question is an anecdote; only a benchmark can say how sure this is.",
+    ]
+    burst = completion([0.1] * 20 + [0.11 + 0.01 * n for n in range(3)], cached_tokens=9)
+    said = shown.sentences(result_of(burst, BROKEN))
+    assert said[:3] == ["b did not finish: It broke.", f"a: {WARNINGS['cached_prompt']}", f"a: {WARNINGS['bursts']}"]
+    twins = replace(result_of(SWIFT, SLOW), variants=(variant("x"), variant("x", device="gpu")))
+    assert shown.sentences(twins)[0].startswith("x · int4 · cpu finished first, after 14 ms; x · int4 · gpu took")
+
+
+def test_frames_play_the_race_without_arithmetic():
+    """Each lane has a frame at 0 and one per arrival; the last is the end, with the server's count."""
+    view = shown.finished_view(result_of(SWIFT, SLOW))
+    assert view["replay"]["factor"] == 100 and view["length_s"] == 0.040
+    swift, slow = view["replay"]["frames"]
+    assert [(frame["at_s"], frame["letters"], frame["status"]) for frame in swift] == [
+        (0.0, 0, "no token yet"), (0.010, 4, "writes"), (0.012, 8, "writes"), (0.014, 13, "first"),
+    ]  # fmt: skip
+    assert dict(swift[2]["figures"])["Pace"] == "500 pieces/s" and dict(swift[3]["figures"])["Pace"] == "500 tokens/s"
+    assert dict(slow[-1]["figures"])["Written"] == "2 tokens" and slow[-1]["ended"]
+    long = shown.finished_view(result_of(completion([0.01 * n for n in range(1, 2001)])))["replay"]
+    assert len(long["frames"][0]) <= shown.MOST_FRAMES + 2 and long["factor"] == 1
+    assert (long["frames"][0][-1]["at_s"], long["frames"][0][-1]["status"]) == (20.0, "first")
+
+
+WORDS = [{"choices": [{"delta": {"content": word}}]} for word in ("ä", "b\n", "c")]
+EVENTS = [json.dumps(event).encode() for event in (*WORDS, {"choices": [{"delta": {}, "finish_reason": "stop"}]})]
+STREAM = b"".join(b"data: " + event + b"\r\n\r\n" for event in (*EVENTS, b"[DONE]"))
+
+
+@given(st.sets(st.integers(1, len(STREAM) - 1), max_size=12), st.sets(st.integers(0, 12)))
+def test_a_growing_answer_is_read_like_a_whole_one(cuts: set[int], looks: set[int]):
+    """However the network cuts the bytes and whenever one looks, the chunks and their moments are the same."""
+    ends = [0, *sorted(cuts), len(STREAM)]
+    pieces = [(0.1 * n, STREAM[a:b]) for n, (a, b) in enumerate(itertools.pairwise(ends))]
+    growing: list[tuple[float, bytes]] = []
+    live, seen = LiveAnswer(growing), 0
+    for n, piece in enumerate(pieces):
+        growing.append(piece)
+        if n in looks:
+            assert len(live.look()) >= seen
+            seen = len(live.look())
+    assert live.look() == read_answer(pieces).chunks and len(live.look()) == 3
+
+
+# -- races on a server of known timing
+
+
+@pytest.fixture(scope="module")
+def base_url() -> Iterator[str]:
+    with fault_server() as url:
+        yield url
+
+
+def test_the_faster_one_wins_while_both_write(base_url: str):
+    """4 ms and 1 ms a token beat 50 ms and 10 ms; text grows live, and no figure is the watcher's own."""
+    states: list[tuple[LaneState, ...]] = []
+    runtime, who = EndpointRuntime(base_url), variants("steady", "fast")
+    result = run_race(runtime, who, PROMPT, turns="together", on_change=states.append)
+    steady, fast = result.lanes
+    assert (steady.place, fast.place) == (2, 1)
+    assert steady.first_token_s / fast.first_token_s > 3 and 50e-3 <= steady.first_token_s < 0.1
+    assert steady.tokens_per_s == pytest.approx(100, rel=0.05)  # 10 ms a token
+    live = [state[0].text for state in states if state[0].status == "writing"]
+    assert 4 <= len(set(live)) <= race.UPDATES_PER_S and live == sorted(live, key=len)
+    assert states[-1] == result.lanes and result.completions[0].text.startswith(live[-1])
+
+
+def test_in_turns_one_waits_for_the_other(base_url: str):
+    """The second lane waits until the first is done."""
+    states: list[tuple[LaneState, ...]] = []
+    runtime, who = EndpointRuntime(base_url), variants("steady", "fast")
+    run_race(runtime, who, PROMPT, max_tokens=20, on_change=states.append)
+    assert {state[1].status for state in states if state[0].status == "writing"} == {"waiting"}
+    assert {state[0].status for state in states if state[1].status in {"loading", "asked"}} == {"done"}
+
+
+def test_watching_adds_nothing_to_the_record(base_url: str):
+    """The chunks of the record are those of the very bytes and moments that were looked at."""
+    arrivals: list[tuple[float, bytes]] = []
+    with ChatClient(base_url) as client:
+        answer = client.ask(request("fast"), arrivals=arrivals)
+    assert answer.chunks == tuple(read_answer(arrivals).chunks) and len(answer.chunks) == 40
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind", "text"),
+    [("http-500", "http_500", ""), ("stall-middle", "stalled", " half"), ("reset", "reset", " half")],
+)
+def test_a_fault_stays_in_its_lane(base_url: str, behaviour: str, kind: str, text: str):
+    """One lane breaks, the other is first; what had arrived is kept and the reason is a sentence."""
+    result = run_race(EndpointRuntime(base_url), variants(behaviour, "fast"), PROMPT, turns="together", timeout_s=0.3)
+    broken, fast = result.lanes
+    assert (broken.status, result.completions[0].error_kind, broken.text) == ("failed", kind, text)
+    assert (fast.status, fast.place) == ("done", 1)
+    assert broken.error in shown.sentences(result)[0]
+
+
+@pytest.mark.parametrize("turns", ["together", "in turns"])
+def test_a_lane_that_cannot_be_served_has_failed(base_url: str, turns: Turns):
+    """A model that does not load is no end of the race, and neither is a server that is not there."""
+
+    class Partly(EndpointRuntime):
+        def serve(self, variant: ModelVariant) -> ServedModel:
+            if variant.alias == "gone":
+                return EndpointRuntime("http://127.0.0.1:9/v1").serve(variant)
+            if variant.alias == "x":
+                raise ModelServerError("It does not load.", "Choose a smaller one.")
+            return super().serve(variant)
+
+    lanes = run_race(Partly(base_url), variants("x", "gone", "fast"), PROMPT, turns=turns, timeout_s=1).lanes
+    assert [lane.status for lane in lanes] == ["failed", "failed", "done"]
+    assert lanes[0].error == "It does not load. Choose a smaller one."
+    assert "No server listens" in (lanes[1].error or "")
+    with pytest.raises(ConfigurationError, match="together or in turns"):
+        run_race(Partly(base_url), (), PROMPT, turns="backwards")  # type: ignore[arg-type]
+
+
+# -- the widget in Python
+
+
+@pytest.fixture
+def widget(base_url: str) -> Iterator[shown.RaceWidget]:
+    who = Pick(tuple(variants("fast", "steady")), "Two schedules.")
+    made = shown.RaceWidget(EndpointRuntime(base_url), who, PROMPT, max_tokens=10)
+    yield made
+    made.close()
+
+
+def test_the_widget_tells_the_race_and_its_text_stands_alone(widget: shown.RaceWidget):
+    """Before, while and after: ready, running, over; where no widget is shown, sentences are."""
+    stages: list[str] = []
+    widget.observe(lambda change: stages.append(change["new"]["stage"]), "view")
+    assert widget.view["stage"] == "ready" and "run this cell in JupyterLab" in repr(widget)
+    result = widget.race()
+    assert stages[-1] == "over" and set(stages[:-1]) == {"running"}
+    assert widget.view["said"] == shown.sentences(result) and widget.result is result
+    bundle = widget._repr_mimebundle_()
+    assert bundle is not None and bundle[0]["text/plain"].startswith("fast finished first")
+
+
+def test_a_command_is_obeyed_once(widget: shown.RaceWidget):
+    """A second press in the same turn, an unknown command and an unknown way to race change nothing."""
+    widget._receive(widget, {"command": "race", "turn": 0, "turns": "together"}, None)
+    first = widget.result
+    assert (widget.view["turn"], first.turns) == (1, "together")
+    for message in ({"command": "race", "turn": 0}, {"command": "rm", "turn": 1}, {}):
+        widget._receive(widget, message, None)
+    assert widget.result is first
+    widget._receive(widget, {"command": "race", "turn": 1, "turns": ["x"]}, None)
+    assert widget.result is not first and widget.result.turns == "together"
+
+
+def test_an_interrupted_race_can_be_started_again(widget: shown.RaceWidget, monkeypatch: pytest.MonkeyPatch):
+    """Who stops a race while it runs gets a page that is ready for another one, and no thread is left."""
+    threads = threading.active_count()
+
+    def interrupt(lanes: tuple[LaneState, ...]) -> None:
+        if lanes[1].status == "writing":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(widget, "_show", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        widget.race()
+    assert (widget.view["stage"], widget.view["lanes"], threading.active_count()) == ("ready", [], threads)
+    monkeypatch.undo()
+    widget._receive(widget, {"command": "race", "turn": 1}, None)
+    assert widget.view["stage"] == "over"
+
+
+# -- the figure
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_figure_shows_every_arrival(theme: style.Theme):
+    """A step per piece of text, first tokens ringed, lanes apart without colour, and all of it said in the alt text."""
+    figure = shown.race_figure(result_of(SWIFT, SLOW), theme=theme)
+    swift, slow = figure.axes[0].lines
+    assert list(swift.get_xdata()) == pytest.approx([10, 12, 14]) and list(swift.get_ydata()) == [1, 2, 3]
+    assert (swift.get_linestyle(), swift.get_marker()) != (slow.get_linestyle(), slow.get_marker())
+    rings = [each.get_offsets()[0] for each in figure.axes[0].collections if isinstance(each, PathCollection)]
+    assert [tuple(ring) for ring in rings] == [pytest.approx((10, 1)), pytest.approx((20, 1))]
+    said = style.alt_text(figure)
+    assert "a · int4 · cpu: first token after 10 ms, 500 tokens/s, 3 tokens in 14 ms." in said
+
+
+def test_hostile_text_is_harmless_in_view_and_figure():
+    """Names, answers and errors of others are visible-only, a failed lane is named, and mathtext is not parsed."""
+    bad = replace(completion([0.01, 0.02], [HOSTILE, "$x^$"]), error=HOSTILE, error_kind="reset")
+    result = RaceResult(PROMPT, "in turns", (variant(f"$\\frac{HOSTILE}"), variant("b")), (bad, SLOW))
+    page = json.dumps(shown.finished_view(result), ensure_ascii=False)
+    assert "\\u001b" not in page and "\u202e" not in page
+    figure = shown.race_figure(result)
+    assert style.png(figure, dpi=60).startswith(b"\x89PNG") and "did not finish" in style.alt_text(figure)
+
+
+def test_nobody_to_race_is_shown_and_drawn():
+    """Without a model there is a sentence, an empty figure, and no error."""
+    widget = shown.RaceWidget(EndpointRuntime("http://127.0.0.1:9/v1"), race.pick([]), PROMPT)
+    result = widget.race()
+    assert (widget.view["why"], widget.view["replay"]) == ("No model is here, so nobody races.", None)
+    assert style.alt_text(shown.race_figure(result)) == "A race over time."
+    widget.close()
+
+
+# -- real models
+
+
+@pytest.mark.slow
+def test_the_shipped_models_race(tmp_path: Path):
+    """On the real runtime the small model is done before the large one, in turns; together both answer the same."""
+    with practice(tmp_path) as runtime:
+        picked = race.pick(runtime.find(["auto"], devices=["cpu"]), {"gpu": "There is none."})
+        assert [each.alias for each in picked.variants] == ["practice-small", "practice-large"]
+        prompt = catalog.read_prompts()[1]
+        alone = [run_race(runtime, picked.variants, prompt).lanes for _ in range(2)]
+        beside = run_race(runtime, picked.variants, prompt, turns="together").lanes
+    small, large = (min(each[lane].latency_s for each in alone) for lane in range(2))
+    assert small < large
+    assert [lane.tokens_source for lane in beside] == ["usage", "usage"]
+    assert [lane.text for lane in beside] == [lane.text for lane in alone[0]]
