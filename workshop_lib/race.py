@@ -94,11 +94,8 @@ def pick(variants: Sequence[ModelVariant], absent: Mapping[str, str] | None = No
         alias = one_line(pair[0].alias, 44)
         return Pick(pair, f"{alias} races itself: its CPU build against its GPU build, which is another file.")
     ordered = sorted(on_cpu if len(on_cpu) > 1 else variants, key=lambda each: each.size_mb or 0.0)
-    pairs = []
-    for precision in dict.fromkeys(each.precision for each in ordered):
-        group = [each for each in ordered if each.precision == precision]
-        if group[0].alias != group[-1].alias:
-            pairs.append((group[0], group[-1]))
+    alike = ([each for each in ordered if each.precision == one.precision] for one in ordered)
+    pairs = [(group[0], group[-1]) for group in alike if group[0].alias != group[-1].alias]
     ends = max(pairs or [(ordered[0], ordered[-1])], key=lambda pair: (pair[1].size_mb or 0) / (pair[0].size_mb or 1))
     reason = (absent or {}).get("gpu", "").partition(". ")[0].rstrip(".")
     return Pick(ends, f"{f'{reason}, so' if reason else 'Here'} the smallest and the largest model race.")
@@ -143,10 +140,9 @@ def finished(name: str, completion: Completion) -> LaneState:
 
 def placed(lanes: Sequence[LaneState]) -> tuple[LaneState, ...]:
     """The lanes with the places of those that are done; equal times share a place."""
-    ends = [lane.latency_s for lane in lanes if lane.latency_s is not None]
+    ends = sorted(lane.latency_s for lane in lanes if lane.latency_s is not None)
     return tuple(
-        lane if lane.latency_s is None else replace(lane, place=1 + sum(end < lane.latency_s for end in ends))
-        for lane in lanes
+        lane if lane.latency_s is None else replace(lane, place=1 + ends.index(lane.latency_s)) for lane in lanes
     )
 
 

@@ -40,15 +40,9 @@ Draw = Callable[[Run, "Sequence[Reference]", Theme], "Figure | None"]
 
 
 class Line(NamedTuple):
-    """A line of a strip chart.
+    """A line of a strip chart: metric → the value of each request, or why there is none.
 
-    Attributes:
-        look: device and precision.
-        values: metric → the value of each request.
-        why: what to say where there is no value.
-        ringed: which requests are outliers.
-        warm_ups: values of requests that do not count.
-        where: the other machine that measured it.
+    `ringed` are outliers, `warm_ups` do not count, `where` is the other machine that measured the line.
     """
 
     look: style.Look

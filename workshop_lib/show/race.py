@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from workshop_lib.metrics import timing
 from workshop_lib.metrics.summaries import WARNINGS
 from workshop_lib.race import LaneState, Pick, RaceResult, Turns
 from workshop_lib.show import style
-from workshop_lib.show.text import key, names, one_line, printable
+from workshop_lib.show.text import one_line, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,8 +78,7 @@ def figures(lane: LaneState) -> dict[str, str]:
 
 def sentences(result: RaceResult) -> list[str]:
     """What the race showed, in sentences that claim no more than one request per model carries."""
-    called = _short_names(result)
-    lanes = [replace(lane, name=name) for lane, name in zip(result.lanes, called, strict=True)]
+    lanes = result.lanes
     done = sorted((lane for lane in lanes if lane.latency_s is not None), key=lambda lane: lane.latency_s or 0.0)
     said = _order(done) if len(done) > 1 else []
     said += [f"{lane.name} did not finish: {one_line(lane.error)}" for lane in lanes if lane.error]
@@ -108,12 +106,6 @@ def _order(done: Sequence[LaneState]) -> list[str]:
         many = " and ".join(f"{lane.tokens:,}" for lane in done)
         said.append(f"They wrote {many} tokens, in this order: who writes less finishes sooner.")
     return said
-
-
-def _short_names(result: RaceResult) -> list[str]:
-    """The aliases, where those tell the lanes apart."""
-    aliases, full = [one_line(each.alias, 40) for each in result.variants], names(result.variants)
-    return aliases if len(set(aliases)) == len(aliases) else [full[key(each)] for each in result.variants]
 
 
 # -- what the page gets
@@ -229,14 +221,7 @@ class RaceWidget(anywidget.AnyWidget):
 def watch(runtime: Runtime, who: Pick, prompt: Prompt, **options: Any) -> RaceWidget:
     """Show a race in the notebook, run it at once, and return the widget, whose `result` is the latest race.
 
-    Args:
-        runtime: where the models are served.
-        who: what `race.pick` chose.
-        prompt: the question.
-        options: those of `race.run_race`: `max_tokens`, `turns` (`together` or `in turns`), `timeout_s`.
-
-    Raises:
-        ConfigurationError: `turns` is neither of the two.
+    `who` is what `race.pick` chose; the options are those of `race.run_race`: `max_tokens`, `turns`, `timeout_s`.
     """
     from IPython.display import display
 
@@ -255,13 +240,13 @@ def race_figure(result: RaceResult, *, theme: style.Theme = "light") -> Figure:
     """Draw the pieces of text that had arrived against time (ms), a line per lane, its first token ringed."""
     colours, lanes, seen = style.PALETTES[theme], result.lanes, set[str]()
     drawn: dict[str, tuple[LaneState, dict[str, str]]] = {}
-    for place, (lane, name, variant) in enumerate(zip(lanes, _short_names(result), result.variants, strict=True)):
+    for place, (lane, variant) in enumerate(zip(lanes, result.variants, strict=True)):
         line, shape = LOOKS[place % len(LOOKS)]
         colour = colours.ink if variant.device in seen else colours.device(variant.device)
         seen.add(variant.device)
-        pace = "did not finish" if lane.error else figures(lane)["Pace"].replace("not known", "pace not known")
+        pace = "did not finish" if lane.error else figures(lane)["Pace"]
         if lane.arrived_s:
-            drawn[one_line(f"{name}: {pace}", 62)] = (lane, {"color": colour, "linestyle": line, "marker": shape})
+            drawn[one_line(f"{lane.name}: {pace}", 62)] = (lane, {"color": colour, "linestyle": line, "marker": shape})
     failed = [f"{lane.name} did not finish: {lane.error}" for lane in lanes if lane.error]
     subtitle = "Further left starts sooner, steeper writes faster, and where a line ends, so does the answer."
     subtitle = one_line((*failed, subtitle)[0], style.SUBTITLE_LETTERS)
@@ -276,13 +261,10 @@ def race_figure(result: RaceResult, *, theme: style.Theme = "light") -> Figure:
         ring: dict[str, Any] = {"facecolors": "none", "edgecolors": look["color"], "linewidths": 1.6}
         axes.scatter(*points[0], s=130, zorder=4, clip_on=False, **ring)
     style.name_points(axes, ends, colours)
-    entries = [style.mark(look["marker"], look["color"], lane.name) for lane, look in drawn.values()]
-    style.legend(figure, [*entries, style.mark("o", colours.ink, "first token", filled=False)], colours)
-    said = [_in_words(lane) for lane in lanes if not lane.error]
+    style.legend(figure, [style.mark("o", colours.ink, "first token", filled=False)], colours)
+    said = []
+    for lane in lanes:
+        first, pace, written, whole = figures(lane).values()
+        said.append(f"{lane.name}: first token {first}, pace {pace}, written {written}, whole answer {whole}.")
     figure.set_label(" ".join(["A race over time.", *said, *sentences(result)]))
     return figure
-
-
-def _in_words(lane: LaneState) -> str:
-    first, pace, written, whole = figures(lane).values()
-    return f"{lane.name}: first token after {first}, {pace}, {written} in {whole}."

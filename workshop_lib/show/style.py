@@ -11,7 +11,7 @@ import html
 import io
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.colors import to_rgba
@@ -321,8 +321,7 @@ def data_uri(figure: Figure, *, dpi: int = 120) -> str:
     return "data:image/png;base64," + base64.b64encode(png(figure, dpi=dpi)).decode("ascii")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Picture:
+class Picture(NamedTuple):
     """An image that a notebook shows with its alt text, and a terminal as that text alone."""
 
     alt: str
