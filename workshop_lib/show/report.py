@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jinja2
-from markupsafe import Markup
 
 from workshop_lib import files
 from workshop_lib.archive import devices, references, results
@@ -144,7 +143,7 @@ def report_html(run: Run, rows: Sequence[Row], gpu_references: Sequence[Referenc
     content = _content(run, rows, gpu_references)
     for name, found in content.items():
         if isinstance(found, Table):
-            content[name] = Markup(found.report_html())  # noqa: S704 - every cell is escaped there
+            content[name] = found.report_html()
     pictures = filter(None, map(_picture, charts.report_figures(run, gpu_references).values()))
     template = environment.get_template("report.html")
     return template.render(**content, figures=list(pictures), questions=_questions(run, rows))

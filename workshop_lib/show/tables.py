@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 from workshop_lib.archive import changes as compared
 from workshop_lib.archive import devices as device_builds
@@ -27,88 +27,70 @@ if TYPE_CHECKING:
     from workshop_lib.measuring.checklist import ModelCheck
     from workshop_lib.measuring.concurrency import Load
     from workshop_lib.measuring.keep_warm import KeepWarmResult
-    from workshop_lib.metrics.timing import Metric
 
 
-class Column(NamedTuple):
-    """A column of the table of results: its heading, a row's value in the heading's unit, and which half has it."""
-
-    heading: str
-    value: Callable[[Row], str | float | None]
-    decimals: int = 0
-    part: Literal["who", "speed", "cost"] = "cost"
-
-    def cell(self, row: Row) -> str | float:
-        """A row's value, rounded for people, or the words `not measured`."""
-        value = self.value(row)
-        return printable(value) if isinstance(value, str) else rounded(value, self.decimals)
-
-
-WHO = (
-    Column("model", lambda row: row.alias, part="who"),
-    Column("precision", lambda row: row.precision or UNKNOWN, part="who"),
-    Column("device", lambda row: row.device, part="who"),
-    Column("status", lambda row: row.status, part="who"),
-    Column("requests", lambda row: row.requests_ok, part="speed"),
-)
-P95 = Column("p95 (ms)", lambda row: row.latency_p95 and 1000 * row.latency_p95, 1, "speed")
-COST = (
-    Column("cold start (ms)", lambda row: row.cold_start_s and 1000 * row.cold_start_s, 1),
-    Column("load (s)", lambda row: row.load_s, 2),
-    Column("peak memory (MB)", lambda row: row.peak_resident_mb, 1),
-    Column("size (MB)", lambda row: row.size_mb, 2),
-)
-WHERE_KNOWN = (
-    Column("GPU memory (MB)", lambda row: row.gpu_memory_mb, 1),
-    Column(
-        "energy (mWh per 1000 tok)", lambda r: r.energy_per_1000_tokens_wh and 1000 * r.energy_per_1000_tokens_wh, 2
-    ),
-    Column("energy known from", lambda row: row.energy_source),
-    Column("energy cost (per million tok)", lambda row: row.energy_cost_per_million_tokens, 4),
-)
+WHERE_KNOWN = {
+    "GPU memory (MB)": "gpu_memory_mb",
+    "energy (mWh per 1000 tok)": "energy_per_1000_tokens_wh",
+    "energy known from": "energy_source",
+    "energy cost (per million tok)": "energy_cost_per_million_tokens",
+}
 """Columns that are shown only where a row has a value for them."""
-WARNINGS = Column("warnings", lambda row: ", ".join(row.warnings))
+Line = dict[str, str | float]
 
 
-def columns(rows: Iterable[Row] = ()) -> list[Column]:
-    """The columns that say something of these rows: who, every metric, cost, and the warnings last."""
-    rows, speed_columns = list(rows), []
+def _who(row: Row) -> Line:
+    who = {"model": printable(row.alias), "precision": row.precision or UNKNOWN}
+    return {**who, "device": row.device, "status": row.status}
+
+
+def _speed(row: Row) -> Line:
+    """Every metric of the table, and the p95 beside the latency."""
+    line: Line = {"requests": row.requests_ok}
     for metric in timing.metrics_of("table"):
-        speed_columns.append(_averaged(metric))
+        value = metric.shown(row.value(metric.row_name))
+        line[f"{metric.title} ({metric.shown_unit})"] = rounded(value, 1 if metric.shown_unit == "ms" else 0)
         if metric.name == "latency_s":
-            speed_columns.append(P95)
-    known = [column for column in WHERE_KNOWN if any(column.value(row) is not None for row in rows)]
-    return [*WHO, *speed_columns, *COST, *known, WARNINGS]
+            line["p95 (ms)"] = rounded(row.latency_p95, 1, 1000)
+    return line
 
 
-def _averaged(metric: Metric) -> Column:
-    def value(row: Row) -> float | None:
-        return metric.shown(row.value(metric.row_name))
-
-    decimals = 1 if metric.shown_unit == "ms" else 0
-    return Column(f"{metric.title} ({metric.shown_unit})", value, decimals, "speed")
+def _cost(row: Row) -> Line:
+    return {
+        "cold start (ms)": rounded(row.cold_start_s, 1, 1000),
+        "load (s)": rounded(row.load_s, 2),
+        "peak memory (MB)": rounded(row.peak_resident_mb, 1),
+        "size (MB)": rounded(row.size_mb, 2),
+        "GPU memory (MB)": rounded(row.gpu_memory_mb, 1),
+        "energy (mWh per 1000 tok)": rounded(row.energy_per_1000_tokens_wh, 2, 1000),
+        "energy known from": row.energy_source or NOT_MEASURED,
+        "energy cost (per million tok)": rounded(row.energy_cost_per_million_tokens, 4),
+        "warnings": ", ".join(row.warnings),
+    }
 
 
 def results(rows: Iterable[Row]) -> Table:
     """One line per row, in display units, those that failed last; warnings are codes."""
-    return _results(rows, ("who", "speed", "cost"))
+    return _results(rows, _who, _speed, _cost)
 
 
 def speed(rows: Iterable[Row]) -> Table:
     """The part of `results` that says how fast each model is."""
-    return _results(rows, ("who", "speed"))
+    return _results(rows, _who, _speed)
 
 
 def cost(rows: Iterable[Row]) -> Table:
     """The part of `results` that says what a model needs, and the warnings."""
-    return _results(rows, ("who", "cost"))
+    return _results(rows, _who, _cost)
 
 
-def _results(rows: Iterable[Row], parts: Sequence[str]) -> Table:
+def _results(rows: Iterable[Row], *parts: Callable[[Row], Line]) -> Table:
     ordered = sorted(rows, key=lambda row: row.status != "ok")
-    wanted = [column for column in columns(ordered) if column.part in parts]
-    lines = [[column.cell(row) for column in wanted] for row in ordered]
-    return Table(lines, columns=[column.heading for column in wanted], dtype=object)
+    known = {name for name, field in WHERE_KNOWN.items() if any(row.value(field) is not None for row in ordered)}
+    headings = [name for part in parts for name in part(Row("", "", "", "skipped"))]
+    lines = [{name: cell for part in parts for name, cell in part(row).items()} for row in ordered]
+    shown = [name for name in headings if name not in WHERE_KNOWN or name in known]
+    return Table(lines, columns=shown, dtype=object)
 
 
 def meanings(rows: Iterable[Row]) -> Table:
