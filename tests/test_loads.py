@@ -10,9 +10,9 @@ import pytest
 
 from tests.fault_server import fault_server
 from tests.measurement_helpers import VARIANT, completion
+from tests.scripts import FULL
+from tests.scripts import run as run_script
 from tests.test_charting import draw
-from tests.test_samples import FULL
-from tests.test_samples import run as run_script
 from workshop_lib.errors import ConfigurationError, ModelServerError
 from workshop_lib.measuring import runs
 from workshop_lib.measuring.concurrency import Load, describe, load_object

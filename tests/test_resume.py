@@ -14,7 +14,7 @@ import pytest
 from tests.behaviours import BEHAVIOURS
 from tests.fault_server import FaultServer
 from tests.kill_helpers import MODELS, TINY, differences, kill_until_done, plan_for, start_driver, tiny_server
-from tests.test_samples import FULL, run
+from tests.scripts import FULL, run
 from workshop_lib.archive.storage import read_run
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark

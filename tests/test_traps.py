@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from tests.behaviours import BEHAVIOURS, STEADY
 from tests.fault_server import FaultServer, fault_server
 from tests.fault_steps import scaled
-from tests.test_samples import FULL
-from tests.test_samples import run as run_script
+from tests.scripts import FULL
+from tests.scripts import run as run_script
 from workshop_lib.measuring.benchmark import run_benchmark
 from workshop_lib.measuring.plan import make_plan
 from workshop_lib.metrics import timing

@@ -28,10 +28,10 @@ from tests.fault_steps import Behaviour, listed, reply
 from tests.foundry_helpers import ask, practice, smallest, wait_until, write_index
 from tests.kill_helpers import plan_for, start_driver, tiny_server
 from tests.markdown import PROJECT
+from tests.scripts import FULL, SIMPLE
+from tests.scripts import run as run_script
 from tests.test_bootstrap import SCRIPT, project, start  # noqa: F401 - a fixture
 from tests.test_foundry import NO_NETWORK, PublicLike
-from tests.test_samples import FULL, SIMPLE
-from tests.test_samples import run as run_script
 from tests.troubleshooting import ENTRIES, expect, shown
 from workshop_lib import __main__ as command_line
 from workshop_lib import catalog
