@@ -1,4 +1,4 @@
-"""The best default for a room: worst and typical machine, limits, and how sure it is. No Dask in sight."""
+"""The best default for a fleet: worst and typical machine, limits, and how sure it is. No Dask in sight."""
 
 from __future__ import annotations
 
@@ -6,248 +6,152 @@ from dataclasses import replace
 
 import pytest
 
-from tests.fleet_helpers import made_room, without
-from tests.report_helpers import row
+from tests.fleet_helpers import made_fleet, without
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.fleets import fleet_charts, fleet_choice, fleet_summaries, fleet_tables
-from workshop_lib.fleets.fleet_choice import Limits
-from workshop_lib.fleets.fleet_room import Room
-from workshop_lib.metrics import resampling
-from workshop_lib.records import Run
-from workshop_lib.showing import charting
-from workshop_lib.showing.appearance import Theme
+from workshop_lib.fleet.choice import Candidate, Choice, Limits, against, choose, describe, latencies, remarks
+from workshop_lib.fleet.plan import Fleet
 
-SPEEDS = {"quick": 1.0, "usual": 2.0, "slow": 4.0}
-SMALL, MEDIUM, LARGE = ((f"practice-{size}-int4-cpu:1", "cpu") for size in ("small", "medium", "large"))
+SPEEDS = {"quick": 1.0, "slow": 4.0, "usual": 2.0}
+ALIKE = dict.fromkeys("abcdef", 1.0)
+SMALL, MEDIUM, LARGE = (f"practice-{size}-int4-cpu:1" for size in ("small", "medium", "large"))
+
+
+def candidate(choice: Choice, model_id: str) -> Candidate:
+    (found,) = [each for each in choice.candidates if each.variant.model_id == model_id]
+    return found
+
+
+def best(choice: Choice) -> dict[str, str | None]:
+    return {view: found.variant.model_id if found else None for view, found in choice.best.items()}
 
 
 def test_worst_and_typical_are_one_number_per_machine() -> None:
     """A model's latency is the slowest machine's, and the median over machines: 121 ms times 4 and times 2."""
-    choice = fleet_choice.choose(made_room(SPEEDS))
-    (large,) = [each for each in choice.candidates if each.key == LARGE]
+    choice = choose(made_fleet(SPEEDS))
+    large = candidate(choice, LARGE)
     assert large.latency_s["worst"].value == pytest.approx(0.484)
     assert large.latency_s["typical"].value == pytest.approx(0.242)
-    assert large.slowest == "slow"
-    assert (choice.machines, choice.prompts) == (3, 2)
+    assert (large.slowest, choice.computers, choice.prompts) == ("slow", 3, 2)
 
 
 def test_the_best_answers_win_within_the_limit() -> None:
     """At 300 ms the large model, which alone knows the word, is the default of a typical machine only."""
-    choice = fleet_choice.choose(made_room(SPEEDS, wise=["practice-large"]), Limits(max_latency_s=0.3))
-    worst, typical = choice.best["worst"], choice.best["typical"]
-    assert worst is not None and worst.key == SMALL, "of equal answers the quicker ones"
-    assert typical is not None and typical.key == LARGE
-    (large,) = [each for each in choice.candidates if each.key == LARGE]
-    assert large.out == {"worst": "484 ms are more than 300 ms", "typical": None}
+    choice = choose(made_fleet(SPEEDS, wise=["practice-large"]), Limits(max_latency_s=0.3))
+    assert best(choice) == {"worst": SMALL, "typical": LARGE}, "of equal answers the quicker ones"
+    assert candidate(choice, LARGE).breaks == {"worst": "484 ms are more than 300 ms", "typical": None}
 
 
 def test_how_sure_is_the_share_of_draws() -> None:
     """Three machines drawn from three leave the slow one out in (2/3)^3 = 8 of 27 draws: then the large model leads."""
-    choice = fleet_choice.choose(made_room(SPEEDS, wise=["practice-large"]), Limits(max_latency_s=0.3))
-    wins = {each.key: each.wins["worst"] for each in choice.candidates}
-    assert wins[LARGE] == pytest.approx(8 / 27, abs=0.04), "0.04 is four standard errors of 2,000 draws"
-    assert wins[LARGE] + wins[SMALL] == pytest.approx(1.0)
-    first, second, few = fleet_choice.describe(replace(choice, prompts=8))
-    assert first.startswith("On the slowest machine (slow) the best default is practice-small, int4, cpu")
-    assert "This is undecided" in first and "practice-large (int4) in" in first
-    assert second.startswith("On a typical machine the best default is practice-large")
-    assert few.startswith("3 machines are few")
+    choice = choose(made_fleet(SPEEDS, wise=["practice-large"]), Limits(max_latency_s=0.3))
+    small, large = (candidate(choice, model).wins["worst"] for model in (SMALL, LARGE))
+    assert large == pytest.approx(8 / 27, abs=0.04), "0.04 is four standard errors of 2,000 draws"
+    assert large + small == pytest.approx(1.0)
+    assert choice.sure("worst") == "undecided"
+    first, second, *rest = describe(replace(choice, prompts=8))
+    assert first.startswith("On the slowest machine (slow) the best default is practice-small (int4, cpu)")
+    assert second.startswith("On a typical machine the best default is practice-large") and len(rest) == 1
 
 
-def test_alike_machines_leave_no_doubt() -> None:
-    """Where every machine and every prompt says the same, every draw does."""
-    choice = fleet_choice.choose(made_room(dict.fromkeys("abcdef", 1.0)))
-    best = choice.best["worst"]
-    assert best is not None and best.key == SMALL and best.wins == {"worst": 1.0, "typical": 1.0}
-    said = fleet_choice.describe(replace(choice, prompts=8))
-    assert len(said) == 2 and "This is clear: it came first in 100 % of 2,000 draws" in said[0]
-    assert resampling.RESAMPLES == 2_000
-
-
-def test_nothing_is_clear_from_one_machine_or_few_prompts() -> None:
-    """Two workers on one computer are one machine, and two prompts draw the same again and again: it says `likely`."""
-    room = made_room(dict.fromkeys("abcdef", 1.0))
-    few_prompts = fleet_choice.describe(fleet_choice.choose(room))
-    assert "This is likely" in few_prompts[0]
-    assert few_prompts[-1] == "2 prompts are few: it takes 6 to call a default clear."
-    twins = replace(room, machines=tuple(replace(each, host_id="same") for each in room.machines))
-    one_machine = fleet_choice.describe(replace(fleet_choice.choose(twins), prompts=8))
-    assert "This is likely" in one_machine[0] and one_machine[-1].startswith("One machine is few")
+def test_nothing_is_clear_from_one_computer_or_few_prompts() -> None:
+    """Where every machine says the same, every draw does; two workers on one computer are one machine."""
+    fleet = made_fleet(ALIKE)
+    choice = choose(fleet)
+    assert best(choice) == {"worst": SMALL, "typical": SMALL}
+    assert candidate(choice, SMALL).wins == {"worst": 1.0, "typical": 1.0}
+    twins = choose(replace(fleet, machines=tuple(replace(each, host="same") for each in fleet.machines)))
+    found = [(each.sure("worst"), len(describe(each))) for each in (choice, replace(choice, prompts=8))]
+    found += [(each.sure("worst"), len(describe(each))) for each in (replace(twins, prompts=8), twins)]
+    assert found == [("likely", 3), ("clear", 2), ("likely", 3), ("likely", 4)]
 
 
 def test_models_that_are_equal_share_the_draws() -> None:
-    """Two models with the same times and answers are the default in half of the draws: undecided."""
-    room = made_room(dict.fromkeys("abcdef", 1.0))
-    runs = {label: _twin(run) for label, run in room.runs.items()}
-    choice = fleet_choice.choose(replace(room, runs=runs))
-    wins = {each.key: each.wins for each in choice.candidates}
-    assert wins[SMALL] == wins[LARGE] == {"worst": 0.5, "typical": 0.5}
-    assert all("This is undecided" in said for said in fleet_choice.describe(choice)[:2])
+    """Two models with the same times and answers are the default in half of the draws: never clear."""
+    fleet = made_fleet(ALIKE)
+    for label, run in fleet.runs.items():
+        small = [each for each in run.completions if each.model_id == SMALL]
+        others = [each for each in run.completions if each.model_id != LARGE]
+        twins = [replace(each, model_id=LARGE, alias="practice-large") for each in small]
+        fleet = replace(fleet, runs={**fleet.runs, label: replace(run, completions=(*others, *twins))})
+    choice = replace(choose(fleet), prompts=8)
+    assert [candidate(choice, model).wins["worst"] for model in (SMALL, LARGE)] == [0.5, 0.5]
+    assert (choice.sure("worst"), choice.sure("typical")) == ("undecided", "undecided")
 
 
-def _twin(run: Run) -> Run:
-    """The same run, in which the large model did what the small one did."""
-    small = [each for each in run.completions if each.model_id == SMALL[0]]
-    large = [replace(each, model_id=LARGE[0], alias="practice-large") for each in small]
-    others = [each for each in run.completions if each.model_id != LARGE[0]]
-    return replace(run, completions=(*others, *large))
-
-
-def test_the_only_candidate_was_compared_with_nothing() -> None:
-    """It is the default, and nothing is called clear or likely about it."""
-    room = made_room(SPEEDS)
-    runs = {label: without(without(run, SMALL[0]), MEDIUM[0]) for label, run in room.runs.items()}
-    said = fleet_choice.describe(fleet_choice.choose(replace(room, runs=runs)))
-    assert "This is the only model that every machine measured, so nothing was compared." in said[0]
-    assert not any("draws" in each for each in said)
-
-
-def test_no_model_within_the_limits_is_said() -> None:
-    """An impossible limit gives no default, in no draw, and says what to do."""
-    choice = fleet_choice.choose(made_room(SPEEDS), Limits(max_latency_s=0.001))
-    assert choice.best == {"worst": None, "typical": None}
-    assert all(each.wins == {"worst": 0.0, "typical": 0.0} for each in choice.candidates)
-    assert fleet_choice.describe(choice)[0] == (
-        "On the slowest machine no model keeps the limits: loosen one, or offer other models."
-    )
-
-
-def test_a_limit_of_quality_excludes() -> None:
-    """Answers that mention too little cannot be the default, however quick."""
-    choice = fleet_choice.choose(made_room(SPEEDS, wise=["practice-large"]), Limits(min_quality=0.5))
-    assert [each.key for each in choice.best.values() if each] == [LARGE, LARGE]
-    (small,) = [each for each in choice.candidates if each.key == SMALL]
-    assert small.out["typical"] == "quality 0.00 is less than 0.50"
-
-
-def lacking_room() -> Room:
-    """The slow machine never measured the small model: it went away."""
-    room = made_room(SPEEDS)
-    runs = {**room.runs, "slow": without(room.runs["slow"], SMALL[0])}
-    shares = tuple(
-        replace(each, status="missing", reason="The machine left.")
-        if each.machine_id == room.machines[2].machine_id and each.variant.model_id == SMALL[0]
-        else each
-        for each in room.shares
-    )
-    return replace(room, runs=runs, shares=shares)
+def test_a_limit_excludes_and_the_only_candidate_was_compared_with_nothing() -> None:
+    """Quality excludes however quick a model is; an impossible limit gives no default, in no draw."""
+    fleet = made_fleet(SPEEDS, wise=["practice-large"])
+    choice = choose(fleet, Limits(min_quality=0.5))
+    assert best(choice) == {"worst": LARGE, "typical": LARGE}
+    assert candidate(choice, SMALL).breaks["typical"] == "quality 0.00 is less than 0.50"
+    impossible = choose(fleet, Limits(max_latency_s=0.001))
+    assert best(impossible) == {"worst": None, "typical": None}
+    assert all(each.wins == {"worst": 0.0, "typical": 0.0} for each in impossible.candidates)
+    assert "no model keeps the limits" in describe(impossible)[0]
+    only = choose(without(without(fleet, "slow", SMALL), "slow", MEDIUM))
+    assert only.sure("worst") == "only one" and not any("draws" in said for said in describe(only)[:2])
 
 
 def test_a_model_that_one_machine_lacks_is_nobody_s_default() -> None:
-    """The default of a room has to run on all of it; the sentence names who lacks the model."""
-    choice = fleet_choice.choose(lacking_room())
-    assert SMALL not in [each.key for each in choice.candidates]
-    assert choice.incomplete == {SMALL: ("slow",)}
-    assert "practice-small-int4-cpu:1 cannot be the default of all: it was not measured on slow." in (
-        fleet_choice.describe(choice)
-    )
-
-
-def test_a_room_in_which_nothing_is_complete_says_so() -> None:
-    """Without one model on every machine there is nothing to choose from."""
+    """The default of a fleet has to run on all of it; who lacks a model is named."""
+    choice = choose(without(made_fleet(SPEEDS), "slow", SMALL))
+    assert SMALL not in [each.variant.model_id for each in choice.candidates]
+    assert choice.incomplete == {(SMALL, "cpu"): ["slow"]}
+    assert describe(choice)[-1] == f"{SMALL} cannot be the default of all: it was not measured on slow."
     with pytest.raises(ConfigurationError, match="No model was measured on every machine"):
-        fleet_choice.choose(replace(made_room(SPEEDS), runs={}))
+        choose(replace(made_fleet(SPEEDS), runs={}))
+
+
+def test_prompts_that_expect_nothing_leave_the_quality_unknown() -> None:
+    """Without expected aspects the latency alone decides, and the quality says that it is not known."""
+    fleet = made_fleet(SPEEDS)
+    prompts = tuple(replace(each, aspects=()) for each in fleet.plan.prompts)
+    choice = choose(replace(fleet, plan=replace(fleet.plan, prompts=prompts)))
+    assert best(choice)["worst"] == SMALL and candidate(choice, SMALL).quality.value is None
 
 
 def test_ratios_between_machines_are_paired_by_prompt() -> None:
-    """The slow machine takes four times as long as the quick one for every model, and that is called clear."""
-    ratios = fleet_summaries.against(made_room(SPEEDS), "quick")
-    assert set(ratios) == {"usual", "slow"}
-    assert {round(each.value or 0, 6) for each in ratios["slow"].values()} == {4.0}
-    assert all(each.is_clear for each in ratios["slow"].values())
-    table = fleet_tables.against(made_room({"a": 1.0, "b": 1.05}), "a")
-    assert set(table["against"]) == {"a"}
-    assert all("no clear difference" in text for text in table["latency, machine against machine"]), "within 8 %"
+    """The slow machine takes four times as long for every model, and that is clear; 5 % is not, machines were apart."""
+
+    def ratios(fleet: Fleet, label: str) -> dict[str, list[tuple[float, bool]]]:
+        found = against(fleet, label)
+        lines = {other: [line for line in found[other].lines if line.measure == "latency"] for other in found}
+        return {
+            other: [(round(one.ratio.value or 0, 6), one.ratio.is_clear) for one in lines[other]] for other in lines
+        }
+
+    assert ratios(made_fleet(SPEEDS), "quick") == {"slow": [(4.0, True)] * 3, "usual": [(2.0, True)] * 3}
+    assert ratios(made_fleet({"a": 1.0, "b": 1.05}), "a") == {"b": [(1.05, False)] * 3}
     with pytest.raises(ConfigurationError, match="'nobody' measured nothing"):
-        fleet_summaries.against(made_room(SPEEDS), "nobody")
+        against(made_fleet(SPEEDS), "nobody")
 
 
 def test_machines_are_never_pooled() -> None:
-    """There is a cell for every machine and model, with that machine's median, and none for all together."""
-    cells = fleet_summaries.cells(lacking_room())
-    assert len(cells) == 9
-    found = {(cell.machine, cell.key): cell for cell in cells}
-    assert found["quick", LARGE].latency_s == pytest.approx(0.121)
-    assert found["slow", LARGE].latency_s == pytest.approx(0.484)
-    assert found["slow", SMALL].latency_s is None and found["slow", SMALL].reason == "The machine left."
-    table = fleet_tables.speed(lacking_room())
-    assert list(table["machine"]) == ["quick"] * 3 + ["usual"] * 3 + ["slow"] * 3
-    assert "The machine left." in list(table["remark"]) and "not measured" in list(table["latency (ms)"])
-
-
-def test_rates_from_bursts_are_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where tokens came in bursts, the decode cell says so; other rows keep theirs, and what is missing stays so."""
-    rows = (
-        row(decode_tokens_per_sec=999.6),
-        row(warnings=("bursts",)),
-        row(warnings=("bursts",), decode_tokens_per_sec=None),
-    )
-    cells = [fleet_summaries.Cell("quick", LARGE, each) for each in rows]
-    monkeypatch.setattr(fleet_summaries, "cells", lambda _: cells)
-    shown = list(fleet_tables.speed(made_room(SPEEDS))["decode (tok/s)"])
-    assert shown == [1000, "not comparable (bursts)", "not measured"]
+    """There is a figure or a reason for every machine and model, and none for all together."""
+    fleet = without(made_fleet(SPEEDS), "slow", SMALL)
+    found = latencies(fleet)
+    assert len(found) == 9 and found["slow", (SMALL, "cpu")] == "The machine left."
+    assert found["slow", (LARGE, "cpu")] == pytest.approx(4 * found["quick", (LARGE, "cpu")])  # type: ignore[operator]
+    (first, *_) = fleet.machines
+    assert latencies(fleet.with_machine(replace(first, label="new", refused="Too old."), []))[
+        "new", (LARGE, "cpu")
+    ] == ("Too old.")
 
 
 def test_what_differs_between_machines_is_said() -> None:
-    """Other versions, threads and power, two workers on one computer, and who takes no part."""
-    room = made_room(SPEEDS)
-    quick, usual, slow = room.machines
+    """Other versions, threads and power, two workers on one computer, who takes no part, and what is incomplete."""
+    fleet = made_fleet(SPEEDS)
+    quick, slow, usual = fleet.machines
     others = (
-        replace(quick, fingerprint={**quick.fingerprint, "versions": {"onnxruntime": "1.30.0"}}, host_id="same"),
-        replace(usual, fingerprint={**usual.fingerprint, "thread_variables": {"OMP_NUM_THREADS": "1"}}, host_id="same"),
-        replace(slow, refused="It runs another protocol."),
+        replace(quick, fingerprint={**quick.fingerprint, "versions": {"onnxruntime": "1.30.0"}}, host="same"),
+        replace(slow, refused="Other versions."),
+        replace(usual, fingerprint={**usual.fingerprint, "thread_variables": {"OMP_NUM_THREADS": "1"}}, host="same"),
     )
-    said = fleet_summaries.remarks(replace(room, machines=others))
-    assert said == [
-        "slow takes no part. It runs another protocol.",
-        "The version of onnxruntime differs between machines (1.30.0: quick; absent: usual, slow).",
-        "The setting of threads differs between machines (none: quick, slow; {'OMP_NUM_THREADS': '1'}: usual).",
+    assert remarks(fleet) == []
+    assert remarks(replace(without(fleet, "slow", SMALL), machines=others)) == [
+        "slow takes no part. Other versions.",
+        "Different thread variables (none: quick, slow; {'OMP_NUM_THREADS': '1'}: usual).",
+        "Different onnxruntime (1.30.0: quick; none: slow, usual).",
         "quick and usual are one computer: what differs between them is what repeating makes.",
+        "1 of 9 shares are not complete.",
     ]
-    assert fleet_summaries.remarks(room) == []
-    assert fleet_summaries.remarks(lacking_room()) == ["1 of 9 shares are not complete; the table of shares says why."]
-
-
-def test_the_heat_map_has_a_field_per_machine_and_model() -> None:
-    """Numbers where something was measured, a hatch with the reason where not, the slowest machine on top."""
-    figure = fleet_charts.heat_map(lacking_room())
-    (axes,) = figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["slow", "usual", "quick"]
-    texts = [text.get_text() for text in axes.texts]
-    assert len(texts) == 9 and "484" in texts and "121" in texts and "The machine left." in texts
-    assert sum(bool(patch.get_hatch()) for patch in axes.patches) == 1
-    alt = charting.alt_text(figure)
-    assert "practice-large int4 · cpu: 121 ms on quick to 484 on slow." in alt
-    assert "practice-small int4 · cpu is not measured on slow (The machine left.)." in alt
-
-
-@pytest.mark.parametrize(("shown", "theme"), [("latency", "light"), ("first token", "dark")])
-def test_the_heat_map_is_drawn_for_any_room(shown: fleet_charts.Shown, theme: Theme) -> None:
-    """One machine, or nothing measured at all: a figure with its words, never an exception."""
-    for room in (made_room({"one": 1.0}), replace(made_room(SPEEDS), runs={})):
-        figure = fleet_charts.heat_map(room, shown, theme=theme)
-        assert charting.png(figure).startswith(b"\x89PNG") and charting.alt_text(figure)
-
-
-def test_a_large_room_shows_its_slowest_machines() -> None:
-    """More lines than can be read are not drawn: the slowest are, and the figure says so."""
-    figure = fleet_charts.heat_map(made_room({f"m{place}": 1.0 + place / 10 for place in range(40)}))
-    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == [f"m{place}" for place in range(39, 9, -1)]
-    assert "The 30 slowest of 40 machines." in [text.get_text().split("top. ")[-1] for text in figure.texts]
-
-
-def test_tables_of_a_room() -> None:
-    """Machines, shares, what is left out and the default: one line each for what they are about."""
-    room = lacking_room()
-    room = replace(
-        room, machines=(replace(room.machines[0], left_out=(("x|<b>", "cpu", "no\nsuch"),)), *room.machines[1:])
-    )
-    assert list(fleet_tables.machines(room)["shares done"]) == ["3 of 3", "3 of 3", "2 of 3"]
-    assert list(fleet_tables.shares(room)["status"]).count("missing") == 1
-    assert fleet_tables.left_out(room).to_dict("records") == [
-        {"machine": "quick", "model": "x|<b>", "device": "cpu", "reason": "no such"}
-    ]
-    default = fleet_tables.default(fleet_choice.choose(made_room(SPEEDS, wise=["practice-large"]), Limits(0.3)))
-    assert next(iter(default["model"])).startswith("practice-small") and len(default) == 3
-    assert "484 ms are more than 300 ms" in list(default["breaks a limit"])

@@ -106,8 +106,9 @@ def test_a_port_that_is_taken_is_one_error() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(ConfigurationError, match="Choose another --port"):
-            cluster.run_scheduler("127.0.0.1", taken.getsockname()[1])
+        command = [sys.executable, "-m", "workshop_lib", "fleet", "scheduler", "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and "Choose another --port" in done.stderr
 
 
 @pytest.mark.slow

@@ -67,10 +67,8 @@ def latencies(fleet: Fleet) -> dict[tuple[str, Key], float | str]:
 def against(fleet: Fleet, label: str) -> dict[str, Changes]:
     """Every other machine compared with one: ratios in its units, model by model, paired by prompt.
 
-    They were measured apart: a difference that repeating alone can make is never called clear.
-
-    Raises:
-        ConfigurationError: that machine measured nothing.
+    They were measured apart: a difference that repeating alone can make is never called clear. Raises
+    `ConfigurationError` where that machine measured nothing.
     """
     if label not in fleet.runs:
         known = ", ".join(fleet.runs) or "a machine that measured something"
@@ -171,8 +169,7 @@ class Choice:
 def choose(fleet: Fleet, limits: Limits | None = None, *, seed: int = 20) -> Choice:
     """Choose the best default for the fleet, on its worst and on its typical machine.
 
-    Raises:
-        ConfigurationError: no model was measured on every machine.
+    Raises `ConfigurationError` where no model was measured on every machine.
     """
     limits, variants, runs = limits or Limits(), variants_of(fleet), [*fleet.runs.values()]
     times = {label: _by_prompt(run, timing.latency_s) for label, run in fleet.runs.items()}

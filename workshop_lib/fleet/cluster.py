@@ -53,8 +53,7 @@ NO_WEB_PAGE = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}  # by d
 def engine() -> Any:
     """Return the module `distributed`, set up so that it leaves a measuring machine in peace.
 
-    Raises:
-        ConfigurationError: it is not installed; says how to install it.
+    Raises `ConfigurationError`, which says how to install it, where it is missing.
     """
     try:
         import distributed
@@ -76,11 +75,7 @@ def is_installed() -> bool:
 
 
 def make_key(folder: Path, *, days: int) -> None:
-    """Make the fleet's key: a certificate and its private key in one file, in a folder that git leaves out.
-
-    Raises:
-        ConfigurationError: the folder is not empty or cannot be written, or the extra is not installed.
-    """
+    """Make the fleet's key: a certificate and its private key in one file, in a new folder that git leaves out."""
     engine()
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -107,11 +102,7 @@ def make_key(folder: Path, *, days: int) -> None:
 
 
 def read_key(folder: Path | None) -> Any:
-    """Return Dask's `Security` for a fleet's key, which then refuses who does not show it; None gives None: no TLS.
-
-    Raises:
-        ConfigurationError: the folder holds no key, or `distributed` is not installed.
-    """
+    """Return Dask's `Security` for a fleet's key, which then refuses who does not show it; None gives None: no TLS."""
     distributed = engine()
     if folder is None:
         return None
@@ -160,13 +151,10 @@ def check_scheduler(address: str, security: Any) -> None:
 
 
 def split_address(address: str) -> tuple[str, str, int]:
-    """Split `tls://host:port` into its parts.
+    """Split an address into its parts.
 
     >>> split_address("tls://192.0.2.7:8786")
     ('tls', '192.0.2.7', 8786)
-
-    Raises:
-        ConfigurationError: it is no such address.
     """
     with suppress(ValueError):  # a port that is no number
         parts = urlsplit(address)
@@ -177,11 +165,7 @@ def split_address(address: str) -> tuple[str, str, int]:
 
 
 def run_scheduler(host: str, port: int, *, security: Any = None, say: Callable[[str], None] = print) -> None:
-    """Run a scheduler until it is interrupted. It computes nothing; its web page is off.
-
-    Raises:
-        ConfigurationError: it would listen beyond this machine without TLS, or the port is taken.
-    """
+    """Run a scheduler until it is interrupted. It computes nothing; its web page is off."""
     check_exposure(host, security)
     distributed = engine()
     options = {"host": host, "port": port, "protocol": "tls" if security else "tcp", "security": security}
@@ -199,11 +183,7 @@ def run_scheduler(host: str, port: int, *, security: Any = None, say: Callable[[
 
 
 def join(address: str, *, name: str = "", security: Any = None, say: Callable[[str], None] = print) -> None:
-    """Join a fleet as one machine, and join it again whenever the connection is lost, until it is interrupted.
-
-    Raises:
-        ConfigurationError: as of `check_scheduler`.
-    """
+    """Join a fleet as one machine, and join it again whenever the connection is lost, until it is interrupted."""
     engine()
     label = worker.label_of(name)
     while True:
@@ -256,19 +236,15 @@ def worker_options(label: str) -> dict[str, Any]:
 def local_fleet(names: Sequence[str]) -> Iterator[str]:
     """A scheduler and workers inside this program, which take turns; yields the scheduler's address."""
     distributed = engine()
-    labels = [worker.label_of(name) for name in names]
-    workers = {label: {"cls": distributed.Worker, "options": worker_options(label)} for label in labels}
+    options = {label: worker_options(label) for label in map(worker.label_of, names)}
+    workers = {label: {"cls": distributed.Worker, "options": each} for label, each in options.items()}
     scheduler = {"cls": distributed.Scheduler, "options": {"host": LOOPBACK, "port": 0, **NO_WEB_PAGE}}
     with distributed.SpecCluster(workers=workers, scheduler=scheduler) as cluster:
         yield cluster.scheduler_address
 
 
 def connect(address: str, security: Any = None) -> Any:
-    """Return Dask's `Client` of a scheduler: a context manager.
-
-    Raises:
-        ConfigurationError, EndpointError: as of `check_scheduler`, or `distributed` is missing.
-    """
+    """Return Dask's `Client` of a scheduler: a context manager. Raises what `check_scheduler` does."""
     distributed = engine()
     check_scheduler(address, security)
     try:

@@ -27,8 +27,6 @@ from workshop_lib.fleet.worker import Job
 from workshop_lib.records import ModelVariant
 from workshop_lib.untrusted import one_line
 
-TWO_NAMES = ("desk-1", "desk-2")
-GRACE_S = 60.0
 WAIT_S = 0.5
 
 OnProgress = Callable[[Fleet, frozenset[str]], None]
@@ -45,18 +43,14 @@ def how(scheduler: str = "") -> str:
 
 
 def measure_fleet(plan: FleetPlan, folder: Path, *, scheduler: str = "", certificates: str = "") -> Fleet:
-    """Measure a plan on all machines of a scheduler; without one, as `how` says.
-
-    Raises:
-        ConfigurationError, EndpointError: as of `cluster.connect` and `run_fleet`.
-    """
-    if not cluster.is_installed() and not scheduler:
-        return measure_alone(plan, folder)
+    """Measure a plan on all machines of a scheduler; without one, as `how` says."""
     if scheduler:
         security = cluster.read_key(Path(certificates) if certificates else None)
         with cluster.connect(scheduler, security) as client:
             return run_fleet(client, plan, folder)
-    with cluster.local_fleet(TWO_NAMES) as address, cluster.connect(address) as client:
+    if not cluster.is_installed():
+        return measure_alone(plan, folder)
+    with cluster.local_fleet(["desk-1", "desk-2"]) as address, cluster.connect(address) as client:
         return run_fleet(client, plan, folder)
 
 
@@ -79,22 +73,15 @@ def run_fleet(
     folder: Path,
     *,
     on_progress: OnProgress | None = None,
-    grace_s: float = GRACE_S,
+    grace_s: float = 60.0,
     limit_s: float | None = None,
     versions: Literal["warn", "refuse"] = "warn",
 ) -> Fleet:
     """Measure the plan on every machine that has joined.
 
-    A folder of an earlier call with the same plan is completed: finished shares are not measured again.
-
-    Args:
-        client: of `cluster.connect`.
-        plan: what to measure.
-        folder: where the results go.
-        on_progress: told twice a second; None = a progress bar.
-        grace_s: how long a machine that left is waited for.
-        limit_s: after how long a share is stopped, and kept as far as it got; None = never.
-        versions: what to do about machines whose `worker.DECISIVE` packages have other versions than here.
+    A folder of an earlier call with the same plan is completed: finished shares are not measured again. A machine that
+    left is waited for `grace_s`. A share is stopped after `limit_s`, and kept as far as it got; None = never. Machines
+    whose `worker.DECISIVE` packages have other versions than here can be refused. `on_progress` replaces the bar.
 
     Raises:
         ConfigurationError: no machine has joined, or the folder holds results of another plan.
@@ -146,11 +133,7 @@ def take(fleet: Fleet, event: Mapping[str, Any], folder: Path) -> Fleet:
 
 
 def present(client: Any) -> set[str]:
-    """The machines that are connected now.
-
-    Raises:
-        EndpointError: the scheduler is gone.
-    """
+    """The machines that are connected now. Raises `EndpointError` where the scheduler is gone."""
     try:
         if client.status != "running":
             raise OSError

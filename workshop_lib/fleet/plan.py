@@ -163,8 +163,7 @@ class Fleet:
 def open_fleet(folder: Path, plan: FleetPlan) -> Fleet:
     """A new fleet for a plan, or the one that the folder holds, to be completed.
 
-    Raises:
-        ConfigurationError: the folder holds results of another plan.
+    Raises `ConfigurationError` where the folder holds results of another plan.
     """
     if not (folder / FLEET_FILE).exists():
         now = datetime.now(UTC)
@@ -183,11 +182,7 @@ def open_fleet(folder: Path, plan: FleetPlan) -> Fleet:
 
 
 def read_fleet(folder: Path) -> Fleet:
-    """Read what a folder holds.
-
-    Raises:
-        DataFileError, RecordFileError: `fleet.json` or the records of a machine are missing or damaged.
-    """
+    """Read what a folder holds. Raises `DataFileError` or `RecordFileError` where a file is missing or damaged."""
     fleet = json_files.read_as(Fleet, folder / FLEET_FILE)
     paths = {machine.label: folder / machine.label / RECORDS_FILE for machine in fleet.machines}
     return replace(fleet, runs={label: storage.read_run(path) for label, path in paths.items() if path.exists()})

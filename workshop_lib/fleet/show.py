@@ -50,7 +50,7 @@ def shares(fleet: Fleet) -> Table:
 def speed(fleet: Fleet) -> Table:
     """One line per machine and model, as on every page; lines of different machines are not pooled."""
     wanted = [*tables.WHO, "requests", "first token (ms)", "latency (ms)", "p95 (ms)", "peak memory (MB)"]
-    found = {label: tables.results(summaries.summarise(run))[wanted] for label, run in fleet.runs.items()}
+    found = {label: tables.results(summaries.summarise(run))[wanted] for label, run in sorted(fleet.runs.items())}
     return Table([{"machine": label, **line} for label, some in found.items() for line in some.to_dict("records")])
 
 

@@ -46,7 +46,7 @@ Ending = tuple[ShareStatus, str | None]
 class Job:
     """What a machine is told: the plan, the fleet's run id, and model id and device of what is finished already.
 
-    `versions` are those of the `DECISIVE` packages to insist on, None = any will do; a share is stopped after `limit_s`.
+    `versions` are those of the `DECISIVE` packages to insist on, None = any; a share is stopped after `limit_s`.
     """
 
     plan: FleetPlan
