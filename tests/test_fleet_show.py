@@ -8,7 +8,7 @@ import pytest
 
 from tests.fleet_helpers import made_fleet, without
 from workshop_lib.fleet import show
-from workshop_lib.fleet.choice import Limits, choose
+from workshop_lib.fleet.default import Limits, choose
 from workshop_lib.showing import charting
 from workshop_lib.showing.appearance import Theme
 

@@ -12,8 +12,8 @@ from matplotlib.patches import Rectangle
 
 from workshop_lib.decision.choice_words import percent
 from workshop_lib.display import Table
-from workshop_lib.fleet import choice as choosing
-from workshop_lib.fleet.choice import Choice, Key
+from workshop_lib.fleet import default as choosing
+from workshop_lib.fleet.default import Choice, Key
 from workshop_lib.fleet.plan import Fleet
 from workshop_lib.metrics import summaries
 from workshop_lib.records import ModelVariant
@@ -110,7 +110,7 @@ def heat_map(fleet: Fleet, *, theme: Theme = "light") -> Figure:
         theme,
     )
     axes.grid(visible=False)
-    axes.patch.set(hatch="////", edgecolor=colours.rule)
+    axes.patch.set(hatch="////", edgecolor=colours.quiet)
     axes.set_xticks(range(len(variants)), [_name(each).replace(" · ", "\n", 1) for each in variants.values()])
     known = [value for value in found.values() if isinstance(value, float)]
     scale = LogNorm(min(known, default=1.0), max(known, default=2.0))
@@ -123,11 +123,10 @@ def heat_map(fleet: Fleet, *, theme: Theme = "light") -> Figure:
                 text = one_line(value, 100 // len(variants))
                 axes.text(column, row, text, color=colours.ink, bbox=box, **look)
             else:
-                shade = colormaps["cividis"](scale(value))
-                axes.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, facecolor=shade))
-                axes.text(
-                    column, row, number(1000 * value), color="#ffffff" if scale(value) < 0.45 else "#000000", **look
-                )
+                shade, ink = colormaps["cividis"](scale(value)), "#ffffff" if scale(value) < 0.45 else "#000000"
+                corner = (column - 0.5, row - 0.5)
+                axes.add_patch(Rectangle(corner, 1, 1, facecolor=shade, edgecolor=colours.paper, lw=3))
+                axes.text(column, row, number(1000 * value), color=ink, **look)
     axes.set_xlim(-0.5, max(len(variants), 1) - 0.5)
     figure.set_label(_in_words(found, variants))
     return figure

@@ -121,20 +121,20 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _print(fleet: Fleet, options: argparse.Namespace) -> None:
-    from workshop_lib.fleet import choice, show
+    from workshop_lib.fleet import default, show
 
     for table in (show.shares(fleet), show.speed(fleet), show.skipped(fleet)):
         if len(table):
             print(f"{table.to_string(index=False)}\n")
-    print(*choice.remarks(fleet), sep="\n")
+    print(*default.remarks(fleet), sep="\n")
     longest_s = None if options.max_latency_ms is None else options.max_latency_ms / 1000
     try:
-        chosen = choice.choose(fleet, choice.Limits(longest_s, options.min_quality))
+        chosen = default.choose(fleet, default.Limits(longest_s, options.min_quality))
     except ConfigurationError as error:
         print(error)
         return
     print(f"\n{show.default(chosen).to_string(index=False)}\n")
-    print(*choice.describe(chosen), sep="\n")
+    print(*default.describe(chosen), sep="\n")
 
 
 def _say(text: str) -> None:

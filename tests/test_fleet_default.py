@@ -8,7 +8,7 @@ import pytest
 
 from tests.fleet_helpers import made_fleet, without
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.fleet.choice import Candidate, Choice, Limits, against, choose, describe, latencies, remarks
+from workshop_lib.fleet.default import Candidate, Choice, Limits, against, choose, describe, latencies, remarks
 from workshop_lib.fleet.plan import Fleet
 
 SPEEDS = {"quick": 1.0, "slow": 4.0, "usual": 2.0}
