@@ -128,6 +128,9 @@ BREAKS: dict[str, tuple[str, Break, str]] = {
     "a list": (CONFIG, holding(CONFIG, "[1]"), "is no JSON object"),
     "too deep": (CONFIG, holding(CONFIG, "[" * 100_000), "too deeply"),
     "a long number": (CONFIG, holding(CONFIG, "9" * 5000), "is no JSON that Python reads"),
+    "UTF-16": (CONFIG, lambda folder: folder.joinpath(CONFIG).write_text("{}", "utf-16"), "reads UTF-8 only"),
+    "generation_config.json": (CONFIG, holding(CONFIG, '{"eos_token_id": 2}'), "configuration of Hugging Face"),
+    "config.json": (CONFIG, holding(CONFIG, '{"architectures": ["X"], "model_type": "x"}'), "configuration of Hugging"),
     "huge": (CONFIG, holding(CONFIG, " " * 4_000_001), "4000001 bytes"),
     "a folder": (CONFIG, a_folder_in_its_place, "is no file"),
     "no model": (CONFIG, without("model"), "'model' is missing"),
@@ -285,6 +288,60 @@ def test_the_device_is_what_the_configuration_names(folder, change, expected):
     edit_config(folder, change)
     config = read_config(folder)
     assert (config.device, config.execution_provider) == expected
+
+
+QNN, CUDA, CPU = {"qnn": {}}, {"cuda": {}}, {"cpu": {}}
+
+
+def session(*providers: dict) -> dict:
+    return {"session_options": {"provider_options": list(providers)}}
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ({"decoder": {"pipeline": [{"a": session()}, {"b": session(QNN)}]}}, "QNNExecutionProvider"),
+        ({"decoder": {"pipeline": {"a": session(CPU), "b": session(QNN)}}}, "QNNExecutionProvider"),
+        ({"decoder": {**session(CPU), "pipeline": [{"a": {"deeper": [session(QNN)]}}]}}, "QNNExecutionProvider"),
+        ({"decoder": {**session(CUDA), "pipeline": [{"a": session(QNN)}]}}, "CUDAExecutionProvider"),
+        ({"decoder": session(CPU, CUDA)}, "CUDAExecutionProvider"),
+        ({"decoder": session({**CPU, **CUDA})}, "CUDAExecutionProvider"),
+        ({"decoder": session(CPU), "vision": session(QNN)}, "QNNExecutionProvider"),
+        ({"decoder": session({"OpenVINO": {}}, CPU)}, "OpenVINOExecutionProvider"),
+        ({"decoder": {"pipeline": [{"a": session()}]}}, CPU_PROVIDER),
+    ],
+)
+def test_a_provider_counts_wherever_it_is_named(folder, parts, expected):
+    """One stage on an NPU makes a model of the NPU: the first provider of any part that is not the CPU's."""
+    edit_config(folder, lambda c: c["model"].update({name: {"filename": "a.onnx", **part, "head_size": 8}
+                                                     for name, part in parts.items()}))  # fmt: skip
+    config = read_config(folder)
+    assert config.execution_provider == expected
+    assert config.device == {"QNN": "npu", "CUD": "gpu"}.get(expected[:3], "cpu")
+
+
+def test_an_unknown_provider_of_a_stage_is_named_with_its_place(folder):
+    """What the runtime would refuse is refused here, with the key."""
+    edit_config(folder, lambda c: c["model"]["decoder"].update(pipeline=[{"a": session({"abacus": {}})}]))
+    with pytest.raises(
+        DataFileError, match=r"'model\.decoder\.pipeline\.a\.session_options\.provider_options'.*abacus"
+    ):
+        read_config(folder)
+
+
+@pytest.mark.parametrize("below", ["cpu", "onnx/int4"])
+def test_a_model_that_lies_deeper_is_named(folder, tmp_path, below):
+    """A download that holds the model in a folder of its own: the error says which folder to give."""
+    (tmp_path / "download" / below).parent.mkdir(parents=True)
+    folder.rename(tmp_path / "download" / below)
+    (check,) = [each for each in examine(tmp_path / "download").failed if each.name == CONFIG]
+    assert (tmp_path / "download" / below).as_posix() in check.to_do
+
+
+@pytest.mark.parametrize("typed", ["{}/", '"{}"', "'{}/'", "  {} "])
+def test_a_folder_may_be_pasted(folder, typed):
+    """Quotes, spaces around it and a slash at the end change nothing."""
+    assert examine(typed.format(folder)).failed == ()
 
 
 def test_a_model_of_several_parts_names_all_its_files(folder):

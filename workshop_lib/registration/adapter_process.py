@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workshop_lib.errors import ConfigurationError, ModelServerError
+from workshop_lib.files import typed_path
 from workshop_lib.hosting.child_process import ChildProcess, ServedChild
 from workshop_lib.providers import CPU_PROVIDER
 from workshop_lib.registration import registered_models
@@ -50,7 +51,7 @@ def register_adapter(
         ConfigurationError: the alias is taken, there are no such weights, or no such adapter.
         ModelServerError: the adapter could not load the weights, or its process died.
     """
-    place = Path(weights).expanduser().absolute()
+    place = typed_path(weights).absolute()
     model = RegisteredModel(
         alias=alias,
         kind="adapter",
@@ -123,8 +124,9 @@ def _start(model: RegisteredModel, doing: str, cache_dir: Path | None) -> ChildP
 
 def _absolute(adapter: str) -> str:
     """The same reference, with the path of a file made absolute: the child runs in another folder one day."""
-    place, _, name = adapter.rpartition(":")
-    return f"{Path(place).expanduser().absolute()}:{name}" if place.endswith(".py") else adapter
+    place, _, name = adapter.strip(" \"'").rpartition(":")
+    path = typed_path(place)
+    return f"{path.absolute()}:{name}" if path.suffix == ".py" else adapter
 
 
 def _size_mb(place: Path) -> float:

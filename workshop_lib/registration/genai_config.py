@@ -7,6 +7,7 @@ refuses keys that it does not know; only loading shows that. Knows no other file
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from workshop_lib.json_files import fault, read_untyped
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "genai_config.json"
 LONGEST_BYTES = 4_000_000
+MOST_SOUGHT, MOST_NAMED = 100, 3
 Device = Literal["cpu", "gpu", "npu"]
 _PROVIDERS: Mapping[str, tuple[Device, str]] = {
     "cpu": ("cpu", CPU_PROVIDER),
@@ -33,6 +35,9 @@ _PROVIDERS: Mapping[str, tuple[Device, str]] = {
 """Provider as the configuration names it, in lower case → the device, and the provider as the runtime names it."""
 
 _PARTS = ("decoder", "encoder", "embedding", "vision", "speech")
+_OF_HUGGING_FACE = {"transformers_version", "_from_model_config", "architectures", "bos_token_id", "eos_token_id"}
+"""Keys of `config.json` and `generation_config.json`, which stand inside `model` here."""
+
 _CONVERT_FIRST = (
     "Give the folder that holds it; a download from Hugging Face must be converted first, as "
     "samples/03-huggingface-models shows."
@@ -73,7 +78,7 @@ def read_config(folder: Path) -> GenaiConfig:
         raise fault(file, "model.decoder.filename", "is missing", _FIX)
     if "pipeline" not in decoder:
         _count(file, decoder, "head_size", "model.decoder.")
-    device, provider = _where(file, decoder)
+    device, provider = _where(file, model)
     return GenaiConfig(
         model_type=_text(file, model, "type"),
         context_tokens=_count(file, model, "context_length"),
@@ -85,17 +90,26 @@ def read_config(folder: Path) -> GenaiConfig:
 
 def _content(file: Path) -> Mapping[str, Any]:
     if not file.is_file():  # a pipe or a device would be read for ever
-        raise fault(file, "", "is no file" if file.exists() else "is missing", _CONVERT_FIRST)
+        below = sorted(found.parent.as_posix() for found in islice(_below(file), MOST_SOUGHT))
+        fix = f"The model is deeper: give {' or '.join(below[:MOST_NAMED])}." if below else _CONVERT_FIRST
+        raise fault(file, "", "is no file" if file.exists() else "is missing", fix)
     size = file.stat().st_size
     if size > LONGEST_BYTES:
         raise fault(file, "", f"has {size} bytes, which no configuration has", _FIX)
-    try:
-        content = read_untyped(file)
-    except ValueError as error:  # a number of thousands of digits
-        raise fault(file, "", f"is no JSON that Python reads ({error})", _FIX) from None
+    content = read_untyped(file)
+    if b"\0" in file.read_bytes():
+        raise fault(file, "", "is UTF-16 or UTF-32, and the runtime reads UTF-8 only", "Save it as UTF-8.")
     if not isinstance(content, dict):
         raise fault(file, "", "is no JSON object", _FIX)
+    if "model" not in content and _OF_HUGGING_FACE & content.keys():
+        raise fault(file, "", "is a configuration of Hugging Face under another name", _CONVERT_FIRST)
     return content
+
+
+def _below(file: Path) -> Iterator[Path]:
+    """Configurations one and two folders deeper, where downloads with several builds have them."""
+    for pattern in (f"*/{FILE_NAME}", f"*/*/{FILE_NAME}"):
+        yield from (found for found in file.parent.glob(pattern) if found.is_file())
 
 
 def _part(file: Path, content: Mapping[str, Any], key: str, place: str = "") -> Mapping[str, Any]:
@@ -140,16 +154,27 @@ def _stages(part: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield from (stage for stage in entry.values() if isinstance(stage, dict))
 
 
-def _where(file: Path, decoder: Mapping[str, Any]) -> tuple[Device, str]:
-    """Device and provider of the first provider that is named; none = the CPU."""
-    key = "model.decoder.session_options.provider_options"
-    session = decoder.get("session_options") or {}
-    listed = session.get("provider_options", []) if isinstance(session, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(entry, dict) and entry for entry in listed):
-        raise fault(file, key, "is no list of providers", _FIX)
-    if not listed:
-        return "cpu", CPU_PROVIDER
-    name, options = next(iter(listed[0].items()))
+def _where(file: Path, model: Mapping[str, Any]) -> tuple[Device, str]:
+    """Where the whole model needs to run: the first provider of any part or stage that is not the CPU's."""
+    named = [_placed(file, *each) for each in _providers(file, model, "model")]
+    return next((each for each in named if each[0] != "cpu"), named[0] if named else ("cpu", CPU_PROVIDER))
+
+
+def _providers(file: Path, part: object, place: str) -> Iterator[tuple[str, str, object]]:
+    """The key, name and options of each provider, at any depth."""
+    if isinstance(part, list):
+        for entry in part:
+            yield from _providers(file, entry, place)
+    for key, value in part.items() if isinstance(part, dict) else ():
+        if key != "provider_options":
+            yield from _providers(file, value, f"{place}.{key}")
+        elif isinstance(value, list) and all(isinstance(entry, dict) and entry for entry in value):
+            yield from ((f"{place}.{key}", name, options) for entry in value for name, options in entry.items())
+        else:
+            raise fault(file, f"{place}.{key}", "is no list of providers", _FIX)
+
+
+def _placed(file: Path, key: str, name: str, options: object) -> tuple[Device, str]:
     if name.lower() not in _PROVIDERS:
         known = ", ".join(_PROVIDERS)
         raise fault(

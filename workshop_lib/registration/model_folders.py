@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from workshop_lib.errors import DataFileError
+from workshop_lib.files import typed_path
 from workshop_lib.registration import genai_config, model_cards, registered_models
 from workshop_lib.registration.genai_config import GenaiConfig
 from workshop_lib.registration.model_files import ModelFiles, find_model_files
@@ -82,7 +83,7 @@ class FolderReport:
 
 def examine(folder: Path | str) -> FolderReport:
     """Look at a folder, file by file; never raises for what is wrong with it."""
-    place = Path(folder).expanduser().absolute()
+    place = typed_path(folder).absolute()
     try:
         if place.is_dir():
             return _examined(place)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 APP_NAME = "edge-ai-workshop"
 _INSTALL = (
     "Install it with 'pip install foundry-local-sdk==2.2.1' (Python 3.11 to 3.14 on Windows, "
-    "Linux x64 or macOS arm64), or set FOUNDRY_LOCAL_ENDPOINT to a server on another machine."
+    "Linux or macOS arm64), or set FOUNDRY_LOCAL_ENDPOINT to a server on another machine."
 )
 
 
@@ -141,7 +141,7 @@ def _register_providers(manager: FoundryLocalManager) -> str | None:
     """Register every execution provider this machine can use; returns what went wrong, if anything.
 
     The runtime may download a provider for that. `FOUNDRY_LOCAL_CUDA_EP_LIBRARY` names the file of
-    a CUDA provider that is here already; it needs the CUDA 13 libraries.
+    a CUDA provider that is here already; it needs CUDA libraries, which are installed apart.
     """
     from foundry_local_sdk import FoundryLocalException
 
