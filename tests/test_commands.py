@@ -127,9 +127,9 @@ def test_a_wrong_value_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]
         (["run", "--output", "{file}"], "{file}/records.jsonl cannot be written"),
         (["reference", "--output", "{file}"], "{file}/benchmark_report.json cannot be written"),
         (["compare", "a.json", "--against", "x"], "--against is 'x' without --model."),
-        (["fleet", "run", "tcp://127.0.0.1:1", "--output", "{file}"], "{file}/room.json cannot be written"),
+        (["fleet", "run", "tcp://127.0.0.1:1", "--output", "{file}"], "{file}/fleet.json cannot be written"),
         (["fleet", "scheduler", "--port", "65536"], "--port is 65536."),
-        (["fleet", "certificates", "{file}", "desk-1"], "cannot be written"),
+        (["fleet", "certificates", "{file}"], "cannot be written"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_exit_2_before_anything_starts(
