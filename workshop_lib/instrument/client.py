@@ -118,6 +118,29 @@ class _Marks:
         return self.sending - self.connecting
 
 
+@dataclass(slots=True)
+class _Limits:
+    """What no answer exceeds. Raises `StreamFault` for one that does."""
+
+    most_events: int
+    received: int = 0
+    events: int = 0
+    last_data_s: float = 0.0
+
+    def check(self, at_s: float, piece: bytes) -> None:
+        """Count a piece; comments are signs of life, anything else is an answer."""
+        self.received += len(piece)
+        if not piece.startswith((b":", b"\n", b"\r")):
+            self.last_data_s = at_s
+            self.events += piece.count(b"data:")
+        if self.received > MAX_ANSWER_BYTES:
+            raise StreamFault("too_large", f"The answer exceeds {MAX_ANSWER_BYTES // 1_000_000} MB.")
+        if self.events > self.most_events:
+            raise StreamFault("endless", "The answer went on and on after max_tokens.")
+        if at_s - self.last_data_s > LONGEST_KEEP_ALIVE_S:
+            raise StreamFault("stalled", f"For {LONGEST_KEEP_ALIVE_S:g} s the server only said that it is alive.")
+
+
 class Reachable(Protocol):
     """A served model, as far as the client needs it."""
 
@@ -317,29 +340,19 @@ class ChatClient:
         raise StreamFault("redirect", f"{self.address.shown} redirects in circles.")
 
     def _stamp(self, pieces: Iterator[bytes], marks: _Marks, arrivals: list[Arrival], max_tokens: int) -> None:
-        start, received, events, last_data_s = marks.start, 0, 0, 0.0
-        most_events = EVENTS_PER_TOKEN * max_tokens + EVENTS_BESIDES
-        watch = EndWatch()
+        """Take in the pieces as they come, until the answer is done or its grace is over."""
+        start, watch, limits = marks.start, EndWatch(), _Limits(EVENTS_PER_TOKEN * max_tokens + EVENTS_BESIDES)
         for piece in pieces:
             at_s = marks.arrived() - start
             arrivals.append((at_s, piece))
-            received += len(piece)
-            if received > MAX_ANSWER_BYTES:
-                raise StreamFault("too_large", f"The answer exceeds {MAX_ANSWER_BYTES // 1_000_000} MB.")
-            if not piece.startswith((b":", b"\n", b"\r")):
-                last_data_s = at_s
-                events += piece.count(b"data:")
+            limits.check(at_s, piece)
             state = watch.feed(piece)
             if state == "done" or (marks.ends_at is not None and start + at_s >= marks.ends_at):
                 return
-            if state == "open":  # text after a finish reason: that reason was none
+            if state == "open":  # also after text that followed a finish reason: that reason was none
                 marks.ends_at = None
             elif marks.ends_at is None:
                 marks.ends_at = start + at_s + GRACE_S
-            if at_s - last_data_s > LONGEST_KEEP_ALIVE_S:
-                raise StreamFault("stalled", f"For {LONGEST_KEEP_ALIVE_S:g} s the server only said that it is alive.")
-            if events > most_events:
-                raise StreamFault("endless", "The answer went on and on after max_tokens.")
 
     def _completion(
         self, request: Request, body: Mapping[str, Any], answer: Answer, started_at: str, end_s: float | None
