@@ -238,7 +238,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "no-space": quick(frame=lambda event: b"data:%s\n\n" % event),
     "no-blank-lines": quick(frame=lambda event: b"data: %s\n" % event),
     "data-lines": quick(frame=in_lines),
-    "other-fields": quick(frame=lambda event: b"event: message\nid: %d\n: hi\n%s" % (time.perf_counter_ns(), sse(event))),
+    "other-fields": quick(frame=lambda event: b"event: chunk\nid: %d\n: hi\n" % time.perf_counter_ns() + sse(event)),
     "bytes-apart": quick(packet=7, words=(" für", " モデル", " 🙂", " ½")),
     "pings-first": quick(OPEN, pings(0.1, 0.9), *ANSWER[1:], first_token_s=1.0),
     "pings-every-second": quick(OPEN, pings(1.0, 4.0), *ANSWER[1:], first_token_s=4.2),

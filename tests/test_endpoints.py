@@ -69,7 +69,7 @@ def codes_of(answer: Completion) -> set[str]:
 
 @dataclass(frozen=True)
 class Answered:
-    """A complete answer: its visible text, times in seconds (None = withheld, 0 = any), tokens and where they come from."""
+    """A complete answer: visible text, times in seconds (None = withheld, 0 = any), tokens and where they come from."""
 
     model: str
     text: str = SAID

@@ -1,6 +1,6 @@
 """Every trap of a local endpoint, measured by the workshop against a server that has it: Markdown table.
 
-Run `python tests/benchmarks/traps.py`. Each line is one behaviour of the reference server in a benchmark of its own
+Run `python tests/benchmarks/traps.py`. Each line is one behaviour of the fake server in a benchmark of its own
 with three prompts and three rounds, unless it says otherwise. Prints; gates nothing (`tests/test_traps.py` does).
 """
 
