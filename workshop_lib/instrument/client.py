@@ -230,7 +230,7 @@ class ChatClient:
         try:
             return _model_list(self._get(self.address, "/models"), self.address)
         except StreamFault as fault:
-            raise EndpointError(str(fault), connections.advice(fault.kind, self.address), kind=fault.kind) from None
+            raise EndpointError(str(fault), connections.advice(fault, self.address), kind=fault.kind) from None
 
     def list_loaded(self) -> tuple[str, ...] | None:
         """The ids that the server holds in memory, by Foundry Local's route `/models/loaded`, which is outside `/v1`.
@@ -385,7 +385,7 @@ class ChatClient:
     def _said(self, fault: StreamFault) -> str:
         """The fault, and what to do where a setting mends it: a row's reason is all that some people see."""
         mended = fault.kind in {"tls", "proxy", "redirect", "http_407"}
-        return credentials.redact(f"{fault} {connections.advice(fault.kind, self.address)}" if mended else str(fault))
+        return credentials.redact(f"{fault} {connections.advice(fault, self.address)}" if mended else str(fault))
 
     def _status_fault(self, refusal: Refusal) -> StreamFault:
         body: object = refusal.text
@@ -396,7 +396,7 @@ class ChatClient:
             return connections.wants_https(self.address)
         said = error_message(body) or "(without a reason)"
         if refusal.text.lstrip().startswith("<"):
-            said = "(a web page; is a proxy in between?)"
+            said = connections.WEB_PAGE
         return StreamFault(f"http_{refusal.status}", f"The server answered HTTP {refusal.status}: {said}")
 
     def _get(self, address: Address, route: str) -> httpx2.Response:

@@ -96,8 +96,12 @@ def explain(error: Exception, address: Address, timeout_s: float) -> StreamFault
     )
 
 
-def advice(kind: str, address: Address) -> str:
+WEB_PAGE = "(a web page; is a proxy in between?)"
+
+
+def advice(fault: StreamFault, address: Address) -> str:
     """Return what to do about a fault, in one or two sentences."""
+    kind = "not_json" if WEB_PAGE in str(fault) else fault.kind
     if kind == "no_server":
         return (
             f"Start the server or correct the address (port {address.port}?): `foundry server status` (CLI 0.10 and "
