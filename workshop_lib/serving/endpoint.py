@@ -24,9 +24,13 @@ WITHOUT_A_LIST = {"http_403", "http_404", "http_405", "http_501", "not_json"}
 """How servers answer that have no model list: models that are named can be asked all the same."""
 
 _NO_CHAT = re.compile(
-    r"(?i)(?<![a-z])(embed(ding)?s?|rerank(er)?|bge|e5|gte|minilm|whisper|tts|asr|transcribe|moderation|dall-e|clip)(?![a-z])"
+    r"(?i)(?<![a-z])(embed(ding)?s?|rerank(er)?|bge|e5|gte|minilm|whisper|tts|asr|transcribe|moderation|dall-e|clip|colbert|kokoro|stable-diffusion|sdxl|flux|wav2vec2|parakeet|gpt-image|sora)(?![a-z])"
 )
 """Words in the ids of models that make vectors, speech or pictures."""
+
+_CHAT_KINDS = re.compile(r"chat(?!': false)|llm|vlm|language|text-to-text|text-generation|(?<!embeddings)completion\b")
+_NO_CHAT_KINDS = re.compile("embed|rerank|image|audio|speech|transcri|moderation|feature-extraction|chat': false")
+"""What lists say of a model's kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,12 +251,14 @@ def _shown_id(name: str) -> str:
     is_path = name.startswith(("/", "~", "./", "../", "\\\\")) or re.match(r"[A-Za-z]:[\\/]", name)
     if not is_path and not name.lower().endswith((".gguf", ".onnx", ".safetensors", ".bin")):
         return name
-    return re.split(r"[\\/]", name.rstrip("/\\"))[-1] or name
+    parts = re.split(r"[\\/]", name.rstrip("/\\"))
+    cached = next((part for part in parts if part.startswith("models--")), "")  # Hugging Face's cache
+    return cached.removeprefix("models--").replace("--", "/") or parts[-1] or name
 
 
 def _cannot_chat(entry: Mapping[str, Any]) -> bool:
     """Whether a list's entry says that the model is no chat model, by its type or else by its name."""
-    said = entry.get("type") or entry.get("task")
-    if isinstance(said, str):
-        return any(word in said.lower() for word in ("embed", "rerank", "image", "audio", "speech", "transcri"))
-    return bool(_NO_CHAT.search(str(entry["id"])))
+    said = " ".join(str(entry.get(name) or "") for name in ("type", "task", "mode", "labels", "capabilities")).lower()
+    if _CHAT_KINDS.search(said):
+        return False
+    return bool(_NO_CHAT_KINDS.search(said) or _NO_CHAT.search(str(entry["id"])))
