@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from workshop_lib.catalog import ModelCard
 
 LIST_TIMEOUT_S = 15.0
-WITHOUT_A_LIST = {"http_403", "http_404", "http_405", "http_501", "not_json"}
+WITHOUT_A_LIST = {"http_400", "http_403", "http_404", "http_405", "http_500", "http_501", "not_json"}
 """How servers answer that have no model list: models that are named can be asked all the same."""
 
 _NO_CHAT = re.compile(
