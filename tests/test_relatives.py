@@ -45,6 +45,7 @@ from workshop_lib import credentials
 from workshop_lib.addresses import parse_address
 from workshop_lib.errors import WorkshopError
 from workshop_lib.instrument.client import ChatClient
+from workshop_lib.measuring.racing import LiveAnswer
 from workshop_lib.metrics import timing
 from workshop_lib.serving.endpoint import EndpointRuntime
 
@@ -244,6 +245,14 @@ def test_a_key_stays_out_of_records_wherever_it_is_said(name: str):
         record = repr(client.ask(request("x")))
     assert "Secret" not in record and "T0p" not in record
     assert credentials.REMOVED in record
+
+
+def test_a_race_shows_no_key_while_it_runs():
+    """What a model says of the key is taken out of the live view too, also where it comes in pieces."""
+    credentials.remember(KEY)
+    event = b'data: {"choices":[{"delta":{"content":"%s"}}]}\n\n'
+    live = LiveAnswer([(0.1, event % KEY[:6].encode()), (0.2, event % KEY[6:].encode())])
+    assert "".join(chunk.text for chunk in live.look()) == credentials.REMOVED
 
 
 @pytest.mark.parametrize("key", ["1234", "llama", "content", "stop", "data", "true", "choices"])

@@ -369,7 +369,7 @@ class ChatClient:
             attempt=request.attempt,
             prompt_sha256=sha256(request.text.encode("utf-8", "surrogatepass")).hexdigest(),
             connect_s=self._marks.connect_s,
-            chunks=_without_keys(answer.chunks),
+            chunks=without_keys(answer.chunks),
             end_s=end_s,
             streamed=answer.streamed,
             finish_reason=credentials.redact(answer.finish_reason) if answer.finish_reason else None,
@@ -484,7 +484,7 @@ class ChatClient:
         request.extensions["trace"] = self._marks.observe
 
 
-def _without_keys(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
+def without_keys(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
     """The chunks without a key that the model or the server said, piece by piece or whole."""
     texts = credentials.cut_from_texts([chunk.text for chunk in chunks])
     return tuple(

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import get_args
 
 from workshop_lib.errors import ConfigurationError, WorkshopError
-from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S, ChatClient
+from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S, ChatClient, without_keys
 from workshop_lib.measuring import race
 from workshop_lib.measuring.race import LaneState, RaceResult, RaceState, Turns
 from workshop_lib.metrics.streams import AnswerReader, Arrival
@@ -186,11 +186,11 @@ class LiveAnswer:
         self._reader = AnswerReader()
 
     def look(self) -> list[Chunk]:
-        """All chunks whose events are complete by now."""
+        """All chunks whose events are complete by now, without keys."""
         new = self._arrivals[self._seen :]
         self._seen += len(new)
         self._reader.feed(new)
-        return self._reader.chunks()
+        return list(without_keys(self._reader.chunks()))
 
 
 def _not_served(request: Request, error: WorkshopError) -> Completion:
