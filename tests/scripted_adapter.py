@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from workshop_lib.registration.adapters import Chat, CustomModelAdapter, Piece, PromptTooLongError
+from workshop_lib.models.adapter import Chat, CustomModelAdapter, Piece, PromptTooLongError
 
 
 class Scripted(CustomModelAdapter):
@@ -124,3 +124,9 @@ class Unfinished(CustomModelAdapter):
 
 class Stranger:
     """No adapter at all."""
+
+
+class Nowhere(Scripted):
+    """Says that it runs on a device that there is not."""
+
+    device = "cuda"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from workshop_lib.serving.practice import PracticeRuntime
 
 from tests.foundry_helpers import is_gone, practice
 from workshop_lib import catalog
@@ -19,8 +20,7 @@ from workshop_lib.decision.capability_router import Router, choose
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError, ModelServerError
 from workshop_lib.instrument.reference_server import reference_server
 from workshop_lib.records import ModelVariant, Prompt
-from workshop_lib.serving.endpoint import EndpointRuntime
-from workshop_lib.serving.practice import PracticeRuntime
+from workshop_lib.runtimes.endpoint import EndpointRuntime
 
 CARDS = {
     "tiny": ModelCard(("explain",), 400.0, "MIT"),

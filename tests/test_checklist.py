@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from workshop_lib.serving.practice import PracticeRuntime
 
 from tests.foundry_helpers import practice
 from workshop_lib import __main__ as command_line
@@ -18,9 +19,8 @@ from workshop_lib.instrument.reference_server import STEADY, Behaviour, Referenc
 from workshop_lib.measuring import checklist
 from workshop_lib.measuring.checklist import ModelCheck, Step, check_models
 from workshop_lib.records import ModelVariant
-from workshop_lib.serving import profiles
-from workshop_lib.serving.endpoint import ServedEndpoint
-from workshop_lib.serving.practice import PracticeRuntime
+from workshop_lib.runtimes import profiles
+from workshop_lib.runtimes.endpoint import ServedEndpoint
 from workshop_lib.showing import checklist_tables
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=6)

@@ -14,7 +14,7 @@ from workshop_lib.instrument.client import ChatClient, checked_base_url, is_loop
 from workshop_lib.instrument.reference_server import BEHAVIOURS, ReferenceServer, reference_server
 from workshop_lib.metrics import timing
 from workshop_lib.records import Request
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.profiles import open_runtime
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from workshop_lib.fleets.fleet_room import Room
 from workshop_lib.measuring import benchmark, plan
 from workshop_lib.metrics import summaries
 from workshop_lib.records import Run
-from workshop_lib.serving import profiles
+from workshop_lib.runtimes import profiles
 
 pytestmark = [
     pytest.mark.slow,

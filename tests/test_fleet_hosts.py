@@ -18,7 +18,7 @@ import pytest
 
 from tests.fleet_helpers import wait_until
 from workshop_lib.fleets import fleet_engine, fleet_room, fleet_security
-from workshop_lib.hosting.child_process import child_environment
+from workshop_lib.runtimes.child_process import child_environment
 
 IP = shutil.which("ip") or "/usr/sbin/ip"
 ROOM = "instructor"

@@ -4,16 +4,16 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from workshop_lib.serving.local_routing import LocalRuntime
+from workshop_lib.serving.practice import PracticeRuntime
 
 from tests.foundry_helpers import REPOSITORY, ask, practice, smallest
 from workshop_lib.errors import ConfigurationError, DataFileError, EndpointError, ModelNotFoundError
 from workshop_lib.instrument.client import ChatClient
 from workshop_lib.instrument.reference_server import ReferenceServer
-from workshop_lib.serving import profiles
-from workshop_lib.serving.endpoint import EndpointRuntime
-from workshop_lib.serving.foundry import FoundryRuntime
-from workshop_lib.serving.local_routing import LocalRuntime
-from workshop_lib.serving.practice import PracticeRuntime
+from workshop_lib.runtimes import profiles
+from workshop_lib.runtimes.endpoint import EndpointRuntime
+from workshop_lib.runtimes.foundry import FoundryRuntime
 
 MODELS = b'{"object": "list", "data": [{"id": "phi-4-mini"}, {"id": "qwen-generic-gpu:2"}]}'
 
@@ -209,7 +209,7 @@ def test_an_endpoint_starts_and_imports_no_runtime(server, cards):
     """A machine without the SDK can measure another one."""
     code = (
         "import sys; sys.modules['foundry_local_sdk'] = None\n"
-        "import psutil; from workshop_lib.serving import profiles\n"
+        "import psutil; from workshop_lib.runtimes import profiles\n"
         f"address, cards = {server.address!r}, {str(cards)!r}\n"
         "runtime = profiles.open_runtime(endpoint=address, models_file=cards)\n"
         "print(len(runtime.find(['auto'])), len(psutil.Process().children()))\n"
@@ -220,7 +220,7 @@ def test_an_endpoint_starts_and_imports_no_runtime(server, cards):
 def test_importing_the_profiles_loads_nothing_heavy():
     """Whatever takes long to import is imported where it is used."""
     heavy = {"foundry_local_sdk", "openai", "pydantic", "uvicorn", "starlette", "numpy", "psutil"}
-    imported = run_python("import sys, workshop_lib.serving.profiles; print(*sys.modules)").split()
+    imported = run_python("import sys, workshop_lib.runtimes.profiles; print(*sys.modules)").split()
     assert not heavy & set(imported)
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.markdown import PROJECT, Row, code_in, links_in, plain, read, read_text
 from tests.snippets import check_snippet
 from workshop_lib import records
-from workshop_lib.serving.runtimes import Runtime, ServedModel
+from workshop_lib.runtimes.protocols import Runtime, ServedModel
 
 CHEATSHEET = read(PROJECT / "docs" / "CHEATSHEET.md")
 GLOSSARY = read(PROJECT / "docs" / "GLOSSARY.md")

@@ -15,7 +15,7 @@ from workshop_lib.instrument.reference_server import reference_server
 from workshop_lib.measuring import runs
 from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import ModelVariant, Prompt, Run
-from workshop_lib.serving import profiles
+from workshop_lib.runtimes import profiles
 from workshop_lib.showing import comparison_tables, reporting
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def test_without_any_run_a_little_is_measured(endpoint: str, tmp_path: Path, mon
     monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", endpoint)
     monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path))
     monkeypatch.setattr(
-        "workshop_lib.serving.endpoint.EndpointRuntime.list_models",
+        "workshop_lib.runtimes.endpoint.EndpointRuntime.list_models",
         lambda self: [ModelVariant("fast", "fast", "unknown")],
     )
     run = storage.read_run(runs.find_records())

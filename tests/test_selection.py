@@ -1,10 +1,10 @@
 import pytest
+from workshop_lib.serving.foundry_listing import Listing, read_listing
 
 from workshop_lib import providers
 from workshop_lib.errors import ModelNotFoundError
-from workshop_lib.hosting.selection import in_reading_order, select_variants
 from workshop_lib.records import ModelVariant
-from workshop_lib.serving.foundry_listing import Listing, read_listing
+from workshop_lib.runtimes.selection import in_reading_order, select_variants
 
 CPU, CUDA, TENSORRT = (
     "CPUExecutionProvider",

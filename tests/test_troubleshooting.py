@@ -22,6 +22,8 @@ from typing import Any
 import nbformat
 import psutil
 import pytest
+from workshop_lib.serving.practice import PracticeRuntime
+from workshop_lib.serving.practice_catalog import PracticeCatalog
 
 from tests.foundry_helpers import ask, practice, smallest, wait_until, write_index
 from tests.kill_helpers import plan_for, start_driver, tiny_server
@@ -56,10 +58,8 @@ from workshop_lib.metrics.stability import stability_notes
 from workshop_lib.programs import commands
 from workshop_lib.providers import has_gpu
 from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Row
-from workshop_lib.serving.endpoint import EndpointRuntime
-from workshop_lib.serving.foundry import FoundryRuntime, Patience
-from workshop_lib.serving.practice import PracticeRuntime
-from workshop_lib.serving.practice_catalog import PracticeCatalog
+from workshop_lib.runtimes.endpoint import EndpointRuntime
+from workshop_lib.runtimes.foundry import FoundryRuntime, Patience
 
 HERE = Path(__file__).parent
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals and no such limits")

@@ -15,13 +15,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workshop_lib import files
+from workshop_lib import files, places
 from workshop_lib.errors import ConfigurationError, EndpointError, RuntimeUnavailableError
 from workshop_lib.fleets import fleet_engine, fleet_identity, fleet_worker
 from workshop_lib.fleets.fleet_engine import BENCH, LOOPBACK
 from workshop_lib.fleets.fleet_security import check_exposure, check_reachable
-from workshop_lib.hosting import model_cache
-from workshop_lib.hosting.child_process import child_environment
+from workshop_lib.runtimes.child_process import child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -183,7 +182,7 @@ def part(arguments: Sequence[str], folder: Path, *, temporary: Path | None = Non
     computer of its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    environment = child_environment(os.environ) | {model_cache.CACHE_VARIABLE: str(folder / "cache")}
+    environment = child_environment(os.environ) | {places.CACHE_VARIABLE: str(folder / "cache")}
     if temporary is not None:
         environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))
     with (folder / "messages.txt").open("ab") as messages:

@@ -13,8 +13,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from workshop_lib import files
-from workshop_lib.hosting import model_cache
+from workshop_lib import files, places
 
 _ID = re.compile(r"[0-9a-f]{12}")
 
@@ -34,13 +33,13 @@ def identity() -> Identity:
 
 def fleet_folder() -> Path:
     """Where a machine keeps what belongs to fleets: in its model cache."""
-    return model_cache.make_folder(model_cache.cache_root() / "fleet")
+    return places.make_folder(places.cache_root() / "fleet")
 
 
 def host_file(name: str) -> Path:
     """A file that all workers of one user on one computer share, wherever their caches are."""
     user = os.getuid() if hasattr(os, "getuid") else "user"
-    return model_cache.make_folder(Path(tempfile.gettempdir()) / f"edge-ai-workshop-fleet-{user}") / name
+    return places.make_folder(Path(tempfile.gettempdir()) / f"edge-ai-workshop-fleet-{user}") / name
 
 
 def _kept_id(path: Path) -> str:

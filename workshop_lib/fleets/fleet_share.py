@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from workshop_lib import files
-from workshop_lib.hosting import child_pipes
 from workshop_lib.measuring import benchmark, plan
 from workshop_lib.records import ModelVariant, Prompt
-from workshop_lib.serving import profiles
+from workshop_lib.runtimes import child, profiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class ShareJob:
 
 def main() -> None:
     """Measure the share that standard input names, and end."""
-    child_pipes.do_the_job(_measure)
+    child.do_the_job(_measure)
 
 
 def _measure(job: Mapping[str, Any], emit: Callable[[Mapping[str, Any]], None]) -> None:

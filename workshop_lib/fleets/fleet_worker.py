@@ -20,15 +20,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workshop_lib import __version__, files
+from workshop_lib import __version__, files, places
 from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.fleets import fleet_engine, fleet_identity, fleet_share
 from workshop_lib.fleets.fleet_room import RECORDS_FILE
-from workshop_lib.hosting import model_cache
-from workshop_lib.hosting.child_process import child_environment
 from workshop_lib.instrument import machine
 from workshop_lib.measuring import plan
-from workshop_lib.serving import profiles
+from workshop_lib.runtimes import profiles
+from workshop_lib.runtimes.child_process import child_environment
 from workshop_lib.untrusted import without_places
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def share_folder(room: str, share: str) -> Path:
     for name in (room, share):
         if not _NAME.fullmatch(name):
             raise ConfigurationError(f"'{name}' is no name of a share.", "Use the same version on all machines.")
-    return model_cache.make_folder(fleet_identity.fleet_folder() / "shares" / room / share)
+    return places.make_folder(fleet_identity.fleet_folder() / "shares" / room / share)
 
 
 def forget_old_shares(*, days: float = KEEP_DAYS, now_s: float | None = None) -> None:
@@ -260,4 +259,4 @@ def _turn(is_wanted: Callable[[], bool], on_wait: Callable[[], None]) -> Iterato
 
 
 def _without_home(text: str) -> str:
-    return without_places(text, {Path(os.path.expanduser("~")): "~", model_cache.cache_root(): "<cache>"})  # noqa: PTH111 - Path.home() raises without a home
+    return without_places(text, {Path(os.path.expanduser("~")): "~", places.cache_root(): "<cache>"})  # noqa: PTH111 - Path.home() raises without a home

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from workshop_lib.records import ModelVariant
-    from workshop_lib.serving.profiles import Runtime, ServedModel
+    from workshop_lib.runtimes.profiles import Runtime, ServedModel
 
 Status = Literal["passed", "failed", "not tried", "not known"]
 Name = Literal["listed", "cached", "served", "answers"]

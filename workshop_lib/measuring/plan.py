@@ -14,10 +14,10 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
-from workshop_lib.hosting.selection import AUTO
 from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S
 from workshop_lib.records import ModelVariant, Prompt, Request, variant_key
-from workshop_lib.serving.profiles import Runtime
+from workshop_lib.runtimes.profiles import Runtime
+from workshop_lib.runtimes.selection import AUTO
 
 Order = Literal["round-robin", "blocks"]
 

@@ -23,14 +23,17 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from workshop_lib.registration import adapter_process, generation, registered_models
+from workshop_lib.registration.chat_requests import Question, RequestFault, read_question
+from workshop_lib.registration.generation import End, Engine, Usage
+from workshop_lib.registration.stop_texts import StopTexts
 
 from tests import adapter_helpers, scripted_adapter
 from tests.adapter_helpers import client_of, raw, register, scripted, served, weights_in
 from tests.foundry_helpers import is_gone, practice, python, wait_until
 from workshop_lib import catalog
 from workshop_lib.errors import ConfigurationError, ModelServerError, RuntimeUnavailableError
-from workshop_lib.registration import adapter_process, generation, registered_models
-from workshop_lib.registration.adapters import (
+from workshop_lib.models.adapter import (
     Chat,
     CustomModelAdapter,
     Message,
@@ -39,12 +42,9 @@ from workshop_lib.registration.adapters import (
     in_words,
     load_class,
 )
-from workshop_lib.registration.chat_requests import Question, RequestFault, read_question
-from workshop_lib.registration.generation import End, Engine, Usage
-from workshop_lib.registration.stop_texts import StopTexts
 
 if TYPE_CHECKING:
-    from workshop_lib.hosting.child_process import ServedChild
+    from workshop_lib.runtimes.child_process import ServedChild
 
 MODEL = "scripted-adapter-cpu:1"
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
-from workshop_lib.hosting import selection
 from workshop_lib.instrument import client
 from workshop_lib.records import ModelVariant
+from workshop_lib.runtimes import selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
