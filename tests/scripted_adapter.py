@@ -50,6 +50,8 @@ class Scripted(CustomModelAdapter):
             yield json.dumps(params)
         elif name == "log":
             yield json.dumps(self.log)
+        elif name == "minus":
+            yield Piece("x", -1)
         elif name == "endless":
             while True:
                 time.sleep(0.001)
@@ -93,6 +95,20 @@ class Uncounted(Scripted):
 
     def count_tokens(self, text: str) -> int | None:
         return None
+
+
+class Numpy(Scripted):
+    """Counts in numbers of another library: three tokens for a prompt, five for a piece."""
+
+    def piece(self, text: Any) -> Any:
+        import numpy as np
+
+        return Piece(text, np.int32(5))  # type: ignore[arg-type]
+
+    def count_tokens(self, text: str) -> Any:
+        import numpy as np
+
+        return np.int64(3)
 
 
 class Whole(CustomModelAdapter):

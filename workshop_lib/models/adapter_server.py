@@ -42,9 +42,6 @@ from workshop_lib.untrusted import one_line, without_home
 DEFAULT_MAX_TOKENS = 512
 """The longest answer where neither the client nor the context says."""
 
-LOOK_S = 0.25
-"""How often a client that waits for its first piece is looked at: it may have gone."""
-
 CLOSE_S = 0.5
 _HALVES = re.compile(r"[\ud800-\udfff]")
 
@@ -116,18 +113,22 @@ class Answer:
 
     async def next_while_there(self, request: Request) -> str | None:
         """The next piece, unless the client goes away: then `ClientDisconnect`."""
-        while True:
-            try:
-                return await asyncio.wait_for(self.next(), LOOK_S)
-            except TimeoutError:
-                if await request.is_disconnected():
-                    raise ClientDisconnect from None
+        piece, gone = asyncio.ensure_future(self.next()), asyncio.ensure_future(_until_gone(request))
+        try:
+            await asyncio.wait({piece, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not piece.done():
+                raise ClientDisconnect
+            return piece.result()
+        finally:
+            piece.cancel()
+            gone.cancel()
 
     def write(self, adapter: CustomModelAdapter, context_tokens: int | None) -> None:
         """Let the adapter answer, in its own thread; what it raises is handed over."""
         last: HTTPException | None = None
         try:
-            for piece in filter(None, self.pieces(adapter, context_tokens)):
+            pieces = filter(None, self.pieces(adapter, context_tokens))
+            for piece in pieces if self.question.stream else ["".join(pieces)]:
                 self._hand_over(piece)
         except HTTPException as refused:
             last = refused
@@ -279,16 +280,18 @@ class Service:
             piece = await answer.next_while_there(request)  # before anything is sent: an early fault has its status
             if question.stream:
                 return StreamingResponse(_events(answer, piece, common), media_type="text/event-stream")
-            text = ""
-            while piece is not None:
-                text += piece
-                piece = await answer.next_while_there(request)
+            await answer.next()
         except BaseException:
             answer.unwanted.set()
             raise
-        said = {"role": "assistant", "content": text}
+        said = {"role": "assistant", "content": piece}
         usage = {"usage": answer.usage} if answer.usage else {}
         return JSONResponse({**_chunk(common, {"message": said}, answer.finish_reason), **usage})
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _events(answer: Answer, piece: str | None, common: dict[str, Any]) -> AsyncIterator[bytes]:
