@@ -132,7 +132,7 @@ def _cached(variant: ModelVariant) -> Step:
         return Step("cached", "not known", "The models lie on the server's machine, and it does not say which.")
     if not variant.cached:
         return Step("cached", "failed", NOT_CACHED)
-    return Step("cached", "passed", "The runtime finds its files in the model cache.")
+    return Step("cached", "passed", "The runtime finds its files on this machine.")
 
 
 def _asked(model: ServedModel, prompt: str) -> Iterator[Step]:

@@ -85,7 +85,8 @@ def _unknown_name(
     ids = [variant.model_id for variant in offered]
     close = (
         [alias for alias in nearest.get(name, ()) if alias in aliases]
-        or [known for known in [*aliases, *ids] if known.startswith(name)][:3]
+        or [alias for alias in aliases if alias.startswith(name)][:3]
+        or [model_id for model_id in ids if model_id.startswith(name)][:3]
         or difflib.get_close_matches(name, aliases, n=3)
         or difflib.get_close_matches(name, ids, n=3)
     )
