@@ -5,6 +5,7 @@ A folder is served by the Foundry Local runtime, from where it lies; an adapter 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workshop_lib import places
-from workshop_lib.errors import ConfigurationError, ModelServerError
+from workshop_lib.errors import ConfigurationError, ModelServerError, RuntimeUnavailableError
 from workshop_lib.instrument.client import ChatClient
 from workshop_lib.models import folder as folders
 from workshop_lib.models import registry
@@ -23,6 +24,7 @@ from workshop_lib.records import ModelVariant, Request
 from workshop_lib.runtimes.child_process import ChildProcess, ServedChild
 
 LOAD_TIMEOUT_S = 900.0
+_log = logging.getLogger(__name__)
 
 
 def foundry_process(
@@ -99,6 +101,8 @@ def register(
 ) -> RegisteredModel:
     """Offer a model of one's own beside the others; it is tried once, and stays where it is.
 
+    A folder that cannot be tried, as the runtime or its provider is not on this machine, is registered with a warning.
+
     Args:
         alias: what people will type; no alias of `models.json`.
         place: an ONNX Runtime GenAI folder; with an adapter the file or folder that it loads.
@@ -111,8 +115,8 @@ def register(
 
     Raises:
         ConfigurationError: the alias is taken, there are no such weights, or no such adapter.
-        ModelServerError: the adapter could not load the weights, or its process died.
-        WorkshopError: as `try_folder`.
+        ModelServerError: it could not be loaded, did not answer, or its process died.
+        DataFileError: a folder's files are not those of a model.
     """
     path = Path(place).expanduser().absolute()
     model = RegisteredModel(
@@ -130,7 +134,11 @@ def register(
             context_tokens=context_tokens or ready["context_tokens"],
         )
     else:
-        found = try_folder(path)
+        try:
+            found = try_folder(path)
+        except RuntimeUnavailableError as error:
+            _log.warning("%s is registered, though it could not be tried here. %s", alias, error)
+            found = folders.read_folder(path)
         model = replace(
             model,
             device=found.device,

@@ -162,8 +162,7 @@ def main() -> None:
 
 
 def _local_model(manager: FoundryLocalManager, job: Job) -> IModel:
-    from foundry_local_sdk import ModelInfoBuilder
-    from foundry_local_sdk.catalog import CatalogType
+    from foundry_local_sdk import CatalogType, ModelInfoBuilder
 
     info = ModelInfoBuilder().set_string_property("task", "chat-completion")
     with _faults("The runtime does not take the folder", "Give a folder for ONNX Runtime GenAI."):
