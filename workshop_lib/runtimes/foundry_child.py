@@ -138,8 +138,7 @@ def _serve(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
     with _faults(f"The web service could not listen on port {job.port} of 127.0.0.1", fix):
         manager.start_web_service()
     started = time.perf_counter()
-    again = "convert or copy" if job.folder else "download"
-    fix = f"Stop other models, choose a smaller variant, or {again} it again."
+    fix = "Stop other models, choose a smaller variant, or download or convert it again."
     with _faults(f"{job.model_id} could not be loaded", fix):
         model.load()
     emit(
