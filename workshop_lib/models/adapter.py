@@ -105,7 +105,8 @@ class CustomModelAdapter(ABC):
             params: `max_tokens` (int), `temperature` (0 = the likeliest token each time), `top_p` (0 to 1) and `seed`
                 (int or None). All are always given.
         """
-        _refuse_neither(self)
+        if not _writes_answers(type(self)):  # the two defaults would call each other for ever
+            raise NotImplementedError(f"{type(self).__name__} writes neither generate nor stream.")
         return "".join(self.stream(prompt, **params))
 
     def stream(self, prompt: str, **params: Any) -> Iterator[str]:
@@ -114,7 +115,6 @@ class CustomModelAdapter(ABC):
         Pieces are whole characters. A `Piece` says how many tokens it took. A client that goes away stops the answer
         between two pieces, so that an adapter without a `stream` of its own cannot be stopped.
         """
-        _refuse_neither(self)
         yield self.generate(prompt, **params)
 
     def count_tokens(self, text: str) -> int | None:  # noqa: ARG002 - what a subclass is given
@@ -177,12 +177,6 @@ def _is_adapter(value: object) -> bool:
 
 def _writes_answers(kind: type[CustomModelAdapter]) -> bool:
     return kind.generate is not CustomModelAdapter.generate or kind.stream is not CustomModelAdapter.stream
-
-
-def _refuse_neither(adapter: CustomModelAdapter) -> None:
-    """Each default calls the other method, for ever if neither is written."""
-    if not _writes_answers(type(adapter)):
-        raise NotImplementedError(f"{type(adapter).__name__} writes neither generate nor stream.")
 
 
 def _run_file(file: Path) -> ModuleType:

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import uvicorn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -199,14 +200,8 @@ class Service:
     def serve(self, job: Mapping[str, Any], emit: child.Emit) -> None:
         """Load the adapter, emit `ready`, answer until `end`.
 
-        Args:
-            job: `adapter` (a reference to its class), `place` of the weights, `model_id`, and `context_tokens`, None =
-                what the adapter says.
-            emit: sends an event.
-
-        Raises:
-            ConfigurationError: there is no such adapter.
-            ModelServerError: it could not load its weights.
+        `job` has `adapter` (a reference to its class), `place` (of the weights), `model_id` and `context_tokens`.
+        Raises `WorkshopError` where the adapter cannot be found or loaded.
         """
         self._model_id = job["model_id"]
         adapter = adapters.load_class(job["adapter"])()
@@ -279,7 +274,8 @@ class Service:
         try:
             piece = await answer.next_while_there(request)  # before anything is sent: an early fault has its status
             if question.stream:
-                return StreamingResponse(_events(answer, piece, common), media_type="text/event-stream")
+                events, stop = _events(answer, piece, common), BackgroundTask(answer.unwanted.set)
+                return StreamingResponse(events, media_type="text/event-stream", background=stop)
             await answer.next()
         except BaseException:
             answer.unwanted.set()

@@ -81,17 +81,9 @@ class RegisteredModel:
     def variant(self) -> ModelVariant:
         """The model as every other part of the workshop knows models; `cached` where it can be used now."""
         return ModelVariant(
-            alias=self.alias,
-            model_id=self.model_id,
-            device=self.device,
-            execution_provider=self.execution_provider,
-            precision=self.precision,
-            size_mb=self.size_mb,
-            licence=self.licence,
-            context_tokens=self.context_tokens,
-            capabilities=self.capabilities,
-            cached=self.why_unusable() is None,
-        )
+            self.alias, self.model_id, self.device, self.execution_provider, self.precision, self.size_mb,
+            self.licence, self.context_tokens, self.capabilities, cached=self.why_unusable() is None,
+        )  # fmt: skip
 
     def why_unusable(self) -> tuple[str, str] | None:
         """Why it cannot be served any more, and what to do; None where nothing is known to be wrong."""

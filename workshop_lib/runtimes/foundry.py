@@ -144,8 +144,6 @@ class FoundryRuntime:
         Raises:
             RuntimeUnavailableError: the runtime cannot run here.
             ModelServerError: the public catalog did not answer, and nothing is registered.
-            ConfigurationError: the cache folder cannot be made.
-            DataFileError: the file of registered models is malformed.
         """
         self._seen = None
         return self._offered(self._registered())[0]
@@ -178,10 +176,6 @@ class FoundryRuntime:
     def download(self, variant: ModelVariant, *, on_progress: OnProgress | None = None) -> None:
         """Bring a variant of the public catalog into the model cache; does nothing for one that is here.
 
-        Args:
-            variant: what to download.
-            on_progress: called with the percentage done, 0 to 100, last with 100.
-
         Raises:
             DiskSpaceError: too little is free.
             ModelServerError: it could not be downloaded in several tries; or it was registered, and its files are gone.
@@ -205,7 +199,6 @@ class FoundryRuntime:
         """Download if need be, load and serve a variant in a process of its own.
 
         Raises:
-            ConfigurationError: an adapter's class is gone.
             RuntimeUnavailableError: the runtime, or the variant's provider, is not there.
             ModelServerError: it could not be loaded or served, or its process died.
             WorkshopError: as `download`.
