@@ -22,6 +22,7 @@ settings.load_profile("workshop")
 ALONE = {
     "test_client.py",
     "test_concurrency.py",
+    "test_endpoints.py",
     "test_keep_warm.py",
     "test_loads.py",
     "test_race.py",

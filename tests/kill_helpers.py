@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+from tests.fault_server import FaultServer
+from tests.fault_steps import Behaviour
 from workshop_lib.archive.storage import RunWriter, read_run
-from workshop_lib.instrument.reference_server import Behaviour, ReferenceServer
 from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
 from workshop_lib.measuring.plan import Plan, make_plan
 from workshop_lib.records import ModelVariant, Prompt, Run
@@ -39,9 +40,9 @@ POWER_CUTS = 0.3
 """The share of kills after which half a record is left behind."""
 
 
-def tiny_server() -> ReferenceServer:
+def tiny_server() -> FaultServer:
     """Three models that answer in two milliseconds."""
-    return ReferenceServer(dict.fromkeys(MODELS, TINY))
+    return FaultServer(dict.fromkeys(MODELS, TINY))
 
 
 def plan_for(rounds: int) -> Plan:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.verdicts import agreement, reliability
-from workshop_lib.verdicts.agreement import krippendorff_alpha, ratings, weighted_kappa
+from workshop_lib.verdicts.agreement import krippendorff_alpha, ratings
 from workshop_lib.verdicts.scores import Score
 
 KRIPPENDORFF_2011 = {
@@ -19,7 +19,6 @@ KRIPPENDORFF_2011 = {
     "C": ". 3 3 3 2 3 4 2 2 5 1 .",
     "D": "1 2 3 3 2 4 4 1 2 5 1 .",
 }
-STATA_KAPPA = [[21, 12, 0, 0], [4, 17, 1, 0], [3, 9, 15, 2], [0, 0, 0, 1]]
 
 
 def unit(number: int) -> agreement.Unit:
@@ -53,29 +52,6 @@ def test_alpha_by_hand() -> None:
     assert found.value == pytest.approx(1 - (2 / 6) / (18 / 30))
 
 
-def test_kappa_is_that_of_the_stata_manual() -> None:
-    """Stata's manual, `kap rada radb, wgt(w2)`: 85 xeromammograms of Boyd et al. (1982) give 0.6714."""
-    cells = [(row, column) for row in range(4) for column in range(4) for _ in range(STATA_KAPPA[row][column])]
-    table = {
-        "rada": {unit(place): row + 1 for place, (row, _) in enumerate(cells)},
-        "radb": {unit(place): column + 1 for place, (_, column) in enumerate(cells)},
-    }
-    found = weighted_kappa(table, "rada", "radb")
-    assert found.value == pytest.approx(0.6714, abs=5e-5)
-    assert (found.n, found.raters) == (85, ("rada", "radb"))
-
-
-def test_kappa_by_hand() -> None:
-    """Grades (1, 1), (5, 5), (1, 5), (5, 5): observed 16 / 4, expected 16 x (2 x 3 + 2 x 1) / 16: kappa 0.5."""
-    found = weighted_kappa(table_of({"ada": "1 5 1 5", "ben": "1 5 5 5"}), "ada", "ben")
-    assert found.value == pytest.approx(0.5)
-
-
-def test_kappa_leaves_out_what_only_one_rater_graded() -> None:
-    """Of four answers, two have both grades."""
-    assert weighted_kappa(table_of({"ada": "1 2 . 4", "ben": "1 . 3 5"}), "ada", "ben").n == 2
-
-
 UNDEFINED = [
     ({}, "Nobody gave a grade."),
     ({"ada": "1 2 3"}, "Only one rater (ada): nobody to agree with."),
@@ -88,13 +64,8 @@ UNDEFINED = [
 def test_an_undefined_coefficient_says_why(rows: dict[str, str], reason: str) -> None:
     """There is a reason and no value, never nan."""
     table = table_of(rows)
-    for found in (krippendorff_alpha(table), weighted_kappa(table, "ada", "ben")):
-        assert (found.value, found.low, found.high, found.reason) == (None, None, None, reason)
-
-
-def test_two_raters_who_each_know_one_grade_agree_as_chance_would() -> None:
-    """All 3 against all 4 is as far apart as chance would put them: kappa 0."""
-    assert weighted_kappa(table_of({"ada": "3 3", "ben": "4 4"}), "ada", "ben").value == pytest.approx(0)
+    found = krippendorff_alpha(table)
+    assert (found.value, found.low, found.high, found.reason) == (None, None, None, reason)
 
 
 def test_few_prompts_give_no_interval() -> None:
@@ -127,7 +98,7 @@ GRADED = st.dictionaries(st.integers(0, 12), st.integers(1, 5), max_size=13)
 @settings(max_examples=40)
 @given(st.lists(GRADED, min_size=2, max_size=4), st.randoms(use_true_random=False))
 def test_the_order_of_raters_and_answers_makes_no_difference(rows: list[dict[int, int]], shuffle) -> None:
-    """Alpha and kappa are the same for any names and order of raters, and never nan."""
+    """Alpha is the same for any names and order of raters, and never nan."""
     table = {f"r{place}": {unit(number): grade for number, grade in row.items()} for place, row in enumerate(rows)}
     names = list(table)
     shuffle.shuffle(names)
@@ -135,17 +106,14 @@ def test_the_order_of_raters_and_answers_makes_no_difference(rows: list[dict[int
     one, other = krippendorff_alpha(table), krippendorff_alpha(renamed)
     assert (one.value is None) == (one.reason is not None)
     assert one.n == other.n and one.value == pytest.approx(other.value)
-    forth, back = weighted_kappa(table, "r0", "r1"), weighted_kappa(table, "r1", "r0")
-    assert forth.n == back.n and forth.value == pytest.approx(back.value)
-    for found in (one, forth):
-        assert found.value is None or (math.isfinite(found.value) and found.value <= 1 + 1e-9)
+    assert one.value is None or (math.isfinite(one.value) and one.value <= 1 + 1e-9)
 
 
 @given(st.lists(st.integers(1, 5), min_size=2).filter(lambda grades: len(set(grades)) > 1))
 def test_raters_who_always_agree_have_a_coefficient_of_one(grades: list[int]) -> None:
     """Full agreement is 1, however few answers."""
     row = {unit(place): grade for place, grade in enumerate(grades)}
-    assert weighted_kappa({"a": row, "b": row}, "a", "b").value == pytest.approx(1)
+    assert krippendorff_alpha({"a": row, "b": row}).value == pytest.approx(1)
 
 
 def judged(judge: list[int | None], people: list[int]) -> list[Score]:

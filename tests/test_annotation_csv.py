@@ -119,6 +119,39 @@ def test_a_filled_template_becomes_verdicts_once(session: Session, path: Path, d
     assert (session.judged, session.skipped) == (2, 1)
 
 
+HEADING = ("prompt_id", "answer_id", "score", "comment")
+SHAPES = {
+    "sep line": lambda text: "sep=;\r\n" + text.replace(",", ";"),
+    "quoted sep line": lambda text: '"sep=;"\r\n' + text.replace(",", ";"),
+    "sep line, other sign": lambda text: "sep=|\n" + text.replace(",", "|"),
+    "sep line, tab": lambda text: "sep=\t\n" + text.replace(",", "\t"),
+    "blank lines first": lambda text: "\r\n ,,,\r\n" + text,
+    "all quoted": lambda text: "".join('"' + line.replace(",", '","') + '"\r\n' for line in text.splitlines()),
+    "rows quoted whole": lambda text: "".join('"' + line.replace('"', '""') + '"\r\n' for line in text.splitlines()),
+    "only the heading in capitals": lambda text: text.replace("prompt_id", "Prompt ID").replace("score", " SCORE "),
+    "old Mac line ends": lambda text: text.replace("\r\n", "\r"),
+    "blank line between": lambda text: text.replace("\r\n", "\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_file_is_read_as_spreadsheets_leave_it(session: Session, path: Path, shape: str, encoding: str):
+    """A line `sep=;`, quotes, blank lines, other list separators and UTF-16 change no grade."""
+    keys = [(row["prompt_id"], row["answer_id"]) for row in rows_of(write_template(session, path))]
+    text = "".join(f"{','.join(row)}\r\n" for row in [HEADING, (*keys[0], "4", "gut é"), (*keys[1], "2.0", "")])
+    path.write_bytes(SHAPES[shape](text).encode(encoding))
+    assert [(score.grade, score.comment) for score in read_scores(path, session)] == [(4, "gut é"), (2, "")]
+
+
+@pytest.mark.parametrize(("cell", "grade"), [("4,0", 4), ("4.00", 4), ("\uff14", 4), (" 5 ", 5)])
+def test_a_grade_is_read_as_keyboards_and_spreadsheets_write_it(session: Session, path: Path, cell: str, grade: int):
+    """Decimal commas and full-width digits are the same grade."""
+    write_template(session, path)
+    fill(path, {"score": cell}, delimiter=";")
+    assert [score.grade for score in read_scores(path, session)] == [grade]
+
+
 def test_a_changed_grade_replaces_the_old_one(session: Session, path: Path):
     """A second look in the spreadsheet counts; untouched rows take nothing back."""
     write_template(session, path)
@@ -176,6 +209,9 @@ def test_many_faults_are_cut_to_ten(tmp_path: Path, path: Path):
         (b"prompt_id,answer_id,score,score,comment\n", "no single column 'score'"),
         ("prompt_id,answer_id,score,comment\np,a,,é".encode("cp1252"), "not UTF-8 text at byte 39.*CSV UTF-8"),
         (b'prompt_id,answer_id,score,comment\np,a,"x', "is not CSV"),
+        (b"\nprompt_id,answer_id,score,comment\n\np,a,4,0,\n", "5 cells in row 4 under a heading of 4.*quotes"),
+        (b"p,sha256-0,4,good\n", "no single column 'prompt_id' in row 1.*prompt_id, answer_id, prompt, answer"),
+        (b"PK\x03\x04\x14\0", "is a workbook.*CSV UTF-8"),
         (b"prompt_id,answer_id,score,comment\n" + b"x" * 140_000, "is not CSV"),
     ],
 )

@@ -1,21 +1,21 @@
-"""Plans and the loop that runs them, against the reference server and against the real runtime."""
+"""Plans and the loop that runs them, against the fake server and against the real runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.behaviours import BEHAVIOURS
+from tests.fault_runtime import FaultRuntime, Served, variant
+from tests.fault_server import FaultServer
 from workshop_lib.archive.storage import read_run
-from workshop_lib.errors import ConfigurationError, ModelNotFoundError, ModelServerError
+from workshop_lib.errors import ConfigurationError
 from workshop_lib.instrument.power import PowerSources
-from workshop_lib.instrument.reference_server import BEHAVIOURS, ReferenceServer
 from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
 from workshop_lib.measuring.plan import Plan, choose_variants, make_plan
 from workshop_lib.metrics.summaries import summarise
@@ -24,101 +24,14 @@ from workshop_lib.records import ModelVariant, Prompt
 PROMPTS = (Prompt("first", "Say one."), Prompt("second", "Say two."))
 
 
-def variant(model: str, device: str = "unknown") -> ModelVariant:
-    """A behaviour of the reference server as a model."""
-    return ModelVariant(alias=model, model_id=model, device=device)
-
-
-class Served:
-    """A behaviour served by the reference server; dies on demand."""
-
-    api_key = None
-    load_s = 0.25
-    pid: int | None = None
-    resident_mb = 10.0
-    registered_providers = ()
-
-    def __init__(self, runtime: ReferenceRuntime, served: ModelVariant) -> None:
-        self.runtime, self.variant, self.base_url = runtime, served, runtime.server.base_url
-
-    def peak_resident_mb(self) -> float | None:
-        return 12.0
-
-    def failure(self) -> str | None:
-        return self.runtime.dead.get(self.variant.model_id)
-
-    def stop(self) -> None:
-        self.runtime.serving.remove(self.variant.model_id)
-
-    def __enter__(self) -> Self:
-        self.runtime.serving.append(self.variant.model_id)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-
-class ReferenceRuntime:
-    """A runtime whose models are the behaviours of the reference server."""
-
-    profile = "endpoint"
-
-    def __init__(self, server: ReferenceServer) -> None:
-        self.server = server
-        self.serving: list[str] = []
-        self.dead: dict[str, str] = {}
-        self.unservable: set[str] = set()
-        self.served_in_order: list[str] = []
-
-    def list_models(self) -> list[ModelVariant]:
-        return [
-            *map(variant, self.server.behaviours),
-            variant("fast", "gpu"),
-            replace(variant("fast", "gpu"), model_id="fast-2"),
-        ]
-
-    def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
-        if names[0] not in self.server.behaviours:
-            raise ModelNotFoundError(f"No model is called '{names[0]}'.", "Did you mean fast?")
-        return [variant(name) for name in names]
-
-    def download(self, variant: ModelVariant, *, on_progress: Callable[[float], None] | None = None) -> None:
-        """Nothing to download."""
-
-    def serve(self, variant: ModelVariant) -> Served:
-        self.served_in_order.append(variant.model_id)
-        if variant.model_id in self.unservable:
-            raise ModelServerError(f"{variant.model_id} could not be loaded.", "Choose a smaller one.")
-        return Served(self, variant)
-
-    def absent_devices(self) -> dict[str, str]:
-        return {"gpu": "No GPU provider is registered."}
-
-    def left_out(self) -> list[tuple[ModelVariant, str]]:
-        return []
-
-    def close(self) -> None:
-        """Nothing is left open."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
 @pytest.fixture
-def runtime() -> Iterator[ReferenceRuntime]:
-    """A reference server with quick behaviours."""
+def runtime() -> Iterator[FaultRuntime]:
+    """A fake server with quick behaviours."""
     quick = {
         name: replace(behaviour, first_token_s=0.002, pace_s=0.0005, tokens=5) for name, behaviour in BEHAVIOURS.items()
     }
-    with ReferenceServer(quick) as server:
-        yield ReferenceRuntime(server)
+    with FaultServer(quick) as server:
+        yield FaultRuntime(server)
 
 
 def plan_of(*models: str, **options: object) -> Plan:
@@ -189,7 +102,7 @@ def test_an_empty_prompt_set_is_refused():
         make_plan([variant("fast")], ())
 
 
-def test_a_run_measures_every_model_and_records_every_request(runtime: ReferenceRuntime, tmp_path: Path):
+def test_a_run_measures_every_model_and_records_every_request(runtime: FaultRuntime, tmp_path: Path):
     """Two models, two prompts, two rounds: two warm-ups, eight timed requests, two ok rows, everything stopped."""
     run = run_benchmark(plan_of("fast", "steady"), runtime, tmp_path, show_progress=False)
     assert sum(completion.round == 0 for completion in run.completions) == 2
@@ -201,9 +114,7 @@ def test_a_run_measures_every_model_and_records_every_request(runtime: Reference
 
 
 @pytest.mark.parametrize("fault", ["http-500", "stall-middle", "reset", "bad-json", "empty"])
-def test_a_failing_model_is_a_failed_row_and_the_others_are_measured(
-    runtime: ReferenceRuntime, tmp_path: Path, fault: str
-):
+def test_a_failing_model_is_a_failed_row_and_the_others_are_measured(runtime: FaultRuntime, tmp_path: Path, fault: str):
     """A faulty model is left alone after two failures; the batch goes on."""
     run = run_benchmark(plan_of(fault, "fast"), runtime, tmp_path, show_progress=False)
     rows = {row.alias: row for row in summarise(run)}
@@ -212,7 +123,7 @@ def test_a_failing_model_is_a_failed_row_and_the_others_are_measured(
     assert sum(completion.alias == fault for completion in run.completions) == 2
 
 
-def test_a_model_that_cannot_be_loaded_is_a_failed_row(runtime: ReferenceRuntime, tmp_path: Path):
+def test_a_model_that_cannot_be_loaded_is_a_failed_row(runtime: FaultRuntime, tmp_path: Path):
     """The reason of the failed load is the row's error; nothing is asked of it."""
     runtime.unservable.add("steady")
     rows = {
@@ -224,7 +135,7 @@ def test_a_model_that_cannot_be_loaded_is_a_failed_row(runtime: ReferenceRuntime
     assert rows["fast"].status == "ok"
 
 
-def test_a_dead_server_process_is_given_up_at_once(runtime: ReferenceRuntime, tmp_path: Path):
+def test_a_dead_server_process_is_given_up_at_once(runtime: FaultRuntime, tmp_path: Path):
     """When the serving process is gone, its cause is the row's error and no second request waits for it."""
     runtime.dead["reset"] = "The process was killed by signal 9; probably out of memory."
     run = run_benchmark(plan_of("reset", "fast"), runtime, tmp_path, show_progress=False)
@@ -233,7 +144,7 @@ def test_a_dead_server_process_is_given_up_at_once(runtime: ReferenceRuntime, tm
     assert sum(completion.alias == "reset" for completion in run.completions) == 1
 
 
-def test_a_retry_is_a_record_of_its_own(runtime: ReferenceRuntime, tmp_path: Path):
+def test_a_retry_is_a_record_of_its_own(runtime: FaultRuntime, tmp_path: Path):
     """Two retries of a failing request are three records with attempts 1, 2, 3 and doubling pauses."""
     pauses: list[float] = []
     plan = plan_of("http-500", retries=2, retry_backoff_s=1.0)
@@ -242,7 +153,7 @@ def test_a_retry_is_a_record_of_its_own(runtime: ReferenceRuntime, tmp_path: Pat
     assert pauses[:2] == [1.0, 2.0]
 
 
-def test_an_interrupted_run_is_completed_without_repeating(runtime: ReferenceRuntime, tmp_path: Path):
+def test_an_interrupted_run_is_completed_without_repeating(runtime: FaultRuntime, tmp_path: Path):
     """Cut after the third timed record, the run asks only for the rest; the result has the shape of an unbroken one."""
     plan = plan_of("fast", "steady")
     run_benchmark(plan, runtime, tmp_path, show_progress=False)
@@ -256,7 +167,7 @@ def test_an_interrupted_run_is_completed_without_repeating(runtime: ReferenceRun
     assert len(timed) == len(set(timed)) == 8
 
 
-def test_a_complete_run_is_not_served_again(runtime: ReferenceRuntime, tmp_path: Path):
+def test_a_complete_run_is_not_served_again(runtime: FaultRuntime, tmp_path: Path):
     """Running a finished plan again loads nothing."""
     run_benchmark(plan_of("fast"), runtime, tmp_path, show_progress=False)
     runtime.served_in_order.clear()
@@ -264,14 +175,14 @@ def test_a_complete_run_is_not_served_again(runtime: ReferenceRuntime, tmp_path:
     assert runtime.served_in_order == []
 
 
-def test_another_plan_does_not_mix_into_a_folder(runtime: ReferenceRuntime, tmp_path: Path):
+def test_another_plan_does_not_mix_into_a_folder(runtime: FaultRuntime, tmp_path: Path):
     """A folder with a run of three rounds refuses one of two, naming what differs."""
     run_benchmark(plan_of("fast"), runtime, tmp_path, show_progress=False)
     with pytest.raises(ConfigurationError, match="different: rounds"):
         run_benchmark(plan_of("fast", rounds=1), runtime, tmp_path, show_progress=False)
 
 
-def test_unknown_names_and_absent_devices_are_skipped_rows(runtime: ReferenceRuntime, tmp_path: Path):
+def test_unknown_names_and_absent_devices_are_skipped_rows(runtime: FaultRuntime, tmp_path: Path):
     """What cannot be measured stays in the report with its reason, one row per alias and device."""
     variants, skipped = choose_variants(runtime, ["fast", "fsat"], ["cpu", "gpu"])
     run = run_benchmark(
@@ -285,7 +196,7 @@ def test_unknown_names_and_absent_devices_are_skipped_rows(runtime: ReferenceRun
     assert len(rows) == 3
 
 
-class WithoutGpu(ReferenceRuntime):
+class WithoutGpu(FaultRuntime):
     """Its models are for the CPU, and `auto` is `fast`."""
 
     def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
@@ -293,7 +204,7 @@ class WithoutGpu(ReferenceRuntime):
 
 
 @pytest.mark.parametrize("name", ["auto", "fast"])
-def test_an_absent_device_alone_gives_the_rows_it_gives_beside_another(runtime: ReferenceRuntime, name: str):
+def test_an_absent_device_alone_gives_the_rows_it_gives_beside_another(runtime: FaultRuntime, name: str):
     """Where only the GPU is asked for and there is none, each model is skipped with the reason."""
     without = WithoutGpu(runtime.server)
     chosen, alone = choose_variants(without, [name], ["gpu"])
@@ -310,11 +221,11 @@ class Meter:
     source = "measured:rapl"
     covers = "Energy is made up."
 
-    def __init__(self, server: ReferenceServer) -> None:
+    def __init__(self, server: FaultServer) -> None:
         self.server, self.readings, self.intervals = server, 0, 0
 
     def _asked(self) -> int:
-        return sum(count + 1 for count in self.server.requests.values())  # counted from 0
+        return self.server.requests.total()
 
     def mark(self) -> int:
         self.intervals += 1
@@ -336,7 +247,7 @@ class MadeUpPower(PowerSources):
         return None if pid is None else 7.0
 
 
-def test_energy_is_attributed_to_each_request_on_its_own(runtime: ReferenceRuntime, tmp_path: Path):
+def test_energy_is_attributed_to_each_request_on_its_own(runtime: FaultRuntime, tmp_path: Path):
     """Models take turns, and yet one request of 10 J for 5 tokens is 2 J a token; a model without a meter has none."""
     power = MadeUpPower()
     power.meter = Meter(runtime.server)
@@ -355,7 +266,7 @@ def test_energy_is_attributed_to_each_request_on_its_own(runtime: ReferenceRunti
     assert read_run(tmp_path / RECORDS_FILE) == run
 
 
-def test_declared_watts_make_an_assumed_energy(runtime: ReferenceRuntime, tmp_path: Path):
+def test_declared_watts_make_an_assumed_energy(runtime: FaultRuntime, tmp_path: Path):
     """36 W for the time of the request: the plan's watts win over those of models.json, and both are called assumed."""
     carded = replace(variant("fast"), watts=500.0)
     run = run_benchmark(make_plan([carded], PROMPTS, rounds=1), runtime, tmp_path / "card", show_progress=False)
@@ -372,7 +283,7 @@ def test_declared_watts_make_an_assumed_energy(runtime: ReferenceRuntime, tmp_pa
 
 
 def test_gpu_memory_is_looked_at_after_load_and_at_the_end(
-    runtime: ReferenceRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runtime: FaultRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The serving process's own memory on graphics cards reaches the row; without a process it is not measured."""
     plan = plan_of("fast", rounds=1)

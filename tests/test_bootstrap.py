@@ -53,6 +53,7 @@ def make_wheel(folder: Path) -> None:
     info = "demo_wheel-1.0.dist-info"
     with zipfile.ZipFile(folder / "demo_wheel-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("demo_wheel.py", "")
+        wheel.writestr("demo/tests/test_demo.py", "")
         wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: demo-wheel\nVersion: 1.0\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
@@ -69,12 +70,18 @@ def said(finished: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_first_start_installs_and_later_ones_do_not(project: Path, tmp_path: Path) -> None:
+def test_the_first_start_installs_and_later_ones_do_not(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Arguments, working folder and exit code pass through; a second start installs nothing."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     first = start(project, "run", "--models", "a b", cwd=tmp_path)
     assert first.returncode == 7, first.stderr
     assert first.stdout.strip() == f"['run', '--models', 'a b'] 1 {tmp_path}"
     assert len(said(first)) == 1
+    # compiled once, also for those who keep Python from doing so; but not the packages' own tests
+    assert list(project.glob(".venv/**/demo_wheel.*.pyc")) and not list(project.glob(".venv/**/test_demo.*.pyc"))
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE")
 
     started = time.monotonic()
     second = start(project, "test", cwd=tmp_path)

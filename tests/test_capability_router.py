@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fault_server import fault_server
 from tests.foundry_helpers import is_gone, practice
 from workshop_lib import catalog
 from workshop_lib.catalog import ModelCard
 from workshop_lib.decision import abilities, choice_tables
 from workshop_lib.decision.capability_router import Router, choose
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError, ModelServerError
-from workshop_lib.instrument.reference_server import reference_server
 from workshop_lib.records import ModelVariant, Prompt
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.runtimes.foundry import FoundryRuntime
@@ -252,7 +252,7 @@ def test_a_model_that_cannot_be_served_is_a_problem_and_no_crash() -> None:
 def test_a_request_that_fails_is_a_problem_and_no_crash() -> None:
     """A server that answers with an error: the route stands, the reason is shown."""
     cards = {"http-500": ModelCard(("explain",), None)}
-    with reference_server() as url, EndpointRuntime(url, cards=cards) as runtime, Router(runtime) as router:
+    with fault_server() as url, EndpointRuntime(url, cards=cards) as runtime, Router(runtime) as router:
         back = router.ask(Prompt("p", "Hello?"))
     assert back.route is not None and back.route.variant.alias == "http-500"
     assert choice_tables.routes([back])["answer"][0].startswith("failed: ")

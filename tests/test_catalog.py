@@ -142,11 +142,41 @@ def test_a_plain_list_of_texts_is_a_prompt_file(tmp_path: Path) -> None:
     assert catalog.read_prompts(file) == expected
 
 
-def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
-    """Windows editors write one."""
-    file = tmp_path / "file.json"
-    file.write_text('["One?"]', encoding="utf-8-sig")
-    assert len(catalog.read_prompts(file)) == 1
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.json", '["Warum?", "なぜ。"]'),
+        ("objects.json", '[{"text": "Warum?"},\r\n {"prompt": "なぜ。"}]\r\n'),
+        ("lines.jsonl", '"Warum?"\r\n\r\n{"text": "なぜ。"}\r\n'),
+        ("lines.json", '{"text": "Warum?"}\n{"prompt": "なぜ。"}'),
+        ("lines.txt", "# mine\r\n\r\n  Warum?\r\nなぜ。"),
+    ],
+)
+def test_prompts_are_read_as_people_have_them(tmp_path: Path, name: str, text: str, encoding: str) -> None:
+    """A list, JSON lines or plain lines, texts or objects, from editors and shells of any system."""
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    expected = (Prompt(id="prompt-1", text="Warum?"), Prompt(id="prompt-2", text="なぜ。"))
+    assert catalog.read_prompts(tmp_path / name) == expected
+
+
+def test_an_object_keeps_its_other_fields(tmp_path: Path) -> None:
+    """A line may say all that a prompt of the shipped file says; a single one is a prompt, too."""
+    file = tmp_path / "one.jsonl"
+    file.write_text('{"id": "why", "text": "Why?", "aspects": ["because"]}', encoding="utf-8")
+    assert catalog.read_prompts(file) == (Prompt(id="why", text="Why?", aspects=("because",)),)
+
+
+def test_the_model_list_may_be_utf_16(tmp_path: Path) -> None:
+    """PowerShell's `>` writes it so."""
+    (tmp_path / "m.json").write_text('{"mine": {"capabilities": [], "size_mb": 1}}', encoding="utf-16")
+    assert list(catalog.read_models(tmp_path / "m.json")) == ["mine"]
+
+
+def test_lines_without_a_prompt_are_no_prompts(tmp_path: Path) -> None:
+    """Nothing, or comments alone, is said."""
+    (tmp_path / "a.txt").write_text("# later\n\n", encoding="utf-8")
+    check_fault(catalog.read_prompts, tmp_path / "a.txt", "holds no prompt", "Add")
 
 
 def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +249,17 @@ PROMPT_FAULTS = [
     (a_prompt_file(sets={"course": []}), "'sets.course' holds no prompt", "Add"),
     (a_prompt_file(sets={"other": [{"id": "a", "text": "x"}]}), "has no set 'course'", "Use other"),
     (a_prompt_file(schema=9), "'schema' is 9", "schema 1"),
-    (["One?", 2], "'[1]' is 2", "valid string"),
+    (["One?", 2], "'[1]' is 2", "Give a text"),
+    ([{"text": "One?", "txt": 1}], "'[0].txt' is an unknown key", "spelling"),
+    ([{"id": "a"}], "'[0].text' is missing", "Add it"),
+    ([{"text": 2}], "'[0].text' is 2", "valid string"),
+    ([{"text": "a", "id": "x"}, {"text": "b", "id": "x"}], "holds 'x' twice", "Rename"),
+    ('"One?"\n\n{"text": ""}', "'line 3.text' is empty", "Write"),
+    ('"One?"\n"Two?\n', "is not JSON at line 2, column 1", "Correct"),
+    ('["One?" // first\n]', "line 1, column 9", "no comments"),
+    ('# mine\n["One?"]', "line 1, column 1", "no comments"),
+    (" \r\n", "(the file is empty)", "Correct"),
+    (f"[{'1' * 5000}]", "is no JSON that Python reads", "number"),
     (["One?", ""], "'[1].text' is empty", "Write"),
     ([], "holds no prompt", "Add"),
     ("3", "is 3", "an object"),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests import behaviours
+from tests.behaviours import STEADY
+from tests.fault_server import FaultServer
+from tests.fault_steps import answer_with, reply
 from tests.foundry_helpers import PublicCatalog, practice
 from workshop_lib import __main__ as command_line
 from workshop_lib.errors import EndpointError, ModelNotFoundError, ModelServerError
-from workshop_lib.instrument.reference_server import STEADY, Behaviour, ReferenceServer
 from workshop_lib.measuring import checklist
 from workshop_lib.measuring.checklist import ModelCheck, Step, check_models
 from workshop_lib.records import ModelVariant
@@ -24,13 +24,13 @@ from workshop_lib.runtimes.foundry import FoundryRuntime
 from workshop_lib.showing import checklist_tables
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=6)
-BEHAVIOURS = {"one": QUICK, "empty": Behaviour(fault="empty"), "http-500": Behaviour(fault="500")}
+BEHAVIOURS = {"one": QUICK, "empty": behaviours.BEHAVIOURS["empty"], "http-500": behaviours.BEHAVIOURS["http-500"]}
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """An endpoint of three models: one answers, one has no text, one fails."""
-    with ReferenceServer(BEHAVIOURS) as server:
+    with FaultServer(BEHAVIOURS) as server:
         yield server.base_url
 
 
@@ -176,61 +176,41 @@ def test_the_exit_code_says_whether_every_check_passed(
 # -- servers that are not what they seem
 
 
+CHAT = "/v1/chat/completions"
+
+
 @pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
-    """An HTTP server that answers GET as its `answers` say, and every chat with a word."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._send(self.server.answers.get(self.path))  # type: ignore[attr-defined]
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            said = self.server.said  # type: ignore[attr-defined]
-            self._send({"choices": [{"message": {"content": said}, "finish_reason": "stop"}]})
-
-        def _send(self, body: object) -> None:
-            text = json.dumps(body).encode()
-            self.send_response(404 if body is None else 200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.said = "Yes."  # type: ignore[attr-defined]
-        running.answers = {"/v1/models": {"data": [{"id": "one"}, {"id": "two"}]}}  # type: ignore[attr-defined]
-        thread = threading.Thread(target=running.serve_forever, args=[0.01])
-        thread.start()
+def server() -> Iterator[FaultServer]:
+    """Lists two models and answers every chat with a word."""
+    with FaultServer(dict.fromkeys(("one", "two"), QUICK), {CHAT: answer_with(lambda _: "Yes.")}) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
-def address(server: ThreadingHTTPServer) -> str:
-    return f"http://127.0.0.1:{server.server_address[1]}/v1"
-
-
-def test_what_is_listed_and_not_loaded_is_not_served(server: ThreadingHTTPServer) -> None:
+def test_what_is_listed_and_not_loaded_is_not_served(server: FaultServer) -> None:
     """Foundry Local names its whole catalog at /v1/models: only what is at /models/loaded counts as served."""
-    server.answers["/models/loaded"] = ["two"]  # type: ignore[attr-defined]
-    with profiles.open_runtime(endpoint=address(server)) as asked:
+    server.routes["/models/loaded"] = reply(["two"])
+    with profiles.open_runtime(endpoint=server.base_url) as asked:
         one, two = check_models(asked, ["one", "two"])
     assert statuses(one) == ["passed", "not known", "failed", "not tried"]
     assert "has not loaded it. Load it there with `foundry run NAME`" in reason(one, "served")
     assert statuses(two) == ["passed", "not known", "passed", "passed"]
 
 
-def test_blanks_are_no_answer(server: ThreadingHTTPServer) -> None:
+def test_blanks_are_no_answer(server: FaultServer) -> None:
     """A model that says a few spaces is there and does not answer."""
-    server.said = " \n "  # type: ignore[attr-defined]
-    with profiles.open_runtime(endpoint=address(server)) as asked:
+    server.routes[CHAT] = answer_with(lambda _: " \n ")
+    with profiles.open_runtime(endpoint=server.base_url) as asked:
         (found,) = check_models(asked, ["one"])
     assert statuses(found) == ["passed", "not known", "passed", "failed"]
     assert "has no text" in reason(found, "answers")
+
+
+def test_a_model_that_still_thinks_is_there(server: FaultServer) -> None:
+    """A test chat of a few tokens may end before the answer begins."""
+    server.routes[CHAT] = answer_with(lambda _: "<think>Edge AI is")
+    with profiles.open_runtime(endpoint=server.base_url) as asked:
+        (found,) = check_models(asked, ["one"])
+    assert statuses(found)[-1] == "passed" and "thinking" in reason(found, "answers")
 
 
 @dataclass
@@ -283,20 +263,20 @@ def test_a_model_that_cannot_be_loaded_is_not_asked(endpoint: str) -> None:
     assert reason(found, "served") == "The process ended: out of memory. Choose a smaller variant."
 
 
-def test_a_server_that_does_not_know_the_model_does_not_serve_it(server: ThreadingHTTPServer) -> None:
+def test_a_server_that_does_not_know_the_model_does_not_serve_it(server: FaultServer) -> None:
     """Another server on the same port answers /v1/models without the id."""
     variant = replace(ONE, model_id="three")
-    (found,) = check_models(Scripted(variant, address(server)), ["alias"])  # type: ignore[arg-type]
+    (found,) = check_models(Scripted(variant, server.base_url), ["alias"])  # type: ignore[arg-type]
     assert statuses(found) == ["passed", "passed", "failed", "not tried"]
     assert "/v1/models does not name three" in reason(found, "served")
 
 
-def test_a_gpu_build_on_a_cpu_is_not_served(server: ThreadingHTTPServer) -> None:
+def test_a_gpu_build_on_a_cpu_is_not_served(server: FaultServer) -> None:
     """A GPU build loads on a CPU without a word; the registered providers tell."""
-    server.answers["/models/loaded"] = ["one"]  # type: ignore[attr-defined]
+    server.routes["/models/loaded"] = reply(["one"])
     variant = replace(ONE, device="gpu")
-    cpu = Scripted(variant, address(server), providers=("CPUExecutionProvider",))
-    gpu = Scripted(variant, address(server), providers=("CUDAExecutionProvider",))
+    cpu = Scripted(variant, server.base_url, providers=("CPUExecutionProvider",))
+    gpu = Scripted(variant, server.base_url, providers=("CUDAExecutionProvider",))
     (on_cpu,) = check_models(cpu, ["alias"], devices=("gpu",))  # type: ignore[arg-type]
     (on_gpu,) = check_models(gpu, ["alias"], devices=("gpu",))  # type: ignore[arg-type]
     assert statuses(on_cpu) == ["passed", "passed", "failed", "not tried"]
@@ -304,19 +284,19 @@ def test_a_gpu_build_on_a_cpu_is_not_served(server: ThreadingHTTPServer) -> None
     assert statuses(on_gpu) == ["passed"] * 4
 
 
-def test_a_server_that_vanished_is_one_clear_reason(server: ThreadingHTTPServer) -> None:
+def test_a_server_that_vanished_is_one_clear_reason(server: FaultServer) -> None:
     """A model behind an endpoint has no process of ours: then the connection's own fault is said."""
-    gone = address(server)
-    server.server_close()
+    gone = server.base_url
+    server.close()
     (found,) = check_models(Scripted(ONE, gone), ["alias"])  # type: ignore[arg-type]
     assert statuses(found) == ["passed", "passed", "failed", "not tried"]
     assert "No server listens at" in reason(found, "served")
 
 
-def test_a_process_that_died_is_the_reason(server: ThreadingHTTPServer) -> None:
+def test_a_process_that_died_is_the_reason(server: FaultServer) -> None:
     """Where the connection broke because the model's process ended, its end is said and not the connection's."""
-    gone = address(server)
-    server.server_close()
+    gone = server.base_url
+    server.close()
     died = Scripted(ONE, gone, died="The process ended: out of memory.")
     (found,) = check_models(died, ["alias"])  # type: ignore[arg-type]
     assert reason(found, "served") == "The process ended: out of memory."
@@ -336,11 +316,11 @@ def test_nothing_to_check_is_no_success() -> None:
 def test_auto_without_a_ready_model_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An endpoint that lists nothing gives no table and no success, and says what to do."""
-    with ReferenceServer({}) as server:
+    """An endpoint that lists nothing is one failed line that says so and what to do."""
+    with FaultServer({}) as server:
         monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", server.base_url)
         assert command_line.main(["check"]) == 1
-    assert "No model is ready for cpu. Name models with --models." in capsys.readouterr().err
+    assert "lists no model. Load one there." in capsys.readouterr().out
 
 
 # -- tables

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from workshop_lib.errors import ConfigurationError
+from tests.test_bootstrap import make_wheel
+from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.programs import checks
 
 
@@ -17,6 +18,25 @@ def test_unknown_checks_are_named():
     """`test` with a name that is no check lists those that are."""
     with pytest.raises(ConfigurationError, match=r"Use lint, format, types, .*, coverage"):
         checks.run_checks(["speed"])
+
+
+def test_tools_are_installed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The second time needs no package index; other pins are installed again, and what fails then is one line."""
+    pins = tmp_path / "requirements-demo.txt"
+    pins.write_text("demo-wheel==1.0\n", encoding="utf-8")
+    make_wheel(tmp_path / "wheels")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_FIND_LINKS", (tmp_path / "wheels").as_uri())
+    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "installed"))
+    checks.install_once(pins, tmp_path)
+    assert (tmp_path / "installed" / "demo_wheel.py").exists()
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    checks.install_once(pins, tmp_path)
+    pins.write_text("demo-wheel==2.0\n", encoding="utf-8")
+    for _ in range(2):  # a failure leaves no stamp
+        with pytest.raises(WorkshopError, match=r"requirements-demo\.txt \(pip: No matching distribution .*==2\.0\)"):
+            checks.install_once(pins, tmp_path)
 
 
 BAD = checks.Check("bad", ("this_module_does_not_exist",))

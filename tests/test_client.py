@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from statistics import median
 
 import pytest
 
+from tests.behaviours import BEHAVIOURS, SITES
+from tests.fault_server import FaultServer, fault_server, free_port
 from tests.measurement_helpers import request
+from workshop_lib.addresses import parse_address
 from workshop_lib.errors import ConfigurationError, EndpointError
-from workshop_lib.instrument.client import ChatClient, checked_base_url, is_loopback
-from workshop_lib.instrument.reference_server import BEHAVIOURS, ReferenceServer, reference_server
+from workshop_lib.instrument.client import ChatClient
 from workshop_lib.metrics import timing
 from workshop_lib.records import Request
 from workshop_lib.runtimes.profiles import open_runtime
@@ -19,8 +20,8 @@ from workshop_lib.runtimes.profiles import open_runtime
 
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
-    """The reference server in a process of its own."""
-    with reference_server() as url:
+    """The fake server in a process of its own."""
+    with fault_server() as url:
         yield url
 
 
@@ -108,8 +109,11 @@ def test_max_tokens_cuts_and_says_so(client: ChatClient):
         ("not-listed", "http_404", ""),
     ],
 )
-def test_every_fault_is_a_record_with_its_kind(client: ChatClient, model: str, kind: str, kept: str):
+def test_every_fault_is_a_record_with_its_kind(
+    client: ChatClient, monkeypatch: pytest.MonkeyPatch, model: str, kind: str, kept: str
+):
     """No fault raises; each is named, and what arrived before it is kept."""
+    monkeypatch.setattr("workshop_lib.instrument.client.LONGEST_KEEP_ALIVE_S", 0.5)
     failed = client.ask(request(model))
     assert (failed.error_kind, failed.text[:10]) == (kind, kept)
     assert failed.error
@@ -118,16 +122,9 @@ def test_every_fault_is_a_record_with_its_kind(client: ChatClient, model: str, k
 
 def test_a_repeated_attempt_is_never_hidden():
     """The openai client's own retries are off: a failing request reaches the server once."""
-    with ReferenceServer() as server, ChatClient(server.base_url) as chat:
+    with FaultServer() as server, ChatClient(server.base_url) as chat:
         chat.ask(request("http-500"))
-        assert server.requests["http-500"] == 0  # counted from 0
-
-
-def free_port() -> int:
-    """A loopback port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        assert server.requests["http-500"] == 1
 
 
 def test_no_server_is_one_clear_sentence():
@@ -138,18 +135,13 @@ def test_no_server_is_one_clear_sentence():
             chat.list_models()
 
 
-class ProxyPage(ReferenceServer):
-    """Answers every request with a sign-in page."""
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>")
-
-
 def test_a_page_instead_of_a_model_list_is_named():
     """A proxy that answers `/v1/models` with a page is one clear sentence, not a decoding error."""
-    with ProxyPage() as proxy, ChatClient(proxy.base_url) as chat, pytest.raises(EndpointError, match="ends in /v1"):
+    with (
+        FaultServer(routes=SITES["sign-in"]) as proxy,
+        ChatClient(proxy.base_url) as chat,
+        pytest.raises(EndpointError, match="ends in /v1"),
+    ):
         chat.list_models()
 
 
@@ -157,7 +149,7 @@ def test_a_page_instead_of_a_model_list_is_named():
 def test_addresses_that_cannot_work_are_refused(url: str):
     """Only http(s) with a host; keys belong into API_KEY."""
     with pytest.raises(ConfigurationError) as caught:
-        checked_base_url(url)
+        parse_address(url)
     assert "secret" not in str(caught.value)
 
 
@@ -173,7 +165,7 @@ def test_addresses_that_cannot_work_are_refused(url: str):
 )
 def test_loopback_is_recognised(url: str, local: bool):
     """Only this machine's addresses bypass the proxy settings."""
-    assert is_loopback(url) is local
+    assert parse_address(url).is_local is local
 
 
 def test_listing_models_first_does_not_delay_the_first_token_of_a_real_model():

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.behaviours import STEADY
 from tests.comparison_helpers import gpu_run
+from tests.fault_server import FaultServer
 from workshop_lib import __main__ as command_line
 from workshop_lib import catalog, places
-from workshop_lib.instrument.reference_server import STEADY, ReferenceServer
 from workshop_lib.metrics import summaries
 from workshop_lib.programs import commands, notebook_files, notebooks, reference_commands
 from workshop_lib.showing import reporting
@@ -32,7 +33,7 @@ QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=12)
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """Two quick models behind an address."""
-    with ReferenceServer({"one": QUICK, "two": QUICK}) as server:
+    with FaultServer({"one": QUICK, "two": QUICK}) as server:
         yield server.base_url
 
 
@@ -126,9 +127,9 @@ def test_a_wrong_value_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]
         (["run", "--output", "{file}"], "{file}/records.jsonl cannot be written"),
         (["reference", "--output", "{file}"], "{file}/benchmark_report.json cannot be written"),
         (["compare", "a.json", "--against", "x"], "--against is 'x' without --model."),
-        (["fleet", "run", "tcp://127.0.0.1:1", "--output", "{file}"], "{file}/room.json cannot be written"),
+        (["fleet", "run", "tcp://127.0.0.1:1", "--output", "{file}"], "{file}/fleet.json cannot be written"),
         (["fleet", "scheduler", "--port", "65536"], "--port is 65536."),
-        (["fleet", "certificates", "{file}", "desk-1"], "cannot be written"),
+        (["fleet", "certificates", "{file}"], "cannot be written"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_exit_2_before_anything_starts(

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.fault_server import fault_server
 from tests.measurement_helpers import VARIANT, completion
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.instrument.reference_server import reference_server
 from workshop_lib.measuring.concurrency import Load, measure_loads, saturation
 from workshop_lib.records import ModelVariant, Prompt
 
@@ -23,8 +23,8 @@ def load(users: int, tokens_per_s: float | None) -> Load:
 
 
 def test_a_server_without_contention_doubles_with_its_users():
-    """The reference server serves everybody at the same pace: 4 users get 4 times the throughput of one."""
-    with reference_server() as base_url:
+    """The fake server serves everybody at the same pace: 4 users get 4 times the throughput of one."""
+    with fault_server() as base_url:
         variant = ModelVariant(alias="steady", model_id="steady", device="unknown")
         model = SimpleNamespace(variant=variant, base_url=base_url, api_key=None)
         one, four = measure_loads(model, PROMPTS, levels=(1, 4), requests_per_user=2, max_tokens=10)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.behaviours import BEHAVIOURS, SITES
+from tests.fault_runtime import FaultRuntime, variant
+from tests.fault_server import FaultServer, free_port
 from tests.foundry_helpers import practice
-from tests.test_benchmark import ReferenceRuntime, Served, variant
-from tests.test_client import ProxyPage, free_port
 from workshop_lib.archive.storage import read_run
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.instrument.reference_server import BEHAVIOURS, ReferenceServer
 from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
 from workshop_lib.measuring.plan import Plan, make_plan
 from workshop_lib.metrics.summaries import summarise
@@ -38,24 +38,11 @@ FAULTS = {
     "error-in-200": "out of memory while decoding",
     "empty": "no text",
     "null": "no text",
-    "never-done": "nothing of use",
+    "never-done": "only said that it is alive",
     "endless": "after max_tokens",
     "cut-off": "ended before",
 }
 """What the server does → words that its row's error must have."""
-
-
-class FaultyRuntime(ReferenceRuntime):
-    """A runtime in which some models are said to be at other addresses."""
-
-    def __init__(self, server: ReferenceServer, addresses: dict[str, str] | None = None) -> None:
-        super().__init__(server)
-        self.addresses = addresses or {}
-
-    def serve(self, variant: ModelVariant) -> Served:
-        served = super().serve(variant)
-        served.base_url = self.addresses.get(variant.model_id, served.base_url)
-        return served
 
 
 def plan_of(*models: str, **options: object) -> Plan:
@@ -70,17 +57,20 @@ def rows_of(run: Run) -> dict[str, Row]:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ReferenceServer]:
-    with ReferenceServer() as running:
+def server() -> Iterator[FaultServer]:
+    with FaultServer() as running:
         yield running
 
 
 @pytest.mark.parametrize(("fault", "words"), FAULTS.items())
-def test_a_fault_is_a_failed_row_beside_a_measured_one(server: ReferenceServer, tmp_path: Path, fault: str, words: str):
+def test_a_fault_is_a_failed_row_beside_a_measured_one(
+    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, words: str
+):
     """The row says what happened; the healthy model has all its requests; two time-outs are the most it costs."""
     assert fault in BEHAVIOURS
+    monkeypatch.setattr("workshop_lib.instrument.client.LONGEST_KEEP_ALIVE_S", TIMEOUT_S)
     started = time.monotonic()
-    run = run_benchmark(plan_of(fault, "fast"), FaultyRuntime(server), tmp_path, show_progress=False)
+    run = run_benchmark(plan_of(fault, "fast", max_tokens=40), FaultRuntime(server), tmp_path, show_progress=False)
     rows = rows_of(run)
     assert time.monotonic() - started < 10
     assert (rows[fault].status, rows[fault].requests_ok) == ("failed", 0)
@@ -90,19 +80,19 @@ def test_a_fault_is_a_failed_row_beside_a_measured_one(server: ReferenceServer, 
     assert read_run(tmp_path / RECORDS_FILE) == run
 
 
-def test_no_server_is_a_failed_row(server: ReferenceServer, tmp_path: Path):
+def test_no_server_is_a_failed_row(server: FaultServer, tmp_path: Path):
     """Nothing listens at the model's address: said with the address, and the other model is measured."""
     address = f"http://127.0.0.1:{free_port()}/v1"
-    runtime = FaultyRuntime(server, {"steady": address})
+    runtime = FaultRuntime(server, {"steady": address})
     rows = rows_of(run_benchmark(plan_of("steady", "fast"), runtime, tmp_path, show_progress=False))
     assert (rows["steady"].status, rows["fast"].status) == ("failed", "ok")
     assert f"No server listens at {address}" in (rows["steady"].error or "")
 
 
-def test_a_wrong_port_is_a_failed_row(server: ReferenceServer, tmp_path: Path):
+def test_a_wrong_port_is_a_failed_row(server: FaultServer, tmp_path: Path):
     """Some other service answers there with a page: said so, and the other model is measured."""
-    with ProxyPage() as page:
-        runtime = FaultyRuntime(server, {"steady": page.base_url})
+    with FaultServer(routes=SITES["sign-in"]) as page:
+        runtime = FaultRuntime(server, {"steady": page.base_url})
         rows = rows_of(run_benchmark(plan_of("steady", "fast"), runtime, tmp_path, show_progress=False))
     assert (rows["steady"].status, rows["fast"].status) == ("failed", "ok")
     assert "web page" in (rows["steady"].error or "")
@@ -110,9 +100,9 @@ def test_a_wrong_port_is_a_failed_row(server: ReferenceServer, tmp_path: Path):
 
 def test_what_was_measured_before_a_fault_is_kept(tmp_path: Path):
     """A model that answers three timed requests and then breaks is failed, with the figures of those three."""
-    with ReferenceServer() as fresh:
+    with FaultServer() as fresh:
         plan = plan_of("breaks-later", "fast", rounds=3)
-        run = run_benchmark(plan, FaultyRuntime(fresh), tmp_path, show_progress=False)
+        run = run_benchmark(plan, FaultRuntime(fresh), tmp_path, show_progress=False)
     row = rows_of(run)["breaks-later"]
     assert (row.status, row.requests_ok) == ("failed", 3)
     assert row.latency_avg is not None and row.latency_avg >= 0.439
@@ -121,16 +111,16 @@ def test_what_was_measured_before_a_fault_is_kept(tmp_path: Path):
 
 def test_a_single_fault_does_not_fail_the_model(tmp_path: Path):
     """One HTTP 500 among good answers: the row is ok and says that some failed."""
-    with ReferenceServer() as fresh:
-        run = run_benchmark(plan_of("flaky", rounds=2), FaultyRuntime(fresh), tmp_path, show_progress=False)
+    with FaultServer() as fresh:
+        run = run_benchmark(plan_of("flaky", rounds=2), FaultRuntime(fresh), tmp_path, show_progress=False)
     (row,) = summarise(run)
     assert (row.status, row.requests_ok) == ("ok", 3)
     assert "some_failed" in row.warnings
 
 
-def test_a_model_that_was_given_up_is_not_loaded_again(server: ReferenceServer, tmp_path: Path):
+def test_a_model_that_was_given_up_is_not_loaded_again(server: FaultServer, tmp_path: Path):
     """In blocks every model is served once per round; one that failed is left alone in the later blocks."""
-    runtime = FaultyRuntime(server)
+    runtime = FaultRuntime(server)
     run_benchmark(plan_of("http-500", "fast", rounds=3, order="blocks"), runtime, tmp_path, show_progress=False)
     assert (runtime.served_in_order.count("http-500"), runtime.served_in_order.count("fast")) == (1, 3)
 
@@ -154,10 +144,10 @@ def test_a_runtime_killed_while_it_streams_fails_alone(tmp_path: Path, monkeypat
             def watched() -> Iterator[bytes]:
                 for piece in pieces:
                     yield piece
-                    if asked.count(self.base_url) == 2 and pids[self.base_url]:  # the warm-up is over
-                        os.kill(pids[self.base_url], signal.SIGKILL)
+                    if asked.count(self.address.url()) == 2 and pids[self.address.url()]:  # the warm-up is over
+                        os.kill(pids[self.address.url()], signal.SIGKILL)
 
-            asked.append(self.base_url)
+            asked.append(self.address.url())
             stamp(self, watched(), *rest)
 
         asked: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workshop_lib import files, places
-from workshop_lib.errors import ConfigurationError
+from workshop_lib.errors import ConfigurationError, DiskSpaceError
 
+HOME = Path.home()
 QUICK = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -65,7 +67,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     files.write_atomically(path, "old")
     with monkeypatch.context() as patch:
         patch.setattr(*((os, "fsync") if broken == "write" else (Path, "replace")), full)
-        with pytest.raises(ConfigurationError, match=r"a\.json cannot be written: No space.*choose another folder"):
+        with pytest.raises(DiskSpaceError, match=r"a\.json cannot be written: No space.*choose another folder"):
             files.write_atomically(path, b"new")
     assert path.read_text("utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -84,6 +86,51 @@ def test_lines_come_back_whatever_a_crash_left_between_them(tmp_path: Path, entr
     seen = files.whole_lines(path.read_bytes()) if entries else []
     assert [json.loads(line.decode()) for line in seen] == [json.loads(files.json_line(entry)) for entry in entries]
     assert files.cut_half_line(path) == (len(half) if entries else 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_device_is_written_to_and_not_replaced():
+    """A pipe or a device takes the content as it is; one without room is a full disk."""
+    files.write_atomically(Path(os.devnull), "gone")
+    assert Path(os.devnull).is_char_device()
+    with pytest.raises(DiskSpaceError):
+        files.write_atomically(Path("/dev/full"), "too much")
+    with open("/dev/full", "ab", buffering=0) as file, pytest.raises(OSError, match="space") as caught:  # noqa: PTH123
+        files.append_to(file, [{"a": 1}])
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/dev/full")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+@pytest.mark.parametrize("text", ['["é", "モデル🦊"]', "[]", "a;b\r\n", ""])
+def test_text_is_read_in_any_unicode_encoding(text: str, encoding: str):
+    """PowerShell writes UTF-16, Excel's Unicode text too, and editors write marks: the text is the same."""
+    assert files.decoded(text.encode(encoding)) == text
+
+
+def test_other_encodings_are_not_guessed():
+    """Windows-1252 is refused at its first byte that is not UTF-8."""
+    with pytest.raises(UnicodeDecodeError) as caught:
+        files.decoded("naïve".encode("cp1252"))
+    assert caught.value.start == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "path"),
+    [
+        ("a/b", "a/b"),
+        ("a/b/", "a/b"),
+        (' "a b/c" ', "a b/c"),
+        ("'a/b'", "a/b"),
+        ("~/a", HOME / "a"),
+        ("'~/a/'", HOME / "a"),
+        ("~nobody-of-that-name/a", "~nobody-of-that-name/a"),
+        ('a"', 'a"'),
+        (Path("a"), "a"),
+    ],
+)
+def test_a_path_is_taken_as_people_paste_it(typed: str | Path, path: str | Path):
+    """Quotes and spaces around it go, `~` is the home, a quote inside stays."""
+    assert files.typed_path(typed) == Path(path)
 
 
 def test_infinity_is_no_json():

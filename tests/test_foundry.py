@@ -151,6 +151,7 @@ def test_without_a_gpu_provider_no_gpu_build_is_offered_or_served(runtime):
     """The reason and the remedy are given, whether it is listed, looked for or served, by parent and child."""
     assert {variant.device for variant in runtime.list_models()} == {"cpu"}
     assert "No GPU provider is registered" in runtime.absent_devices()["gpu"]
+    assert "cuDNN" in runtime.absent_devices()["gpu"]
     with pytest.raises(ModelNotFoundError, match=f"needs {CUDA}"):
         runtime.find([CUDA_VARIANT.model_id])
     with pytest.raises(RuntimeUnavailableError, match=f"needs {CUDA}"):

@@ -18,7 +18,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.test_samples import run
+from tests.scripts import run
 from workshop_lib import catalog
 from workshop_lib.errors import ConfigurationError
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import doctest
-import json
 import re
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fault_server import FaultServer
+from tests.fault_steps import answer_with
 from tests.foundry_helpers import practice
 from tests.measurement_helpers import completion, run_of
 from workshop_lib.errors import ConfigurationError, EndpointError
@@ -30,54 +29,33 @@ PROMPT = Prompt("p", "What is edge AI?", aspects=("device|machine", "local*"))
 AUTHOR = ModelVariant(alias="small", model_id="small-int4:1", device="cpu", precision="int4")
 JUDGE = ModelVariant(alias="big", model_id="Big-Judge:1", device="unknown")
 
-ENDED = "@@ended:"
-Script = Callable[[str], "str | int"]
+Script = Callable[[str], "str | int | tuple[str, str]"]
 
 
-class Scripted(ThreadingHTTPServer):
-    """An endpoint that answers what its script says to a prompt: a text, or the status of a failure."""
+class Scripted(FaultServer):
+    """An endpoint that says to a prompt what its script says: a text, a text and its end, or a failure's status."""
 
     script: Script
-    asked: list[dict]
+
+    def __init__(self) -> None:
+        super().__init__(routes={"/v1/chat/completions": answer_with(self._answer)})
+
+    def _answer(self, asked: str) -> str | int | tuple[str, str]:
+        return self.script(asked)
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Scripted
-
-    def do_POST(self) -> None:
-        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(question)
-        said = self.server.script(question["messages"][0]["content"])
-        text, _, ended = said.partition(ENDED) if isinstance(said, str) else ("", "", "")
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": ended or "stop"}
-        body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}).encode()
-        self.send_response(said if isinstance(said, int) else 200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        pass
+    def asked(self) -> list[dict]:
+        return [call.body for call in self.calls]
 
 
 @pytest.fixture
 def server() -> Iterator[Scripted]:
-    with Scripted(("127.0.0.1", 0), Handler) as running:
-        running.asked, running.script = [], lambda _: ""
-        thread = threading.Thread(target=running.serve_forever, args=[0.01])
-        thread.start()
+    with Scripted() as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 def judge_at(server: Scripted, variant: ModelVariant = JUDGE, **options) -> Judge:
-    served = EndpointRuntime(server.url).serve(variant)
+    served = EndpointRuntime(server.base_url).serve(variant)
     return Judge(served, Settings("1+2026-11", **options))
 
 
@@ -203,21 +181,23 @@ def test_a_choice_is_read_or_missing(said: str, choice: str | None) -> None:
 
 def test_what_cannot_be_read_is_missing_and_says_what_was_said(server: Scripted) -> None:
     """Prose without a verdict, a reply cut off, and silence give no grade, and the comment says which."""
-    replies = iter(["I like it, 5 stars", f"Reason: well{ENDED}length", "", ""])
+    thinking = ("<think>Grade 5?", "length")
+    replies = iter(["I like it, 5 stars", ("Reason: well", "length"), thinking, "", "<think>Grade 5.</think>"])
     server.script = lambda _: next(replies)
     with judge_at(server) as judge:
-        scores = [judge.grade(candidate(text)) for text in ("one", "two", "three", "four")]
-    assert [score.grade for score in scores] == [None] * 4
+        scores = [judge.grade(candidate(text)) for text in ("one", "two", "three", "four", "five")]
+    assert [score.grade for score in scores] == [None] * 5
     assert [score.comment for score in scores] == [
         "No grade could be read: I like it, 5 stars",
         "Cut off by max_tokens before its end: Reason: well",
+        "Cut off by max_tokens before its end: nothing was said yet.",
         *["No verdict could be read: it said nothing."] * 2,
     ]
 
 
 def test_a_reply_cut_off_after_its_grade_is_missing_too(server: Scripted) -> None:
     """Its last grade may not have been the last."""
-    server.script = lambda asked: f"Grade {code_in(asked)}: 5\nBut wait{ENDED}length"
+    server.script = lambda asked: (f"Grade {code_in(asked)}: 5\nBut wait", "length")
     with judge_at(server) as judge:
         assert judge.grade(candidate("one")).grade is None
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from tests.behaviours import BEHAVIOURS, STEADY
+from tests.fault_server import FaultServer, fault_server, free_port
+from tests.fault_steps import Behaviour
 from tests.foundry_helpers import practice, smallest, wait_until
 from tests.measurement_helpers import completion, request
-from tests.test_client import free_port
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.instrument.reference_server import BEHAVIOURS, STEADY, Behaviour, ReferenceServer, reference_server
 from workshop_lib.measuring.keep_warm import NEVER_UNLOADS, KeepWarm, KeepWarmResult, measure_cold_and_kept
 from workshop_lib.metrics import timing
 from workshop_lib.records import ModelVariant
@@ -39,9 +40,9 @@ def model(base_url: str, model_id: str = "fast") -> Model:
 
 
 @pytest.fixture
-def server() -> Iterator[ReferenceServer]:
+def server() -> Iterator[FaultServer]:
     behaviours = {"fast": FAST, "slow": SLOW, "http-500": BEHAVIOURS["http-500"], "empty": BEHAVIOURS["empty"]}
-    with ReferenceServer(behaviours) as opened:
+    with FaultServer(behaviours) as opened:
         yield opened
 
 
@@ -78,7 +79,7 @@ def test_a_prompt_is_sent_at_once_and_then_after_every_pause(server):
     keeper = KeepWarm(model(server.base_url), every_s=60, clock=pauses.clock, sleep=pauses.sleep)
     with keeper:
         assert pauses.until_it_waits() == 60
-        assert (keeper.pings, server.requests["fast"]) == (1, 0)
+        assert (keeper.pings, server.requests["fast"]) == (1, 1)
         pauses.pass_(60)
         assert pauses.until_it_waits() == 60
         assert keeper.pings == 2
@@ -186,7 +187,7 @@ def test_what_it_did_is_said_with_what_it_is_good_for(server):
 def test_on_a_server_that_puts_idle_models_aside_it_takes_the_wait_away():
     """After a pause the first token takes the reload time longer; kept warm over the same pause it does not."""
     idle = BEHAVIOURS["idle-cold"]
-    with reference_server() as base_url, ChatClient(base_url) as client:
+    with fault_server() as base_url, ChatClient(base_url) as client:
         ask = request("idle-cold", max_tokens=2)
         client.ask(ask)
         time.sleep(1.2 * idle.idle_limit_s)

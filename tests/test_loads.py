@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.fault_server import fault_server
 from tests.measurement_helpers import VARIANT, completion
+from tests.scripts import FULL
+from tests.scripts import run as run_script
 from tests.test_charting import draw
-from tests.test_samples import FULL
-from tests.test_samples import run as run_script
 from workshop_lib.errors import ConfigurationError, ModelServerError
-from workshop_lib.instrument.reference_server import reference_server
 from workshop_lib.measuring import runs
 from workshop_lib.measuring.concurrency import Load, describe, load_object
 from workshop_lib.measuring.plan import make_plan
@@ -26,7 +26,7 @@ from workshop_lib.showing import charting, comparison_charts, comparison_tables
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    with reference_server() as url:
+    with fault_server() as url:
         yield url
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import nbformat
 import pytest
 
+from tests.fault_server import fault_server
 from workshop_lib import places
 from workshop_lib.errors import NotebookError
-from workshop_lib.instrument.reference_server import reference_server
 from workshop_lib.programs import notebooks
 
 PAGES = sorted(notebooks.FOLDER.glob("*.ipynb"))
@@ -215,7 +215,7 @@ def test_the_session_page_asks_an_endpoint_without_the_sdk(tmp_path: Path, monke
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     page = notebooks.FOLDER / "session03_benchmark_oss_models.ipynb"
     given = {"models": "fast", "rounds": 1, "max_tokens": 8, "output": str(tmp_path / "session")}
-    with reference_server() as url:
+    with fault_server() as url:
         monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", url)
         notebooks.run_notebook(page, tmp_path / page.name, given)
     report = json.loads((tmp_path / "session" / "benchmark_report.json").read_text("utf-8"))

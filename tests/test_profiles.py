@@ -1,18 +1,15 @@
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.fault_server import FaultServer
+from tests.fault_steps import listed, reply
 from tests.foundry_helpers import REPOSITORY, ask, practice, smallest
 from workshop_lib.errors import ConfigurationError, DataFileError, EndpointError, ModelNotFoundError
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.instrument.reference_server import ReferenceServer
 from workshop_lib.runtimes import profiles
 from workshop_lib.runtimes.endpoint import EndpointRuntime
-
-MODELS = b'{"object": "list", "data": [{"id": "phi-4-mini"}, {"id": "qwen-generic-gpu:2"}]}'
 
 
 @pytest.fixture
@@ -33,30 +30,9 @@ def no_endpoint(monkeypatch, tmp_path):
 
 @pytest.fixture
 def server():
-    """An HTTP server that answers as its `answers` say: path → (status, type, body)."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.server.keys.append(self.headers.get("Authorization"))
-            status, kind, body = self.server.answers.get(self.path, (404, "text/plain", b"no"))
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.keys = []
-        running.answers = {"/v1/models": (200, "application/json", MODELS)}
-        running.address = f"http://127.0.0.1:{running.server_address[1]}/v1"
-        thread = threading.Thread(target=running.serve_forever, args=[0.01])
-        thread.start()
+    """Lists two models, and says nothing of which are loaded."""
+    with FaultServer({}, {"/v1/models": listed("phi-4-mini", "qwen-generic-gpu:2")}) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize(
@@ -104,7 +80,7 @@ def test_a_broken_models_file_is_named(tmp_path):
 
 def test_an_endpoint_offers_what_it_lists(server, cards):
     """Every id is its own alias; a device is known only where the id says it."""
-    with profiles.open_runtime(endpoint=server.address, models_file=cards) as runtime:
+    with profiles.open_runtime(endpoint=server.base_url, models_file=cards) as runtime:
         phi, qwen = runtime.list_models()
         assert (phi.alias, phi.model_id, phi.device) == ("phi-4-mini", "phi-4-mini", "unknown")
         assert (phi.capabilities, phi.cached, phi.size_mb) == (("explain",), None, None)
@@ -118,7 +94,7 @@ def test_an_endpoint_offers_what_it_lists(server, cards):
         with pytest.raises(ModelNotFoundError, match="Did you mean phi-4-mini"):
             runtime.find(["phi-4"])
         with runtime.serve(phi) as served:
-            assert served.base_url == server.address
+            assert served.base_url == server.base_url
             assert (served.load_s, served.resident_mb, served.peak_resident_mb()) == (None,) * 3
             assert served.failure() is None
             assert served.pid is None
@@ -128,7 +104,7 @@ def test_an_endpoint_offers_what_it_lists(server, cards):
 @pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
 def test_an_address_may_leave_out_its_path(server, cards, suffix):
     """`http://host:port` means the same as `http://host:port/v1`."""
-    address = server.address.removesuffix("/v1") + suffix
+    address = server.base_url.removesuffix("/v1") + suffix
     with profiles.open_runtime(endpoint=address, models_file=cards) as runtime:
         assert len(runtime.list_models()) == 2
 
@@ -136,30 +112,30 @@ def test_an_address_may_leave_out_its_path(server, cards, suffix):
 def test_the_key_is_sent_to_the_endpoint(server, cards, monkeypatch):
     """`API_KEY` reaches the server; an explicit key wins."""
     monkeypatch.setenv("API_KEY", "from-environment")
-    profiles.open_runtime(endpoint=server.address, models_file=cards).list_models()
-    profiles.open_runtime(endpoint=server.address, api_key="mine", models_file=cards).list_models()
-    with profiles.open_runtime(endpoint=server.address, api_key="mine", models_file=cards) as mine:
+    profiles.open_runtime(endpoint=server.base_url, models_file=cards).list_models()
+    profiles.open_runtime(endpoint=server.base_url, api_key="mine", models_file=cards).list_models()
+    with profiles.open_runtime(endpoint=server.base_url, api_key="mine", models_file=cards) as mine:
         served = mine.serve(mine.list_models()[0])
         assert served.api_key == "mine"
         assert "mine" not in repr(served)
-    assert server.keys[:2] == ["Bearer from-environment", "Bearer mine"]
+    assert [call.key for call in server.calls][:2] == ["from-environment", "mine"]
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ((200, "text/html", b"<html>Please log in</html>"), "FOUNDRY_LOCAL_ENDPOINT"),
-        ((200, "application/json", b'{"models": []}'), "FOUNDRY_LOCAL_ENDPOINT"),
-        ((404, "text/plain", b"not found"), "FOUNDRY_LOCAL_ENDPOINT"),
-        ((401, "application/json", b'{"error": "who are you?"}'), "API_KEY"),
-        ((500, "application/json", b'{"error": "broken"}'), "log"),
+        (reply(b"<html>Please log in</html>", 200, "text/html"), "FOUNDRY_LOCAL_ENDPOINT"),
+        (reply(b'{"object": "list"}', 200, "application/json"), "FOUNDRY_LOCAL_ENDPOINT"),
+        (reply(b"not found", 404, "text/plain"), "FOUNDRY_LOCAL_ENDPOINT"),
+        (reply(b'{"error": "who are you?"}', 401, "application/json"), "API_KEY"),
+        (reply(b'{"error": "broken"}', 500, "application/json"), "log"),
     ],
 )
 def test_an_endpoint_that_is_none_is_one_clear_error(server, cards, answer, words):
     """A proxy's web page, a wrong path, a missing key: each says what to do, on one line."""
-    server.answers["/v1/models"] = answer
+    server.routes["/v1/models"] = answer
     with (
-        profiles.open_runtime(endpoint=server.address, models_file=cards) as runtime,
+        profiles.open_runtime(endpoint=server.base_url, models_file=cards) as runtime,
         pytest.raises(EndpointError, match=words) as error,
     ):
         runtime.find(["auto"])
@@ -168,9 +144,9 @@ def test_an_endpoint_that_is_none_is_one_clear_error(server, cards, answer, word
 
 def test_a_wrong_port_is_one_clear_error(server, cards):
     """Where nobody listens the error names the address and how to find the right one."""
-    server.server_close()
+    server.close()
     with (
-        profiles.open_runtime(endpoint=server.address, models_file=cards) as runtime,
+        profiles.open_runtime(endpoint=server.base_url, models_file=cards) as runtime,
         pytest.raises(EndpointError, match=r"No server listens at .*foundry server status"),
     ):
         runtime.list_models()
@@ -206,7 +182,7 @@ def test_an_endpoint_starts_and_imports_no_runtime(server, cards):
     code = (
         "import sys; sys.modules['foundry_local_sdk'] = None\n"
         "import psutil; from workshop_lib.runtimes import profiles\n"
-        f"address, cards = {server.address!r}, {str(cards)!r}\n"
+        f"address, cards = {server.base_url!r}, {str(cards)!r}\n"
         "runtime = profiles.open_runtime(endpoint=address, models_file=cards)\n"
         "print(len(runtime.find(['auto'])), len(psutil.Process().children()))\n"
     )
@@ -222,8 +198,8 @@ def test_importing_the_profiles_loads_nothing_heavy():
 
 def test_auto_at_an_endpoint_is_what_it_has_loaded(server, cards):
     """Foundry Local lists its whole catalog and refuses what it has not loaded: `auto` takes the loaded ones."""
-    server.answers["/models/loaded"] = (200, "application/json", b'["qwen-generic-gpu:2", "not-listed:1"]')
-    with profiles.open_runtime(endpoint=server.address, models_file=cards) as runtime:
+    server.routes["/models/loaded"] = reply(b'["qwen-generic-gpu:2", "not-listed:1"]', 200, "application/json")
+    with profiles.open_runtime(endpoint=server.base_url, models_file=cards) as runtime:
         assert [variant.model_id for variant in runtime.find(["auto"])] == ["qwen-generic-gpu:2"]
         assert runtime.find(["auto"], devices=["cpu"]) == []
         assert [variant.model_id for variant in runtime.find(["phi-4-mini"])] == ["phi-4-mini"]
@@ -231,9 +207,9 @@ def test_auto_at_an_endpoint_is_what_it_has_loaded(server, cards):
 
 def test_a_server_that_has_loaded_nothing_says_so(server, cards):
     """A row of refusals would hide the cause: nothing is loaded, and the fix is to load something."""
-    server.answers["/models/loaded"] = (200, "application/json", b"[]")
+    server.routes["/models/loaded"] = reply(b"[]", 200, "application/json")
     with (
-        profiles.open_runtime(endpoint=server.address, models_file=cards) as runtime,
+        profiles.open_runtime(endpoint=server.base_url, models_file=cards) as runtime,
         pytest.raises(ModelNotFoundError, match=r"lists 2 models and has loaded none.*foundry run"),
     ):
         runtime.find(["auto"])
@@ -242,32 +218,32 @@ def test_a_server_that_has_loaded_nothing_says_so(server, cards):
 @pytest.mark.parametrize(
     "answer",
     [
-        (404, "text/plain", b"no"),
-        (405, "text/plain", b"no"),
-        (500, "application/json", b'{"error": "broken"}'),
-        (200, "text/html", b"<html>any route shows this page</html>"),
-        (200, "application/json", b'{"data": []}'),
-        (200, "application/json", b"[1, 2]"),
+        reply(b"no", 404, "text/plain"),
+        reply(b"no", 405, "text/plain"),
+        reply(b'{"error": "broken"}', 500, "application/json"),
+        reply(b"<html>any route shows this page</html>", 200, "text/html"),
+        reply(b'{"data": []}', 200, "application/json"),
+        reply(b"[1, 2]", 200, "application/json"),
     ],
 )
 def test_a_server_that_does_not_say_what_is_loaded_offers_all(server, cards, answer):
     """Only Foundry Local has the route; whatever else answers there, `auto` takes all that is listed."""
-    server.answers["/models/loaded"] = answer
-    with profiles.open_runtime(endpoint=server.address, models_file=cards) as runtime:
+    server.routes["/models/loaded"] = answer
+    with profiles.open_runtime(endpoint=server.base_url, models_file=cards) as runtime:
         assert len(runtime.find(["auto"])) == 2
 
 
-def test_the_reference_server_has_no_such_route():
+def test_another_server_has_no_such_route():
     """An endpoint that is not Foundry Local: every listed model counts as loaded."""
-    with ReferenceServer() as reference, ChatClient(reference.base_url) as asked:
+    with FaultServer() as other, ChatClient(other.base_url) as asked:
         assert asked.list_loaded() is None
-        assert len(EndpointRuntime(reference.base_url).find(["auto"])) == len(reference.behaviours)
+        assert len(EndpointRuntime(other.base_url).find(["auto"])) == len(other.behaviours)
 
 
 def test_a_server_that_is_gone_has_loaded_nothing_known(server):
     """The listing says that no server is there; this question alone is simply not answered."""
-    server.server_close()
-    with ChatClient(server.address) as asked:
+    server.close()
+    with ChatClient(server.base_url) as asked:
         assert asked.list_loaded() is None
 
 

@@ -386,7 +386,7 @@ def test_importing_any_of_it_loads_no_heavy_library() -> None:
         "verdicts.agreement verdicts.ranking verdicts.reliability verdicts.quality verdicts.pairs metrics.resampling "
         "people.judge people.judging verdicts.prompt_sets verdicts.reference_scores"
     )
-    heavy = "{'numpy', 'scipy', 'sklearn', 'krippendorff', 'choix', 'pandas', 'matplotlib', 'openai', 'pydantic'}"
+    heavy = "{'numpy', 'scipy', 'krippendorff', 'choix', 'pandas', 'matplotlib', 'openai', 'pydantic'}"
     imports = "; ".join(f"import workshop_lib.{name}" for name in modules.split())
     code = f"import sys; {imports}; print(sorted({heavy} & set(sys.modules)))"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=places.PROJECT)

@@ -16,17 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.collections import PathCollection
 
+from tests.fault_server import fault_server
 from tests.foundry_helpers import practice
 from tests.measurement_helpers import completion, request
 from tests.report_helpers import HOSTILE
 from workshop_lib import catalog
 from workshop_lib.errors import ConfigurationError, ModelServerError
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.instrument.reference_server import reference_server
 from workshop_lib.measuring import race, racing
 from workshop_lib.measuring.race import LaneState, Pick, RaceResult, RaceState, Turns
 from workshop_lib.measuring.racing import Lane, LiveAnswer, lanes_of, run_race
-from workshop_lib.metrics.streams import read_stream
+from workshop_lib.metrics.streams import read_answer
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.showing import charting, race_charts, race_view, race_widget
@@ -234,7 +234,7 @@ def test_a_growing_answer_is_read_like_a_whole_one(cuts: set[int], looks: set[in
         if n in looks:
             assert len(live.look()) >= seen
             seen = len(live.look())
-    assert live.look() == read_stream(pieces).chunks and len(live.look()) == 3
+    assert live.look() == read_answer(pieces).chunks and len(live.look()) == 3
 
 
 # -- races on a server of known timing
@@ -242,7 +242,7 @@ def test_a_growing_answer_is_read_like_a_whole_one(cuts: set[int], looks: set[in
 
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
-    with reference_server() as url:
+    with fault_server() as url:
         yield url
 
 
@@ -281,7 +281,7 @@ def test_watching_adds_nothing_to_the_record(base_url: str):
     arrivals: list[tuple[float, bytes]] = []
     with ChatClient(base_url) as client:
         answer = client.ask(request("fast"), arrivals=arrivals)
-    assert answer.chunks == tuple(read_stream(arrivals).chunks) and len(answer.chunks) == 40
+    assert answer.chunks == tuple(read_answer(arrivals).chunks) and len(answer.chunks) == 40
 
 
 @pytest.mark.parametrize(

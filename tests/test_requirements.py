@@ -1,4 +1,4 @@
-"""One set of pins: requirements.txt satisfies pyproject.toml, and conda installs the same file."""
+"""Exact pins that satisfy pyproject.toml; learners install requirements.txt, which holds no test tools."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ IMPORT_NAMES = {
     "foundry_local_sdk": "foundry-local-sdk",
     "jupyter_client": "jupyter-client",
     "pynvml": "nvidia-ml-py",
-    "sklearn": "scikit-learn",
 }
+FILES = ("requirements.txt", "requirements-test.txt", "requirements-fleet.txt")
 PLATFORMS = [
     {"sys_platform": "linux", "platform_machine": "x86_64"},
     {"sys_platform": "linux", "platform_machine": "aarch64"},
@@ -37,15 +38,15 @@ def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def wanted() -> list[Requirement]:
-    """What the project and its tests ask for."""
+def wanted(file: str = "requirements.txt") -> list[Requirement]:
+    """What the project asks for; what its tests or a fleet ask for besides."""
     table = project()
-    return [Requirement(line) for line in table["project"]["dependencies"] + table["dependency-groups"]["test"]]
-
-
-def extra() -> list[Requirement]:
-    """What a fleet asks for besides."""
-    return [Requirement(line) for line in project()["project"]["optional-dependencies"]["fleet"]]
+    lines = {
+        "requirements.txt": table["project"]["dependencies"],
+        "requirements-test.txt": table["dependency-groups"]["test"],
+        "requirements-fleet.txt": table["project"]["optional-dependencies"]["fleet"],
+    }
+    return [Requirement(line) for line in lines[file]]
 
 
 def pins(file: str = "requirements.txt") -> list[Requirement]:
@@ -66,7 +67,21 @@ def environment(platform: dict[str, str], python: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("file", ["requirements.txt", "requirements-fleet.txt"])
+def reached(needs: list[Requirement]) -> set[str]:
+    """The packages that these need here, and those in turn, as what is installed says."""
+    to_do, found = [(need, "") for need in needs], set[tuple[str, str]]()
+    while to_do:
+        need, of_extra = to_do.pop()
+        if need.marker and not need.marker.evaluate({"extra": of_extra}):
+            continue
+        for extra in ("", *need.extras):
+            if (step := (canonicalize_name(need.name), extra)) not in found:
+                found.add(step)
+                to_do += [(Requirement(line), extra) for line in metadata.requires(need.name) or []]
+    return {name for name, _ in found}
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_every_pin_is_exact_and_bare(file: str) -> None:
     """One version each, no addresses, no options: whatever registry the reader has is used."""
     text = (ROOT / file).read_text(encoding="utf-8")
@@ -82,43 +97,51 @@ def test_the_pins_satisfy_the_project(platform: dict[str, str], python: str) -> 
     """On every platform and Python, each dependency is pinned once, inside its range."""
     here = environment(platform, python)
     found: dict[str, list[str]] = {}
-    for pin in pins():
+    for pin in (*pins(), *pins("requirements-test.txt")):
         if pin.marker is None or pin.marker.evaluate(here):
             (version,) = pin.specifier
             found.setdefault(canonicalize_name(pin.name), []).append(version.version)
     assert all(len(versions) == 1 for versions in found.values())
-    for need in wanted():
+    for need in (*wanted(), *wanted("requirements-test.txt")):
         if need.marker is None or need.marker.evaluate(here):
             assert need.specifier.contains(found[canonicalize_name(need.name)][0]), str(need)
 
 
 def test_the_extra_adds_to_the_pins_and_changes_none() -> None:
-    """Installing requirements-fleet.txt brings what the extra asks for, and leaves every version of the workshop."""
+    """Installing requirements-fleet.txt brings what the extra asks for, and leaves what is there already."""
     usual = {canonicalize_name(pin.name): pin.specifier for pin in pins()}
+    tools = {canonicalize_name(pin.name): pin.specifier for pin in pins("requirements-test.txt")}
     added = {canonicalize_name(pin.name): pin.specifier for pin in pins("requirements-fleet.txt")}
-    assert {name: usual[name] for name in added if name in usual} == {
-        name: added[name] for name in added if name in usual
+    assert not usual.keys() & (added.keys() | tools.keys())
+    assert {name: tools[name] for name in tools if name in added} == {
+        name: added[name] for name in added if name in tools
     }
-    for need in extra():
+    for need in wanted("requirements-fleet.txt"):
         (version,) = added[canonicalize_name(need.name)]
-        assert need.specifier.contains(version.version) and canonicalize_name(need.name) not in usual
+        assert need.specifier.contains(version.version)
+
+
+def test_a_learner_installs_nothing_that_is_not_asked_for() -> None:
+    """Each pin for this machine is asked for by the project, directly or not; test tools are in their own file."""
+    asked, tools = reached(wanted()), reached(wanted("requirements-test.txt"))
+    for file, names in (("requirements.txt", asked), ("requirements-test.txt", tools)):
+        here = {canonicalize_name(pin.name) for pin in pins(file) if pin.marker is None or pin.marker.evaluate()}
+        assert here <= names, here - names
+    assert not asked & {"ruff", "mypy", "playwright", "hypothesis", "scikit-learn"}
 
 
 @pytest.mark.parametrize("platform", PLATFORMS, ids=lambda each: "-".join(each.values()))
 def test_the_runtime_is_asked_for_only_where_it_exists(platform: dict[str, str]) -> None:
-    """foundry-local-sdk has no wheels for Linux on ARM and for Macs with Intel processors."""
+    """foundry-local-sdk has wheels for Linux, ARM64 too, and Windows, but none for Macs with Intel processors."""
     (sdk,) = [need for need in wanted() if need.name == "foundry-local-sdk"]
     assert sdk.marker is not None
-    exists = (platform["sys_platform"], platform["platform_machine"]) not in (
-        ("linux", "aarch64"),
-        ("darwin", "x86_64"),
-    )
+    exists = platform != {"sys_platform": "darwin", "platform_machine": "x86_64"}
     assert sdk.marker.evaluate(environment(platform, "3.12")) is exists
 
 
 def test_every_import_is_a_declared_dependency() -> None:
-    """The package imports nothing that merely happens to be installed."""
-    declared = {canonicalize_name(need.name) for need in (*wanted(), *extra())}
+    """The package imports nothing that merely happens to be installed, nor what only its tests need."""
+    declared = {canonicalize_name(need.name) for need in (*wanted(), *wanted("requirements-fleet.txt"))}
     for file in (ROOT / "workshop_lib").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -132,7 +155,7 @@ def test_every_import_is_a_declared_dependency() -> None:
 def test_every_dependency_has_its_reason() -> None:
     """A line of pyproject.toml that adds a dependency says what for."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for need in (*wanted(), *extra()):
+    for need in (need for file in FILES for need in wanted(file)):
         if need.name != "foundry-local-sdk":  # its reason stands above its long line
             assert re.search(rf'^ +"{need.name}[^"]*", +# \w', text, re.MULTILINE), need.name
 

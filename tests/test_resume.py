@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.behaviours import BEHAVIOURS
+from tests.fault_server import FaultServer
 from tests.kill_helpers import MODELS, TINY, differences, kill_until_done, plan_for, start_driver, tiny_server
-from tests.test_samples import FULL, run
+from tests.scripts import FULL, run
 from workshop_lib.archive.storage import read_run
 from workshop_lib.errors import ConfigurationError, RecordFileError
-from workshop_lib.instrument.reference_server import Behaviour, ReferenceServer
 from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
 from workshop_lib.measuring.plan import make_plan
 from workshop_lib.metrics.summaries import summarise
@@ -121,14 +122,14 @@ def test_a_run_of_another_machine_is_not_continued(base_url: str, tmp_path: Path
 def test_the_script_completes_an_interrupted_folder(tmp_path: Path):
     """Started again with the same `--output`, the script asks only what is open; no row is there twice."""
     arguments = ("--output", str(tmp_path), "--rounds", "2")
-    with ReferenceServer(dict.fromkeys(("one", "two"), TINY)) as server:
+    with FaultServer(dict.fromkeys(("one", "two"), TINY)) as server:
         variables = {"FOUNDRY_LOCAL_ENDPOINT": server.base_url, "BENCH_MODELS": "one,two,no-such-model"}
         whole = run(FULL, *arguments, **variables)
         interrupted(tmp_path, 14, b'{"kind"')
         kept = read_run(tmp_path / RECORDS_FILE)
-        already = sum(server.requests.values()) + len(server.requests)
+        already = server.requests.total()
         done = run(FULL, *arguments, **variables)
-        asked = sum(server.requests.values()) + len(server.requests) - already
+        asked = server.requests.total() - already
     assert (whole.returncode, done.returncode) == (0, 0), done.stderr
     rows = json.loads(done.stdout)
     assert [(row["alias"], row["status"], row["requests_ok"]) for row in rows] == [
@@ -146,8 +147,8 @@ def test_the_script_completes_an_interrupted_folder(tmp_path: Path):
 
 def test_a_failed_model_stays_one_row_when_the_run_is_resumed(tmp_path: Path):
     """A resumed run tries a failed model once more; what failed before is not asked again, and the row is one."""
-    behaviours = {"good": TINY, "bad": Behaviour(fault="500")}
-    with ReferenceServer(behaviours) as server:
+    behaviours = {"good": TINY, "bad": BEHAVIOURS["http-500"]}
+    with FaultServer(behaviours) as server:
         runtime = EndpointRuntime(server.base_url)
         plan = make_plan(runtime.find(["auto"]), plan_for(1).prompts, rounds=1)
         first = run_benchmark(plan, runtime, tmp_path, show_progress=False)

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from tests.test_client import free_port
-from workshop_lib.instrument.reference_server import reference_server
+from tests.behaviours import STEADY
+from tests.fault_server import FaultServer, fault_server, free_port
+from tests.scripts import FULL, PROJECT, SIMPLE, run
 from workshop_lib.records import Row
 
-PROJECT = Path(__file__).resolve().parents[1]
-SIMPLE = PROJECT / "samples" / "03-oss-models" / "benchmark_models.py"
-FULL = PROJECT / "samples" / "session03" / "benchmark_oss_models.py"
 CONTRACT = (  # noqa: SIM905 - easier to compare with the contract than sixteen quoted names
     "alias model_id device status error rounds requests_ok latency_avg latency_p95 tokens_per_sec_avg "
     "first_token_latency_avg decode_tokens_per_sec tokens_source prompt_tokens_avg completion_tokens_avg warnings"
@@ -27,21 +23,9 @@ CONTRACT = (  # noqa: SIM905 - easier to compare with the contract than sixteen 
 
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
-    """The reference server in a process of its own."""
-    with reference_server() as url:
+    """The fake server in a process of its own."""
+    with fault_server() as url:
         yield url
-
-
-def run(
-    script: Path | str, *arguments: str, folder: Path = PROJECT, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a script with only these variables of the contract set."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BENCH_", "FOUNDRY_", "RETRY"))}
-    environment = {**kept, "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]), **variables}
-    command = [sys.executable, *([str(script)] if isinstance(script, Path) else ["-m", script]), *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
 
 
 @pytest.fixture
@@ -144,10 +128,8 @@ def test_the_simple_script_can_be_typed_along():
 
 def test_the_simple_script_asks_an_endpoint(no_sdk: str):
     """With FOUNDRY_LOCAL_ENDPOINT it measures that server's first models and imports no SDK."""
-    quick = {"one": None, "two": None}
-    from workshop_lib.instrument.reference_server import STEADY, ReferenceServer
 
-    with ReferenceServer(dict.fromkeys(quick, STEADY)) as server:
+    with FaultServer(dict.fromkeys(("one", "two"), STEADY)) as server:
         done = run(SIMPLE, FOUNDRY_LOCAL_ENDPOINT=server.base_url, PYTHONPATH=no_sdk)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)

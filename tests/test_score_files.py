@@ -93,6 +93,18 @@ def test_a_judge_has_a_file_of_its_own_too(tmp_path: Path):
     assert [each.rater for each in read_all(tmp_path)] == ["judge:org/model:1"]
 
 
+@pytest.mark.parametrize(
+    "model_id", ["モデル", "fox🦊-é:1", "lone\ud800", "/models/" + "long/" * 60 + "x.gguf", "家" * 300]
+)
+def test_a_judge_may_have_any_model_id(tmp_path: Path, model_id: str):
+    """Ids in any script and whole paths become file names that every folder holds, and come back whole."""
+    file = ScoreFile(tmp_path, f"judge:{model_id}")
+    file.add(score(rater=file.rater))
+    assert file.path.name.isascii() and len(file.path.name) <= 126
+    assert [each.rater for each in read_all(tmp_path)] == [f"judge:{model_id}"]
+    assert ScoreFile(tmp_path, f"judge:{model_id}x").path != file.path
+
+
 def test_verdicts_read_back_in_order(tmp_path: Path):
     """Scores and preferences of one rater share a file."""
     file = ScoreFile(tmp_path, "Ada")

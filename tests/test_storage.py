@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.measurement_helpers import VARIANT, completion, run_of
+from workshop_lib import files
 from workshop_lib.archive.storage import RunWriter, read_run
-from workshop_lib.errors import ConfigurationError, RecordFileError
+from workshop_lib.errors import ConfigurationError, DiskSpaceError, RecordFileError
 from workshop_lib.records import Completion, Serving
 
 EMPTY = run_of([], servings=())
@@ -94,6 +99,47 @@ def test_a_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path):
     with pytest.raises(ConfigurationError, match=r"records\.jsonl cannot be written: .*choose another folder"):
         RunWriter(tmp_path / "run" / "records.jsonl", EMPTY)
     assert (tmp_path / "run").read_text(encoding="utf-8") == "mine"
+
+
+def refuse(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("when", ["write", "fsync", "close"])
+def test_a_full_disk_is_one_error_and_keeps_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+):
+    """Whenever the system says it, the folder and the way on are named, whole lines stay, and a writer goes on."""
+    path = tmp_path / "records.jsonl"
+    writer = RunWriter(path, EMPTY)
+    writer.append(completion([0.1]))
+    step = writer.close if when == "close" else partial(writer.append, completion([0.2]))
+    writer._held.callback(refuse if when == "close" else int)
+    with monkeypatch.context() as patch:
+        if when != "close":
+            patch.setattr(*{"write": (files, "append_to"), "fsync": (os, "fsync")}[when], refuse)
+        with pytest.raises(DiskSpaceError) as caught:
+            step()
+    writer.close()
+    assert (caught.value.exit_code, str(tmp_path) in str(caught.value)) == (1, True)
+    assert path.read_bytes().endswith(b"}\n")
+    assert [record.chunks[0].at_s for record in read_run(path).completions] == [0.1]
+    with RunWriter(path, EMPTY) as writer:
+        writer.append(completion([0.3]))
+    assert [record.chunks[0].at_s for record in read_run(path).completions] == [0.1, 0.3]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a file that is open where it is")
+@pytest.mark.parametrize("gone", ["moved", "removed"])
+def test_a_folder_that_goes_away_ends_the_writing(tmp_path: Path, gone: str):
+    """POSIX would go on writing to a file without a name: the next record is refused instead."""
+    folder = tmp_path / "run"
+    with RunWriter(folder / "records.jsonl", EMPTY) as writer:
+        writer.append(completion([0.1]))
+        folder.rename(tmp_path / "moved") if gone == "moved" else shutil.rmtree(folder)
+        with pytest.raises(RecordFileError) as caught:
+            writer.append(completion([0.2]))
+    assert (caught.value.exit_code, str(folder) in str(caught.value)) == (1, True)
 
 
 def test_every_record_is_on_disk_when_append_returns(tmp_path: Path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.measurement_helpers import VARIANT, completion, run_of
 from workshop_lib.metrics.summaries import UNSTABLE_SPREAD, WARNINGS, outliers, spread, summarise
-from workshop_lib.records import Completion, Row, Serving
+from workshop_lib.records import Chunk, Completion, Row, Serving
 
 
 def timed(latency_s: float, number: int = 1, **changes: object) -> Completion:
@@ -85,14 +85,25 @@ def test_some_failures_leave_an_ok_row_with_a_warning():
         ({"finish_reason": "length"}, "truncated"),
         ({"completion_tokens": None}, "no_usage"),
         ({"completion_tokens": 30}, "hidden_tokens"),
-        ({"cached_tokens": 5}, "cached_prompt"),
+        ({"cached_tokens": 9}, "cached_prompt"),
         ({"streamed": False}, "not_streamed"),
+        ({"chunks": (Chunk(1.0, "content", " word" * 10),), "completion_tokens": 4}, "usage_mismatch"),
+        ({"chunks": (Chunk(0.5, "reasoning", "hm"), Chunk(1.0, "content", "\n"))}, "empty_answers"),
     ],
 )
 def test_traps_become_warning_codes(changes: dict[str, object], code: str):
     """Each trap in a completion is a code on the row, and every code has a sentence."""
     assert code in row_of([timed(1.0, 1, **changes)]).warnings
     assert code in WARNINGS
+
+
+def test_a_count_that_does_not_fit_gives_no_rate_and_is_not_called_missing():
+    """One such count and the row's source is `chunks`; the mean of rates is that of the others."""
+    misfit = timed(1.0, 1, chunks=(Chunk(1.0, "content", " word" * 10),), completion_tokens=4)
+    row = row_of([misfit, timed(1.0, 2)])
+    assert (row.tokens_source, row.tokens_per_sec_avg) == ("chunks", 2.0)
+    assert "usage_mismatch" in row.warnings and "no_usage" not in row.warnings
+    assert "no_usage" in row_of([misfit, timed(1.0, 2, completion_tokens=None)]).warnings
 
 
 def test_tokens_source_is_the_weakest():

@@ -110,6 +110,84 @@ def test_without_usage_chunks_are_counted_and_no_rate_is_given():
     assert timing.decode_tokens_per_s(bare) is None
 
 
+def test_one_letter_per_chunk_keeps_the_pace():
+    """120 words of 4 letters, 2.5 ms a letter: 479 gaps are 119.75 tokens of 10 ms, and 480 chunks change no count."""
+    times = [0.05 + 0.0025 * letter for letter in range(480)]
+    letters = completion(times, list(" abc" * 120), completion_tokens=120)
+    assert timing.decode_tokens_per_s(letters) == pytest.approx(100)
+    assert timing.completion_tokens(letters) == (120, "usage") and not timing.has_usage_mismatch(letters)
+
+
+def test_letters_that_come_together_keep_the_pace():
+    """Four letters a read, 10 ms apart: the first read holds one token of 30, so 29 take 0.29 s."""
+    times = [0.05 + 0.01 * word for word in range(30) for _ in range(4)]
+    assert timing.time_per_output_token_s(completion(times, list(" abc" * 30), completion_tokens=30)) == pytest.approx(
+        0.01
+    )
+
+
+def test_chunks_beyond_one_token_give_no_pace():
+    """One token in two chunks: nothing was decoded after the first."""
+    assert timing.time_per_output_token_s(completion([0.1, 0.2], ["lon", "ger"], completion_tokens=1)) is None
+
+
+MISFITS = {
+    "a count of the first chunk alone": ([" word"] * 120, 1, True),
+    "just under half": ([" word"] * 100, 49, True),
+    "half": ([" word"] * 100, 50, False),
+    "one chunk of many words": ([" word" * 100], 49, True),
+    "ideographs, two to a token": (["\u4f1a\u8bae"] * 50, 25, False),
+    "ideographs, five to a token": (["\u4f1a\u8bae"] * 50, 20, True),
+    "words beside ideographs": ([" word \u4f1a\u8bae"] * 20, 19, True),
+    "no spaces, 16 letters to a token": (["\u0e01"] * 320, 10, False),
+    "no spaces, 40 letters to a token": (["\u0e01"] * 400, 9, True),
+    "lines": (["word\n"] * 100, 49, True),
+    "indentation is no text": (["x" + 20 * " "] * 10, 10, False),
+    "several words a chunk, chunks counted": ([" one two three"] * 40, 40, True),
+    "several ideographs a chunk, chunks counted": (["\u4f1a\u8bae\u4f1a\u8bae\u4f1a\u8bae"] * 40, 40, True),
+    "a long last chunk": ([" word"] * 43 + [" word" * 120], 44, True),
+    "a token a chunk": ([" word"] * 40, 40, False),
+    "more tokens than words": ([" word"] * 10, 12, False),
+}
+
+
+@pytest.mark.parametrize(("words", "tokens", "is_misfit"), MISFITS.values(), ids=MISFITS)
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_count_that_is_far_too_small_is_not_believed(words: list[str], tokens: int, is_misfit: bool, streamed: bool):
+    """Fewer tokens than half the words (ideographs: a quarter), or more than 32 letters to each: no rate is given."""
+    times = [0.05 + 0.01 * place for place in range(len(words))]
+    sample = completion(times, words, completion_tokens=tokens, streamed=streamed)
+    assert timing.has_usage_mismatch(sample) is is_misfit
+    assert (timing.tokens_per_s(sample) is None) is is_misfit
+    counted = (len(words), "chunks") if streamed else (None, "unknown")
+    assert timing.completion_tokens(sample) == (counted if is_misfit else (tokens, "usage"))
+    if is_misfit:
+        assert timing.decode_tokens_per_s(sample) is None
+
+
+def test_thinking_counts_as_text():
+    """Usage that leaves streamed thinking out cannot give the pace of all chunks."""
+    thought = tuple(Chunk(0.01 * place, "reasoning", " hm") for place in range(1, 50))
+    sample = completion([0.5], chunks=(*thought, Chunk(0.5, "content", " yes")), completion_tokens=1)
+    assert timing.has_usage_mismatch(sample)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "changes", "is_empty"),
+    [
+        ((Chunk(0.1, "content", "yes"), Chunk(0.2, "content", "\n")), {}, False),
+        ((Chunk(0.1, "reasoning", "hm"), Chunk(0.2, "content", " \n")), {}, True),
+        ((Chunk(0.1, "reasoning", "hm"),), {"finish_reason": "length"}, True),
+        ((), {"error": "x", "error_kind": "empty_answer"}, True),
+        ((), {"error": "x", "error_kind": "tool_calls"}, True),
+        ((), {"error": "x", "error_kind": "http_500"}, False),
+    ],
+)
+def test_an_answer_is_empty_when_nobody_can_see_it(chunks: tuple[Chunk, ...], changes: dict[str, str], is_empty: bool):
+    """Thinking and white space are no answer; a request that failed for another reason is none at all."""
+    assert completion([], chunks=chunks, **changes).is_empty is is_empty
+
+
 def test_one_piece_answers_have_no_first_token():
     """An answer that was not streamed has a latency and a total rate, but no TTFT and no pace."""
     whole = completion([2.0], streamed=False, completion_tokens=40)
@@ -130,9 +208,22 @@ def test_one_token_has_no_pace():
 
 
 def test_prefill_rate_is_withheld_for_cached_prompts():
-    """10 prompt tokens in 0.05 s are 200 per second; with a cached prompt the rate says nothing."""
+    """10 prompt tokens in 0.05 s are 200 per second, 4 without a cached template 80; of a cached prompt, nothing."""
     assert timing.prefill_tokens_per_s(completion(FIVE)) == pytest.approx(200)
-    assert timing.prefill_tokens_per_s(completion(FIVE, cached_tokens=8)) is None
+    assert timing.prefill_tokens_per_s(completion(FIVE, cached_tokens=6)) == pytest.approx(80)
+    assert timing.prefill_tokens_per_s(completion(FIVE, cached_tokens=9)) is None
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "tokens", "pace_s"),
+    [("stop", 5, 0.01), ("stop", 6, 0.01), ("length", 6, 0.008), ("stop", 7, 0.04 / 6)],
+)
+def test_an_end_token_that_is_counted_and_not_sent_is_no_part_of_the_pace(
+    finish_reason: str, tokens: int, pace_s: float
+):
+    """Five chunks 10 ms apart: 40 ms for 4 tokens after the first; only one token more, at a stop, is the end token."""
+    answer = completion(FIVE, finish_reason=finish_reason, completion_tokens=tokens)
+    assert timing.time_per_output_token_s(answer) == pytest.approx(pace_s)
 
 
 def test_a_failed_request_has_no_metrics():
@@ -140,12 +231,6 @@ def test_a_failed_request_has_no_metrics():
     failed = completion(FIVE, error="broke", error_kind="reset")
     assert [metric.measure(failed) for metric in timing.METRICS] == [None] * len(timing.METRICS)
     assert timing.completion_tokens(failed) == (None, "unknown")
-
-
-def test_truncation_is_what_the_server_says():
-    """finish_reason `length` means that max_tokens cut the answer."""
-    assert timing.is_truncated(completion(FIVE, finish_reason="length"))
-    assert not timing.is_truncated(completion(FIVE))
 
 
 @given(st.lists(st.floats(1e-4, 5.0), min_size=2, max_size=60), st.floats(0.001, 10.0))

@@ -19,9 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.test_samples import FULL
-from tests.test_samples import run as run_script
-from workshop_lib.instrument.reference_server import BEHAVIOURS, STEADY, ReferenceServer, reference_server, scaled
+from tests.behaviours import BEHAVIOURS, STEADY
+from tests.fault_server import FaultServer, fault_server
+from tests.fault_steps import scaled
+from tests.scripts import FULL
+from tests.scripts import run as run_script
 from workshop_lib.measuring.benchmark import run_benchmark
 from workshop_lib.measuring.plan import make_plan
 from workshop_lib.metrics import timing
@@ -41,8 +43,8 @@ LATE_S = 0.02
 
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
-    """The reference server in a process of its own."""
-    with reference_server(time_scale=SCALE) as url:
+    """The fake server in a process of its own."""
+    with fault_server(time_scale=SCALE) as url:
         yield url
 
 
@@ -107,9 +109,9 @@ def test_tokens_that_are_never_streamed_withhold_the_rate(base_url: str, tmp_pat
     assert "hidden_tokens" in rows[model].warnings
 
 
-def slow_in(number: int) -> ReferenceServer:
+def slow_in(number: int) -> FaultServer:
     """A server whose n-th answer, counted from the warm-up, comes 500 ms late."""
-    return ReferenceServer({"slow-once": replace(scaled(STEADY, SCALE), slow_requests={number: 0.5})})
+    return FaultServer({"slow-once": replace(scaled(STEADY, SCALE), slow_requests={number: 0.5 / SCALE})})
 
 
 def test_a_slow_first_request_is_the_cold_start(tmp_path: Path):
@@ -133,9 +135,9 @@ def test_a_rare_spike_is_named(tmp_path: Path):
     assert any(note.startswith(named) for note in outlier_notes(run))
 
 
-def fresh(model: str) -> ReferenceServer:
+def fresh(model: str) -> FaultServer:
     """A server that has seen no prompt yet."""
-    return ReferenceServer({model: scaled(BEHAVIOURS[model], SCALE)})
+    return FaultServer({model: scaled(BEHAVIOURS[model], SCALE)})
 
 
 @pytest.mark.parametrize("model", ["cached", "cached-reported"])
@@ -214,9 +216,9 @@ def test_answers_of_one_token_can_show_a_cache():
 
 def test_a_connection_used_before_is_no_part_of_the_first_token(tmp_path: Path):
     """A used connection really stalls for 40 ms here, and the benchmark does not see it."""
-    quick = replace(STEADY, first_token_s=0.01, pace_s=0.001, tokens=10, reuse_stall_s=0.04)
+    quick = replace(BEHAVIOURS["reuse-stall"], first_token_s=0.01, pace_s=0.001, tokens=10)
     body = {"model": "quick", "stream": True, "messages": [{"role": "user", "content": "Say it."}]}
-    with ReferenceServer({"quick": quick}) as server:
+    with FaultServer({"quick": quick}) as server:
         with httpx2.Client(trust_env=False) as careless:
             waits = [careless.post(f"{server.base_url}/chat/completions", json=body).elapsed for _ in range(2)]
         _, run = measured(server.base_url, tmp_path, "quick")
@@ -227,11 +229,11 @@ def test_a_connection_used_before_is_no_part_of_the_first_token(tmp_path: Path):
 def test_a_retry_is_outside_every_timing(tmp_path: Path):
     """A failed attempt and the repeated one are two records; neither the failure nor the pause is in a latency."""
     pauses: list[float] = []
-    with ReferenceServer({"flaky": scaled(BEHAVIOURS["flaky"], SCALE)}) as server:
+    with FaultServer({"flaky": scaled(BEHAVIOURS["flaky"], SCALE)}) as server:
         with open_runtime("endpoint", endpoint=server.base_url) as runtime:
             plan = make_plan(runtime.find(["flaky"]), PROMPTS, rounds=2, retries=1, retry_backoff_s=1.0)
             run = run_benchmark(plan, runtime, tmp_path, show_progress=False, sleep=pauses.append)
-        sent = server.requests["flaky"] + 1
+        sent = server.requests["flaky"]
     (row,) = summarise(run)
     assert pauses == [1.0]
     assert (sent, len(run.completions), row.requests_ok) == (8, 8, 6)

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -23,16 +22,17 @@ import nbformat
 import psutil
 import pytest
 
+from tests.behaviours import BEHAVIOURS, SITES, STEADY
+from tests.fault_server import FaultServer, free_port
+from tests.fault_steps import Behaviour, listed, reply
 from tests.foundry_helpers import PublicCatalog, ask, practice, smallest, wait_until, write_index
 from tests.kill_helpers import plan_for, start_driver, tiny_server
 from tests.markdown import PROJECT
+from tests.scripts import FULL, SIMPLE
+from tests.scripts import run as run_script
 from tests.test_bootstrap import SCRIPT, project, start  # noqa: F401 - a fixture
-from tests.test_client import ProxyPage, free_port
 from tests.test_foundry import PROXIES
-from tests.test_samples import FULL, SIMPLE
-from tests.test_samples import run as run_script
 from tests.troubleshooting import ENTRIES, expect, shown
-from tests.web_helpers import PAGE, Web
 from workshop_lib import __main__ as command_line
 from workshop_lib import catalog
 from workshop_lib.archive.storage import read_run
@@ -48,12 +48,11 @@ from workshop_lib.errors import (
     WorkshopError,
 )
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.instrument.reference_server import STEADY, Behaviour, ReferenceServer
 from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
 from workshop_lib.measuring.plan import make_plan
 from workshop_lib.metrics import summaries
 from workshop_lib.metrics.stability import stability_notes
-from workshop_lib.programs import commands
+from workshop_lib.programs import checks, commands
 from workshop_lib.providers import has_gpu
 from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Row
 from workshop_lib.runtimes.endpoint import EndpointRuntime
@@ -63,7 +62,7 @@ HERE = Path(__file__).parent
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals and no such limits")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to a limit of its memory")
 PROMPTS = (Prompt("one", "Say one."),)
-MODELS = (200, "application/json", b'{"object": "list", "data": [{"id": "phi-4-mini"}, {"id": "qwen2.5-0.5b"}]}')
+MODELS = {"/v1/models": listed("phi-4-mini", "qwen2.5-0.5b")}
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +90,7 @@ def fault_of(kind: type[WorkshopError], runtime: EndpointRuntime | FoundryRuntim
 
 def measured(behaviours: dict[str, Behaviour], folder: Path, **options: Any) -> tuple[dict[str, Row], tuple[str, ...]]:
     """Rows by alias and the notes of a run against an endpoint with these behaviours."""
-    with ReferenceServer(behaviours) as server:
+    with FaultServer(behaviours) as server:
         runtime = EndpointRuntime(server.base_url)
         plan = make_plan(runtime.find(["auto"]), PROMPTS, **{"rounds": 5, "timeout_s": 5.0, **options})
         run = run_benchmark(plan, runtime, folder, show_progress=False)
@@ -156,18 +155,22 @@ def test_a_debian_without_venv_is_told_the_package(
 def test_an_installation_behind_a_proxy_says_so(
     project: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """A proxy that refuses: pip asks it, as HTTPS_PROXY says, and the line says what to check."""
-    with Web() as proxy:
+    with FaultServer(routes=SITES["proxy-403"]) as proxy:
         for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
             monkeypatch.delenv(name)
         for name in ("HTTPS_PROXY", "https_proxy"):
             monkeypatch.setenv(name, proxy.address)
         monkeypatch.setenv("PIP_INDEX_URL", "https://packages.invalid/simple")
         failed = start(project, "run")
+        shutil.copy(project / "requirements.txt", tmp_path / checks.TOOLS.name)
+        with pytest.raises(WorkshopError) as tools_failed:
+            checks.install_once(tmp_path / checks.TOOLS.name, tmp_path)
     assert failed.returncode == 1
-    assert "CONNECT packages.invalid:443" in proxy.asked
-    expect("installing-behind-a-proxy", failed.stderr.splitlines()[-1])
+    assert "CONNECT packages.invalid:443" in proxy.lines
+    expect("installing-behind-a-proxy", failed.stderr.splitlines()[-1], shown(tools_failed.value))
 
 
 def test_a_folder_too_deep_for_windows_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,10 +266,10 @@ def test_a_wrong_name_is_answered_with_the_nearest(runtime: FoundryRuntime, tmp_
     """A slip of the pen, and a name of the course that no catalog has, which models.json knows."""
     with pytest.raises(ModelNotFoundError) as slip:
         runtime.find(["practice-smal"])
-    offered = {"/v1/models": (200, "application/json", b'{"data": [{"id": "qwen2.5-1.5b"}, {"id": "phi-4-mini"}]}')}
+    offered = {"/v1/models": listed("qwen2.5-1.5b", "phi-4-mini")}
     with (
-        Web(offered, otherwise=(404, "text/plain", b"no")) as server,
-        EndpointRuntime(f"{server.address}/v1", cards=catalog.read_models()) as endpoint,
+        FaultServer({}, offered) as server,
+        EndpointRuntime(server.base_url, cards=catalog.read_models()) as endpoint,
         pytest.raises(ModelNotFoundError) as unknown,
     ):
         endpoint.find(["gemma-2-2b"])
@@ -282,18 +285,15 @@ def test_no_network_is_a_catalog_that_does_not_answer(tmp_path: Path, monkeypatc
 
 def test_a_download_that_stalls_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runtime asks for the model's files and never gets a byte: every try ends in time, the last one says so."""
-    held: list[socket.socket] = []
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with FaultServer(routes=SITES["silent"]) as silent:
         for name in PROXIES:
-            monkeypatch.setenv(name, f"http://127.0.0.1:{silent.getsockname()[1]}")
-        threading.Thread(target=lambda: held.append(silent.accept()[0]), daemon=True).start()
+            monkeypatch.setenv(name, silent.address)
         patience = Patience(stall_s=3.0, download_attempts=1)
         with PublicCatalog() as public, public.runtime(cache_dir=tmp_path, patience=patience) as runtime:
             (toy,) = runtime.find([public.model_id])
             with pytest.raises(ModelServerError) as caught:
                 runtime.download(toy)
-    assert held, "nothing was downloaded, so nothing stalled"
-    held[0].close()
+    assert silent.calls, "nothing was downloaded, so nothing stalled"
     expect("stalled-download", shown(caught.value))
 
 
@@ -428,55 +428,55 @@ def test_nobody_at_the_address_is_named() -> None:
 
 def test_another_program_at_the_port_is_recognised() -> None:
     """A web server that knows no such page, and one that shows its page for everything."""
-    not_found = (404, "text/html", b"<!DOCTYPE html><html>Error response</html>")
-    with Web(otherwise=not_found) as other:
-        first = fault_of(EndpointError, EndpointRuntime(f"{other.address}/v1"))
-    with ProxyPage() as page:
+    not_found = reply(b"<!DOCTYPE html><html>Error response</html>", 404, "text/html")
+    with FaultServer(routes={"*": not_found}) as other:
+        first = fault_of(EndpointError, EndpointRuntime(other.base_url))
+    with FaultServer(routes=SITES["sign-in"]) as page:
         second = fault_of(EndpointError, EndpointRuntime(page.base_url))
     expect("wrong-port", first, second)
 
 
 @posix_only
 def test_a_proxy_in_between_is_recognised_and_can_be_avoided(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that is not this machine's loopback is asked for through the proxy, unless NO_PROXY names it."""
-    with Web() as proxy, Web({"/v1/models": MODELS}) as server:
+    """A server that is not this machine is asked for through the proxy, unless NO_PROXY names it."""
+    elsewhere = "http://models.invalid/v1"
+    with FaultServer(routes=SITES["proxy-403"]) as proxy:
         for name in ("HTTP_PROXY", "http_proxy"):
             monkeypatch.setenv(name, proxy.address)
-        elsewhere = f"http://0.0.0.0:{server.port}/v1"  # an address that is not called loopback, and leads there
         expect("corporate-proxy", fault_of(EndpointError, EndpointRuntime(elsewhere)))
-        assert proxy.asked == [f"GET {elsewhere}/models"]
-        monkeypatch.setenv("NO_PROXY", "0.0.0.0")
-        assert len(EndpointRuntime(elsewhere).list_models()) == 2
-        assert len(proxy.asked) == 1
+        assert proxy.lines == [f"GET {elsewhere}/models"]
+        monkeypatch.setenv("NO_PROXY", "models.invalid")
+        assert "models.invalid is not known" in fault_of(EndpointError, EndpointRuntime(elsewhere))
+        assert len(proxy.calls) == 1
 
 
 def test_no_proxy_stands_before_this_machine(
     runtime: FoundryRuntime, variant: ModelVariant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With every proxy variable set, listing, loading and asking on this machine ask the proxy for nothing."""
-    with Web(otherwise=PAGE) as proxy:
+    with FaultServer(routes=SITES["proxy-403"]) as proxy:
         for name in PROXIES:
             monkeypatch.setenv(name, proxy.address)
         with runtime.serve(variant) as served, ChatClient(served.base_url) as chat:
             assert variant.model_id in chat.list_models()
             answer = chat.ask(Request("one", variant, "p", "What is edge AI?", 1, 8))
         assert answer.ok
-        assert proxy.asked == []
+        assert proxy.calls == []
 
 
 def test_a_missing_key_is_named() -> None:
     """A server that wants a bearer token, asked without and with it."""
-    with Web({"/v1/models": MODELS}, key="right") as server:
-        expect("key-missing", fault_of(EndpointError, EndpointRuntime(f"{server.address}/v1")))
-        assert len(EndpointRuntime(f"{server.address}/v1", api_key="right").list_models()) == 2
+    with FaultServer(routes=MODELS, key="right") as server:
+        expect("key-missing", fault_of(EndpointError, EndpointRuntime(server.base_url)))
+        assert len(EndpointRuntime(server.base_url, api_key="right").list_models()) == 2
 
 
 def test_a_server_that_has_loaded_nothing_is_named() -> None:
     """Foundry Local lists what it could load; `auto` finds nothing that answers."""
-    answers = {"/v1/models": MODELS, "/models/loaded": (200, "application/json", b"[]")}
+    routes = {**MODELS, "/models/loaded": reply([])}
     with (
-        Web(answers) as server,
-        EndpointRuntime(f"{server.address}/v1") as runtime,
+        FaultServer(routes=routes) as server,
+        EndpointRuntime(server.base_url) as runtime,
         pytest.raises(ModelNotFoundError) as caught,
     ):
         runtime.find(["auto"])
@@ -485,7 +485,7 @@ def test_a_server_that_has_loaded_nothing_is_named() -> None:
 
 def test_an_answer_that_stalls_is_a_failed_row(tmp_path: Path) -> None:
     """The server takes the request and sends nothing."""
-    rows, _ = measured({"slow": Behaviour(fault="stall-before")}, tmp_path, timeout_s=0.3)
+    rows, _ = measured({"slow": BEHAVIOURS["stall-before"]}, tmp_path, timeout_s=0.3)
     assert rows["slow"].status == "failed"
     expect("stalled-answer", str(rows["slow"].error))
 
@@ -513,7 +513,7 @@ def test_ctrl_c_keeps_what_was_measured_and_the_folder_completes_it(tmp_path: Pa
     """Interrupted after some requests, started again with the same `--output`: none is lost, none asked twice."""
     quick = replace(STEADY, first_token_s=0.004, pace_s=0.001, tokens=8)
     records = tmp_path / RECORDS_FILE
-    with ReferenceServer({"quick": quick}) as server:
+    with FaultServer({"quick": quick}) as server:
         settings = {"FOUNDRY_LOCAL_ENDPOINT": server.base_url, "BENCH_PROMPT": "Say it.", "BENCH_ROUNDS": "40"}
         process = subprocess.Popen(
             [sys.executable, str(FULL), "--output", str(tmp_path)],

@@ -23,8 +23,12 @@ from workshop_lib.settings import PROFILES
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the return value is the process's exit code."""
+    return commands.ended(lambda: _called(arguments))
+
+
+def _called(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
-    return commands.ended(lambda: int(options.command(options)))
+    return int(options.command(options))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -7,9 +7,10 @@ loaded by the first read only.
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -19,9 +20,11 @@ from workshop_lib.json_files import (
     check_inside,
     check_name,
     check_unique,
+    checked_as,
     fault,
+    parse,
     read_as,
-    read_untyped,
+    read_text,
 )
 from workshop_lib.records import Prompt
 
@@ -161,19 +164,55 @@ def read_models(path: Path | str | None = None) -> dict[str, ModelCard]:
 def read_prompts(path: Path | str | None = None, set_name: str = "course") -> tuple[Prompt, ...]:
     """Read one set of `prompts.json` (or `path`). Raises `DataFileError`.
 
-    A plain JSON list of strings is accepted as well: its prompts are called `prompt-1`, `prompt-2`,
-    … and have no expected aspects; `set_name` is then not looked at.
+    Also read are a JSON list, JSON lines, and a `.txt` file with one prompt per line, in which blank lines and lines
+    that begin with `#` are left out. An entry is a text, or an object like those of `prompts.json` that needs only
+    `text` (or `prompt`). What has no id is called `prompt-1`, `prompt-2`, …; `set_name` is then not looked at.
     """
     file = Path(path or PROMPTS_FILE)
-    if isinstance(read_untyped(file), list):
-        texts = read_as(list[str], file)
-        prompts = tuple(Prompt(id=f"prompt-{number}", text=text) for number, text in enumerate(texts, 1))
+    entries = _entries(file)
+    if entries is not None:
+        prompts = tuple(_prompt(file, place, number, entry) for number, (place, entry) in enumerate(entries, 1))
         check_prompts(file, "", prompts)
+        check_unique(file, "", (prompt.id for prompt in prompts))
         return prompts
     sets = read_prompt_file(file).sets
     if set_name not in sets:
         raise fault(file, "sets", f"has no set '{set_name}'", f"Use {' or '.join(sets)}.")
     return sets[set_name]
+
+
+def _entries(file: Path) -> list[tuple[str, object]] | None:
+    """The places and contents of a file's prompts; None where it has sets of them."""
+    text = read_text(file)
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if file.suffix.lower() == ".txt":
+        return [(f"line {number}", line.strip()) for number, line in lines if not line.lstrip().startswith("#")]
+    if file.suffix.lower() in (".jsonl", ".ndjson") or (len(lines) > 1 and _is_json(lines[0][1])):
+        return [(f"line {number}", parse(file, "\n" * (number - 1) + line)) for number, line in lines]
+    content = parse(file, text)
+    return [(f"[{number}]", entry) for number, entry in enumerate(content)] if isinstance(content, list) else None
+
+
+def _is_json(line: str) -> bool:
+    """Whether a line is JSON on its own; what follows it is then more of the same."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _prompt(file: Path, place: str, number: int, entry: object) -> Prompt:
+    if isinstance(entry, str):
+        entry = {"text": entry}
+    if not isinstance(entry, dict):
+        raise fault(file, place, f"is {entry!r}", "Give a text, or an object with a text.")
+    named = {"text" if key == "prompt" and "text" not in entry else key: value for key, value in entry.items()}
+    for key in named.keys() - {field.name for field in fields(Prompt)}:
+        raise fault(file, f"{place}.{key}", "is an unknown key", "Remove it or correct its spelling.")
+    prompt = checked_as(Prompt, {"id": f"prompt-{number}", **named}, file, place)
+    _check_prompt(file, place, prompt)
+    return prompt
 
 
 def read_prompt_file(path: Path | str | None = None) -> PromptFile:
@@ -226,15 +265,18 @@ def check_prompts(file: Path, key: str, prompts: tuple[Prompt, ...]) -> None:
     if not prompts:
         raise fault(file, key, "holds no prompt", "Add at least one.")
     for number, prompt in enumerate(prompts):
-        place = f"{key}[{number}]"
-        check_name(file, f"{place}.id", prompt.id)
-        if not prompt.text.strip():
-            raise fault(file, f"{place}.text", "is empty", "Write the question out.")
-        for field in ("aspects", "forbidden"):
-            for aspect in getattr(prompt, field):
-                if not all(any(map(str.isalnum, phrase)) for phrase in aspect.split("|")):
-                    fix = "Give one phrase, or several with '|' between."
-                    raise fault(file, f"{place}.{field}", f"holds {aspect!r}", fix)
+        _check_prompt(file, f"{key}[{number}]", prompt)
+
+
+def _check_prompt(file: Path, place: str, prompt: Prompt) -> None:
+    check_name(file, f"{place}.id", prompt.id)
+    if not prompt.text.strip():
+        raise fault(file, f"{place}.text", "is empty", "Write the question out.")
+    for field in ("aspects", "forbidden"):
+        for aspect in getattr(prompt, field):
+            if not all(any(map(str.isalnum, phrase)) for phrase in aspect.split("|")):
+                fix = "Give one phrase, or several with '|' between."
+                raise fault(file, f"{place}.{field}", f"holds {aspect!r}", fix)
 
 
 def _check_schema(file: Path, schema: int) -> None:

@@ -5,6 +5,8 @@ Knows the exit codes of the command line. Knows nothing of who raises or prints 
 
 from __future__ import annotations
 
+from workshop_lib.credentials import redact
+
 
 class WorkshopError(Exception):
     """A foreseeable fault.
@@ -12,14 +14,15 @@ class WorkshopError(Exception):
     Args:
         what: what happened, with the value seen, as one sentence.
         fix: what the reader should do next, as one sentence.
+
+    Keys are taken out of both.
     """
 
     exit_code = 1
 
     def __init__(self, what: str, fix: str) -> None:
-        super().__init__(what, fix)
-        self.what = what
-        self.fix = fix
+        self.what, self.fix = redact(what), redact(fix)
+        super().__init__(self.what, self.fix)
 
     def __str__(self) -> str:
         return f"{self.what} {self.fix}"
@@ -52,11 +55,18 @@ class ModelServerError(WorkshopError):
 
 
 class DiskSpaceError(WorkshopError):
-    """Too little free disk space for a model."""
+    """Too little free disk space."""
 
 
 class EndpointError(WorkshopError):
-    """A request could not be answered: no server, wrong port, HTTP error, stall, malformed stream."""
+    """A request could not be answered: no server, wrong port, HTTP error, stall, malformed stream.
+
+    `kind` says which, as in `Completion.error_kind`; empty where it is not known.
+    """
+
+    def __init__(self, what: str, fix: str, *, kind: str = "") -> None:
+        super().__init__(what, fix)
+        self.kind = kind
 
 
 class RecordFileError(WorkshopError):

@@ -4,8 +4,9 @@
     append_lines(folder / "loads.jsonl", [{"users": 4}])
     for number, line in enumerate(whole_lines(path.read_bytes()), 1): ...
 
-A line counts once its newline is on the disk; what a crash left after the last newline was never acknowledged. Knows
-bytes and JSON; knows nothing of what files mean.
+A line counts once its newline is on the disk; what a crash left after the last newline was never acknowledged. Files
+of people come in the encodings that their programs write (`decoded`). Knows bytes and JSON; knows nothing of what files
+mean.
 """
 
 from __future__ import annotations
@@ -18,44 +19,49 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workshop_lib.errors import ConfigurationError
+from workshop_lib.errors import ConfigurationError, DiskSpaceError, WorkshopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from io import FileIO
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""A full disk, and a full share of one."""
 
 
 def write_atomically(path: Path, content: str | bytes, *, check: Callable[[Path], object] | None = None) -> None:
     r"""Write a file, or replace it, as a whole: whoever reads it sees the old content or the new, never a part.
 
     Args:
-        path: the file; its folder is made where there is none.
+        path: the file; its folder is made where there is none. A pipe or a device is written to as it is.
         content: text is written as UTF-8 with `\n` between lines; halves of surrogate pairs as `\udXXX`.
         check: looks at the finished file under a temporary name; if it raises, the old file stays.
 
     Raises:
+        DiskSpaceError: the disk is full.
         ConfigurationError: the file cannot be written there; names the file and the reason.
     """
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-    try:
+    with _said(path):
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise unwritable(path, error) from error
-    fresh = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if check is not None:
-            check(fresh)
-        fresh.chmod(0o644)
-        fresh.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        fresh.unlink(missing_ok=True)
+        fresh = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if check is not None:
+                check(fresh)
+            fresh.chmod(0o644)
+            fresh.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            with suppress(OSError):  # its folder may be gone, or no folder any more
+                fresh.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:
@@ -64,7 +70,7 @@ def check_writable(path: Path) -> None:
     Raises:
         ConfigurationError: it cannot; names the file and the reason.
     """
-    try:
+    with _said(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +78,12 @@ def check_writable(path: Path) -> None:
             path.open("ab").close()
         elif not path.exists():
             tempfile.TemporaryFile(dir=path.parent).close()
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -122,20 +134,27 @@ def append_lines(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
     Raises:
         OSError: the file cannot be written, or the disk is full; then it is as it was.
     """
-    content = b"".join(json_line(entry) for entry in entries)
     new = not path.exists()
     cut_half_line(path)
     with path.open("ab", buffering=0) as file:
-        end = file.tell()
-        try:
-            if file.write(content) != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(file.fileno())
-        except OSError:
-            file.truncate(end)
-            raise
+        append_to(file, entries)
     if new:
         _sync_folder(path.parent)
+
+
+def append_to(file: FileIO, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Add lines to a file opened with "ab" and without a buffer; see `append_lines`."""
+    rest = memoryview(b"".join(map(json_line, entries)))
+    end = file.seek(0, os.SEEK_END)
+    try:
+        while rest:  # the last bytes of a disk take a part, and only the next try says that it is full
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = str(file.name)  # the operating system names no file that is open already
+        with suppress(OSError):  # half a line is cut by whoever reads it
+            file.truncate(end)
+        raise
 
 
 @contextmanager
@@ -168,9 +187,33 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def unwritable(path: Path, error: OSError) -> ConfigurationError:
+def unwritable(path: Path, error: OSError) -> WorkshopError:
     """Make the error for a file or folder that cannot be written."""
-    return ConfigurationError(
-        f"{path} cannot be written: {error.strerror or error}.",
-        "Close the program that has it open, or choose another folder.",
-    )
+    what = f"{path} cannot be written: {error.strerror or error}."
+    if error.errno in NO_SPACE:
+        return DiskSpaceError(what, "Free space there, or choose another folder; what was written before is kept.")
+    return ConfigurationError(what, "Close the program that has it open, or choose another folder.")
+
+
+def decoded(data: bytes) -> str:
+    r"""Return the text of a file that a person made: in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    >>> decoded("[1]".encode("utf-16")), decoded(b"\xef\xbb\xbf[1]")
+    ('[1]', '[1]')
+
+    Raises:
+        UnicodeDecodeError: it is in none of them. Other encodings are not guessed: a wrong guess changes the text.
+    """
+    return data.decode(json.detect_encoding(data))
+
+
+def typed_path(text: str | Path) -> Path:
+    """Return a path as people type or paste it: in quotes, with spaces around it, with `~`.
+
+    >>> typed_path(' "models/mine/" ').as_posix()
+    'models/mine'
+    """
+    bare = str(text).strip()
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'":
+        bare = bare[1:-1].strip()
+    return Path(os.path.expanduser(bare))  # noqa: PTH111 - Path's own raises for ~nobody

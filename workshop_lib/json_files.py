@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from workshop_lib import places
+from workshop_lib import files, places
 from workshop_lib.errors import DataFileError
 
 if TYPE_CHECKING:
@@ -28,19 +28,22 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 def read_as(kind: type[T], file: Path) -> T:
     """Read a file as a dataclass, `dict[...]` or `list[...]`. Raises `DataFileError`."""
-    from pydantic import TypeAdapter, ValidationError
-
-    text = _text(file)
-    _parse(file, text)
-    try:
-        return TypeAdapter(kind).validate_json(text, strict=True)
-    except ValidationError as error:
-        raise _first_fault(file, error) from None
+    return checked_as(kind, read_untyped(file), file)
 
 
 def read_untyped(file: Path) -> object:
     """Read a file as whatever JSON it holds. Raises `DataFileError`."""
-    return _parse(file, _text(file))
+    return parse(file, read_text(file))
+
+
+def checked_as(kind: type[T], content: object, file: Path, place: str = "") -> T:
+    """Turn parsed JSON, which stands at a place of a file, into a dataclass or the like. Raises `DataFileError`."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        raise _first_fault(file, place, error) from None
 
 
 def fault(file: Path, key: str, what: str, fix: str) -> DataFileError:
@@ -72,21 +75,22 @@ def check_unique(file: Path, key: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _text(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """Read a file of text in any Unicode encoding. Raises `DataFileError`."""
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return files.decoded(file.read_bytes())
     except FileNotFoundError:
         shipped = file.absolute().is_relative_to(places.DATA)
         what, fix = "is missing", "'git checkout -- data' brings it back." if shipped else "Check the path."
     except UnicodeDecodeError as error:
-        what, fix = f"is not UTF-8 text at byte {error.start}", "Save it as UTF-8."
+        what, fix = f"is not UTF-8 text at byte {error.start}", "Save it with the encoding UTF-8."
     except (OSError, ValueError) as error:
         what, fix = f"cannot be read ({error})", "Check that it is a file you may read."
     raise fault(file, "", what, fix)
 
 
-def _parse(file: Path, text: str) -> object:
-    """Parse JSON, refusing a key given twice: Python would keep the last one silently."""
+def parse(file: Path, text: str) -> object:
+    """Parse JSON, refusing a key given twice: Python would keep the last one silently. Raises `DataFileError`."""
 
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         check_unique(file, "a JSON object", (key for key, _ in pairs))
@@ -95,19 +99,24 @@ def _parse(file: Path, text: str) -> object:
     try:
         parsed: object = json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        place = f"is not JSON at line {error.lineno}, column {error.colno} ({error.msg})"
-        raise fault(file, "", place, "Correct the syntax there.") from None
+        why = error.msg if text.strip() else "the file is empty"
+        place = f"is not JSON at line {error.lineno}, column {error.colno} ({why})"
+        comment = re.match(r"#|//|/\*", text[error.pos :])
+        fix = "JSON has no comments: remove it." if comment else "Correct the syntax there."
+        raise fault(file, "", place, fix) from None
     except RecursionError:
         raise fault(file, "", "is nested too deeply", "Use the documented format.") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise fault(file, "", f"is no JSON that Python reads ({error})", "Correct the number.") from None
     return parsed
 
 
-def _first_fault(file: Path, error: ValidationError) -> DataFileError:
+def _first_fault(file: Path, place: str, error: ValidationError) -> DataFileError:
     faults = error.errors(include_url=False)
     unknown = [each for each in faults if each["type"] == "unexpected_keyword_argument"]
     first = (unknown or faults)[0]  # a misspelt key is also a missing one: say the spelling
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-    key = "".join(parts).lstrip(".")
+    key = f"{place}{''.join(parts)}".lstrip(".")
     more = f" ({len(faults) - 1} more after this one.)" if len(faults) > 1 else ""
     if unknown:
         return fault(file, key, "is an unknown key", f"Remove it or correct its spelling.{more}")

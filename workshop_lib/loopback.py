@@ -18,12 +18,13 @@ def is_loopback(host: str) -> bool:
     >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("localhost")
     (True, False, True)
     """
-    if host == "localhost":
+    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        number = ipaddress.ip_address(host)
     except ValueError:
         return False
+    return (getattr(number, "ipv4_mapped", None) or number).is_loopback
 
 
 def server_config(app: Any, **options: Any) -> uvicorn.Config:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CPU_PROVIDER = "CPUExecutionProvider"
 PREFERENCE = ("cuda", "tensorrt", "trtrtx", "openvino", "qnn", "webgpu")
 GPU_FIX = (
-    "For an NVIDIA GPU install its driver and the CUDA 13 libraries; where the CUDA provider "
+    "For an NVIDIA GPU install its driver, CUDA 12 and cuDNN 9 (on ARM64: CUDA 13); where the CUDA provider "
     "cannot be downloaded, set FOUNDRY_LOCAL_CUDA_EP_LIBRARY to its file."
 )
 _GPU_NAMES = ("cuda", "tensorrt", "trtrtx", "webgpu", "dml", "migraphx")

@@ -52,6 +52,8 @@ class ModelVariant:
         capabilities: tags of `models.json` that drive routing.
         cached: True when the files are in the local cache; None when that cannot be known.
         watts: power that `models.json` declares for it while it answers; None when it declares none.
+        served_as: the name that requests carry where it is another than `model_id`: servers that name models by their
+            files have whole paths there, of which people see the last part.
     """
 
     alias: str
@@ -65,11 +67,25 @@ class ModelVariant:
     capabilities: tuple[str, ...] = ()
     cached: bool | None = None
     watts: float | None = None
+    served_as: str | None = None
 
 
 def variant_key(variant: ModelVariant) -> tuple[str, str]:
     """What one row of a report is about: the exact model id and the device."""
     return variant.model_id, variant.device
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """What a user sets explicitly for the requests to one server.
+
+    Attributes:
+        tokens_field: `max_tokens` or `max_completion_tokens`; None = found out from what the server refuses.
+        extra_body: merged into the JSON of each request; it has the last word, and a null removes a parameter.
+    """
+
+    tokens_field: str | None = None
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +176,19 @@ class Completion:
         """The answer a user sees: all content chunks joined."""
         return "".join(chunk.text for chunk in self.chunks if chunk.kind == "content")
 
+    @property
+    def is_empty(self) -> bool:
+        """True when the server answered to the end and a user sees nothing: only thinking, white space or a tool call.
+
+        Such an answer is ok where the model did write; without any text it is a failure (`empty_answer`, `tool_calls`).
+        """
+        if self.error is not None:
+            return self.error_kind in {"empty_answer", "tool_calls"}
+        for chunk in reversed(self.chunks):  # noqa: SIM110 - a plain loop: this runs for every record of a run
+            if chunk.kind == "content" and not chunk.text.isspace():
+                return False
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -168,6 +197,7 @@ class Row:
     Latencies in seconds; rates in completion tokens per second; energy in watt-hours per 1 000 completion tokens, and
     what a million of them cost at the price given, in its currency; `None` = not measured. `energy_source` is
     `measured:rapl` (all processor packages), `measured:nvml` (the graphics card), `assumed` (declared watts) or None.
+    `request_notes` say which request parameters were renamed or dropped for this server.
     """
 
     alias: str
@@ -200,6 +230,7 @@ class Row:
     energy_source: str | None = None
     energy_cost_per_million_tokens: float | None = None
     gpu_memory_mb: float | None = None
+    request_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +240,7 @@ class Serving:
     Memory is the resident set of the serving process in 10^6 bytes: after load, and its peak when it stopped.
     `registered_providers` are the execution providers really registered in that process. `gpu_memory_mb` is what the
     process held on graphics cards when last looked at; `energy_note` says what its energy covers, or why it has none.
+    `request_notes` say which request parameters were renamed or dropped for this server.
     """
 
     variant: ModelVariant
@@ -220,6 +252,7 @@ class Serving:
     error: str | None = None
     gpu_memory_mb: float | None = None
     energy_note: str | None = None
+    request_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ nothing of what is done with the settings.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,15 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from workshop_lib.credentials import KEY_VARIABLE, InvalidKeyError, checked_key
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.records import Prompt
+from workshop_lib.records import Prompt, RequestOptions
 
 PROFILES = ("practice", "foundry", "endpoint")
 DEVICES = ("cpu", "gpu", "npu")
 MOST_USERS = 256
+ENDPOINT_VARIABLE = "FOUNDRY_LOCAL_ENDPOINT"
+TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
 PLAN_OPTIONS = (
     "rounds", "seed", "max_tokens", "temperature", "stream", "timeout_s", "retries", "retry_backoff_s",
-    "unique_prefix", "watts", "price_per_kwh",
+    "unique_prefix", "watts", "price_per_kwh", "extra_body", "tokens_field",
 )  # fmt: skip
 """The settings that a plan has too, under the same names."""
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -50,6 +54,8 @@ class BenchmarkSettings:
         watts: power to assume where none can be measured; None = what `models.json` declares.
         price_per_kwh: price of a kilowatt-hour in any currency; None = energy without its cost.
         users: numbers of simultaneous users to measure after the benchmark; empty = none.
+        extra_body: JSON merged into each request; a null in it removes a parameter.
+        tokens_field: `max_tokens` or `max_completion_tokens`; None = found out.
     """
 
     models: tuple[str, ...] = ("auto",)
@@ -76,6 +82,8 @@ class BenchmarkSettings:
     watts: float | None = None
     price_per_kwh: float | None = None
     users: tuple[int, ...] = ()
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    tokens_field: str | None = None
 
     def read_prompts(self) -> tuple[Prompt, ...]:
         """Return the prompts to send. Raises `DataFileError` for a file that cannot be used."""
@@ -150,6 +158,8 @@ class Setting:
         """Return the value of a text given in `source`. Raises `ConfigurationError`."""
         try:
             return self.convert(text.strip())
+        except InvalidKeyError as fault:
+            raise ConfigurationError(f"{source} {fault}.", "Copy the key again; it is not shown.") from None
         except ValueError:
             pass
         raise ConfigurationError(f"{source} is {text!r}.", f"Give {self.allowed}.")
@@ -211,6 +221,14 @@ def _truth(text: str) -> bool:
     return text.lower() in _YES
 
 
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object that a text holds. Raises `ValueError` for anything else."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
 def _text(text: str) -> str:
     if not text:
         raise ValueError
@@ -232,15 +250,15 @@ SETTINGS = (
             "devices to measure (default: cpu,gpu)", "NAMES"),
     Setting("profile", "--profile", "BENCH_PROFILE", _one_of(PROFILES),
             "practice, foundry or endpoint", "where models come from", "NAME"),
-    Setting("endpoint", "--endpoint", "FOUNDRY_LOCAL_ENDPOINT", _text,
+    Setting("endpoint", "--endpoint", ENDPOINT_VARIABLE, _text,
             "an address such as http://127.0.0.1:5273/v1", "server to measure instead", "URL"),
-    Setting("api_key", None, "API_KEY", _text, "a key", "key that the endpoint asks for"),
+    Setting("api_key", None, KEY_VARIABLE, checked_key, "a key", "key that the endpoint asks for"),
     Setting("rounds", "--rounds", "BENCH_ROUNDS", _whole(1), _AT_LEAST_1,
             "timed rounds per prompt (default: 3)", "N"),
     Setting("prompt", "--prompt", "BENCH_PROMPT", _text, "a question",
             "one prompt instead of a set", "TEXT"),
     Setting("prompts_file", "--prompts-file", "BENCH_PROMPTS_FILE", _path, "the path of a file",
-            "another prompts.json, or a JSON list of texts", "FILE"),
+            "another prompts.json, a JSON list, JSON lines or a .txt of prompts", "FILE"),
     Setting("prompt_set", "--prompt-set", "BENCH_PROMPT_SET", _text, "the name of a set",
             "set of the prompts file (default: course)", "NAME"),
     Setting("unique_prefix", "--unique-prefix", "BENCH_UNIQUE_PREFIX", _truth, _YES_NO,
@@ -274,8 +292,30 @@ SETTINGS = (
     Setting("users", "--users", "BENCH_USERS", user_counts,
             f"whole numbers from 1 to {MOST_USERS}, separated by commas",
             "numbers of simultaneous users to measure as well, e.g. 1,2,4,8 (default: none)", "N,N"),
+    Setting("extra_body", "--extra-body", "BENCH_EXTRA_BODY", json_object, 'a JSON object such as {"top_p": 0.9}',
+            "JSON merged into each request; null removes a parameter", "JSON"),
+    Setting("tokens_field", "--tokens-field", "BENCH_TOKENS_FIELD", _one_of(TOKENS_FIELDS),
+            " or ".join(TOKENS_FIELDS), "name of the limit of an answer (default: found out)", "NAME"),
 )  # fmt: skip
 """Every setting; flags, variables and the table in the README follow this one."""
+
+
+def read_key(environ: Mapping[str, str]) -> str | None:
+    """Return the key of the environment as it is sent, None for none. Raises `ConfigurationError`, without the key."""
+    given = environ.get(KEY_VARIABLE, "")
+    read = next(each for each in SETTINGS if each.name == "api_key").read
+    return str(read(KEY_VARIABLE, given)) if given.strip() else None
+
+
+def request_options(environ: Mapping[str, str]) -> RequestOptions:
+    """Return what the environment sets for requests. Raises `ConfigurationError`."""
+    given = {each.name: environ.get(each.variable or "", "") for each in SETTINGS}
+    names = ("tokens_field", "extra_body")
+    readers = {each.name: each for each in SETTINGS}
+    values = {
+        name: readers[name].read(str(readers[name].variable), given[name]) for name in names if given[name].strip()
+    }
+    return RequestOptions(**values)  # type: ignore[arg-type]
 
 
 class _Parser(argparse.ArgumentParser):

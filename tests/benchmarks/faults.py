@@ -13,16 +13,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.test_client import ProxyPage, free_port
-from tests.test_faults import FAULTS, FaultyRuntime, plan_of
+from tests.behaviours import SITES
+from tests.fault_runtime import FaultRuntime
+from tests.fault_server import FaultServer, free_port
+from tests.test_faults import FAULTS, plan_of
 from workshop_lib.errors import WorkshopError
-from workshop_lib.instrument.reference_server import ReferenceServer
+from workshop_lib.instrument import client
 from workshop_lib.measuring.benchmark import run_benchmark
 from workshop_lib.metrics.summaries import summarise
 from workshop_lib.runtimes.profiles import open_runtime
 
 
-def line(fault: str, runtime: FaultyRuntime, model: str, *, rounds: int = 2) -> str:
+def line(fault: str, runtime: FaultRuntime, model: str, *, rounds: int = 2) -> str:
     """One line: what the row of the faulty model says, and whether the healthy one was measured."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -49,15 +51,16 @@ def unreachable(base_url: str) -> str:
 
 def main() -> None:
     """Print the table."""
+    client.LONGEST_KEEP_ALIVE_S = 1.0
     print("| fault | row of the faulty model | kind | healthy model | whole run |\n|:---|:---|:---|:---|---:|")
-    with ReferenceServer() as server, ProxyPage() as page:
+    with FaultServer() as server, FaultServer(routes=SITES["sign-in"]) as page:
         for fault in FAULTS:
-            print(line(fault, FaultyRuntime(server), fault), flush=True)
+            print(line(fault, FaultRuntime(server), fault), flush=True)
         nowhere = f"http://127.0.0.1:{free_port()}/v1"
-        print(line("no server", FaultyRuntime(server, {"steady": nowhere}), "steady"))
-        print(line("wrong port (a page)", FaultyRuntime(server, {"steady": page.base_url}), "steady"))
-        print(line("breaks after 3 timed answers", FaultyRuntime(server), "breaks-later", rounds=3))
-        print(line("one HTTP 500", FaultyRuntime(server), "flaky"))
+        print(line("no server", FaultRuntime(server, {"steady": nowhere}), "steady"))
+        print(line("wrong port (a page)", FaultRuntime(server, {"steady": page.base_url}), "steady"))
+        print(line("breaks after 3 timed answers", FaultRuntime(server), "breaks-later", rounds=3))
+        print(line("one HTTP 500", FaultRuntime(server), "flaky"))
         print(f"\nNo server, listing: {unreachable(nowhere)}\n\nWrong port, listing: {unreachable(page.base_url)}")
 
 

@@ -18,7 +18,7 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.instrument.reference_server import STEADY, reference_server
+from workshop_lib.instrument.reference_server import FIRST_TOKEN_S, PACE_S, reference_server
 from workshop_lib.instrument.self_check import VARIANT, Errors, Times, ask_bare, ask_workshop, compare_clients
 from workshop_lib.metrics import timing
 from workshop_lib.metrics.summaries import summarise
@@ -31,7 +31,7 @@ TOKENS = 40
 def accuracy(base_url: str, repeats: int) -> None:
     """Errors against the server's schedule, ours and the bare client's."""
     check = compare_clients(base_url, repeats, tokens=TOKENS)
-    first_ms, pace_ms = STEADY.first_token_s * 1e3, STEADY.pace_s * 1e3
+    first_ms, pace_ms = FIRST_TOKEN_S * 1e3, PACE_S * 1e3
     print(f"\nAgainst {first_ms:g} ms first token and {pace_ms:g} ms a token, n = {repeats}")
     print(f"{'':14}{'first-token error, median ms':>30}{'worst ms':>10}{'pace error %':>14}")
     for found in (check.bare, check.workshop):

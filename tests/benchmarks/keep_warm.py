@@ -16,8 +16,9 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.behaviours import BEHAVIOURS
+from tests.fault_server import fault_server
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.instrument.reference_server import BEHAVIOURS, reference_server
 from workshop_lib.measuring.keep_warm import KeepWarm, measure_cold_and_kept
 from workshop_lib.metrics import comparison, timing
 from workshop_lib.records import Request
@@ -40,7 +41,7 @@ def after_a_pause(repeats: int) -> None:
     """A request after each pause, without and with a keeper, in turn."""
     pause_s = 1.5 * BEHAVIOURS[IDLE].idle_limit_s
     times: dict[str, list[float]] = {"left alone": [], "kept warm": []}
-    with reference_server() as base_url, EndpointRuntime(base_url) as runtime, ChatClient(base_url) as client:
+    with fault_server() as base_url, EndpointRuntime(base_url) as runtime, ChatClient(base_url) as client:
         (variant,) = runtime.find([IDLE])
         request = Request(f"{IDLE}/p/1", variant, "p", "Say it.", 1, max_tokens=4)
         with runtime.serve(variant) as model:

@@ -1,6 +1,6 @@
 """Every trap of a local endpoint, measured by the workshop against a server that has it: Markdown table.
 
-Run `python tests/benchmarks/traps.py`. Each line is one behaviour of the reference server in a benchmark of its own
+Run `python tests/benchmarks/traps.py`. Each line is one behaviour of the fake server in a benchmark of its own
 with three prompts and three rounds, unless it says otherwise. Prints; gates nothing (`tests/test_traps.py` does).
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop_lib.instrument.reference_server import reference_server
+from tests.fault_server import fault_server
 from workshop_lib.measuring.benchmark import run_benchmark
 from workshop_lib.measuring.plan import make_plan
 from workshop_lib.metrics.stability import outlier_notes
@@ -104,11 +104,11 @@ TRAPS = (
 def main() -> None:
     """Print the table."""
     print("| trap | measured | truth | warning codes |\n|:---|:---|:---|:---|")
-    with reference_server() as base_url:
+    with fault_server() as base_url:
         seen: set[str] = set()
         for trap in TRAPS:
             if trap.model in seen and trap.model != "steady":  # a cache and a count begin anew with the server
-                with reference_server() as fresh:
+                with fault_server() as fresh:
                     row, run = measured(fresh, trap.model, **trap.options)
             else:
                 row, run = measured(base_url, trap.model, **trap.options)

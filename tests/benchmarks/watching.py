@@ -18,7 +18,7 @@ from statistics import median, quantiles
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.instrument.reference_server import STEADY, reference_server
+from workshop_lib.instrument.reference_server import FIRST_TOKEN_S, PACE_S, reference_server
 from workshop_lib.instrument.self_check import VARIANT
 from workshop_lib.measuring import race
 from workshop_lib.measuring.racing import UPDATES_PER_S, LiveAnswer
@@ -44,16 +44,12 @@ def ask(client: ChatClient, *, watched: bool) -> Completion:
 
 def describe(name: str, answers: Sequence[Completion]) -> str:
     """Errors against the schedule: of the first token, of every token, of the pace."""
-    first_ms = [1e3 * (answer.chunks[0].at_s - STEADY.first_token_s) for answer in answers]
-    due_s = [STEADY.first_token_s + STEADY.pace_s * place for place in range(ASKED.max_tokens)]
+    first_ms = [1e3 * (answer.chunks[0].at_s - FIRST_TOKEN_S) for answer in answers]
+    due_s = [FIRST_TOKEN_S + PACE_S * place for place in range(ASKED.max_tokens)]
     all_ms = [1e3 * (chunk.at_s - at_s) for answer in answers for chunk, at_s in zip(answer.chunks, due_s, strict=True)]
     paces = [pace for answer in answers if (pace := timing.time_per_output_token_s(answer)) is not None]
     shown = [median(first_ms), median(all_ms), quantiles(all_ms, n=10)[-1], quantiles(all_ms, n=100)[-1]]
-    return (
-        f"{name:10}"
-        + "".join(f"{value:12.3f}" for value in shown)
-        + f"{100 * (median(paces) / STEADY.pace_s - 1):12.3f}"
-    )
+    return f"{name:10}" + "".join(f"{value:12.3f}" for value in shown) + f"{100 * (median(paces) / PACE_S - 1):12.3f}"
 
 
 def main() -> None:

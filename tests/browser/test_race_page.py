@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.behaviours import BEHAVIOURS
 from tests.browser.lab import Lab, cells_of
 from tests.browser.test_annotation_page import contrasts
 from tests.browser.track import RACE_MS, SCHEDULES, Track
-from workshop_lib.instrument import reference_server
-from workshop_lib.instrument.reference_server import Behaviour, ReferenceServer
+from tests.fault_server import FaultServer, fault_server
+from tests.fault_steps import Behaviour
 
 pytestmark = pytest.mark.slow
 GoTo = Callable[..., Track]
@@ -59,7 +60,7 @@ def test_text_appears_in_both_lanes_while_it_arrives(go_to: GoTo, lab: Lab):
     """Two answers of over a second grow together, in many steps, while the cell runs; the figures come at the end."""
     lab.set("apputils-extension", "themes", {"theme": "JupyterLab Dark"})
     behaviours = {"early": Behaviour(0.1, 0.03), "late": Behaviour(0.4, 0.03)}
-    with ReferenceServer(behaviours) as server:
+    with FaultServer(behaviours) as server:
         track = go_to(server.base_url, tuple(behaviours), turns="together")
         track.page.evaluate(RECORD)
         track.start()
@@ -82,7 +83,7 @@ def test_text_appears_in_both_lanes_while_it_arrives(go_to: GoTo, lab: Lab):
 def test_a_race_in_turns_is_replayed_in_slow_motion(go_to: GoTo, browser: Browser, lab: Lab):
     """440 ms are shown ten times slower and say so; keys end and repeat the replay, and another race can be run."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="no-preference")
-    with reference_server.reference_server() as url:
+    with fault_server() as url:
         track = go_to(url, ("steady", "fast"), at=context.new_page())
         track.page.evaluate(RECORD)
         track.start()
@@ -119,15 +120,17 @@ def test_a_race_in_turns_is_replayed_in_slow_motion(go_to: GoTo, browser: Browse
     context.close()
 
 
-def test_hostile_answers_and_names_are_only_text(go_to: GoTo, lab: Lab, monkeypatch: pytest.MonkeyPatch):
+def test_hostile_answers_and_names_are_only_text(go_to: GoTo, lab: Lab):
     """Markup, escapes and other directions stay text, long words wrap, a failed lane says why, nothing moves.
 
     The saved page says in words how the race went when it is opened without Python.
     """
     evil = "<img src=x onerror='document.pwned=1'>"
-    monkeypatch.setattr(reference_server, "WORDS", HOSTILE)
-    behaviours = {evil: Behaviour(0.01, 0.001, tokens=80), "refuses": Behaviour(fault="500")}
-    with ReferenceServer(behaviours) as server:
+    behaviours = {
+        evil: Behaviour(0.01, 0.001, tokens=80, words=tuple(f" {word}" for word in HOSTILE)),
+        "refuses": BEHAVIOURS["http-500"],
+    }
+    with FaultServer(behaviours) as server:
         track = go_to(server.base_url, (evil, "refuses"))
         track.page.evaluate(RECORD)
         track.start()

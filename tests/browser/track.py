@@ -17,7 +17,7 @@ from workshop_lib.records import ModelVariant, Prompt
 runtime = EndpointRuntime({url!r})
 starters = race.Pick(tuple(ModelVariant(name, name, "cpu") for name in {models!r}), "Two schedules race.")
 contest = race_widget.watch(runtime, starters, Prompt("p", "Say it."), **{options!r})"""
-"""A race between behaviours of a reference server."""
+"""A race between behaviours of the fake server."""
 
 PRACTICE = """\
 from workshop_lib import catalog

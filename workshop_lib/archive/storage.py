@@ -7,16 +7,18 @@ crash. A half-written last line is dropped with a note. One writer at a time: th
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from workshop_lib import files
-from workshop_lib.errors import RecordFileError
+from workshop_lib.errors import DiskSpaceError, RecordFileError
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Run, Serving
+
+if TYPE_CHECKING:
+    from io import FileIO
 
 SCHEMA = 1
 """Version of the record file. Readers refuse a newer one and name the step to take."""
@@ -36,22 +38,19 @@ class RunWriter:
 
     Raises:
         RecordFileError: another process writes the file, or it belongs to another run.
-        ConfigurationError: its folder cannot be made.
+        DiskSpaceError, ConfigurationError: it cannot be made or written.
     """
 
     def __init__(self, path: Path, run: Run) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise files.unwritable(path, error) from error
         self.path = path
-        with ExitStack() as held:
+        with self._said(), ExitStack() as held:
+            path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 held.enter_context(files.one_writer(path, wait_s=LOCK_TIMEOUT_S))
             except TimeoutError as error:
                 raise RecordFileError(f"Another run is writing {path.name}.", _FRESH_COPY) from error
             dropped = files.cut_half_line(path)
-            self._file: BinaryIO = held.enter_context(path.open("ab"))
+            self._file: FileIO = held.enter_context(path.open("ab", buffering=0))
             if self._file.tell() == 0:
                 self._write({"kind": "run", "schema": SCHEMA, **_header(run)})
             if dropped:
@@ -65,18 +64,41 @@ class RunWriter:
         self.close()
 
     def append(self, *records: Serving | Completion) -> None:
-        """Write records, mostly one at a time; they are on the disk when this returns."""
+        """Write records, mostly one at a time; they are on the disk when this returns.
+
+        Raises:
+            DiskSpaceError: the disk is full; what was written before can be read, and completed later.
+            RecordFileError: the file was moved or removed meanwhile.
+            ConfigurationError: it cannot be written for another reason.
+        """
         kinds = ("serving" if isinstance(record, Serving) else "completion" for record in records)
-        self._write(*({"kind": kind, **_plain(record)} for kind, record in zip(kinds, records, strict=True)))
+        with self._said():
+            self._write(*({"kind": kind, **_plain(record)} for kind, record in zip(kinds, records, strict=True)))
 
     def close(self) -> None:
-        """Close the file and release the lock."""
-        self._held.close()
+        """Close the file and release the lock. Raises as `append`."""
+        with self._said():
+            self._held.close()
 
     def _write(self, *entries: Mapping[str, Any]) -> None:
-        self._file.write(b"".join(map(files.json_line, entries)))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        files.append_to(self._file, entries)
+        if not self.path.exists():  # POSIX goes on writing to a file that has no name any more
+            raise RecordFileError(
+                f"{self.path} was moved or removed while records were written to it.", "Measure again."
+            )
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in files.NO_SPACE:
+                folder = self.path.parent
+                raise DiskSpaceError(
+                    f"The disk of {folder} is full; what was measured until now is kept there.",
+                    f"Free space, then start the same again with --output {folder}: it measures only what is missing.",
+                ) from error
+            raise files.unwritable(self.path, error) from error
 
 
 def read_run(path: Path) -> Run:
@@ -183,6 +205,7 @@ def _serving(entry: dict[str, Any]) -> Serving:
     variant = dict(values.pop("variant"))
     variant["capabilities"] = tuple(variant.get("capabilities", ()))
     values["registered_providers"] = tuple(values.get("registered_providers", ()))
+    values["request_notes"] = tuple(values.get("request_notes", ()))
     return Serving(variant=ModelVariant(**variant), **values)
 
 

@@ -163,7 +163,7 @@ class Router:
             self.close()
             self._served = self._runtime.serve(variant)
             self._served.__enter__()
-            self._client = ChatClient(self._served.base_url, api_key=self._served.api_key)
+            self._client = ChatClient.to(self._served)
         return self._client
 
 

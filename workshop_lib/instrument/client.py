@@ -1,44 +1,68 @@
-"""The only HTTP to models: the openai client, with raw time stamps taken before anything is parsed.
+"""The only HTTP to models: raw time stamps, taken before anything is parsed.
 
-Three decisions keep the instrument out of the numbers:
+Four decisions keep the instrument out of the numbers:
 
 * Every request opens a fresh connection, and its clock starts just before the first request byte is written. A
   connection that was used before can wait 40 ms for a delayed acknowledgement, which would be charged to the model.
 * While the answer arrives, bytes are stamped and stored; `streams` parses them after the end.
-* The openai client never retries here: a repeated attempt is a request, and a record, of its own.
+* Nothing is retried inside a timing: a request that is sent again has a clock of its own.
+* Silence is limited (`timeout_s`), duration is not. After the server has said that the answer is finished, what may
+  still come is waited for `GRACE_S` at most.
 
 A `ChatClient` serves one request at a time; use one client per thread.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urljoin
 
-from workshop_lib import loopback
+from workshop_lib import credentials
+from workshop_lib.addresses import Address, parse_address
 from workshop_lib.errors import ConfigurationError, EndpointError
-from workshop_lib.metrics.streams import Arrival, StreamFault, error_message, read_body, read_stream
-from workshop_lib.records import Completion, Request
+from workshop_lib.instrument import connections
+from workshop_lib.instrument.request_bodies import Adaptation, Refusal
+from workshop_lib.metrics.streams import Answer, Arrival, EndWatch, StreamFault, error_message, read_answer
+from workshop_lib.records import Chunk, Completion, Request, RequestOptions
+from workshop_lib.settings import ENDPOINT_VARIABLE, request_options
 
 if TYPE_CHECKING:
     import httpx2
-    import openai
 
 DEFAULT_TIMEOUT_S = 60.0
-MAX_ANSWER_BYTES = 16_000_000
-"""More than this is no chat answer; reading on would fill the memory."""
+GRACE_S = 0.5
+"""How long usage and `[DONE]` are waited for after the finish reason."""
 
-EVENTS_PER_TOKEN, EVENTS_BESIDES = 2, 100
+LONGEST_KEEP_ALIVE_S = 600.0
+"""A server may say that it is alive, and nothing else, for so long."""
+
+SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.1, 300.0
+"""How long a server that is loading may have a request wait: at a time, and in all."""
+
+MAX_ANSWER_BYTES = 16_000_000
+MAX_REFUSAL_BYTES = 65_536
+"""More than this is no chat answer, or no error; reading on would fill the memory."""
+
+EVENTS_PER_TOKEN, EVENTS_BESIDES = 50, 200
 """A stream of more events than this, for the tokens that were asked for, ignores max_tokens and may never end."""
 
-STALLED_EVENTS = 20
-"""A stream may last this many time-outs in all; one that trickles for longer never says that it is done."""
+MOST_REDIRECTS = 3
+MISUNDERSTOOD = (400, 426, 497)
+"""How servers of https answer to http, unless they close the connection."""
+
+_OF_THE_CONNECTION = {"cut_off", "bad_json", "empty_answer"}
+"""Faults of an answer that a broken connection explains better."""
+
+_adaptations: dict[tuple[str, str], Adaptation] = {}
+"""What servers were found to want, by address and model: each is asked once."""
 
 
 @dataclass(slots=True)
@@ -50,6 +74,7 @@ class _Marks:
     sending: float | None = None
     last_read: float | None = None
     first_write_is_due: bool = False
+    ends_at: float | None = None
 
     def observe(self, event: str, details: Mapping[str, Any]) -> None:
         """Receive the transport's trace events; the names are httpcore's."""
@@ -64,8 +89,10 @@ class _Marks:
         """Stamp each read right after, and the request's first write right before, the system call."""
         read, write = stream.read, stream.write
 
-        def stamped_read(*arguments: Any, **options: Any) -> bytes:
-            received: bytes = read(*arguments, **options)
+        def stamped_read(max_bytes: int, timeout: float | None = None) -> bytes:
+            if self.ends_at is not None:
+                timeout = max(0.001, min(timeout or GRACE_S, self.ends_at - time.perf_counter()))
+            received: bytes = read(max_bytes, timeout=timeout)
             self.last_read = time.perf_counter()
             return received
 
@@ -91,21 +118,84 @@ class _Marks:
         return self.sending - self.connecting
 
 
+@dataclass(slots=True)
+class _Limits:
+    """What no answer exceeds. Raises `StreamFault` for one that does."""
+
+    most_events: int
+    received: int = 0
+    events: int = 0
+    last_data_s: float = 0.0
+
+    def check(self, at_s: float, piece: bytes) -> None:
+        """Count a piece; comments are signs of life, anything else is an answer."""
+        self.received += len(piece)
+        if not piece.startswith((b":", b"\n", b"\r")):
+            self.last_data_s = at_s
+            self.events += piece.count(b"data:")
+        if self.received > MAX_ANSWER_BYTES:
+            raise StreamFault("too_large", f"The answer exceeds {MAX_ANSWER_BYTES // 1_000_000} MB.")
+        if self.events > self.most_events:
+            raise StreamFault("endless", "The answer went on and on after max_tokens.")
+        if at_s - self.last_data_s > LONGEST_KEEP_ALIVE_S:
+            raise StreamFault("stalled", f"For {LONGEST_KEEP_ALIVE_S:g} s the server only said that it is alive.")
+
+
+class Reachable(Protocol):
+    """A served model, as far as the client needs it."""
+
+    @property
+    def base_url(self) -> str:
+        """Its address."""
+
+    @property
+    def api_key(self) -> str | None:
+        """The key that it asks for."""
+
+
 class ChatClient:
     """Asks one OpenAI-compatible endpoint and reports what happened, faults included.
 
     Args:
-        base_url: ends in `/v1`, e.g. `http://127.0.0.1:5273/v1`.
-        api_key: sent as bearer token; local servers need none.
+        base_url: the address of the server, e.g. `http://127.0.0.1:5273/v1`.
+        api_key: what the server asks for; local servers need none.
         timeout_s: seconds without a byte before a request counts as stalled.
+        options: what is set explicitly for its requests.
+        on_wait: called with the seconds of each pause that the server asked for, before the pause.
+
+    Raises:
+        ConfigurationError: the address is none.
     """
 
-    def __init__(self, base_url: str, *, api_key: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        self.base_url = checked_base_url(base_url)
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        options: RequestOptions | None = None,
+        on_wait: Callable[[float], None] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.address = parse_address(base_url)
         self.timeout_s = timeout_s
+        self.options = options or RequestOptions()
+        self.waited_s = 0.0
         self._api_key = api_key
+        self._on_wait = on_wait
+        self._sleep = sleep
         self._marks = _Marks(called=0.0)
-        self._client: openai.OpenAI | None = None
+        self._http: httpx2.Client | None = None
+        credentials.remember(api_key)
+
+    @classmethod
+    def to(cls, model: Reachable, *, options: RequestOptions | None = None, **others: Any) -> ChatClient:
+        """The client of a served model. Without `options`, those of the environment, where they are meant for it."""
+        if options is None:
+            here = os.environ.get(ENDPOINT_VARIABLE, "").strip()
+            if not here or parse_address(here).origin == parse_address(model.base_url).origin:
+                options = request_options(os.environ)
+        return cls(model.base_url, api_key=model.api_key, options=options, **others)
 
     def __enter__(self) -> ChatClient:
         return self
@@ -115,63 +205,158 @@ class ChatClient:
 
     def close(self) -> None:
         """Close the connections; the client may be used again afterwards."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        if self._http is not None:
+            self._http.close()
+            self._http = None
 
     def prepare(self) -> None:
-        """Build the client without sending anything, so that the first request does not have to."""
-        self._connected()
+        """Build the HTTP client without sending anything, so that the first request does not have to."""
+        self._client()
 
     def list_models(self) -> tuple[str, ...]:
-        """The ids that `/v1/models` names.
+        """The ids that `/models` names.
 
         Raises:
-            EndpointError: no server, an HTTP error, or an answer that is no model list.
+            EndpointError: as `list_entries`.
         """
-        with self._faults() as faults:
-            client = self._connected()
-            self._marks = _Marks(called=time.perf_counter())
-            page = client.with_raw_response.models.list()
-            try:
-                listed = [str(entry["id"]) for entry in page.http_response.json()["data"]]
-            except (ValueError, LookupError, TypeError) as error:
-                raise StreamFault("not_json", f"{self.base_url}/models does not answer with a model list.") from error
-            return tuple(listed)
-        raise EndpointError(str(faults[0]), _advice(faults[0], self.base_url))
+        return tuple(entry["id"] for entry in self.list_entries())
+
+    def list_entries(self) -> tuple[dict[str, Any], ...]:
+        """What `/models` says of each model, at least its `id`.
+
+        Raises:
+            EndpointError: no server, an HTTP error, or an answer that is no model list; `kind` says which.
+        """
+        try:
+            return _model_list(self._get(self.address, "/models"), self.address)
+        except StreamFault as fault:
+            raise EndpointError(str(fault), connections.advice(fault, self.address), kind=fault.kind) from None
 
     def list_loaded(self) -> tuple[str, ...] | None:
         """The ids that the server holds in memory, by Foundry Local's route `/models/loaded`, which is outside `/v1`.
 
         None where the server has no such route or answers anything else there: most servers load what they list.
         """
-        import httpx2
-
+        outside = replace(self.address, path=self.address.path.removesuffix("/v1"))
         ids: object = None
-        with self._faults(), suppress(ValueError):
-            client = self._connected()
-            self._marks = _Marks(called=time.perf_counter())
-            answer = client.get(f"{self.base_url.removesuffix('/v1')}/models/loaded", cast_to=httpx2.Response)
-            ids = answer.json()
+        with suppress(StreamFault, ValueError):
+            ids = self._get(outside, "/models/loaded").json()
         return tuple(ids) if isinstance(ids, list) and all(isinstance(each, str) for each in ids) else None
 
     def ask(self, request: Request, *, arrivals: list[Arrival] | None = None) -> Completion:
         """Send one request and wait for its end. Never raises for a fault of the server: the record carries it.
 
+        A request that is refused for an optional parameter is sent again without it, and one that the server asks to
+        wait with is sent again after the wait; each time with a new clock.
+
         Args:
             request: what to send.
             arrivals: an empty list to fill with the stamped bytes. Another thread may look at it while it grows; the
                 one that asks does the same with and without it.
+
+        Raises:
+            ConfigurationError: a proxy or certificate file of the environment cannot be used.
         """
-        started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         arrivals = [] if arrivals is None else arrivals
-        streamed, end_s = request.stream, None
-        with self._faults() as faults:
-            streamed, end = self._exchange(request, arrivals)
-            end_s = end - self._marks.start
-        answer = read_stream(arrivals) if streamed else read_body(arrivals)
-        if faults:
-            answer.fault = faults[0]
+        adaptation = self._adaptation(request)
+        waited_s = 0.0
+        while True:
+            body = adaptation.body(request)
+            started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+            refusal, answer, end_s = self._ask_once(body, request.max_tokens, arrivals)
+            if refusal is None:
+                break
+            if (wait_s := self._waited(refusal, waited_s)) > 0:
+                waited_s += wait_s
+            elif not adaptation.adapt(refusal, body):
+                answer.fault = self._status_fault(refusal)
+                break
+        return self._completion(request, body, answer, started_at, end_s)
+
+    def request_notes(self, request: Request) -> tuple[str, ...]:
+        """What was changed in requests like this one, and how long the server had them wait."""
+        waited = (f"waited {self.waited_s:.3g} s at the server's request",) if self.waited_s else ()
+        return (*self._adaptation(request).notes, *waited)
+
+    def _adaptation(self, request: Request) -> Adaptation:
+        key = self.address.url(), request.variant.model_id
+        known = _adaptations.get(key)
+        if known is None or known.options != self.options:
+            known = _adaptations[key] = Adaptation(self.options)
+        return known
+
+    def _waited(self, refusal: Refusal, before_s: float) -> float:
+        """Wait as the refusal asks, and return for how long; 0 where it does not, or not within the limit."""
+        asked_s = refusal.wait_s(time.time())
+        if asked_s is None or before_s + (wait_s := max(asked_s, SHORTEST_WAIT_S)) > LONGEST_WAIT_S:
+            return 0.0
+        self.waited_s += wait_s
+        if self._on_wait is not None:
+            self._on_wait(wait_s)
+        self._sleep(wait_s)
+        return wait_s
+
+    def _ask_once(
+        self, body: Mapping[str, Any], max_tokens: int, arrivals: list[Arrival]
+    ) -> tuple[Refusal | None, Answer, float | None]:
+        """One exchange: the refusal, if it is one, the answer, and when it ended, in seconds after its start."""
+        refusal, fault, end_s = None, None, None
+        try:
+            with self._faults():
+                refusal = self._exchange(body, max_tokens, arrivals)
+                end_s = time.perf_counter() - self._marks.start
+        except StreamFault as caught:
+            fault = caught
+        kept = credentials.cut_from_bytes([piece for _, piece in arrivals])
+        answer = read_answer([(at_s, piece) for (at_s, _), piece in zip(arrivals, kept, strict=True)])
+        if fault is not None:
+            said = answer.fault.kind if answer.fault else ""
+            if said in _OF_THE_CONNECTION or not arrivals or fault.kind in {"too_large", "endless"}:
+                answer.fault = fault
+            else:  # the answer had ended, well or badly, before the connection did
+                end_s = arrivals[-1][0]
+        return refusal, answer, end_s
+
+    def _exchange(self, body: Mapping[str, Any], max_tokens: int, arrivals: list[Arrival]) -> Refusal | None:
+        """Fill `arrivals` with a successful answer, following redirects; return a refusal instead."""
+        import httpx2
+
+        for _ in range(MOST_REDIRECTS + 1):
+            client = self._client()
+            self._marks = marks = _Marks(called=time.perf_counter())
+            with client.stream(
+                "POST",
+                self.address.url("/chat/completions"),
+                content=_encoded(body),
+                headers=self._headers() | _IS_JSON,
+                timeout=httpx2.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s)),
+            ) as response:
+                if response.is_success:
+                    self._stamp(response.iter_bytes(), marks, arrivals, max_tokens)
+                    return None
+                if "location" not in response.headers:
+                    return _refusal(response, _head(response.iter_bytes(), MAX_REFUSAL_BYTES))
+                self._move(response.headers["location"], "/chat/completions")
+        raise StreamFault("redirect", f"{self.address.shown} redirects in circles.")
+
+    def _stamp(self, pieces: Iterator[bytes], marks: _Marks, arrivals: list[Arrival], max_tokens: int) -> None:
+        """Take in the pieces as they come, until the answer is done or its grace is over."""
+        start, watch, limits = marks.start, EndWatch(), _Limits(EVENTS_PER_TOKEN * max_tokens + EVENTS_BESIDES)
+        for piece in pieces:
+            at_s = marks.arrived() - start
+            arrivals.append((at_s, piece))
+            limits.check(at_s, piece)
+            state = watch.feed(piece)
+            if state == "done" or (marks.ends_at is not None and start + at_s >= marks.ends_at):
+                return
+            if state == "open":  # also after text that followed a finish reason: that reason was none
+                marks.ends_at = None
+            elif marks.ends_at is None:
+                marks.ends_at = start + at_s + GRACE_S
+
+    def _completion(
+        self, request: Request, body: Mapping[str, Any], answer: Answer, started_at: str, end_s: float | None
+    ) -> Completion:
         return Completion(
             request_id=request.request_id,
             alias=request.variant.alias,
@@ -181,165 +366,156 @@ class ChatClient:
             round=request.round,
             started_at=started_at,
             attempt=request.attempt,
-            prompt_sha256=sha256(request.text.encode("utf-8")).hexdigest(),
+            prompt_sha256=sha256(request.text.encode("utf-8", "surrogatepass")).hexdigest(),
             connect_s=self._marks.connect_s,
-            chunks=tuple(answer.chunks),
+            chunks=_without_keys(answer.chunks),
             end_s=end_s,
-            streamed=streamed,
+            streamed=answer.streamed,
             finish_reason=answer.finish_reason,
             prompt_tokens=answer.prompt_tokens,
             completion_tokens=answer.completion_tokens,
             reasoning_tokens=answer.reasoning_tokens,
             cached_tokens=answer.cached_tokens,
-            temperature=request.temperature,
+            temperature=body.get("temperature"),
             max_tokens=request.max_tokens,
-            error=str(answer.fault) if answer.fault else None,
+            error=self._said(answer.fault) if answer.fault else None,
             error_kind=answer.fault.kind if answer.fault else None,
         )
 
-    def _exchange(self, request: Request, arrivals: list[Arrival]) -> tuple[bool, float]:
-        """Fill `arrivals`; return whether the answer is an event stream, and the performance counter at its end."""
-        options: dict[str, Any] = {"stream_options": {"include_usage": True}} if request.stream else {}
-        if request.seed is not None:
-            options["seed"] = request.seed
-        create = self._connected().chat.completions.with_streaming_response.create
-        self._marks = marks = _Marks(called=time.perf_counter())
-        with create(
-            model=request.variant.model_id,
-            messages=[{"role": "user", "content": request.text}],
-            max_tokens=request.max_tokens,
-            temperature=request.temperature,
-            stream=request.stream,
-            **options,
-        ) as response:
-            most_events = EVENTS_PER_TOKEN * request.max_tokens + EVENTS_BESIDES
-            self._stamp(response.http_response.iter_bytes(), marks, arrivals, most_events)
-            kind = response.headers.get("content-type", "")
-            return "event-stream" in kind, time.perf_counter()
+    def _said(self, fault: StreamFault) -> str:
+        """The fault, and what to do where a setting mends it: a row's reason is all that some people see."""
+        mended = fault.kind in {"tls", "proxy", "redirect", "http_407"}
+        return credentials.redact(f"{fault} {connections.advice(fault, self.address)}" if mended else str(fault))
 
-    def _stamp(self, pieces: Iterator[bytes], marks: _Marks, arrivals: list[Arrival], most_events: int) -> None:
-        start, received, events, last_data_s = marks.start, 0, 0, 0.0
-        for piece in pieces:
-            at_s = marks.arrived() - start
-            arrivals.append((at_s, piece))
-            received += len(piece)
-            if b"data:" in piece:
-                last_data_s = at_s
-                events += piece.count(b"data:")
-            if at_s - last_data_s > self.timeout_s or at_s > STALLED_EVENTS * self.timeout_s:
-                raise StreamFault("stalled", f"The stream sent nothing of use for {self.timeout_s:g} s.")
-            if events > most_events:
-                raise StreamFault("endless", "The answer went on and on after max_tokens.")
-            if received > MAX_ANSWER_BYTES:
-                raise StreamFault("too_large", f"The answer exceeds {MAX_ANSWER_BYTES // 1_000_000} MB.")
-            if piece.endswith((b"data: [DONE]\n\n", b"data: [DONE]\r\n\r\n")):
-                return
+    def _status_fault(self, refusal: Refusal) -> StreamFault:
+        body: object = refusal.text
+        with suppress(ValueError):
+            body = json.loads(refusal.text)
+        may_be_tls = self.address.scheme == "http" and body is refusal.text and refusal.status in MISUNDERSTOOD
+        if may_be_tls and ("https" in refusal.text.lower() or connections.speaks_tls(self.address)):
+            return connections.wants_https(self.address)
+        said = error_message(body) or "(without a reason)"
+        if refusal.text.lstrip().startswith("<"):
+            said = connections.WEB_PAGE
+        return StreamFault(f"http_{refusal.status}", f"The server answered HTTP {refusal.status}: {said}")
+
+    def _get(self, address: Address, route: str) -> httpx2.Response:
+        """The answer to a GET, redirects followed. Raises `StreamFault`."""
+        import httpx2
+
+        waited_s, redirects = 0.0, 0
+        while redirects <= MOST_REDIRECTS:
+            self._marks = _Marks(called=time.perf_counter())
+            with self._faults():
+                response = self._client().get(
+                    address.url(route),
+                    headers=self._headers(),
+                    timeout=httpx2.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s)),
+                )
+            if response.is_success:
+                return response
+            if "location" in response.headers:
+                self._move(response.headers["location"], route)
+                address, redirects = self.address, redirects + 1
+                continue
+            refusal = _refusal(response, response.text)
+            if not (wait_s := self._waited(refusal, waited_s)):
+                raise self._status_fault(refusal)
+            waited_s += wait_s
+        raise StreamFault("redirect", f"{address.shown} redirects in circles.")
+
+    def _move(self, location: str, route: str) -> None:
+        """Go to where the server redirects, if that is the same host and no less secure.
+
+        Raises:
+            StreamFault: it is another one, or no address of this route.
+        """
+        target = urljoin(self.address.url(route), location)
+        try:
+            moved = parse_address(target)
+        except ConfigurationError:
+            raise StreamFault("redirect", f"{self.address.shown} redirects to what is no address.") from None
+        if moved.host != self.address.host or (self.address.scheme, moved.scheme) == ("https", "http"):
+            raise StreamFault("redirect", f"{self.address.shown} redirects to {moved.shown}: set that as the endpoint.")
+        if not target.partition("?")[0].rstrip("/").endswith(route):
+            raise StreamFault("redirect", f"{self.address.shown} redirects to {moved.shown}, which is no such route.")
+        self.close()
+        self.address = replace(moved, query=moved.query or self.address.query)
+
+    def _headers(self) -> dict[str, str]:
+        """The key, as the server wants it: Azure's deployments have a header of their own."""
+        if not self._api_key:
+            return {}
+        if "/deployments/" in self.address.path:
+            return {"api-key": self._api_key}
+        return {"Authorization": f"Bearer {self._api_key}"}
 
     @contextmanager
-    def _faults(self) -> Iterator[list[StreamFault]]:
-        """Collect the fault of the exchange inside, if any, translated from the libraries' exceptions."""
+    def _faults(self) -> Iterator[None]:
+        """Translate the HTTP library's exceptions into a `StreamFault`."""
         import httpx2
-        import openai
 
-        faults: list[StreamFault] = []
         try:
-            yield faults
-        except StreamFault as fault:
-            faults.append(fault)
-        except openai.APIStatusError as error:
-            faults.append(_status_fault(error))
-        except (openai.APITimeoutError, httpx2.TimeoutException) as error:
-            faults.append(self._timeout_fault(error))
-        except openai.APIConnectionError as error:
-            faults.append(self._connection_fault(error))
-        except (httpx2.HTTPError, httpx2.StreamError, openai.OpenAIError) as error:
-            faults.append(
-                StreamFault(
-                    "reset",
-                    f"The connection broke: {error_message(error) or type(error).__name__}.",
-                )
-            )
+            yield
+        except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
+            raise connections.explain(error, self.address, self.timeout_s) from None
 
-    def _timeout_fault(self, error: Exception) -> StreamFault:
-        cause = error.__cause__ or error
-        if "Connect" in type(cause).__name__:
-            return StreamFault("no_server", f"No server answered at {self.base_url} within {self.timeout_s:g} s.")
-        return StreamFault("stalled", f"The server sent no byte for {self.timeout_s:g} s.")
-
-    def _connection_fault(self, error: Exception) -> StreamFault:
-        if "Connect" in type(error.__cause__).__name__:
-            return StreamFault("no_server", f"No server listens at {self.base_url}.")
-        return StreamFault("reset", f"The server closed the connection: {error_message(error.__cause__)}.")
-
-    def _connected(self) -> openai.OpenAI:
-        if self._client is None:
-            import httpx2
-            import openai
-
-            self._client = openai.OpenAI(
-                base_url=self.base_url,
-                api_key=self._api_key or "not-needed",
-                max_retries=0,
-                http_client=httpx2.Client(
-                    timeout=httpx2.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s)),
-                    limits=httpx2.Limits(max_keepalive_connections=0),
-                    headers={"Accept-Encoding": "identity"},
-                    trust_env=not is_loopback(self.base_url),
-                    event_hooks={"request": [self._trace]},
-                ),
-            )
-        return self._client
+    def _client(self) -> httpx2.Client:
+        if self._http is None:
+            self._http = connections.open_http(self.address, self._trace)
+        return self._http
 
     def _trace(self, request: httpx2.Request) -> None:
         request.extensions["trace"] = self._marks.observe
 
 
-def checked_base_url(base_url: str) -> str:
-    """The URL without a trailing slash.
-
-    Raises:
-        ConfigurationError: not an http(s) URL with a host, or one that carries a user name or password.
-    """
-    parts = urlsplit(base_url.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigurationError(
-            f"The endpoint {base_url!r} is no http(s) URL.",
-            "Give one like http://127.0.0.1:5273/v1.",
-        )
-    if parts.username or parts.password:
-        raise ConfigurationError(
-            "The endpoint URL carries a user name or password.", "Pass the key as API_KEY instead."
-        )
-    return base_url.strip().rstrip("/")
+def _without_keys(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
+    """The chunks without a key that the model or the server said, piece by piece or whole."""
+    texts = credentials.cut_from_texts([chunk.text for chunk in chunks])
+    return tuple(
+        chunk if text == chunk.text else Chunk(chunk.at_s, chunk.kind, text)
+        for chunk, text in zip(chunks, texts, strict=True)
+        if text
+    )
 
 
-def is_loopback(base_url: str) -> bool:
-    """True when the URL's host is this machine, so that no proxy may stand between."""
-    return loopback.is_loopback(urlsplit(base_url).hostname or "")
+def _model_list(response: httpx2.Response, address: Address) -> tuple[dict[str, Any], ...]:
+    """The entries of a model list in the shapes that servers give it, each with an `id`."""
+    try:
+        listed: object = response.json()
+    except ValueError:
+        listed = None
+    if isinstance(listed, dict):
+        listed = next((listed[key] or [] for key in ("data", "models") if key in listed), None)
+    if not isinstance(listed, list):
+        raise StreamFault("not_json", f"{address.shown}/models does not answer with a model list.")
+    found: dict[str, dict[str, Any]] = {}
+    for entry in listed:
+        known = entry if isinstance(entry, dict) else {"id": entry}
+        name = next((known[key] for key in ("id", "name", "model") if isinstance(known.get(key), str)), "")
+        if name:
+            found.setdefault(name, {**known, "id": credentials.redact(name)})
+    return tuple(found.values())
 
 
-_WEB_PAGE = "(a web page; is a proxy in between?)"
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    """The body in ASCII, which holds any text, halves of surrogate pairs included."""
+    return json.dumps(body).encode("ascii")
 
 
-def _status_fault(error: openai.APIStatusError) -> StreamFault:
-    said = error_message(error.body if error.body is not None else error.message)
-    if said.lstrip().startswith("<"):
-        said = _WEB_PAGE
-    return StreamFault(f"http_{error.status_code}", f"The server answered HTTP {error.status_code}: {said}")
+_IS_JSON = {"Content-Type": "application/json"}
 
 
-def _advice(fault: StreamFault, base_url: str) -> str:
-    port = urlsplit(base_url).port
-    if fault.kind == "no_server":
-        return (
-            f"Start the server or correct the address (port {port}?): `foundry server status` (CLI 0.10 and later) or "
-            "`foundry service status` (until 0.9) prints the right one."
-        )
-    if fault.kind in {"not_json", "http_404"} or _WEB_PAGE in str(fault):
-        return (
-            "Check that FOUNDRY_LOCAL_ENDPOINT ends in /v1, has the right port, and that no proxy answers instead "
-            "(NO_PROXY names the hosts to reach without one)."
-        )
-    if fault.kind in {"http_401", "http_403"}:
-        return "Set API_KEY to a key that this server accepts."
-    return "Check the server's log, then try again."
+def _refusal(response: httpx2.Response, text: str) -> Refusal:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Refusal(response.status_code, headers, credentials.redact(text[:MAX_REFUSAL_BYTES]))
+
+
+def _head(pieces: Iterator[bytes], limit: int) -> str:
+    """The first bytes of an answer as text."""
+    kept = b""
+    for piece in pieces:
+        kept += piece
+        if len(kept) >= limit:
+            break
+    return kept[:limit].decode("utf-8", "replace")

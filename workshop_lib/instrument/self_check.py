@@ -7,17 +7,19 @@ the client's. Both ask alternately, so that both meet the same machine. Knows th
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from urllib.parse import urlsplit
 
 from workshop_lib.errors import EndpointError
 from workshop_lib.instrument.client import ChatClient
-from workshop_lib.instrument.reference_server import STEADY, reference_server
+from workshop_lib.instrument.reference_server import FIRST_TOKEN_S, PACE_S, reference_server
 from workshop_lib.metrics import timing
+from workshop_lib.metrics.streams import Arrival
 from workshop_lib.records import ModelVariant, Request
 
 TOKENS = 16
@@ -25,6 +27,7 @@ TOKENS = 16
 
 VARIANT = ModelVariant(alias="steady", model_id="steady", device="unknown")
 QUESTION = "Say it."
+_TEXT = re.compile(rb'"content": ?"[^"]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Errors:
     @property
     def first_token_errors_ms(self) -> tuple[float, ...]:
         """How much too late each first token was seen, in milliseconds."""
-        return tuple(1e3 * (each.first_token_s - STEADY.first_token_s) for each in self.times)
+        return tuple(1e3 * (each.first_token_s - FIRST_TOKEN_S) for each in self.times)
 
     @property
     def first_token_ms(self) -> float:
@@ -59,7 +62,7 @@ class Errors:
     def pace_percent(self) -> float | None:
         """The error of the median pace in percent; above 0 = seen too slow; None where no pace was claimed."""
         known = [each.pace_s for each in self.times if each.pace_s is not None]
-        return 100 * (median(known) / STEADY.pace_s - 1) if known else None
+        return 100 * (median(known) / PACE_S - 1) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ def ask_workshop(client: ChatClient, tokens: int = TOKENS) -> Times:
     Raises:
         EndpointError: there was none.
     """
-    answer = client.ask(Request("steady/p/1", VARIANT, "p", QUESTION, 1, tokens))
+    answer = client.ask(_request(tokens))
     first_s = timing.first_token_s(answer)
     if first_s is None:
         raise EndpointError(f"The reference server did not answer: {answer.error}", "Check the instrument again.")
@@ -122,25 +125,46 @@ def ask_bare(base_url: str, tokens: int = TOKENS) -> Times:
     Raises:
         EndpointError: there was none.
     """
+    return bare_times(read_bare(base_url, _request(tokens)))
+
+
+def read_bare(base_url: str, request: Request) -> list[Arrival]:
+    """What a socket receives of any server's stream, each read with its time in seconds; HTTP's own bytes included."""
     where = urlsplit(base_url)
     body = json.dumps({
-        "model": VARIANT.model_id,
-        "messages": [{"role": "user", "content": QUESTION}],
-        "max_tokens": tokens,
-        "temperature": 0,
+        "model": request.variant.model_id,
+        "messages": [{"role": "user", "content": request.text}],
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
         "stream": True,
         "stream_options": {"include_usage": True},
     }).encode()  # fmt: skip
-    head = f"POST {where.path}/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
-    arrivals: list[float] = []
+    head = (
+        f"POST {where.path}/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    received: list[Arrival] = []
     with socket.create_connection((where.hostname or "", where.port or 80), timeout=10) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         start = time.perf_counter()
         connection.sendall(head.encode() + body)
-        while received := connection.recv(65536):
-            now = time.perf_counter()
-            if b'"content"' in received:
-                arrivals.append(now - start)
-    if len(arrivals) < 2:
+        while piece := connection.recv(65536):
+            received.append((time.perf_counter() - start, piece))
+    return received
+
+
+def bare_times(received: Sequence[Arrival]) -> Times:
+    """First token and pace of what a socket received, one token to an event, by the events that hold text.
+
+    Raises:
+        EndpointError: there were not two of them.
+    """
+    texts = [(at_s, len(_TEXT.findall(piece))) for at_s, piece in received if _TEXT.search(piece)]
+    if len(texts) < 2:
         raise EndpointError("The reference server did not answer the bare client.", "Check the instrument again.")
-    return Times(arrivals[0], (arrivals[-1] - arrivals[0]) / (tokens - 1))
+    (first_s, together), last_s = texts[0], texts[-1][0]
+    return Times(first_s, (last_s - first_s) / (sum(count for _, count in texts) - together))
+
+
+def _request(tokens: int) -> Request:
+    return Request("steady/p/1", VARIANT, "p", QUESTION, 1, tokens)

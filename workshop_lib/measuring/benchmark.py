@@ -21,6 +21,7 @@ from workshop_lib.instrument.power import Meter, NoMeter, PowerSources
 from workshop_lib.measuring.plan import Plan
 from workshop_lib.records import Completion, ModelVariant, Request, Run, Serving, variant_key
 from workshop_lib.runtimes.profiles import Runtime, ServedModel
+from workshop_lib.untrusted import one_line
 
 RECORDS_FILE = "records.jsonl"
 GIVE_UP_AFTER = 2
@@ -125,18 +126,18 @@ class _Measurement:
             served: dict[tuple[str, str], _Served] = {}
             for variant in variants:
                 if variant_key(variant) in wanted and self.failures.get(variant_key(variant), 0) < GIVE_UP_AFTER:
-                    bar.set_postfix_str(f"loading {variant.model_id}")
-                    self._serve(variant, stack, served)
+                    bar.set_postfix_str(one_line(f"loading {variant.model_id}"))
+                    self._serve(variant, stack, served, bar)
             for request in open_requests:
                 key = variant_key(request.variant)
                 if key in served and self.failures.get(key, 0) < GIVE_UP_AFTER:
-                    bar.set_postfix_str(request.variant.model_id)
+                    bar.set_postfix_str(one_line(request.variant.model_id))
                     self._ask(request, served[key])
                 bar.update()
             for key, one in served.items():
                 self._record_end(one, self.failures.get(key, 0))
 
-    def _serve(self, variant: ModelVariant, stack: ExitStack, served: dict[tuple[str, str], _Served]) -> None:
+    def _serve(self, variant: ModelVariant, stack: ExitStack, served: dict[tuple[str, str], _Served], bar: Any) -> None:
         """Load, serve and warm up one variant; a failure is recorded and the batch goes on."""
         key = variant_key(variant)
         try:
@@ -145,7 +146,13 @@ class _Measurement:
             self.failures[key] = GIVE_UP_AFTER
             self.writer.append(Serving(variant, status="failed", error=str(error)))
             return
-        client = ChatClient(model.base_url, api_key=model.api_key, timeout_s=self.plan.timeout_s)
+        client = ChatClient.to(
+            model,
+            options=self.plan.request_options,
+            timeout_s=self.plan.timeout_s,
+            on_wait=lambda wait_s: bar.set_postfix_str(one_line(f"{variant.model_id} is loading: {wait_s:.3g} s")),
+            sleep=self.sleep,
+        )
         declared = variant.watts if self.plan.watts is None else self.plan.watts
         meter = self.power.meter_for(variant.device, model.pid, declared)
         served[key] = _Served(model, stack.enter_context(client), meter)
@@ -183,6 +190,7 @@ class _Measurement:
             registered_providers=tuple(model.registered_providers),
             gpu_memory_mb=self.power.gpu_memory_mb(model.pid),
             energy_note=served.meter.covers,
+            request_notes=served.client.request_notes(self.plan.request(model.variant, self.plan.prompts[0], 0)),
         )
 
 

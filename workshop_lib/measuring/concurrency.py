@@ -92,12 +92,12 @@ def measure_loads(
                        number, max_tokens)  # fmt: skip
 
     def one_user(user: int, start: threading.Barrier) -> list[Completion]:
-        with ChatClient(model.base_url, api_key=model.api_key, timeout_s=timeout_s) as client:
+        with ChatClient.to(model, timeout_s=timeout_s) as client:
             client.prepare()
             start.wait()
             return [client.ask(request(user, number)) for number in range(1, requests_per_user + 1)]
 
-    with ChatClient(model.base_url, api_key=model.api_key, timeout_s=timeout_s) as client:
+    with ChatClient.to(model, timeout_s=timeout_s) as client:
         client.ask(request(0, 0))
     return tuple(_measure_level(users, one_user) for users in levels)
 

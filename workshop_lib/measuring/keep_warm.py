@@ -75,7 +75,7 @@ class KeepWarm:
         self.pings = self.failures = self.stood_back = 0
         self.last_failure: str | None = None
         self._request = Request("keep-warm", model.variant, "keep-warm", prompt, round=0, max_tokens=max_tokens)
-        self._client = ChatClient(model.base_url, api_key=model.api_key, timeout_s=timeout_s)
+        self._client = ChatClient.to(model, timeout_s=timeout_s)
         self._clock = clock
         self._ended = threading.Event()
         self._sleep = sleep or self._ended.wait
@@ -152,7 +152,7 @@ class KeepWarm:
     def _count(self, completion: Completion) -> None:
         """An empty answer is none to fail for: the model did its work for it."""
         self.pings += 1
-        if not completion.ok and completion.error_kind != "empty_answer":
+        if not completion.ok and not completion.is_empty:
             self.failures += 1
             self.last_failure = one_line(completion.error or "")
 
@@ -272,7 +272,7 @@ def _first_request(runtime: Runtime, request: Request, *, light_prompts: int) ->
     """Serve, send so many light prompts, ask what the user asks; return the answer and the seconds of loading."""
     with (
         runtime.serve(request.variant) as model,
-        ChatClient(model.base_url, api_key=model.api_key) as client,
+        ChatClient.to(model) as client,
         closing(KeepWarm(model)) as keeper,
     ):
         client.prepare()

@@ -5,19 +5,23 @@ Knows runtimes only to choose variants. Sends nothing.
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Literal
 
+from workshop_lib.credentials import redact
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
 from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S
-from workshop_lib.records import ModelVariant, Prompt, Request, variant_key
+from workshop_lib.records import ModelVariant, Prompt, Request, RequestOptions, variant_key
 from workshop_lib.runtimes.profiles import Runtime
 from workshop_lib.runtimes.selection import AUTO
+from workshop_lib.settings import request_options
 
 Order = Literal["round-robin", "blocks"]
 
@@ -35,7 +39,7 @@ class Plan:
     round begins its prompts with a line of its own, so that no cache of prompt prefixes can serve them; against a
     server that may remember an earlier run, choose another seed. The warm-up always has such a line: the first timed
     round then meets no prompt that was asked before. `watts` is the power to assume where none can be measured,
-    `price_per_kwh` what a kilowatt-hour costs.
+    `price_per_kwh` what a kilowatt-hour costs. `extra_body` and `tokens_field` are those of `RequestOptions`.
     """
 
     variants: tuple[ModelVariant, ...]
@@ -53,6 +57,13 @@ class Plan:
     unique_prefix: bool = False
     watts: float | None = None
     price_per_kwh: float | None = None
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    tokens_field: str | None = None
+
+    @property
+    def request_options(self) -> RequestOptions:
+        """What is set explicitly for every request."""
+        return RequestOptions(self.tokens_field, self.extra_body)
 
     def blocks(self) -> Iterator[tuple[tuple[ModelVariant, ...], list[Request]]]:
         """Groups of variants served together, each with its timed requests in seeded order.
@@ -98,14 +109,18 @@ class Plan:
         described = asdict(replace(self, variants=(), prompts=(), skipped=()))
         for left_out in ("variants", "prompts", "skipped"):
             del described[left_out]
-        for name in ("watts", "price_per_kwh"):
-            if described[name] is None:
+        for name in ("watts", "price_per_kwh", "extra_body", "tokens_field"):
+            if not described[name]:
                 del described[name]
+        if self.extra_body:
+            described["extra_body"] = json.loads(redact(json.dumps(dict(self.extra_body))))
         return {**described, "prompts_sha256": sha256(texts.encode("utf-8")).hexdigest()}
 
 
 def make_plan(variants: Sequence[ModelVariant], prompts: Sequence[Prompt], **options: Any) -> Plan:
-    """A checked plan; `options` are the other fields of `Plan`. Without `order`, the free memory decides it.
+    """A checked plan; `options` are the other fields of `Plan`.
+
+    Without `order`, the free memory decides it; without `extra_body` and `tokens_field`, the environment.
 
     Raises:
         ConfigurationError: no prompts, rounds or max_tokens below 1, or watts of 0 or less.
@@ -119,6 +134,9 @@ def make_plan(variants: Sequence[ModelVariant], prompts: Sequence[Prompt], **opt
     if watts is not None and not 0 < watts < math.inf:
         raise ConfigurationError(f"watts is {watts}.", "Give a number above 0, or None if it is not known.")
     options.setdefault("order", _order(variants))
+    if "extra_body" not in options and "tokens_field" not in options:
+        here = request_options(os.environ)
+        options |= {"extra_body": here.extra_body, "tokens_field": here.tokens_field}
     return Plan(variants=tuple(variants), prompts=tuple(prompts), **options)
 
 

@@ -19,7 +19,7 @@ from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.measuring import race
 from workshop_lib.measuring.race import LaneState, RaceResult, RaceState, Turns
-from workshop_lib.metrics.streams import Arrival, read_stream
+from workshop_lib.metrics.streams import AnswerReader, Arrival
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Request
 from workshop_lib.runtimes.profiles import Runtime, ServedModel
 
@@ -142,7 +142,7 @@ class _Runner:
         except WorkshopError as error:
             self.completion = _not_served(self._asked, error)
             return
-        client = ChatClient(served.base_url, api_key=served.api_key, timeout_s=self._timeout_s)
+        client = ChatClient.to(served, timeout_s=self._timeout_s)
         self._client = models.enter_context(client)
         client.ask(self._warm_up)
 
@@ -183,22 +183,14 @@ class LiveAnswer:
     def __init__(self, arrivals: list[Arrival]) -> None:
         self._arrivals = arrivals
         self._seen = 0
-        self._unread: list[Arrival] = []
-        self._chunks: list[Chunk] = []
+        self._reader = AnswerReader()
 
     def look(self) -> list[Chunk]:
-        """All chunks whose lines are complete by now."""
+        """All chunks whose events are complete by now."""
         new = self._arrivals[self._seen :]
         self._seen += len(new)
-        self._unread += new
-        last = next((place for place, (_, piece) in reversed(list(enumerate(self._unread))) if b"\n" in piece), None)
-        if last is not None:
-            at_s, piece = self._unread[last]
-            line_ends, _, rest = piece.rpartition(b"\n")
-            whole = [*self._unread[:last], (at_s, line_ends + b"\n")]
-            self._unread = [*([(at_s, rest)] if rest else []), *self._unread[last + 1 :]]
-            self._chunks += read_stream(whole).chunks
-        return self._chunks
+        self._reader.feed(new)
+        return self._reader.chunks()
 
 
 def _not_served(request: Request, error: WorkshopError) -> Completion:

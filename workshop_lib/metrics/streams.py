@@ -1,20 +1,48 @@
-"""From time-stamped bytes to the chunks, usage and faults of one chat completion. Pure; no HTTP.
+"""From time-stamped bytes to the text, usage and faults of one chat completion. Pure; no HTTP.
 
-The client only stamps and stores bytes while the stream runs; everything here happens after it has ended, so that
-parsing never delays a time stamp. The format is the server-sent events of OpenAI's chat completions:
-`data: {json}` lines, ended by `data: [DONE]`.
+The client stamps and stores bytes while an answer arrives; reading them delays no time stamp. Bytes become lines, lines
+become server-sent events (the WHATWG standard, and what sloppy servers make of it), events become JSON objects, and
+these become one `Answer`. While it grows, its state is one of three:
+
+* open: text may come.
+* finished: the server gave a reason from `COMPLETE`; only usage and `[DONE]` may still come.
+* done: `[DONE]`, the end of an answer in one piece, or a fault. What follows is not read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
 
 from workshop_lib.records import Chunk, ChunkKind
 
 Arrival = tuple[float, bytes]
+State = Literal["open", "finished", "done"]
+Object = Mapping[str, Any]
+
+COMPLETE: dict[str, str] = {
+    word: reason
+    for reason, words in {
+        "stop": "stop eos eos_token end_turn stop_sequence stop_token complete completed end done",
+        "length": "length max_tokens max_length model_length max_output_tokens token_limit",
+        "tool_calls": "tool_calls function_call tool_use",
+    }.items()
+    for word in words.split()
+}
+"""Finish reasons of a complete answer, and what each is called in a record."""
+
+NO_REASON = frozenset({"", "null", "none", "nil", "undefined"})
+PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
+LARGEST_COUNT = 10**9
+"""A number of tokens above this is none."""
+
+_BOM = b"\xef\xbb\xbf"
+_DONE = b"[DONE]"
 
 
 class StreamFault(Exception):  # noqa: N818 - what happened to a stream, not an error of ours
@@ -27,9 +55,14 @@ class StreamFault(Exception):  # noqa: N818 - what happened to a stream, not an 
 
 @dataclass(slots=True)
 class Answer:
-    """What one response said. Token counts come from its `usage`; None when it had none."""
+    """What one response said. Token counts come from its `usage`; None when it had none.
+
+    `streamed` is False for an answer in one piece. `finish_reason` is `stop`, `length` or `tool_calls`, or the server's
+    own word for an answer that is not complete. Text that came before a fault is kept.
+    """
 
     chunks: list[Chunk] = field(default_factory=list)
+    streamed: bool = True
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -38,136 +71,512 @@ class Answer:
     fault: StreamFault | None = None
 
 
-def read_stream(arrivals: Sequence[Arrival]) -> Answer:
-    """Parse a streamed answer.
+def read_answer(arrivals: Sequence[Arrival]) -> Answer:
+    """Read a whole answer. Its first bytes tell whether it is a stream or came in one piece.
 
     Args:
         arrivals: (seconds after the request start, bytes received then), in order.
 
     Returns:
-        The answer so far; `fault` is set when the stream broke off, carried an error, or held nothing usable.
-        Text received before a fault is kept.
+        The answer; `fault` is set when it broke off, carried an error, or held nothing usable.
     """
-    answer = Answer()
-    done = False
-    try:
-        for at_s, payload in _events(arrivals):
-            if payload == b"[DONE]":
-                done = True
-                break
-            _take_event(answer, at_s, _decode(payload))
-        if not done and answer.finish_reason is None:
-            _refuse_unfinished(arrivals)
-        _refuse_empty(answer)
-    except StreamFault as fault:
-        answer.fault = fault
-    return answer
+    body = b"".join(piece for _, piece in arrivals).lstrip(_BOM + b" \t\r\n")
+    if body.startswith(b"<"):
+        return Answer(streamed=False, fault=_web_page(body))
+    reader = AnswerReader()
+    if body.startswith((b"{", b"[")) and _is_json(body):
+        reader.take(_Event([(arrivals[-1][0], body)]))
+        reader.state = "done"
+        return replace(reader.end(), streamed=False)
+    reader.feed(arrivals)
+    return reader.end()
 
 
-def read_body(arrivals: Sequence[Arrival]) -> Answer:
-    """Parse an answer that came in one piece (not streamed): its one chunk carries the time of the last byte."""
-    answer = Answer()
-    try:
-        event = _decode(b"".join(piece for _, piece in arrivals))
-        _take_event(answer, arrivals[-1][0] if arrivals else 0.0, event)
-        _refuse_empty(answer)
-    except StreamFault as fault:
-        answer.fault = fault
-    return answer
+class EndWatch:
+    """Tells while bytes come whether more of the answer is to be expected, at little cost.
+
+    It is an `AnswerReader` to which only those events are given that can change the state.
+    """
+
+    def __init__(self) -> None:
+        self._events = _Events()
+        self._reader = AnswerReader()
+
+    def feed(self, piece: bytes) -> State:
+        """The state after these bytes, which are one read off the network."""
+        for event in self._events.feed(0.0, piece):
+            if self._matters(event):
+                self._reader.take(event)
+        rest = self._events.rest() if self._events.may_end else None
+        if rest is None or not rest.looks_whole or not self._matters(rest):
+            return self._reader.state
+        ahead = copy(self._reader)
+        ahead.take(rest)
+        return self._reader.state if ahead.is_broken else ahead.state
+
+    def _matters(self, event: _Event) -> bool:
+        if self._reader.state != "open" or self._reader.choice is None or event.name == "error":
+            return True
+        payload = event.payload
+        return b'"delta"' not in payload or b'"error"' in payload or bool(_REASON_GIVEN.search(payload))
 
 
-def _events(arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
-    """Cut the bytes into `data:` payloads; an event arrives when its line ends."""
-    pieces: list[bytes] = []
-    last_s = 0.0
-    for at_s, received in arrivals:
-        last_s = at_s
-        *complete, rest = received.split(b"\n")
-        for line in complete:
-            pieces.append(line)
-            yield from _payload(at_s, b"".join(pieces))
-            pieces.clear()
-        if rest:
-            pieces.append(rest)
-    if pieces:
-        yield from _payload(last_s, b"".join(pieces))
+_REASON_GIVEN = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
 
 
-def _payload(at_s: float, line: bytes) -> Iterator[Arrival]:
-    if line.startswith(b"data:"):
-        yield at_s, line[5:].strip()
+# -- from bytes to events
 
 
-def _decode(payload: bytes) -> dict[str, Any]:
+@dataclass(slots=True)
+class _Event:
+    """The data lines of one server-sent event, each with the moment when its end arrived."""
+
+    lines: list[Arrival] = field(default_factory=list)
+    name: str = ""
+    id: bytes = b""
+    open_braces: int = 0
+
+    @property
+    def payload(self) -> bytes:
+        return b"\n".join(line for _, line in self.lines)
+
+    @property
+    def looks_whole(self) -> bool:
+        """True where the lines look like one JSON object or end with `[DONE]`, as far as a quick look tells."""
+        if not self.lines:
+            return False
+        last = self.lines[-1][1]
+        return last == _DONE or (self.open_braces == 0 and self.lines[0][1][:1] == b"{" and last[-1:] == b"}")
+
+    def add(self, at_s: float, name: bytes, value: bytes) -> None:
+        """Take in one field."""
+        if name == b"event":
+            self.name = value.decode("utf-8", "replace").lower()
+        elif name == b"error":
+            self.name = "error"
+        elif name == b"id":
+            self.id = value
+        if name in {b"data", b"error"} and value:
+            self.lines.append((at_s, value))
+            self.open_braces += value.count(b"{") - value.count(b"}")
+
+
+class _Events:
+    """Cuts bytes into events, however the network has cut them.
+
+    Two sloppy habits are allowed for: JSON without `data:` in front, and no blank line between events.
+    """
+
+    def __init__(self) -> None:
+        self.stray = b""
+        self._parts: list[bytes] = []
+        self._after_cr = False
+        self._event = _Event()
+        self._last_s = 0.0
+
+    def feed(self, at_s: float, piece: bytes) -> Iterator[_Event]:
+        """The events that these bytes complete. A line ends with CR, LF or both."""
+        self._last_s = at_s
+        if self._after_cr and piece.startswith(b"\n"):
+            piece = piece[1:]
+            self._after_cr = False
+        if piece:
+            self._after_cr = piece.endswith(b"\r")
+        for line in piece.splitlines(keepends=True):
+            self._parts.append(line)
+            if line.endswith((b"\n", b"\r")):
+                whole = b"".join(self._parts).rstrip(b"\r\n")
+                self._parts.clear()
+                yield from self._take_line(at_s, whole)
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the bytes so far may end an event; a long line in many pieces need not be joined for each of them."""
+        part = next((part for part in map(bytes.rstrip, reversed(self._parts)) if part), b"")
+        return self._event.looks_whole or part.endswith((b"}", b"]"))
+
+    def rest(self) -> _Event | None:
+        """The event whose end has not come, if there is any of it."""
+        if not self._parts:
+            return self._event if self._event.lines or self._event.name == "error" else None
+        event = replace(self._event, lines=list(self._event.lines))
+        event.add(self._last_s, *self._field(b"".join(self._parts)))
+        return event
+
+    def _take_line(self, at_s: float, line: bytes) -> Iterator[_Event]:
+        name, value = self._field(line)
+        starts_anew = name == b"data" and (value == _DONE or self._event.looks_whole)
+        if not line or starts_anew:
+            event, self._event = self._event, _Event()
+            if event.lines or event.name == "error":
+                yield event
+        self._event.add(at_s, name, value)
+
+    def _field(self, line: bytes) -> tuple[bytes, bytes]:
+        line = line.removeprefix(_BOM).strip()
+        if line[:1] in _JSON_STARTS:
+            return b"data", line
+        name, _, value = line.partition(b":")
+        name = name.strip().lower()
+        if name not in _FIELDS and not self.stray:
+            self.stray = line[:200]
+        return name, value.strip()
+
+
+_JSON_STARTS = frozenset({b"{", b"}", b"[", b"]", b'"'})
+_FIELDS = frozenset({b"", b"data", b"event", b"id", b"retry", b"error"})  # "" is a comment or a blank line
+
+
+# -- from events to objects
+
+
+def _decoded(event: _Event) -> Iterator[tuple[float, bytes, list[Object]]]:
+    """(moment, bytes, objects) of an event: of all lines together where they are JSON, else of one after the other."""
+    if event.name == "error":
+        raise _server_error(_loosely(event.payload))
+    if event.name in PINGS:
+        return
+    together = len(event.lines) > 1 and _is_json(event.payload)
+    for at_s, payload in [(event.lines[-1][0], event.payload)] if together else event.lines:
+        yield at_s, payload, [] if payload == _DONE else _objects(payload)
+
+
+def _objects(payload: bytes) -> list[Object]:
     shown = payload[:80].decode("utf-8", "replace")
-    if payload.lstrip()[:1] == b"<":
-        raise StreamFault("not_json", f"The answer is a web page, not a completion: {shown!r}.")
+    if payload.startswith(b"<"):
+        raise _web_page(payload)
     try:
-        event = json.loads(payload.decode("utf-8"))
+        value = json.loads(payload.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise StreamFault("bad_utf8", f"The answer is not valid UTF-8 at byte {error.start}.") from error
     except (ValueError, RecursionError) as error:
         raise StreamFault("bad_json", f"The answer holds broken JSON: {shown!r}.") from error
-    if not isinstance(event, dict):
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(each, dict) for each in values):
         raise StreamFault("bad_json", f"The answer holds JSON that is no object: {shown!r}.")
-    return event
+    return values
 
 
-def _take_event(answer: Answer, at_s: float, event: dict[str, Any]) -> None:
-    if event.get("error"):
-        raise StreamFault("server_error", f"The server reported: {error_message(event)}")
-    _take_usage(answer, event.get("usage"))
+def _is_json(payload: bytes) -> bool:
+    try:
+        _objects(payload)
+    except StreamFault:
+        return False
+    return True
+
+
+def _loosely(payload: bytes) -> object:
+    """What an error event holds: JSON or plain text."""
+    try:
+        return json.loads(payload)
+    except (ValueError, RecursionError):
+        return payload.decode("utf-8", "replace") or "an error without a reason"
+
+
+def _web_page(body: bytes) -> StreamFault:
+    return StreamFault(
+        "not_json", f"The answer is a web page, not a completion: {body[:80].decode('utf-8', 'replace')!r}."
+    )
+
+
+# -- from objects to the answer
+
+
+class _Taken(NamedTuple):
+    """One event that was read: what is needed to tell whether it came twice, and its text."""
+
+    id: bytes
+    payload: bytes
+    chunks: list[Chunk]
+
+
+class AnswerReader:
+    """Reads one answer as it grows. Only one choice is read: the first that is seen."""
+
+    def __init__(self) -> None:
+        self.state: State = "open"
+        self.choice: object = None
+        self._events = _Events()
+        self._answer = Answer()
+        self._taken: list[_Taken] = []
+        self._fault: StreamFault | None = None
+        self._tools: list[str] = []
+        self._has_deltas = False
+        self._went_on = False
+
+    @property
+    def is_broken(self) -> bool:
+        """True after bytes that are no JSON."""
+        return self._fault is not None and self._fault.kind != "server_error"
+
+    def feed(self, arrivals: Iterable[Arrival]) -> None:
+        """Take in what has arrived since the last call."""
+        for at_s, piece in arrivals:
+            for event in self._events.feed(at_s, piece):
+                self.take(event)
+
+    def chunks(self) -> list[Chunk]:
+        """The text so far, each event once, thinking apart from the answer."""
+        taken = _without_repeats(self._taken, self._answer.completion_tokens)
+        return part_thinking([chunk for each in taken for chunk in each.chunks])
+
+    def end(self) -> Answer:
+        """The answer, when nothing more will come. An event without its end counts where it is whole."""
+        rest = self._events.rest()
+        if rest is not None and (rest.looks_whole or rest.name == "error"):
+            self.take(rest)
+        answer = replace(self._answer, chunks=self.chunks())
+        answer.fault = self._fault or self._refusal(answer)
+        return answer
+
+    def take(self, event: _Event) -> None:
+        """Take in one event. Once the answer is finished, broken bytes cannot make it less complete."""
+        try:
+            for at_s, payload, objects in _decoded(event):
+                if self.state == "done":
+                    return
+                if payload == _DONE:
+                    self.state = "done"
+                for each in objects:
+                    self._taken.append(_Taken(event.id, payload, self._take_object(at_s, each)))
+        except StreamFault as fault:
+            if self.state == "open" or (self.state == "finished" and fault.kind == "server_error"):
+                self._fault, self.state = fault, "done"
+
+    def _take_object(self, at_s: float, event: Object) -> list[Chunk]:
+        """Raise what the object says went wrong, else return its text."""
+        wrong = _error_in(event)
+        if wrong is not None:
+            raise _server_error(wrong)
+        choice = self._chosen(event)
+        for place in (event, choice, event.get("x_groq")):
+            if isinstance(place, dict):
+                self._take_usage(place)
+        return [Chunk(at_s, kind, text) for kind, text in self._take_choice(choice)]
+
+    def _chosen(self, event: Object) -> Object:
+        for choice in _choices(event):
+            index = choice.get("index") or 0
+            self.choice = index if self.choice is None else self.choice
+            if index == self.choice:
+                return choice
+        return {}
+
+    def _take_choice(self, choice: Object) -> list[tuple[ChunkKind, str]]:
+        """Text after a finish reason shows that the server's reasons are none; then only `[DONE]` ends the answer."""
+        delta, message = _said(choice, "delta"), _said(choice, "message")
+        self._tools += [*_tools_called(delta), *_tools_called(message)]
+        texts = _texts(delta)
+        self._has_deltas = self._has_deltas or bool(texts)
+        if not self._has_deltas:
+            texts = _texts(message) or [(kind, text) for kind, text in _parts(choice.get("text"), "content") if text]
+        if texts and self.state == "finished":
+            self.state, self._went_on = "open", True
+        reason = str(choice.get("finish_reason") or "").strip()
+        if isinstance(choice.get("finish_reason"), str) and reason.lower() not in NO_REASON:
+            self._answer.finish_reason = COMPLETE.get(reason.lower(), reason)
+            if reason.lower() in COMPLETE and not self._went_on:
+                self.state = "finished"
+        return texts
+
+    def _take_usage(self, place: Object) -> None:
+        """The last count above zero is the one; a running count ends with it."""
+        answer, usage = self._answer, place.get("usage")
+        answer.prompt_tokens = _count(usage, "prompt_tokens") or answer.prompt_tokens
+        answer.completion_tokens = _count(usage, "completion_tokens") or answer.completion_tokens
+        reasoning = _count(usage, "completion_tokens_details", "reasoning_tokens")
+        answer.reasoning_tokens = answer.reasoning_tokens if reasoning is None else reasoning
+        cached = _count(usage, "prompt_tokens_details", "cached_tokens")
+        cached = _count(usage, "prompt_cache_hit_tokens") if cached is None else cached
+        cached = _count(place, "timings", "cache_n") if cached is None else cached
+        answer.cached_tokens = answer.cached_tokens if cached is None else cached
+
+    def _refusal(self, answer: Answer) -> StreamFault | None:
+        """What is wrong with an answer that held no error."""
+        reason = answer.finish_reason
+        if reason is not None and reason not in COMPLETE:
+            return StreamFault("not_complete", f"The server ended the answer early: {reason[:80]!r}.")
+        if self.state == "open":
+            return self._cut_off()
+        if any(chunk.kind == "content" and not chunk.text.isspace() for chunk in answer.chunks):
+            return None
+        if self._tools or reason == "tool_calls":
+            called = f"the tool {self._tools[0][:80]!r}" if self._tools else "a tool"
+            return StreamFault("tool_calls", f"The model called {called} instead of answering.")
+        return None if answer.chunks else StreamFault("empty_answer", "The answer holds no text.")
+
+    def _cut_off(self) -> StreamFault:
+        stray = repr(self._events.stray.decode("utf-8", "replace")) if self._events.stray else ""
+        if stray and not self._taken:
+            return StreamFault("not_json", f"The answer is not a completion: {stray}.")
+        said = f" It said: {stray}." if stray else ""
+        return StreamFault("cut_off", f"The stream ended before the server said that it was finished.{said}")
+
+
+def _choices(event: Object) -> list[Object]:
     choices = event.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return
-    choice = choices[0]
-    said = choice.get("delta") or choice.get("message") or {}
-    if isinstance(said, dict):
-        _take_text(answer, at_s, "reasoning", said.get("reasoning_content") or said.get("reasoning"))
-        _take_text(answer, at_s, "content", said.get("content"))
-    if isinstance(choice.get("finish_reason"), str):
-        answer.finish_reason = choice["finish_reason"]
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
-def _take_text(answer: Answer, at_s: float, kind: ChunkKind, text: object) -> None:
-    if isinstance(text, str) and text:
-        answer.chunks.append(Chunk(at_s, kind, text))
+def _said(choice: Object, key: str) -> Object:
+    said = choice.get(key)
+    return said if isinstance(said, dict) else {}
 
 
-def _take_usage(answer: Answer, usage: object) -> None:
-    if not isinstance(usage, dict):
-        return
-    answer.prompt_tokens = _count(usage, "prompt_tokens")
-    answer.completion_tokens = _count(usage, "completion_tokens")
-    answer.reasoning_tokens = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
-    answer.cached_tokens = _count(usage.get("prompt_tokens_details"), "cached_tokens")
+def _texts(said: Object) -> list[tuple[ChunkKind, str]]:
+    """The text of a delta or message; of two names for the same reasoning only one is read."""
+    names = ("reasoning_content", "reasoning", "thinking")
+    thought = next((found for name in names if (found := list(_parts(said.get(name), "reasoning")))), [])
+    return [*thought, *_parts(said.get("content"), "content"), *_parts(said.get("refusal"), "content")]
 
 
-def _count(mapping: object, key: str) -> int | None:
-    value = mapping.get(key) if isinstance(mapping, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+def _parts(value: object, kind: ChunkKind, depth: int = 4) -> Iterator[tuple[ChunkKind, str]]:
+    """The non-empty texts in a string, a list of parts, or one part."""
+    if isinstance(value, str) and value:
+        yield kind, value
+    elif isinstance(value, list) and depth:
+        for part in value:
+            yield from _parts(part, kind, depth - 1)
+    elif isinstance(value, dict) and depth and str(value.get("type", "text")) in _PART_KINDS:
+        kind = _PART_KINDS[str(value.get("type", "text"))] or kind
+        names = ("text", "thinking", "reasoning", "content", "refusal")
+        yield from _parts(next((value[name] for name in names if value.get(name)), None), kind, depth - 1)
+
+
+_PART_KINDS: dict[str, ChunkKind | None] = {
+    **dict.fromkeys(("None", "text", "output_text", "refusal")),
+    **dict.fromkeys(("thinking", "reasoning"), "reasoning"),
+}
+
+
+def _tools_called(said: Object) -> list[str]:
+    calls = said.get("tool_calls")
+    functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    named = [each for each in (*functions, said.get("function_call")) if isinstance(each, dict)]
+    return [str(each["name"]) for each in named if each.get("name")]
+
+
+def _count(place: object, *path: str) -> int | None:
+    """A whole number that is no truth value and not negative."""
+    for key in path:
+        place = place.get(key) if isinstance(place, dict) else None
+    if isinstance(place, bool) or not isinstance(place, int | float) or not 0 <= place <= LARGEST_COUNT:
+        return None
+    return int(place) if place == int(place) else None
+
+
+# -- errors inside an answer
+
+
+def _server_error(said: object) -> StreamFault:
+    return StreamFault("server_error", f"The server reported: {error_message(said)}")
+
+
+def _error_in(event: Object) -> object:
+    """What an object says went wrong, wherever it stands; None where it is no error."""
+    choices = _choices(event)
+    for place in (event, *choices, *(_said(choice, key) for choice in choices for key in ("delta", "message"))):
+        error = place.get("error")
+        if any(error.values()) if isinstance(error, dict) else error:
+            return error if isinstance(error, dict | list | str) else place
+    if "error" in (event.get("object"), event.get("type")):
+        return event
+    return None if choices or not _is_bare_error(event) else event
+
+
+def _is_bare_error(event: Object) -> bool:
+    """Whether an object without choices is an error: it has a message, or an HTTP status of one."""
+    said = event.get("message")
+    codes = (_count(event, name) for name in ("code", "status", "status_code"))
+    return bool(
+        event.get("detail")
+        or event.get("errors")
+        or (isinstance(said, str) and said.strip())
+        or any(code is not None and 400 <= code < 600 for code in codes)
+    )
 
 
 def error_message(body: object, limit: int = 200) -> str:
-    """The human part of an OpenAI-style error body, cut to `limit` characters."""
-    message: object = body
-    if isinstance(message, dict) and "error" in message:
-        message = message["error"]
-    if isinstance(message, dict):
-        message = message.get("message") or message
-    return " ".join(str(message).split())[:limit]
+    """The human part of an error body of any usual shape, in one line, cut to `limit` characters."""
+    message, place = body, ""
+    for _ in range(8):
+        if isinstance(message, list) and message:
+            message = message[0]
+        if not isinstance(message, dict):
+            break
+        if isinstance(message.get("loc"), list):
+            place = ".".join(map(str, message["loc"])) + ": "
+        said: Iterator[object] = (message.get(name) for name in _MESSAGES)
+        message = next((each for each in said if each and isinstance(each, str | dict | list)), str(message))
+    return " ".join(f"{place}{message}".split())[:limit]
 
 
-def _refuse_unfinished(arrivals: Sequence[Arrival]) -> None:
-    head = b"".join(piece for _, piece in arrivals[:2])[:200].lstrip()
-    if head[:1] == b"<":
-        raise StreamFault(
-            "not_json",
-            f"The answer is a web page, not a stream: {head[:60].decode('utf-8', 'replace')!r}.",
-        )
-    raise StreamFault("cut_off", "The stream ended before the server said that it was finished.")
+_MESSAGES = ("error", "message", "detail", "errors", "msg", "error_msg", "error_message", "description", "title")
 
 
-def _refuse_empty(answer: Answer) -> None:
-    if not answer.chunks:
-        raise StreamFault("empty_answer", "The answer holds no text.")
+# -- after the end
+
+
+def _without_repeats(taken: Sequence[_Taken], tokens: int | None) -> Sequence[_Taken]:
+    """Each event once, where a server sent events twice; that words are really said twice is the usual case."""
+    taken = _once_per_id(taken)
+    pairs = zip(taken[::2], taken[1::2], strict=False)
+    if len(taken) >= 4 and len(taken) % 2 == 0 and all(one.payload == other.payload for one, other in pairs):
+        return taken[::2]
+    is_double = [False, *(one.payload == other.payload and bool(other.chunks) for one, other in pairwise(taken))]
+    once = [each for each, double in zip(taken, is_double, strict=False) if not double]
+    return once if tokens == sum(len(each.chunks) for each in once) else taken
+
+
+def _once_per_id(taken: Sequence[_Taken]) -> Sequence[_Taken]:
+    """Drop events whose `id:` came before, where ids tell events apart."""
+    by_id: dict[bytes, bytes] = {}
+    once = []
+    for each in taken:
+        if not each.id or each.id not in by_id:
+            once.append(each)
+        if each.id and by_id.setdefault(each.id, each.payload) != each.payload:
+            return taken
+    return once
+
+
+_NAMES = "think|thinking|thought|reasoning|seed:think"
+_FINAL = r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>"
+_CHANNEL = r"(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)<\|message\|>"
+_BLOCKS = re.compile(
+    rf"(?:\s*(?:<({_NAMES})>.*?(?:</\1>|\Z)|\[think\].*?(?:\[/think\]|\Z)|◁think▷.*?(?:◁/think▷|\Z)"
+    rf"|{_CHANNEL}.*?(?:{_FINAL}|\Z)))+\s*",
+    re.DOTALL | re.IGNORECASE,
+)
+_OPENING = re.compile(rf"<(?:{_NAMES})>|\[think\]|◁think▷|{_CHANNEL}", re.IGNORECASE)
+_CLOSING = re.compile(rf"(?:</(?:{_NAMES})>|\[/think\]|◁/think▷|{_FINAL})\s*", re.IGNORECASE)
+
+
+def part_thinking(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Call reasoning what a model thinks aloud at the start of its answer, as in `<think>Hm.</think> Yes.`.
+
+    Tags and the white space behind them belong to the thinking. A chunk across the border becomes two.
+    """
+    border = _thinking_letters("".join(chunk.text for chunk in chunks if chunk.kind == "content"))
+    parted: list[Chunk] = []
+    for chunk in chunks:
+        if chunk.kind == "reasoning" or border <= 0:
+            parted.append(chunk)
+            continue
+        thought, said = chunk.text[:border], chunk.text[border:]
+        parted.append(Chunk(chunk.at_s, "reasoning", thought))
+        if said:
+            parted.append(Chunk(chunk.at_s, "content", said))
+        border -= len(thought)
+    return parted
+
+
+def _thinking_letters(text: str) -> int:
+    blocks = _BLOCKS.match(text)
+    if blocks:
+        return blocks.end()
+    closing = _CLOSING.search(text)
+    if closing is None or _OPENING.search(text, 0, closing.start()):
+        return 0
+    more = _BLOCKS.match(text, closing.end())
+    return (more or closing).end()

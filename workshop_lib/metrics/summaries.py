@@ -28,8 +28,10 @@ WARNINGS: dict[str, str] = {
     "unstable": "The spread is 10 % of the mean or more: differences of that size may be noise.",
     "outliers": "Some requests lie outside 1.5 interquartile ranges: look at the chart before trusting the mean.",
     "some_failed": "Some requests failed; the figures describe only those that succeeded.",
-    "truncated": "Some answers were cut by max_tokens: models that say less look faster.",
+    "truncated": "Some answers were cut, by max_tokens or a full context: models that say less look faster.",
     "no_usage": "The server reports no token counts: chunks were counted and no rate in tokens is given.",
+    "usage_mismatch": "The server counts fewer tokens than its answers hold: no rate in tokens is given.",
+    "empty_answers": "Some answers hold no visible text: thinking used up max_tokens.",
     "coalesced_chunks": "Several tokens arrive in one chunk: the decode rate is corrected for the first chunk.",
     "bursts": "Many tokens arrived at one moment: the decode rate is taken from what came later, or withheld.",
     "hidden_tokens": "Tokens were counted that never arrived: the decode rate is withheld.",
@@ -108,6 +110,7 @@ def summarise_variant(
         energy_source=energy_source,
         energy_cost_per_million_tokens=energy.cost_per_million_tokens(energy_wh, price_per_kwh),
         gpu_memory_mb=serving.gpu_memory_mb,
+        request_notes=tuple(serving.request_notes),
     )
 
 
@@ -175,13 +178,15 @@ def _warnings(
         return []
     latencies = measured["latency_s"]
     by_prompt = _by_prompt(answered, latencies)
-    reported = any(completion.cached_tokens for completion in answered)
+    reported = any(map(timing.is_prompt_cached, answered))
     found = {
         "too_few_samples": len(latencies) < ENOUGH_SAMPLES,
         "unstable": _spread(by_prompt) >= UNSTABLE_SPREAD,
         "outliers": any(_beyond_fences(answered, latencies, by_prompt)),
         "some_failed": len(answered) < len(timed),
-        "no_usage": source != "usage",
+        "no_usage": source != "usage" and not all(completion.completion_tokens for completion in answered),
+        "usage_mismatch": any(measured["has_usage_mismatch"]),
+        "empty_answers": any(completion.is_empty for completion in answered),
         "truncated": _truncated_share(answered),
         "hidden_tokens": any(measured["has_hidden_tokens"]),
         "coalesced_chunks": any(measured["has_coalesced_chunks"]),

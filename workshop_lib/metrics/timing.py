@@ -6,7 +6,8 @@ Definitions (the field's terms):
 * End-to-end latency: last such chunk, minus request start. A one-piece answer ends with its last byte.
 * TPOT, time per output token: (t_last - t_first) / (n - 1), where n counts completion tokens; its inverse is the
   decode rate. It excludes TTFT and is not the mean of chunk gaps.
-* Tokens come from the server's `usage`. Chunks are counted only under that name and never become a rate.
+* Tokens come from the server's `usage`, where that fits the text (`has_usage_mismatch`, `has_hidden_tokens`). Chunks
+  are counted only under that name and never become a rate.
 
 A new metric is one function here, one row in `METRICS` and one test.
 """
@@ -17,6 +18,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 from workshop_lib.records import Chunk, Completion, TokensSource
@@ -34,8 +36,15 @@ LARGEST_ARRIVAL_SHARE = 0.1
 MIN_PACED_TOKENS = 8
 """With fewer tokens after a burst, a pace is mostly the jitter of two time stamps."""
 
+CACHED_SHARE = 0.8
+"""Of a prompt's tokens. llama.cpp reports the chat template of new prompts as cached (at most 77 % of short ones), and
+97 % of prompts that were asked before."""
+
 LETTERS_PER_PIECE = 8
 """A word of up to this many letters may be one token; longer ones are counted as several."""
+
+LETTERS_PER_TOKEN = 16
+"""No tokenizer gets more letters than this into a token on average, over a whole answer in any script."""
 
 _IDEOGRAPH = re.compile("[\u2e80-\ud7ff]")
 
@@ -63,10 +72,11 @@ def latency_s(completion: Completion) -> float | None:
 
 def completion_tokens(completion: Completion) -> tuple[int | None, TokensSource]:
     """How many tokens were generated, and how that is known."""
-    if not completion.ok:
+    if completion.error is not None:
         return None, "unknown"
-    if completion.completion_tokens:
-        return completion.completion_tokens, "usage"
+    tokens = completion.completion_tokens
+    if tokens and not _has_too_few_tokens(tokens, completion.chunks):
+        return tokens, "usage"
     if completion.streamed and completion.chunks:
         return len(completion.chunks), "chunks"
     return None, "unknown"
@@ -81,9 +91,11 @@ def time_per_output_token_s(completion: Completion) -> float | None:
     """TPOT in seconds; None when it cannot be known (no usage, hidden tokens, too little outside bursts).
 
     Tokens of the first arrival were generated before t_first and do not belong to the interval. That is one token on
-    a server that sends each as it comes, so the divisor is n - 1; it is several where chunks are coalesced. After a
-    burst (see `has_burst`) the interval starts with the burst, because what waited in the server for the others has no
-    pace. Fewer than `MIN_PACED_TOKENS` after a burst say nothing.
+    a server that sends each as it comes, so the divisor is n - 1; it is several where chunks are coalesced, and a part
+    of one where each letter is a chunk. An end token that is counted and never sent (one more token than chunks, and
+    the model stopped by itself) comes after t_last and does not belong to it either. After a burst (see `has_burst`)
+    the interval starts with the burst, because what waited in the server for the others has no pace. Fewer than
+    `MIN_PACED_TOKENS` after a burst say nothing.
     """
     return measure(completion).time_per_output_token_s
 
@@ -109,6 +121,7 @@ class Measures(NamedTuple):
     has_hidden_tokens: bool = False
     has_coalesced_chunks: bool = False
     has_burst: bool = False
+    has_usage_mismatch: bool = False
 
 
 def measure(completion: Completion) -> Measures:
@@ -119,20 +132,22 @@ def measure(completion: Completion) -> Measures:
     tokens, source = completion_tokens(completion)
     latency = chunks[-1].at_s
     rate = tokens / latency if source == "usage" and tokens is not None and latency else None
+    misfit = source != "usage" and bool(completion.completion_tokens)
     if not completion.streamed:
-        return Measures(latency, tokens=tokens, tokens_source=source, tokens_per_s=rate)
+        return Measures(latency, None, None, None, tokens, source, rate, has_usage_mismatch=misfit)
     first = chunks[0].at_s
     visible = first if chunks[0].kind == "content" else first_visible_token_s(completion)
     more = _more_tokens_than_chunks(completion)
     hidden = more and has_hidden_tokens(completion)
     start, before, burst = _paced_from(chunks)
     pace = None
-    if source == "usage" and tokens is not None and not hidden:
+    if source == "usage" and tokens is not None and tokens > 1 and not hidden:
         interval = latency - chunks[start].at_s
-        paced = tokens - before * (tokens / len(chunks) if more else 1.0)
+        sent = tokens - int(completion.finish_reason == "stop" and tokens == len(chunks) + 1)
+        paced = sent - before * (tokens / len(chunks) if more or tokens < len(chunks) else 1.0)
         if interval > 0 and paced > 0 and (not burst or paced >= MIN_PACED_TOKENS):
             pace = interval / paced
-    return Measures(latency, first, visible, pace, tokens, source, rate, hidden, more and not hidden, burst)
+    return Measures(latency, first, visible, pace, tokens, source, rate, hidden, more and not hidden, burst, misfit)
 
 
 def _paced_from(chunks: Sequence[Chunk]) -> tuple[int, int, bool]:
@@ -180,11 +195,19 @@ def decode_tokens_per_s(completion: Completion) -> float | None:
 
 
 def prefill_tokens_per_s(completion: Completion) -> float | None:
-    """Prompt tokens per second of TTFT: a lower bound of the prefill rate, None when the prompt was cached."""
+    """Prompt tokens per second of TTFT: a lower bound of the prefill rate, None when the prompt was cached.
+
+    Tokens that come from a cache although the prompt is new, as those of a chat template, are not counted.
+    """
     first = first_token_s(completion)
-    if not first or not completion.prompt_tokens or completion.cached_tokens:
+    if not first or not completion.prompt_tokens or is_prompt_cached(completion):
         return None
-    return completion.prompt_tokens / first
+    return (completion.prompt_tokens - (completion.cached_tokens or 0)) / first
+
+
+def is_prompt_cached(completion: Completion) -> bool:
+    """True when the server says that it had nearly all of the prompt in its cache, more than a chat template."""
+    return (completion.cached_tokens or 0) > CACHED_SHARE * (completion.prompt_tokens or 0)
 
 
 def has_coalesced_chunks(completion: Completion) -> bool:
@@ -208,6 +231,29 @@ def has_hidden_tokens(completion: Completion) -> bool:
     return excess_pieces < 0.5 * excess_tokens
 
 
+def has_usage_mismatch(completion: Completion) -> bool:
+    """True when `usage` counts so few tokens that the text cannot consist of them: the count is not believed."""
+    return measure(completion).has_usage_mismatch
+
+
+_TEXT = attrgetter("text")
+
+
+def _has_too_few_tokens(tokens: int, chunks: Sequence[Chunk]) -> bool:
+    """Fewer than half of a low estimate: of the words, or of the letters at `LETTERS_PER_TOKEN`.
+
+    A word in every eighth chunk and in the last, and a token for each chunk, is the usual stream: no longer look there.
+    """
+    if tokens >= len(chunks) > 16:
+        few = (*chunks[::8], chunks[-1])
+        text = "".join(map(_TEXT, few))
+        if text.isascii() and text.count(" ") <= len(few) and len(text) <= LETTERS_PER_PIECE * len(few):
+            return False
+    text = "".join(map(_TEXT, chunks))
+    words = len(_IDEOGRAPH.sub(" ", text).split()) + len(_IDEOGRAPH.findall(text)) // 2
+    return 2 * tokens < max(words, len(text) // LETTERS_PER_TOKEN)
+
+
 def _visible_pieces(text: str) -> int:
     """A low estimate of the tokens in a text: `"an example"` has 2 pieces, `"internationalisation"` 3."""
     words = _IDEOGRAPH.sub(" ", text).split()
@@ -219,12 +265,7 @@ def _more_tokens_than_chunks(completion: Completion) -> bool:
     if not completion.streamed or not completion.completion_tokens:
         return False
     chunks = len(completion.chunks)
-    return completion.completion_tokens > max(chunks + 2, 1.1 * chunks)
-
-
-def is_truncated(completion: Completion) -> bool:
-    """True when the answer was cut by `max_tokens`, so that it is not comparable work."""
-    return completion.ok and completion.finish_reason == "length"
+    return completion.completion_tokens > chunks + 2 and completion.completion_tokens > 1.1 * chunks
 
 
 @dataclass(frozen=True, slots=True)

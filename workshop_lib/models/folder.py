@@ -10,17 +10,21 @@ import mmap
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from workshop_lib.errors import DataFileError
-from workshop_lib.json_files import fault, read_as
+from workshop_lib.files import typed_path
+from workshop_lib.json_files import fault, read_as, read_untyped
 from workshop_lib.providers import CPU_PROVIDER
 from workshop_lib.untrusted import one_line
 
 CONFIG = "genai_config.json"
 AGAIN = "Convert the model again with `python -m onnxruntime_genai.models.builder`, or copy the whole folder again."
+_OF_HUGGING_FACE = {"transformers_version", "_from_model_config", "architectures", "bos_token_id", "eos_token_id"}
+"""Keys of `config.json` and `generation_config.json`, which stand inside `model` here."""
+
 _CONVERT = "Convert it first, as samples/03-huggingface-models shows."
 Device = Literal["cpu", "gpu", "npu"]
 _PROVIDERS: Mapping[str, tuple[Device, str]] = {
@@ -45,39 +49,15 @@ _LICENCES = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Session:
-    provider_options: list[dict[str, dict[str, Any] | None]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A part of the model, or one stage of it."""
-
-    filename: str | None = None
-    session_options: _Session | None = None
-    pipeline: list[dict[str, _Part]] = field(default_factory=list)
-
-    def stages(self) -> Iterator[_Part]:
-        yield self
-        for entry in self.pipeline:
-            for stage in entry.values():
-                yield from stage.stages()
-
-
-@dataclass(frozen=True, slots=True)
 class _Model:
     type: str
     context_length: int
-    decoder: _Part
-    encoder: _Part | None = None
-    embedding: _Part | None = None
-    vision: _Part | None = None
-    speech: _Part | None = None
+    decoder: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class _Config:
-    """The configuration, as far as it says what the model is and where it runs; the runtime reads the rest."""
+    """The configuration, as far as it says what the model is; the runtime reads the rest."""
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "ignore", "strict": True}
 
@@ -121,51 +101,67 @@ def read_folder(folder: Path | str) -> ModelFolder:
         DataFileError: the configuration or a file that it names is missing or cannot be used; says what was mistaken
             for it.
     """
-    place = Path(folder).expanduser().absolute()
-    model = _config(place).model
-    parts = (model.decoder, model.encoder, model.embedding, model.vision, model.speech)
-    stages = [stage for part in parts if part for stage in part.stages()]
-    files = tuple(dict.fromkeys(stage.filename for stage in stages if stage.filename))
+    place = typed_path(folder).absolute()
+    file = _config_in(place)
+    content = read_untyped(file)
+    if isinstance(content, dict) and "model" not in content and _OF_HUGGING_FACE & content.keys():
+        raise fault(file, "", "is a configuration of Hugging Face under another name", _CONVERT)
+    model = read_as(_Config, file).model
+    files = tuple(dict.fromkeys(name for _, name in _all(content, "filename") if isinstance(name, str)))
     missing = [name for name in files if not (place / name).is_file()]
     if missing or not files:
-        what = f"{place / missing[0]} is missing." if missing else f"{place / CONFIG} names no model file."
+        what = f"{place / missing[0]} is missing." if missing else f"{file} names no model file."
         raise DataFileError(what, AGAIN)
-    device, provider = _runs_on(place, stages)
+    device, provider = _runs_on(file, content)
     return ModelFolder(place, model.type, files, device, provider, model.context_length)
 
 
-def _config(place: Path) -> _Config:
-    """Read the configuration, or say what is there instead. Raises `DataFileError`."""
+def _config_in(place: Path) -> Path:
+    """The configuration of a folder. Raises `DataFileError`, which says what is there instead."""
     file = place / CONFIG
     if file.is_file():
-        return read_as(_Config, file)
+        return file
     if not place.is_dir():
         what = f"{place} is {'a file' if place.exists() else 'not there'}."
         raise DataFileError(what, f"Give the folder that holds {CONFIG}.")
-    deeper = sorted(found.parent for found in place.glob(f"*/{CONFIG}"))
+    deeper = sorted(found.parent.as_posix() for depth in ("*", "*/*") for found in place.glob(f"{depth}/{CONFIG}"))
     if deeper:
-        names = " and ".join(found.name for found in deeper[:3])
-        raise DataFileError(f"{place} holds no model; its folder {names} does.", f"Give {deeper[0]}.")
+        raise DataFileError(f"{place} holds no model, but a folder in it does.", f"Give {' or '.join(deeper[:3])}.")
     if (place / "generation_config.json").is_file():
         what = f"{file} is missing; generation_config.json is another file, of a download from Hugging Face."
         raise DataFileError(what, _CONVERT)
     raise fault(file, "", "is missing", f"Give the folder that holds it. A download from Hugging Face: {_CONVERT}")
 
 
-def _runs_on(place: Path, stages: list[_Part]) -> tuple[Device, str]:
-    """The device and provider of the first stage that names one other than the CPU. Raises `DataFileError`."""
-    sessions = [stage.session_options for stage in stages if stage.session_options]
-    named = [(n, options) for session in sessions for entry in session.provider_options for n, options in entry.items()]
-    for name, options in named:
-        known = _PROVIDERS.get(name.lower().removesuffix("executionprovider"))
-        if known is None:
-            key = "model.decoder.session_options.provider_options"
-            fix = f"Use one of {', '.join(_PROVIDERS)}, or an empty list for the CPU."
-            raise fault(place / CONFIG, key, f"names the provider '{one_line(name, 60)}'", fix)
-        if known[1] != CPU_PROVIDER:
-            chosen = str((options or {}).get("device_type", "")).lower()  # OpenVINO runs on all three
-            return "gpu" if chosen.startswith("gpu") else "npu" if chosen.startswith("npu") else known[0], known[1]
-    return "cpu", CPU_PROVIDER
+def _all(content: object, wanted: str, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a key, at any depth, with its place: a model has parts, and a part may have stages."""
+    if isinstance(content, list):
+        for entry in content:
+            yield from _all(entry, wanted, place)
+    for key, value in content.items() if isinstance(content, dict) else ():
+        inside = f"{place}.{key}".lstrip(".")
+        if key == wanted:
+            yield inside, value
+        else:
+            yield from _all(value, wanted, inside)
+
+
+def _runs_on(file: Path, content: object) -> tuple[Device, str]:
+    """Where the whole model needs to run: the first provider, of any part or stage, that is not the CPU's."""
+    found: tuple[Device, str] = ("cpu", CPU_PROVIDER)
+    for key, listed in _all(content, "provider_options"):
+        if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+            raise fault(file, key, "is no list of providers", AGAIN)
+        for name, options in (pair for entry in listed for pair in entry.items()):
+            known = _PROVIDERS.get(name.lower().removesuffix("executionprovider"))
+            if known is None:
+                fix = f"Use one of {', '.join(_PROVIDERS)}, or an empty list for the CPU."
+                raise fault(file, key, f"names the provider '{one_line(name, 60)}'", fix)
+            if found[1] == CPU_PROVIDER:
+                chosen = str((options or {}).get("device_type", "")).lower()  # OpenVINO runs on all three
+                device: Device = "gpu" if chosen.startswith("gpu") else "npu" if chosen.startswith("npu") else known[0]
+                found = (device, known[1])
+    return found
 
 
 def _precision(file: Path) -> str | None:

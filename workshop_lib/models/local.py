@@ -14,6 +14,7 @@ from typing import Any
 
 from workshop_lib import places
 from workshop_lib.errors import ConfigurationError, ModelServerError, RuntimeUnavailableError
+from workshop_lib.files import typed_path
 from workshop_lib.instrument.client import ChatClient
 from workshop_lib.models import folder as folders
 from workshop_lib.models import registry
@@ -118,7 +119,7 @@ def register(
         ModelServerError: it could not be loaded, did not answer, or its process died.
         DataFileError: a folder's files are not those of a model.
     """
-    path = Path(place).expanduser().absolute()
+    path = typed_path(place).absolute()
     model = RegisteredModel(
         alias, "adapter" if adapter else "folder", path, _absolute(adapter), "cpu", CPU_PROVIDER,
         precision, _size_mb(path), licence, context_tokens, tuple(capabilities),
@@ -154,13 +155,16 @@ def register(
 def _adapter_process(model: RegisteredModel) -> ChildProcess:
     job = {name: getattr(model, name) for name in ("adapter", "model_id", "context_tokens")}
     program, doing = "workshop_lib.models.adapter_server", f"loading {model.model_id}"
-    return ChildProcess(program, {**job, "place": str(model.place)}, name="adapter", doing=doing, names={})
+    return ChildProcess(program, {**job, "place": str(model.place)}, name="adapter", doing=doing)
 
 
 def _absolute(adapter: str | None) -> str | None:
     """The same reference, with the path of a file made absolute: the child runs in another folder one day."""
-    place, _, name = (adapter or "").rpartition(":")
-    return f"{Path(place).expanduser().absolute()}:{name}" if place.endswith(".py") else adapter
+    if adapter is None:
+        return None
+    place, _, name = adapter.strip(" \"'").rpartition(":")
+    path = typed_path(place)
+    return f"{path.absolute()}:{name}" if path.suffix == ".py" else adapter
 
 
 def _size_mb(place: Path) -> float:

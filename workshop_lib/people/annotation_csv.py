@@ -1,8 +1,8 @@
 """Judging in a spreadsheet: a CSV template with the answers out, grades and comments back in.
 
 The template is blind, in the rater's own order, and opens in Excel, LibreOffice and Numbers (UTF-8 with a byte order
-mark). A cell that a spreadsheet would run as a formula gets an apostrophe, which is taken off again on reading. Knows
-sessions; knows no widget and no models' names.
+mark); what comes back may have semicolons, tabs, a line `sep=;` or UTF-16. A cell that a spreadsheet would run as a
+formula gets an apostrophe, which is taken off again on reading. Knows sessions; knows no widget and no models' names.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,28 +147,45 @@ def restore(cell: str) -> str:
 
 def _rows(path: Path) -> list[tuple[int, Mapping[str, str]]]:
     """Return the rows below the heading with their numbers, empty ones left out."""
-    text = _text(path)
-    heading = text.split("\n", 1)[0]
-    delimiter = max(_DELIMITERS, key=heading.count)
+    lines = _lines(path, _text(path))
+    first = next((number for number, line in enumerate(lines) if any(map(str.strip, line))), 0)
+    columns = [name.strip().lower().replace(" ", "_") for name in lines[first]] if lines else []
+    missing = [name for name in NEEDED if columns.count(name) != 1]
+    if missing:
+        fix = f"Put the heading back above the answers: {', '.join(COLUMNS)}."
+        raise _no_template(path, f"has no single column {missing[0]!r} in row {first + 1}", fix)
+    rows = [(number, line) for number, line in enumerate(lines[first + 1 :], first + 2) if any(map(str.strip, line))]
+    for number, line in rows:
+        if len(line) > len(columns):
+            what = f"has {len(line)} cells in row {number} under a heading of {len(columns)}"
+            raise _no_template(path, what, "Put every cell that holds a comma or semicolon in double quotes.")
+    empty = [""] * len(columns)
+    return [(number, dict(zip(columns, [*map(restore, line), *empty], strict=False))) for number, line in rows]
+
+
+def _lines(path: Path, text: str) -> list[list[str]]:
+    """Return the cells of each row, without the line `sep=;` that some programs put above the heading."""
+    named = re.match(r'\s*"?sep=([^"\r\n])"?[^\r\n]*(\r\n|\n|\r|$)', text, re.IGNORECASE)
+    text = text[named.end() :] if named else text
+    heading = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = named.group(1) if named else max(_DELIMITERS, key=heading.count)
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise _no_template(path, f"is not CSV ({error})") from error
-    columns = [name.strip().lower() for name in lines[0]] if lines else []
-    missing = [name for name in NEEDED if columns.count(name) != 1]
-    if missing:
-        raise _no_template(path, f"has no single column {missing[0]!r}")
-    filled = columns + [""] * max(len(line) for line in lines)
-    return [
-        (number, dict(zip(filled, [*map(restore, line), *([""] * len(columns))], strict=False)))
-        for number, line in enumerate(lines[1:], 2)
-        if any(cell.strip() for cell in line)
-    ]
+    first = next((line for line in lines if any(map(str.strip, line))), [])
+    whole = "\n".join(line[0] if line else "" for line in lines)
+    if len(first) == 1 and any(each in first[0] for each in _DELIMITERS) and len(whole) < len(text):
+        return _lines(path, whole)  # each row was quoted as if it were one cell
+    return lines
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        if data.startswith(b"PK\3\4"):
+            raise _no_template(path, "is a workbook, not CSV", "Save it as 'CSV UTF-8'.")
+        return files.decoded(data)
     except UnicodeDecodeError as error:
         raise _no_template(path, f"is not UTF-8 text at byte {error.start}", "Save it as 'CSV UTF-8'.") from error
     except OSError as error:
@@ -192,7 +210,7 @@ def _faults(row: Mapping[str, str], *, known: bool, before: int | None) -> Itera
 
 def _grade(cell: str) -> int | None:
     """Return the grade, None for an empty cell, 0 for anything else; spreadsheets write 4 as 4.0 or 4,0 at times."""
-    text = cell.strip().replace(",", ".")
+    text = unicodedata.normalize("NFKC", cell).strip().replace(",", ".")
     whole = text.removesuffix(".0").removesuffix(".00")
     if not text:
         return None

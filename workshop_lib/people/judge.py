@@ -35,9 +35,6 @@ GIVE_UP_AFTER = 2
 FAILED = "The request failed:"
 """How the comment begins where no verdict came because of the server; such a question may be asked again."""
 
-SILENCE = "empty_answer"
-"""A judge that says nothing has no verdict, but its server works."""
-
 REASON_LETTERS = 500
 MAX_TOKENS = 300
 
@@ -80,7 +77,7 @@ class Judge:
         self.settings = settings
         self.rater = score_files.rater_name(f"{JUDGE}{model.variant.model_id}")
         self._rubric = settings.rubric or read_rubric()
-        self._client = ChatClient(model.base_url, api_key=model.api_key, timeout_s=settings.timeout_s)
+        self._client = ChatClient.to(model, timeout_s=settings.timeout_s)
         self._failures = 0
 
     def __enter__(self) -> Self:
@@ -161,7 +158,7 @@ class Judge:
         if longest > judge_prompts.LONGEST_TEXT:
             return "", f"Not asked: the answer has {longest:,} characters, more than {judge_prompts.LONGEST_TEXT:,}."
         completion = self._client.ask(self._request(prompt, text))
-        answered = completion.ok or completion.error_kind == SILENCE
+        answered = completion.ok or completion.is_empty  # a judge that says nothing has a server that works
         self._failures = 0 if answered else self._failures + 1
         if self._failures >= GIVE_UP_AFTER:
             raise EndpointError(
@@ -189,12 +186,13 @@ def is_same_model(one: ModelVariant, other: ModelVariant) -> bool:
 
 
 def _trouble(completion: Completion) -> str | None:
-    if completion.error_kind == SILENCE:
+    if completion.ok and completion.finish_reason == "length":
+        said = "nothing was said yet." if completion.is_empty else completion.text
+        return one_line(f"Cut off by max_tokens before its end: {said}", REASON_LETTERS)
+    if completion.is_empty:
         return "No verdict could be read: it said nothing."
     if completion.error is not None:
         return one_line(f"{FAILED} {completion.error}", REASON_LETTERS)
-    if completion.finish_reason == "length":
-        return one_line(f"Cut off by max_tokens before its end: {completion.text}", REASON_LETTERS)
     return None
 
 

@@ -7,6 +7,7 @@ failure does not keep the others from running.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -20,14 +21,16 @@ from pathlib import Path
 from typing import IO
 
 from workshop_lib import places
-from workshop_lib.errors import ConfigurationError
+from workshop_lib.errors import ConfigurationError, WorkshopError
 
 PYTEST = ("pytest", "--cov", "--cov-report=", "--cov-fail-under=0")
 """Each of several programs sees a part of the package run; `coverage` judges all parts together."""
 
-INSTALL = ("pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "-r")
-"""For what only the tests of an extra need; does nothing, and needs no network, where it is there already."""
+TOOLS = places.PROJECT / "requirements-test.txt"
+"""What only the checks need, so that a learner's environment does without it."""
 
+INSTALL = ("pip", "install", "-q", "--no-input", "--disable-pip-version-check", "--retries=2", "--no-deps", "-r")
+"""Does nothing, and needs no network, where everything is there already."""
 
 TIMED_OUT = 124
 """The exit code of a check that was ended because it took too long."""
@@ -113,11 +116,13 @@ def run_checks(names: Sequence[str] = ()) -> int:
 
     Raises:
         ConfigurationError: a name that is no check.
+        WorkshopError: the tools cannot be installed.
     """
     known = [check.name for check in CHECKS]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ConfigurationError(f"There is no check {unknown[0]!r}.", f"Use {', '.join(known)}.")
+    install_once(TOOLS, Path(sys.prefix))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         shared = Path(folder)
         if names:
@@ -130,6 +135,26 @@ def run_checks(names: Sequence[str] = ()) -> int:
         ended = {0: "passed", TIMED_OUT: "TIMED OUT"}.get(result.code, "FAILED")
         print(f"{ended}  {result.name}  {result.wall_s:.0f} s", file=sys.stderr)
     return int(any(result.code for result in results))
+
+
+def install_once(requirements: Path, environment: Path) -> None:
+    """Install pinned packages into this environment, unless its stamp says that they are there.
+
+    Raises:
+        WorkshopError: pip failed; without a network, for example.
+    """
+    stamp = environment / f"workshop-{requirements.stem}.txt"
+    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest().encode()
+    if stamp.is_file() and stamp.read_bytes() == wanted:
+        return
+    print(f"Installing {requirements.name} (once) ...", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", *INSTALL, str(requirements)]
+    pip = subprocess.run(command, stderr=subprocess.PIPE, errors="replace", check=False)
+    if pip.returncode:
+        last = ([line for line in pip.stderr.splitlines() if line.strip()] or [f"exit code {pip.returncode}"])[-1]
+        what = f"Cannot install {requirements.name} (pip: {last.removeprefix('ERROR: ')})."
+        raise WorkshopError(what, "Check network, proxy and free disk (1.5 GB), then start again.")
+    stamp.write_bytes(wanted)
 
 
 def run_in_turn(checks: Iterable[Check], shared: Path) -> list[Result]:

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workshop_lib import files, settings
-from workshop_lib.errors import ConfigurationError, ModelNotFoundError, WorkshopError
+from workshop_lib.errors import (
+    ConfigurationError,
+    DiskSpaceError,
+    ModelNotFoundError,
+    RecordFileError,
+    WorkshopError,
+)
 from workshop_lib.programs import terminal
 
 if TYPE_CHECKING:
@@ -56,6 +61,7 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     Raises:
         DataFileError: `models.json` or `prompts.json` cannot be used; found before any notebook starts.
         ConfigurationError: the folder cannot be written; found before, too.
+        DiskSpaceError: the disk is full; another run into this folder goes on with what is there.
         NotebookError: a page failed.
     """
     from workshop_lib import catalog
@@ -67,7 +73,10 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     catalog.read_models()
     catalog.read_prompts()
     files.check_writable(folder / notebooks.RECORDS)
-    pages = notebooks.run_workshop(folder, parameters)
+    try:
+        pages = notebooks.run_workshop(folder, parameters)
+    except OSError as error:
+        raise (files.unwritable(folder, error) if error.errno in files.NO_SPACE else error) from None
     measured = storage.read_run(folder / notebooks.RECORDS)
     rows, report = summaries.summarise(measured), reporting.write_report(measured, folder)
     terminal.show_rows(rows)
@@ -141,15 +150,32 @@ def benchmark(arguments: Sequence[str]) -> int:
 
 
 def ended(work: Callable[[], int]) -> int:
-    """Do the work; a foreseeable fault or Ctrl-C becomes one line on standard error and an exit code."""
-    try:
-        return work()
-    except WorkshopError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("Stopped. What was measured is kept.", file=sys.stderr)
-        return 130
+    """Do the work; a foreseeable fault or Ctrl-C becomes one line on standard error and an exit code.
+
+    Standard output and error take any character, and nothing stops because nobody reads them any more.
+    """
+    with terminal.any_console() as unwritten:
+        try:
+            code = work()
+        except KeyboardInterrupt:
+            terminal.notice("Stopped. What was measured is kept.")
+            code = 130
+        except (WorkshopError, OSError) as error:
+            fault = error if isinstance(error, WorkshopError) else _said(error)
+            terminal.notice(f"{type(fault).__name__}: {fault}")
+            code = fault.exit_code
+    for reason in unwritten:
+        terminal.notice(f"Standard output cannot be written: {reason.strerror or reason}.")
+    return code or int(bool(unwritten))
+
+
+def _said(error: OSError) -> WorkshopError:
+    """What the operating system refused, in words; raised again where it was no file and no full disk."""
+    if error.errno in files.NO_SPACE:
+        return files.unwritable(Path(error.filename or "A file"), error)
+    if error.filename is None:
+        raise error
+    return WorkshopError(f"{error.filename}: {error.strerror or error}.", "Check this file and its folder.")
 
 
 def _benchmark(chosen: BenchmarkSettings) -> int:
@@ -163,44 +189,64 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
     for file in filter(None, (folder / runs.LOADS_FILE, chosen.json_file)):
         files.check_writable(file)
     with open_runtime(chosen.profile, endpoint=chosen.endpoint, api_key=chosen.api_key) as runtime:
-        with _empty_array_where_none_is_reached():
+        with _an_array_in_any_case(folder, chosen):
             variants, skipped = choose_variants(runtime, chosen.models, chosen.devices)
-        if not variants and not skipped:
-            print(f"No model is ready for {' or '.join(chosen.devices)}.", file=sys.stderr)
-        plan = make_plan(variants, chosen.read_prompts(), skipped=tuple(skipped), **chosen.plan_options())
-        measured = run_benchmark(plan, runtime, folder)
+            if not variants and not skipped:
+                terminal.notice(f"No model is ready for {' or '.join(chosen.devices)}.")
+            plan = make_plan(variants, chosen.read_prompts(), skipped=tuple(skipped), **chosen.plan_options())
+            measured = run_benchmark(plan, runtime, folder)
         rows = summarise(measured)
-        _write_rows(measured, rows, chosen)
+        _write_results(measured, rows, chosen)
         if chosen.users:
             _measure_users(runtime, measured, chosen, folder)
-    empty = any(completion.error_kind == "empty_answer" for completion in measured.completions)
-    return 1 if chosen.fail_on_empty and empty else exit_code(rows)
+    silent = {each.model_id for each in measured.completions if each.is_empty} if chosen.fail_on_empty else set()
+    for model_id in sorted(silent):
+        terminal.notice(f"{model_id}: an answer shows no text, and --fail-on-empty was given.")
+    return 1 if silent else exit_code(rows)
 
 
 @contextmanager
-def _empty_array_where_none_is_reached() -> Iterator[None]:
+def _an_array_in_any_case(folder: Path, chosen: BenchmarkSettings) -> Iterator[None]:
+    """Where measuring ends with exit code 1: the rows of what reached a disk that is full now, else an empty array."""
+    from workshop_lib.archive import storage
+    from workshop_lib.measuring import benchmark
+    from workshop_lib.metrics import summaries
+
     try:
         yield
     except WorkshopError as error:
         if error.exit_code == 1:
-            sys.stdout.write("[]\n")
+            rows: Sequence[Row] = ()
+            if isinstance(error, DiskSpaceError):
+                with suppress(RecordFileError):
+                    rows = summaries.summarise(storage.read_run(folder / benchmark.RECORDS_FILE))
+            with suppress(DiskSpaceError):  # said already
+                _write_array(rows, chosen)
         raise
 
 
-def _write_rows(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
-    """Print the array, before anything else can fail, and write what files were asked for."""
+def _write_results(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
+    """Write the files that were asked for, then print the array and the notices, whatever became of the files."""
+    try:
+        if chosen.output:
+            from workshop_lib.showing import reporting
+
+            reporting.write_report(measured, chosen.output)
+    finally:
+        _write_array(rows, chosen)
+        _print_notices(measured, rows, chosen)
+
+
+def _write_array(rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
+    """Write the JSON array to its file, then to standard output: in ASCII, which every console and reader takes."""
     from workshop_lib.archive.results import row_object
 
-    array = json.dumps([row_object(row) for row in rows], indent=2, ensure_ascii=False) + "\n"
-    sys.stdout.write(array)
-    sys.stdout.flush()
-    if chosen.output:
-        from workshop_lib.showing import reporting
-
-        reporting.write_report(measured, chosen.output)
-    if chosen.json_file:
-        chosen.json_file.write_text(array, encoding="utf-8")
-    _print_notices(measured, rows, chosen)
+    array = json.dumps([row_object(row) for row in rows], indent=2) + "\n"
+    try:
+        if chosen.json_file:
+            files.write_atomically(chosen.json_file, array)
+    finally:
+        print(array, end="", flush=True)
 
 
 def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
@@ -219,23 +265,23 @@ def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, f
                 timeout_s=chosen.timeout_s,
             )
         except WorkshopError as error:
-            print(f"{variant.model_id} ({variant.device}), several users: failed. {error}", file=sys.stderr)
+            terminal.notice(f"{variant.model_id} ({variant.device}), several users: failed. {error}")
             continue
         runs.save_loads(folder, variant, loads)
         terminal.show_loads(f"{variant.model_id} ({variant.device})", loads)
-        print(concurrency.describe(loads), file=sys.stderr)
+        terminal.notice(concurrency.describe(loads))
 
 
 def _print_notices(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
     for note in measured.notes:
-        print(note, file=sys.stderr)
+        terminal.notice(note)
     for row in rows:
         if row.status != "ok":
-            print(f"{row.model_id} ({row.device}): {row.status}. {row.error}", file=sys.stderr)
+            terminal.notice(f"{row.model_id} ({row.device}): {row.status}. {row.error}")
     if chosen.show_usage:
         for completion in measured.completions:
             tokens = f"{completion.prompt_tokens} + {completion.completion_tokens} tokens"
-            print(f"{completion.request_id}: {tokens}", file=sys.stderr)
+            terminal.notice(f"{completion.request_id}: {tokens}")
 
 
 def exit_code(rows: Sequence[Row]) -> int:

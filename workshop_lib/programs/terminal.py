@@ -1,13 +1,18 @@
 """What the command line shows, as tables in a terminal: rows, changes, users, the checklist, seconds per page.
 
-Knows how each is laid out where it must fit a terminal. Computes nothing and decides no exit code.
+Knows how each is laid out where it must fit a terminal, and writes to any console. Computes nothing and decides no exit
+code.
 """
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, Any, TextIO
 
 from workshop_lib.untrusted import one_line
 
@@ -28,6 +33,66 @@ ROW_COLUMNS = (
 )  # fmt: skip
 """What fits a terminal; the report has every column."""
 
+LONGEST_LINE = 4000
+_READER_LEFT = (errno.EPIPE, errno.EINVAL)
+"""As after `| head -1`; the second on Windows."""
+
+
+class _Output(io.FileIO):
+    """Where standard output or error goes: what cannot be written is dropped, and the first reason kept."""
+
+    fault: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        if self.fault is None:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.fault = error
+        return memoryview(data).nbytes
+
+
+@contextmanager
+def any_console() -> Iterator[list[OSError]]:
+    """Let standard output and error take any text in any encoding, also when they are closed or nobody reads them.
+
+    Characters that an encoding lacks become escapes. Afterwards the list holds why standard output could not be
+    written, unless its reader just left.
+    """
+    unwritten: list[OSError] = []
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stderr(_lenient(sys.stderr, sys.__stderr__)))
+        out = stack.enter_context(redirect_stdout(_lenient(sys.stdout, sys.__stdout__)))
+        try:
+            yield unwritten
+        finally:
+            sys.stderr.flush()
+            out.flush()
+            raw = getattr(getattr(out, "buffer", None), "raw", None)
+            if isinstance(raw, _Output) and raw.fault and raw.fault.errno not in _READER_LEFT:
+                unwritten.append(raw.fault)
+
+
+def _lenient(stream: TextIO | None, original: TextIO | None) -> TextIO:
+    """The stream, made so that writing to it does not raise; one that was put in its place is another's."""
+    if stream is None:  # closed, as by `>&-`: the next file to be opened must not take its number
+        return io.TextIOWrapper(io.BufferedWriter(_Output(os.devnull, "wb")), encoding="utf-8")
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    if stream is original and not stream.isatty():
+        stream.flush()
+        raw = _Output(stream.fileno(), "wb", closefd=False)
+        return io.TextIOWrapper(
+            io.BufferedWriter(raw), stream.encoding, "backslashreplace", line_buffering=stream.line_buffering
+        )
+    stream.reconfigure(errors="backslashreplace")
+    return stream
+
+
+def notice(text: str) -> None:
+    """Show a line on standard error, which is not for programs."""
+    print(one_line(text, LONGEST_LINE), file=sys.stderr)
+
 
 def show_rows(rows: Sequence[Row]) -> None:
     """Show the measured rows as a table, and the reason of each other row below it."""
@@ -41,10 +106,10 @@ def show_rows(rows: Sequence[Row]) -> None:
         shown.add_column(column.heading, justify="left" if column.kind == "text" else "right")
     for row in (row for row in rows if row.status == "ok"):
         cells = (column.cell(row) for column in columns)
-        shown.add_row(*(cell if isinstance(cell, str) else appearance.number(cell) for cell in cells))
+        shown.add_row(*(one_line(cell) if isinstance(cell, str) else appearance.number(cell) for cell in cells))
     _show(shown, sys.stdout)
     for row in (row for row in rows if row.status != "ok"):
-        print(f"{row.alias} on {row.device}: {row.status}. {row.error}")
+        print(one_line(f"{row.alias} on {row.device}: {row.status}. {row.error}", LONGEST_LINE))
 
 
 def show_changes(changes: Changes) -> None:
@@ -54,10 +119,10 @@ def show_changes(changes: Changes) -> None:
     shown = Table("model", "device", "measure", "second against first", title="What changed")
     for line in changes.lines:
         names = (line.a.model_id, line.b.model_id), (line.a.device, line.b.device)
-        shown.add_row(*(" / ".join(dict.fromkeys(pair)) for pair in names), line.measure, line.verdict)
+        shown.add_row(*(one_line(" / ".join(dict.fromkeys(pair))) for pair in names), line.measure, line.verdict)
     _show(shown, sys.stdout, width=140)
     for sentence in (*changes.remarks, *changes.texts):
-        print(sentence)
+        print(one_line(sentence, LONGEST_LINE))
 
 
 def show_loads(title: str, loads: Sequence[Load]) -> None:
@@ -67,7 +132,7 @@ def show_loads(title: str, loads: Sequence[Load]) -> None:
     from workshop_lib.showing import comparison_tables
 
     found = comparison_tables.loads(loads)
-    shown = Table(title=title)
+    shown = Table(title=one_line(title))
     for heading in found.columns:
         shown.add_column(heading, justify="right")
     for line in found.itertuples(index=False):
@@ -85,7 +150,7 @@ def show_checks(checks: Sequence[ModelCheck]) -> None:
     found = checklist_tables.statuses(checks)
     shown = Table(*found.columns, title="Checklist")
     for line in found.itertuples(index=False):
-        shown.add_row(*line)
+        shown.add_row(*map(one_line, map(str, line)))
     _show(shown, sys.stdout)
     for each in checks:
         if each.failure:
@@ -135,4 +200,4 @@ def show_sentences(title: str, sentences: Iterable[str]) -> None:
 def _show(table: Table, stream: TextIO, *, width: int = WIDTH) -> None:
     from rich.console import Console
 
-    Console(file=stream, width=None if stream.isatty() else width, markup=False).print(table)
+    Console(file=stream, width=None if stream.isatty() else width, markup=False, emoji=False).print(table)

@@ -60,12 +60,12 @@ class ChildProcess:
     """
 
     def __init__(
-        self, module: str, job: Mapping[str, object], *, name: str, doing: str, names: Mapping[Path, str]
+        self, module: str, job: Mapping[str, object], *, name: str, doing: str, names: Mapping[Path, str] | None = None
     ) -> None:
         self.name = name
         self.doing = doing
         home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises without a home
-        self._places = {home: "~", cache_root(): "<cache>", **names}
+        self._places = {home: "~", cache_root(): "<cache>", **(names or {})}
         self._events: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_release`
         self._last_words = ""

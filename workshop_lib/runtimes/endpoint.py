@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from workshop_lib.errors import ConfigurationError, ModelNotFoundError
+from workshop_lib.addresses import Address, parse_address
+from workshop_lib.errors import ConfigurationError, EndpointError, ModelNotFoundError
 from workshop_lib.instrument import client
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import selection
+from workshop_lib.settings import ENDPOINT_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from workshop_lib.catalog import ModelCard
 
-ENDPOINT_VARIABLE = "FOUNDRY_LOCAL_ENDPOINT"
 LIST_TIMEOUT_S = 15.0
+WITHOUT_A_LIST = {"http_403", "http_404", "http_405", "http_501", "not_json"}
+"""How servers answer that have no model list: models that are named can be asked all the same."""
+
+_NO_CHAT = re.compile(
+    r"(?i)(?<![a-z])(embed(ding)?s?|rerank(er)?|bge|e5|gte|minilm|whisper|tts|asr|transcribe|moderation|dall-e|clip)(?![a-z])"
+)
+"""Words in the ids of models that make vectors, speech or pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,8 @@ class EndpointRuntime:
     """Models of any OpenAI-compatible server.
 
     Args:
-        address: e.g. `http://127.0.0.1:5273/v1`; `/v1` is added where the address has no path.
+        address: e.g. `http://127.0.0.1:5273/v1`; `/v1` is added where the address has no path, or where only that
+            finds the models.
         api_key: key that the server asks for; None = none.
         cards: `models.json`, for capabilities.
 
@@ -69,39 +79,100 @@ class EndpointRuntime:
         api_key: str | None = None,
         cards: Mapping[str, ModelCard] | None = None,
     ) -> None:
-        self.base_url = _base_url(address)
+        if not address:
+            raise ConfigurationError(
+                "The profile 'endpoint' needs the address of a server.",
+                f"Set {ENDPOINT_VARIABLE}, e.g. to http://127.0.0.1:5273/v1.",
+            )
+        self._address = parse_address(address)
         self._api_key = api_key
         self._cards = cards or {}
+        self._left_out: list[tuple[ModelVariant, str]] = []
+
+    @property
+    def base_url(self) -> str:
+        """The address that requests go to."""
+        return self._address.url()
 
     def list_models(self) -> list[ModelVariant]:
-        """What `/v1/models` names; the alias is the id itself.
+        """What `/models` names; an id that is a path is shown by its last part.
 
         Raises:
             EndpointError: no server, an HTTP error, or an answer that is no list of models.
         """
-        with client.ChatClient(self.base_url, api_key=self._api_key, timeout_s=LIST_TIMEOUT_S) as asked:
-            return [self._variant(model_id) for model_id in asked.list_models()]
+        return self._variants(self._entries())
+
+    def _entries(self) -> tuple[dict[str, Any], ...]:
+        try:
+            return self._listed(self._address)
+        except EndpointError as error:
+            if error.kind not in WITHOUT_A_LIST or re.search(r"/v\d[^/]*$", self._address.path):
+                raise
+            try:
+                return self._listed(self._address.with_version())
+            except EndpointError:
+                raise error from None
+
+    def _listed(self, address: Address) -> tuple[dict[str, Any], ...]:
+        """What an address lists; it is this runtime's from then on, redirects followed."""
+        from tqdm.auto import tqdm
+
+        with ExitStack() as held:
+            bars: list[tqdm[NoReturn]] = []
+
+            def show(wait_s: float) -> None:
+                if not bars:
+                    bars.append(held.enter_context(tqdm(desc="The server is loading a model", unit="s")))
+                bars[0].update(wait_s)
+
+            asked = client.ChatClient(address.url(), api_key=self._api_key, timeout_s=LIST_TIMEOUT_S, on_wait=show)
+            held.enter_context(asked)
+            entries = asked.list_entries()
+            self._address = asked.address
+            return entries
 
     def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
         """Variants for ids or `auto`; a device counts only where the id names one.
 
-        `auto` means all that the server has loaded. Foundry Local lists its whole catalog and refuses what it has not
-        loaded; of a server that does not say what is loaded, all that it lists.
+        `auto` means all that the server has loaded and that can chat. Foundry Local lists its whole catalog and refuses
+        what it has not loaded; of a server that does not say what is loaded, all that it lists. A server without a list
+        is asked for the models that are named.
 
         Raises:
             EndpointError: as `list_models`.
             ModelNotFoundError: no such model, and the nearest that exist; or `auto`, and none is loaded.
         """
         nearest = {alias: card.nearest for alias, card in self._cards.items()}
-        offered = self.list_models()
+        try:
+            entries = self._entries()
+        except EndpointError as error:
+            if error.kind not in WITHOUT_A_LIST or selection.AUTO in names:
+                raise
+            entries = ()
+        if not entries and selection.AUTO not in names:
+            entries = tuple({"id": name} for name in names)
+        offered = self._variants(entries)
+        if not offered:
+            raise ModelNotFoundError(f"The server at {self._address.shown} lists no model.", "Load one there.")
         loaded = self._loaded() if selection.AUTO in names else None
-        if loaded is not None and not any(variant.model_id in loaded for variant in offered):
+        if loaded is not None and not any(_name(variant) in loaded for variant in offered):
             raise ModelNotFoundError(
                 f"The server lists {len(offered)} models and has loaded none of them.",
                 "Load one there, with `foundry run NAME` (CLI 0.10 and later) or `foundry model run NAME` (until 0.9).",
             )
+        silent = {_name(variant) for variant, entry in zip(offered, entries, strict=True) if _cannot_chat(entry)}
+        silent &= set(loaded) if loaded is not None else silent
+        self._left_out = [
+            (variant, "It is no chat model: it makes embeddings, speech or pictures. Name it to ask it all the same.")
+            for variant in offered
+            if _name(variant) in silent
+        ]
         return selection.select_variants(
-            offered, names, devices, in_auto=lambda each: loaded is None or each.model_id in loaded, nearest=nearest
+            offered,
+            [_shown_id(name) if any(each.served_as == name for each in offered) else name for name in names],
+            devices,
+            in_auto=lambda each: _name(each) not in silent and (loaded is None or _name(each) in loaded),
+            nearest=nearest,
         )
 
     def _loaded(self) -> tuple[str, ...] | None:
@@ -127,8 +198,8 @@ class EndpointRuntime:
         return {}
 
     def left_out(self) -> list[tuple[ModelVariant, str]]:
-        """Nothing is registered on another machine by us, so none."""
-        return []
+        """What the last `auto` left out: models that do not chat."""
+        return self._left_out
 
     def close(self) -> None:
         """Nothing was started."""
@@ -139,7 +210,16 @@ class EndpointRuntime:
     def __exit__(self, *_: object) -> None:
         """Nothing was started."""
 
-    def _variant(self, model_id: str) -> ModelVariant:
+    def _variants(self, entries: Iterable[Mapping[str, Any]]) -> list[ModelVariant]:
+        """The models of a list, in its order; two paths with the same last part keep their whole names."""
+        ids = [str(entry["id"]) for entry in entries]
+        shown = [_shown_id(name) for name in ids]
+        return [
+            self._variant(short if shown.count(short) == 1 else name, name)
+            for name, short in zip(ids, shown, strict=True)
+        ]
+
+    def _variant(self, model_id: str, served_as: str) -> ModelVariant:
         parts = set(model_id.lower().replace(":", "-").split("-"))
         device = next((device for device in ("cpu", "gpu", "npu") if device in parts), "unknown")
         card = self._cards.get(model_id)
@@ -149,14 +229,30 @@ class EndpointRuntime:
             device=device,
             capabilities=card.capabilities if card else (),
             watts=card.watts if card else None,
+            served_as=None if served_as == model_id else served_as,
         )
 
 
-def _base_url(address: str) -> str:
-    if not address:
-        raise ConfigurationError(
-            "The profile 'endpoint' needs the address of a server.",
-            f"Set {ENDPOINT_VARIABLE}, e.g. to http://127.0.0.1:5273/v1.",
-        )
-    bare = client.checked_base_url(address)
-    return bare if urlsplit(bare).path else f"{bare}/v1"
+def _name(variant: ModelVariant) -> str:
+    """What the server calls it."""
+    return variant.served_as or variant.model_id
+
+
+def _shown_id(name: str) -> str:
+    """The last part of an id that is a path of the server's machine; any other id as it is.
+
+    >>> _shown_id("/srv/models/tiny.gguf"), _shown_id("Qwen/Qwen3-0.6B")
+    ('tiny.gguf', 'Qwen/Qwen3-0.6B')
+    """
+    is_path = name.startswith(("/", "~", "./", "../", "\\\\")) or re.match(r"[A-Za-z]:[\\/]", name)
+    if not is_path and not name.lower().endswith((".gguf", ".onnx", ".safetensors", ".bin")):
+        return name
+    return re.split(r"[\\/]", name.rstrip("/\\"))[-1] or name
+
+
+def _cannot_chat(entry: Mapping[str, Any]) -> bool:
+    """Whether a list's entry says that the model is no chat model, by its type or else by its name."""
+    said = entry.get("type") or entry.get("task")
+    if isinstance(said, str):
+        return any(word in said.lower() for word in ("embed", "rerank", "image", "audio", "speech", "transcri"))
+    return bool(_NO_CHAT.search(str(entry["id"])))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 APP_NAME = "edge-ai-workshop"
 _INSTALL = (
     "Install it with 'pip install foundry-local-sdk==2.2.1' (Python 3.11 to 3.14 on Windows, "
-    "Linux x64 or macOS arm64), or set FOUNDRY_LOCAL_ENDPOINT to a server on another machine."
+    "Linux or macOS arm64), or set FOUNDRY_LOCAL_ENDPOINT to a server on another machine."
 )
 _NATIVE_PLACE = re.compile(r"\S+\.(?:cc|h):\d+ (?:(?:[^():]|::)*\((?:[^()]|\([^()]*\))*\)(?: const)?|\w+)\s*")
 """Where in its own source the runtime met a fault: nothing that a reader can use."""
@@ -181,7 +181,7 @@ def _register_providers(manager: FoundryLocalManager) -> str | None:
     """Register every execution provider this machine can use; returns what went wrong, if anything.
 
     The runtime may download a provider for that; `FOUNDRY_LOCAL_CUDA_EP_LIBRARY` names the file of a CUDA provider that
-    is here already.
+    is here already; it needs CUDA libraries, which are installed apart.
     """
     from foundry_local_sdk import FoundryLocalException
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal, get_args
 
-from workshop_lib import catalog
+from workshop_lib import catalog, settings
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.runtimes.endpoint import ENDPOINT_VARIABLE, EndpointRuntime
+from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.runtimes.foundry import FoundryRuntime
 from workshop_lib.runtimes.protocols import Runtime, ServedModel
 
@@ -53,12 +53,12 @@ def open_runtime(
         ConfigurationError: an unknown profile, or `endpoint` without a usable address.
         DataFileError: a data file is missing or malformed.
     """
-    address = endpoint or os.environ.get(ENDPOINT_VARIABLE) or ""
+    address = endpoint or os.environ.get(settings.ENDPOINT_VARIABLE) or ""
     chosen = profile or ("endpoint" if address else "practice")
     if chosen not in get_args(Profile):
         raise ConfigurationError(f"There is no profile '{chosen}'.", f"Use {', '.join(get_args(Profile))}.")
     cards = catalog.read_models(models_file)
     if chosen == "endpoint":
-        return EndpointRuntime(address, api_key=api_key or os.environ.get("API_KEY"), cards=cards)
+        return EndpointRuntime(address, api_key=api_key or settings.read_key(os.environ), cards=cards)
     own: Literal["practice", "foundry"] = "foundry" if chosen == "foundry" else "practice"
     return FoundryRuntime(own, index_file=index_file, cache_dir=cache_dir, port=port, cards=cards)

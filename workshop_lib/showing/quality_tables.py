@@ -69,7 +69,7 @@ def agreements(found: Iterable[Agreement]) -> Table:
     lines = [
         {
             "raters": printable(" and ".join(each.raters)) or "none",
-            "coefficient": {"alpha": "Krippendorff's alpha", "kappa": "weighted kappa"}[each.statistic],
+            "coefficient": "Krippendorff's alpha",
             "value": "undefined" if each.value is None else f"{each.value:.2f}",
             "95 % CI": "none" if each.low is None else f"{each.low:.2f} to {each.high:.2f}",
             "answers": each.n,

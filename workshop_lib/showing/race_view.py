@@ -201,7 +201,7 @@ def _first_words(done: Sequence[LaneState]) -> list[str]:
 def _doubts(lane: LaneState, completion: Completion) -> list[str]:
     """Why a figure of a lane is missing or says little."""
     said = []
-    if completion.cached_tokens:
+    if timing.is_prompt_cached(completion):
         said.append(f"The server of {lane.name} had the question in its cache: its first token says little.")
     if lane.tokens_per_s is None and timing.has_burst(completion):
         said.append(f"Most of what {lane.name} wrote arrived at one moment, so no pace is claimed.")

@@ -147,7 +147,7 @@ def ask(runtime: Runtime, name: str, text: str, *, max_tokens: int = 60) -> Tabl
     found, left_out = _find(runtime, [name])
     if not found:
         return tables.left_out(left_out)
-    with runtime.serve(found[0]) as model, ChatClient(model.base_url, api_key=model.api_key) as client:
+    with runtime.serve(found[0]) as model, ChatClient.to(model) as client:
         completion = client.ask(Request("page-06", model.variant, "page-06", text, round=1, max_tokens=max_tokens))
         load_s, memory_mb = model.load_s, model.resident_mb
     line = (

@@ -1,18 +1,14 @@
 """Do raters mean the same by a grade? Chance-corrected agreement on the scale from 1 to 5.
 
-* Krippendorff's alpha, ordinal: 1 - observed / expected disagreement, for any number of raters who need not have rated
-  everything (Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011). 1 is agreement, 0 is chance.
-* Cohen's kappa with quadratic weights, for two raters: a disagreement counts by the square of its distance
-  (Cohen, "Weighted kappa", 1968).
-
-Where a coefficient is undefined, the reason is given and never a bare nan. Knows scores. Knows no models and no files.
+Krippendorff's alpha, ordinal: 1 - observed / expected disagreement, for any number of raters who need not have rated
+everything (Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011). 1 is agreement, 0 is chance. Where it is
+undefined, the reason is given and never a bare nan. Knows scores. Knows no models and no files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.metrics import resampling
@@ -30,10 +26,9 @@ Ratings = Mapping[str, Mapping[Unit, int]]
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """One coefficient.
+    """Krippendorff's alpha of some raters.
 
     Attributes:
-        statistic: which one.
         value: at most 1; None when it is undefined.
         n: answers that at least two of the raters graded.
         raters: whose grades were compared.
@@ -41,7 +36,6 @@ class Agreement:
         reason: why the value is undefined; None when it is defined.
     """
 
-    statistic: Literal["alpha", "kappa"]
     value: float | None
     n: int
     raters: tuple[str, ...]
@@ -83,26 +77,10 @@ def krippendorff_alpha(table: Ratings, *, seed: int = 20) -> Agreement:
     shared = {unit: grades for unit, grades in by_unit.items() if len(grades) > 1}
     reason = _undefined(raters, list(shared.values()))
     if reason:
-        return Agreement("alpha", None, len(shared), raters, reason=reason)
+        return Agreement(None, len(shared), raters, reason=reason)
     value = _alpha(list(shared.values()))
     low, high = _alpha_interval(shared, seed)
-    return Agreement("alpha", value, len(shared), raters, low, high)
-
-
-def weighted_kappa(table: Ratings, first: str, second: str) -> Agreement:
-    """Cohen's kappa with quadratic weights between two raters of a table."""
-    from sklearn.metrics import cohen_kappa_score
-
-    one, other = table.get(first, {}), table.get(second, {})
-    shared = sorted(one.keys() & other.keys())
-    raters = tuple(rater for rater in dict.fromkeys((first, second)) if table.get(rater))
-    reason = _undefined(raters, [[one[unit], other[unit]] for unit in shared])
-    if reason:
-        return Agreement("kappa", None, len(shared), raters, reason=reason)
-    value = cohen_kappa_score(
-        [one[unit] for unit in shared], [other[unit] for unit in shared], labels=list(GRADES), weights="quadratic"
-    )
-    return Agreement("kappa", float(value), len(shared), raters)
+    return Agreement(value, len(shared), raters, low, high)
 
 
 def _undefined(raters: Sequence[str], shared: Sequence[Sequence[int]]) -> str | None:

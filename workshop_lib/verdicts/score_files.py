@@ -14,6 +14,7 @@ import unicodedata
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import quote
@@ -30,7 +31,10 @@ LOCK_TIMEOUT_S = 10.0
 """Longer than any line takes to write; whoever holds the lock longer is stuck."""
 
 _PERSON = re.compile(r"\w(?:[\w.-]{0,38}\w)?")
-_JUDGE = re.compile(r"judge:[!-~]{1,60}")
+_JUDGE = re.compile(r"judge:[^\s\x00-\x1f\x7f]{1,1000}")
+"""Ids of models are paths at times, and in any script."""
+
+_LONGEST_FILE_NAME = 120
 _WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _CHOICES = get_args(Choice)
 _FRESH = "Restore the file from a copy, or move it out of the folder."
@@ -55,7 +59,8 @@ def rater_name(typed: str) -> str:
     Raises:
         ConfigurationError: no name, or one that is not safe as a file name on every system.
     """
-    name = "-".join(unicodedata.normalize("NFKC", typed).casefold().split())
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", typed).casefold())
+    name = "-".join(folded.split())
     good = _JUDGE.fullmatch(name) or (_PERSON.fullmatch(name) and not _WINDOWS_DEVICES.fullmatch(name))
     if not good:
         raise ConfigurationError(
@@ -78,7 +83,7 @@ class ScoreFile:
 
     def __init__(self, folder: Path, rater: str) -> None:
         self.rater = rater_name(rater)
-        self.path = folder / f"{quote(self.rater, safe='') if ':' in self.rater else self.rater}.jsonl"
+        self.path = folder / f"{_file_name(self.rater)}.jsonl"
 
     def add(self, *verdicts: Verdict) -> None:
         """Append verdicts; they are on the disk when this returns.
@@ -137,6 +142,14 @@ class ScoreFile:
             _read(self.path, self.rater)
         header = [] if begun else [{"kind": "scores", "schema": SCHEMA, "rater": self.rater}]
         files.append_lines(self.path, [*header, *entries])
+
+
+def _file_name(rater: str) -> str:
+    """The rater's name, or what a judge's makes of a plain one: any sign quoted, and cut to what folders hold."""
+    if ":" not in rater:
+        return rater
+    name = quote(rater, safe="", errors="backslashreplace")
+    return name if len(name) <= _LONGEST_FILE_NAME else f"{name[:80]}-{sha256(name.encode()).hexdigest()[:16]}"
 
 
 def read_all(folder: Path) -> tuple[Verdict, ...]:

@@ -1,0 +1,374 @@
+"""What a fake endpoint can do, as steps: bytes are sent, a number of seconds is waited, a function does anything else.
+
+A tuple of steps is done in its order. `tests/behaviours.py` puts them together, `tests/fault_server.py` runs them.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from email.utils import formatdate
+from typing import Any
+
+from workshop_lib.instrument.reference_server import wait_until
+
+EVER = 1_000_000
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens")
+WORDS = (" the", " notes", " say", " that", " Ada", " will", " ship", " it")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as the server got it; a proxy is asked for whole addresses, or to CONNECT."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: Any
+    arrived: float
+    used: int = 0
+    """How many requests came before on the same connection."""
+
+    @property
+    def line(self) -> str:
+        return f"{self.method} {self.target}"
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+    @property
+    def key(self) -> str:
+        return self.headers.get("authorization", "").removeprefix("Bearer ")
+
+
+class Exchange:
+    """A request that is being answered: what steps work on."""
+
+    def __init__(self, connection: socket.socket, call: Call, behaviour: Behaviour, start: float) -> None:
+        self.connection, self.call, self.behaviour, self.start = connection, call, behaviour, start
+        self.chunked, self.stays_open, self.cached = False, False, False
+        body = call.body if isinstance(call.body, dict) else {}
+        self.limit = next((int(body[name]) for name in LIMITS if body.get(name)), 2048)
+        self.streams = bool(body.get("stream"))
+
+    @property
+    def tokens(self) -> int:
+        return min(self.behaviour.tokens, self.limit)
+
+    def run(self, step: Step) -> None:
+        match step:
+            case bytes():
+                self.send(step)
+            case int() | float():
+                wait_until(time.perf_counter() + step * self.behaviour.scale)
+            case tuple():
+                for each in step:
+                    self.run(each)
+            case _:
+                step(self)
+
+    def send(self, data: bytes) -> None:
+        self.connection.sendall(b"%x\r\n%s\r\n" % (len(data), data) if self.chunked and data else data)
+
+    def say(self, *events: object) -> None:
+        """Events in the behaviour's framing."""
+        self.send(b"".join(self.framed(event) for event in events))
+
+    def framed(self, event: object) -> bytes:
+        return self.behaviour.frame(json.dumps(event, ensure_ascii=False).encode("utf-8"))
+
+
+Step = bytes | float | Callable[[Exchange], None] | tuple["Step", ...]
+Shape = Callable[[str, str, int], Iterable[object]]
+"""The events of a piece of text: which kind it is, the text, and how many tokens have been streamed with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A server that will not have a parameter: refused while it is there with a value that is not among `allowed`."""
+
+    names: tuple[str, ...]
+    status: int
+    word: Callable[[list[str]], object]
+    allowed: tuple[object, ...] = ()
+
+    def of(self, body: Mapping[str, Any]) -> Step | None:
+        present = [name for name in self.names if body.get(name, None) is not None and body[name] not in self.allowed]
+        return reply(self.word(present), self.status) if present else None
+
+
+# -- steps
+
+
+def chunk(delta: dict[str, Any], reason: object = None, **choice: object) -> dict[str, Any]:
+    """An event of one choice."""
+    choices = [{"index": 0, "delta": delta, "finish_reason": reason, **choice}]
+    return {"object": "chat.completion.chunk", "choices": choices}
+
+
+def say(*events: object) -> Step:
+    return lambda exchange: exchange.say(*events)
+
+
+def opened(kind: str | None = "text/event-stream", *, chunked: bool = False) -> Step:
+    """The head of a stream; `chunked` as most servers send it, else its end is the connection's."""
+
+    def step(exchange: Exchange) -> None:
+        head = "HTTP/1.1 200 OK\r\n" + (f"Content-Type: {kind}\r\n" if kind else "")
+        head += "Transfer-Encoding: chunked\r\n\r\n" if chunked else "Connection: close\r\n\r\n"
+        exchange.connection.sendall(head.encode("latin-1"))
+        exchange.chunked = exchange.stays_open = chunked
+
+    return step
+
+
+def reply(value: object, status: int = 200, kind: str = "application/json", **headers: str) -> Step:
+    """A whole answer: bytes as they are, else JSON; `retry_after="1"` is the header Retry-After."""
+    body = value if isinstance(value, bytes) else json.dumps(value).encode("utf-8")
+    named = "".join(f"{name.replace('_', '-')}: {text}\r\n" for name, text in headers.items())
+    head = f"HTTP/1.1 {status} Said\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{named}\r\n"
+
+    def step(exchange: Exchange) -> None:
+        exchange.connection.sendall(head.encode("latin-1") + body)
+        exchange.stays_open = True
+
+    return step
+
+
+def refuse(status: int, message: str = "", **headers: str) -> Step:
+    return reply({"error": {"message": message or f"refused with {status}"}}, status, **headers)
+
+
+def page(status: int = 200, **headers: str) -> Step:
+    text = b"<!DOCTYPE html><html><title>Sign in to the network</title><body>Please sign in to the proxy.</body></html>"
+    return reply(text, status, "text/html", **headers)
+
+
+def listed(*ids: str) -> Step:
+    return reply({"object": "list", "data": [{"id": each, "object": "model"} for each in ids]})
+
+
+def redirect(status: int, to: str, old: str = "/old") -> Step:
+    """Sends on to the same path without its first part `old`, at `to`: empty for this host, else http://host:port."""
+    return lambda ex: ex.run(reply(b"", status, location=to + ex.call.target.replace(old, "", 1)))
+
+
+def later_date(seconds: float) -> Step:
+    """Busy, and says until when as a date; such dates have no fractions, so it is up to a second longer."""
+    return lambda ex: ex.run(refuse(503, retry_after=formatdate(time.time() + seconds + 1, usegmt=True)))
+
+
+def pings(every_s: float, until_s: float = EVER, said: bytes = b": keep-alive\n\n") -> Step:
+    """Comments, so and so often, until a time after the request's start, or until the client has gone."""
+
+    def step(exchange: Exchange) -> None:
+        scale = exchange.behaviour.scale
+        while time.perf_counter() + every_s * scale < exchange.start + until_s * scale:
+            exchange.run(every_s)
+            exchange.send(said)
+
+    return step
+
+
+def answer_with(script: Callable[[str], str | int | tuple[str, str]]) -> Step:
+    """One piece: what the script says to the prompt: a text, a text with its finish reason, or an HTTP status."""
+
+    def step(exchange: Exchange) -> None:
+        said = script(exchange.call.body["messages"][-1]["content"])
+        if isinstance(said, int):
+            return exchange.run(refuse(said))
+        text, reason = (said, "stop") if isinstance(said, str) else said
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": reason}
+        return exchange.run(reply({"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}))
+
+    return step
+
+
+def hold(exchange: Exchange) -> None:
+    """Say nothing until the client has gone."""
+    exchange.connection.recv(1)
+
+
+def cut(exchange: Exchange) -> None:
+    """Close, without the end that a chunked answer has."""
+    raise ConnectionAbortedError
+
+
+def reset(exchange: Exchange) -> None:
+    exchange.run(0.02)
+    exchange.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    raise ConnectionAbortedError
+
+
+def endless(exchange: Exchange) -> None:
+    while True:
+        exchange.say(chunk({"content": " more"}))
+        time.sleep(0.001)
+
+
+def tokens(exchange: Exchange) -> None:
+    """The answer's text, each piece at its time."""
+    does = exchange.behaviour
+    first_s = does.first_token_s / 50 if exchange.cached else does.first_token_s
+    for first in range(does.hidden, exchange.tokens, does.per_chunk):
+        last = min(first + does.per_chunk, exchange.tokens) - 1
+        kind = does.thought_key if first < does.reasoning else "content"
+        text = does.text(first, last + 1)
+        size = -(-len(text) // does.pieces)
+        for number, start in enumerate(range(0, len(text), size)):
+            due_s = first_s + (last + number / does.pieces) * does.pace_s
+            data = b"".join(map(exchange.framed, does.shape(kind, text[start : start + size], last + 1)))
+            wait_until(exchange.start + does.scale * due_s)
+            for place in range(0, len(data), does.packet):
+                exchange.send(data[place : place + does.packet])
+
+
+def reason_of(exchange: Exchange) -> object:
+    return "length" if exchange.tokens < exchange.behaviour.tokens else exchange.behaviour.finish
+
+
+def finish(exchange: Exchange) -> None:
+    exchange.say(chunk({}, reason_of(exchange)))
+
+
+def usage_of(exchange: Exchange) -> dict[str, Any]:
+    does = exchange.behaviour
+    details = {"reasoning_tokens": min(does.reasoning, exchange.tokens)} if does.reasoning else {}
+    said = {"completion_tokens_details": details, **counted(does.count(exchange.tokens))}
+    return {**said, "prompt_tokens_details": {"cached_tokens": 9}} if does.reports_cached and exchange.cached else said
+
+
+def counted(count: object) -> dict[str, Any]:
+    return {"prompt_tokens": 10, "completion_tokens": count}
+
+
+def usage(exchange: Exchange) -> None:
+    exchange.say({"choices": [], "usage": usage_of(exchange)})
+
+
+def whole(exchange: Exchange) -> None:
+    """The same answer in one piece, when its last token is due."""
+    does = exchange.behaviour
+    said: dict[str, Any] = {"role": "assistant", "content": None}
+    thoughts = min(does.reasoning, exchange.tokens)
+    for kind, first, end in ((does.thought_key, 0, thoughts), ("content", thoughts, exchange.tokens)):
+        if text := does.text(first, end):
+            ((event, *_), before) = does.shape(kind, text, end), said["content"]
+            said |= event["choices"][0].get("delta") or {"content": text}  # type: ignore[index]
+            if before:  # thoughts that are parts of the content
+                said["content"] = [*before, {"type": "text", "text": text}]
+    answer: dict[str, Any] = {"choices": [{"index": 0, "message": said, "finish_reason": reason_of(exchange)}]}
+    if usage in does.steps or tokens not in does.steps:
+        answer["usage"] = usage_of(exchange)
+    wait_until(exchange.start + does.scale * (does.first_token_s + (exchange.tokens - 1) * does.pace_s))
+    exchange.run(reply(answer))
+
+
+# -- framings and shapes
+
+
+def sse(event: bytes) -> bytes:
+    return b"data: " + event + b"\n\n"
+
+
+def twice(event: bytes) -> bytes:
+    return 2 * sse(event)
+
+
+def with_another_choice(event: bytes) -> bytes:
+    return sse(event) + sse(event.replace(b'"index": 0', b'"index": 1').replace(b'"content": "', b'"content": " other'))
+
+
+def in_lines(event: bytes) -> bytes:
+    return (
+        b"".join(b"data: %s\n" % line for line in json.dumps(json.loads(event), indent=1).encode().split(b"\n")) + b"\n"
+    )
+
+
+def plain(kind: str, text: str, so_far: int) -> list[object]:
+    return [chunk({kind: text})]
+
+
+def in_parts(kind: str, text: str, so_far: int) -> list[object]:
+    """Content as a list; thoughts are parts that hold parts, as Mistral sends them."""
+    part = {"type": "text", "text": text}
+    return [chunk({"content": [part if kind == "content" else {"type": "thinking", "thinking": [part]}]})]
+
+
+def in_message(kind: str, text: str, so_far: int) -> list[object]:
+    return [chunk({kind: text}, message={"role": "assistant", "content": said(so_far)})]
+
+
+def said(count: int, words: Sequence[str] = WORDS) -> str:
+    """The text of so many tokens."""
+    return "".join(words[token % len(words)] for token in range(count))
+
+
+OPEN, CHUNKED, DONE = opened(), opened(chunked=True), b"data: [DONE]\n\n"
+ANSWER: tuple[Step, ...] = (OPEN, tokens, finish, usage, DONE)
+HALF: Step = (OPEN, 0.005, say(chunk({"content": " half"})))
+ENDED: Step = (say(chunk({}, "stop")), DONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What a model does.
+
+    Attributes:
+        first_token_s, pace_s: when the first token is due after the request arrived, and the time per token.
+        tokens: completion tokens, unless the request's `max_tokens` is lower.
+        per_chunk, pieces: tokens in one event; events for one token.
+        words: the text of the tokens, over and over.
+        reasoning: how many leading tokens are streamed as reasoning, under `thought_key`.
+        hidden: how many leading tokens are never streamed.
+        cached_after_first, reports_cached: a repeated prompt answers at once; whether usage says so.
+        slow_requests: extra seconds for the n-th request (counted from 0) to this model.
+        idle_limit_s, reload_s: after so many seconds without a request the next one waits longer; 0 = never.
+        reuse_stall_s: a connection that was used before waits this long for its first token.
+        steps: the answer to a streaming request; `whole` stands for `tokens` where one piece is asked for.
+        shape, frame, packet: what an event holds, how it is framed, how many bytes of it are sent at once.
+        finish, count: the finish reason, and what usage makes of the number of tokens.
+        refusals: parameters that it will not have.
+        fault, faulty: other steps, and in which requests to this model they are done.
+        scale: a factor for all times.
+    """
+
+    first_token_s: float = 0.05
+    pace_s: float = 0.01
+    tokens: int = 40
+    per_chunk: int = 1
+    pieces: int = 1
+    words: tuple[str, ...] = WORDS
+    reasoning: int = 0
+    thought_key: str = "reasoning_content"
+    hidden: int = 0
+    cached_after_first: bool = False
+    reports_cached: bool = False
+    slow_requests: Mapping[int, float] = field(default_factory=dict)
+    idle_limit_s: float = 0.0
+    reload_s: float = 0.0
+    reuse_stall_s: float = 0.0
+    steps: tuple[Step, ...] = ANSWER
+    shape: Shape = plain
+    frame: Callable[[bytes], bytes] = sse
+    packet: int = EVER
+    finish: object = "stop"
+    count: Callable[[int], object] = int
+    refusals: tuple[Refusal, ...] = ()
+    fault: Step = ()
+    faulty: range = range(0)
+    scale: float = 1.0
+
+    def text(self, first: int, end: int) -> str:
+        return "".join(self.words[token % len(self.words)] for token in range(first, end))
+
+
+def scaled(behaviour: Behaviour, factor: float) -> Behaviour:
+    """The behaviour with every time multiplied."""
+    return replace(behaviour, scale=behaviour.scale * factor)

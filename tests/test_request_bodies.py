@@ -1,0 +1,133 @@
+"""What is sent, and how it follows what a server refuses."""
+
+from __future__ import annotations
+
+import json
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from tests.measurement_helpers import request
+from workshop_lib.instrument.request_bodies import Adaptation, Refusal
+from workshop_lib.records import RequestOptions
+
+OPENAI = {
+    "error": {
+        "message": "Unsupported parameter: 'max_tokens' is not supported with this model. "
+        "Use 'max_completion_tokens' instead.",
+        "type": "invalid_request_error",
+        "param": "max_tokens",
+        "code": "unsupported_parameter",
+    }
+}
+OPENAI_TEMPERATURE = {
+    "error": {
+        "message": "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is "
+        "supported.",
+        "param": "temperature",
+    }
+}
+FASTAPI = {
+    "detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]
+}
+TOO_LONG = {
+    "object": "error",
+    "message": "This model's maximum context length is 4096 tokens. However, you requested 4200 tokens (4080 in the "
+    "messages, 120 in the completion). Please reduce the length of the messages or max_tokens.",
+}  # fmt: skip
+
+
+def refusal(body: object, status: int = 400, **headers: str) -> Refusal:
+    return Refusal(status, headers, body if isinstance(body, str) else json.dumps(body))
+
+
+@pytest.mark.parametrize(
+    ("body", "note", "gone", "present"),
+    [
+        (OPENAI, "max_tokens sent as max_completion_tokens", "max_tokens", "max_completion_tokens"),
+        (
+            "`max_tokens` is deprecated",
+            "max_tokens sent as max_completion_tokens",
+            "max_tokens",
+            "max_completion_tokens",
+        ),
+        (OPENAI_TEMPERATURE, "temperature dropped", "temperature", "max_tokens"),
+        ("`temperature` must be strictly positive", "temperature dropped", "temperature", "max_tokens"),
+        (FASTAPI, "stream_options dropped", "stream_options", "stream"),
+        ({"error": "unknown field stream_options"}, "stream_options dropped", "stream_options", "stream"),
+    ],
+)
+@pytest.mark.parametrize("status", [400, 422])
+def test_an_optional_parameter_that_is_named_is_changed_once(
+    body: object, note: str, gone: str, present: str, status: int
+):
+    """Renamed or dropped, said in a note, and not changed a second time."""
+    adaptation = Adaptation(RequestOptions())
+    sent = adaptation.body(request())
+    assert adaptation.adapt(refusal(body, status), sent)
+    changed = adaptation.body(request())
+    assert (gone in changed, present in changed, adaptation.notes) == (False, True, (note,))
+    assert not adaptation.adapt(refusal(body, status), changed)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        refusal(TOO_LONG), refusal(OPENAI, 500), refusal("max_tokens is too large: 9000"), refusal("model not found"),
+        refusal({"error": {"message": "temperature is fine, messages is empty", "param": "messages"}}),
+    ],
+)  # fmt: skip
+def test_other_refusals_change_nothing(said: Refusal):
+    """A prompt that does not fit, another status or another parameter is the failure that it is."""
+    adaptation = Adaptation(RequestOptions())
+    assert not adaptation.adapt(said, adaptation.body(request()))
+    assert adaptation.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "body"),
+    [
+        (RequestOptions(tokens_field="max_tokens"), OPENAI),
+        (RequestOptions(extra_body={"max_tokens": 5}), OPENAI),
+        (RequestOptions(extra_body={"temperature": 0.5}), OPENAI_TEMPERATURE),
+    ],
+)
+def test_what_the_user_set_is_never_changed(options: RequestOptions, body: Any):
+    """An explicit setting wins over what the server wants."""
+    adaptation = Adaptation(options)
+    sent = adaptation.body(request())
+    assert not adaptation.adapt(refusal(body), sent)
+    assert adaptation.body(request()) == sent
+
+
+def test_the_extra_body_has_the_last_word():
+    """It adds, replaces, and with null removes."""
+    body = Adaptation(
+        RequestOptions("max_completion_tokens", {"top_p": 0.9, "temperature": 0.7, "stream_options": None})
+    )
+    sent = body.body(request(max_tokens=7))
+    assert (sent["max_completion_tokens"], sent["top_p"], sent["temperature"]) == (7, 0.9, 0.7)
+    assert not {"max_tokens", "stream_options"} & sent.keys()
+
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("said", "wait_s"),
+    [
+        (refusal("", 503, **{"retry-after": "3"}), 3.0),
+        (refusal("", 429, **{"retry-after": "0.5"}), 0.5),
+        (refusal("", 429, **{"retry-after-ms": "250", "retry-after": "1"}), 0.25),
+        (refusal("", 503, **{"retry-after": formatdate(NOW + 7, usegmt=True)}), 7.0),
+        (refusal("", 503, **{"retry-after": formatdate(NOW - 7, usegmt=True)}), 0.0),
+        (refusal({"error": {"message": "Loading model", "code": 503}}, 503), 1.0),
+        (refusal("", 503), None),
+        (refusal("", 429, **{"retry-after": "soon"}), None),
+        (refusal("", 500, **{"retry-after": "3"}), None),
+    ],
+)
+def test_a_server_that_asks_to_wait_says_for_how_long(said: Refusal, wait_s: float | None):
+    """Seconds, milliseconds or a date; a model that loads is asked again after a second."""
+    assert said.wait_s(NOW) == wait_s

@@ -1,0 +1,119 @@
+"""Keys: the one place that makes them, and the one that takes them out of every text before it is shown or stored.
+
+    key = checked_key(os.environ.get("API_KEY"))
+    redact("Incorrect key: sk-1234")     # every known key becomes [key]
+
+`WorkshopError` passes its text through `redact`, and the client what servers say.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import AnyStr
+from urllib.parse import quote
+
+KEY_VARIABLE = "API_KEY"
+REMOVED = "[key]"
+
+SHORTEST = 4
+"""A shorter text is no key, and taking it out would take words apart."""
+
+PLACEHOLDERS = {
+    "anything", "dummy", "empty", "fake", "foundry", "key", "localai", "lmstudio", "lm-studio", "no-key", "none",
+    "not-needed", "null", "ollama", "placeholder", "secret", "sk-no-key-required", "test", "unused", "vllm",
+}  # fmt: skip
+"""What users give to servers that ask for no key: not secret, and often part of a model's name."""
+
+_BEARER = re.compile(r"(?i)\b(bearer|basic)([\s:=]+)(?=[!-~]*\d|[!-~]{20})[!-~]{4,}")
+_USER_INFO = re.compile(r"(?i)\b((?:https?|socks\w*|ftp)[:/]+)[^\s/@]+@")
+_known: set[str] = set()
+
+
+class InvalidKeyError(ValueError):
+    """A text that is no key; its message never holds the text."""
+
+
+def checked_key(text: str | None) -> str | None:
+    r"""Return a key as it is sent, without white space around it; None for none.
+
+    A byte order mark or quotes around it, as pasting and shells leave them, are no part of it either.
+
+    Raises:
+        InvalidKeyError: it holds what no header can: line breaks, spaces, letters beyond ASCII. The key is not shown.
+
+    >>> checked_key("sk-1234\r\n"), checked_key("  ")
+    ('sk-1234', None)
+    """
+    key = (text or "").strip().strip("\ufeff").strip()
+    if len(key) > 1 and key[0] == key[-1] and key[0] in "'\"":
+        key = key[1:-1].strip()
+    if not key:
+        return None
+    place = next((place for place, letter in enumerate(key, 1) if not "!" <= letter <= "~"), None)
+    remember(key)
+    if place is not None:
+        kind = f"U+{ord(key[place - 1]):04X}"
+        raise InvalidKeyError(f"holds a character that no key has ({kind}, at place {place} of {len(key)})")
+    return key
+
+
+def remember(secret: str | None) -> None:
+    """Take a secret out of every text from now on: a key, a password of a URL."""
+    for part in (secret or "").split():
+        if len(part) >= SHORTEST and part.lower() not in PLACEHOLDERS:
+            _known.add(part)
+
+
+def redact(text: str) -> str:
+    """Return the text without any known key, bearer token or user-info of a URL.
+
+    >>> redact("http://me:pw@host said: Bearer abcdef")
+    'http://[key]@host said: Bearer [key]'
+    """
+    for way in _ways():
+        text = text.replace(way, REMOVED)
+    text = _BEARER.sub(lambda found: f"{found[1]}{found[2]}{REMOVED}", text)
+    return _USER_INFO.sub(lambda found: f"{found[1]}{REMOVED}@", text)
+
+
+def cut_from_bytes(pieces: Sequence[bytes]) -> list[bytes]:
+    """Return pieces of one stream without known keys, also where a key stands across pieces; their number stays."""
+    return _cut(pieces, [way.encode("utf-8", "surrogatepass") for way in _ways()], REMOVED.encode())
+
+
+def cut_from_texts(pieces: Sequence[str]) -> list[str]:
+    """Return pieces of one text without known keys, also where a key stands across pieces; their number stays."""
+    return _cut(pieces, _ways(), REMOVED)
+
+
+def _cut(pieces: Sequence[AnyStr], secrets: Iterable[AnyStr], removed: AnyStr) -> list[AnyStr]:
+    kept = list(pieces)
+    for secret in secrets:
+        end = 0
+        while (start := removed[:0].join(kept).find(secret, end)) >= 0:
+            kept = list(_replaced(kept, start, start + len(secret), removed))
+            end = start + len(removed)
+    return kept
+
+
+def _replaced(pieces: Iterable[AnyStr], start: int, end: int, new: AnyStr) -> Iterator[AnyStr]:
+    """The pieces with `start` to `end` of the whole replaced; what is new stands in the piece where the old began."""
+    at = 0
+    for piece in pieces:
+        first, last = max(start - at, 0), max(end - at, 0)
+        begins_here = at <= start < at + len(piece)
+        yield piece[:first] + (new if begins_here else new[:0]) + piece[last:] if first < len(piece) else piece
+        at += len(piece)
+
+
+def _ways() -> list[str]:
+    """Every way to write what is known, longest first: as it is, in a URL, in JSON, in Python."""
+    remember(os.environ.get(KEY_VARIABLE))
+    ways: set[str] = set()
+    for secret in _known:
+        in_json = json.dumps(secret)[1:-1]
+        ways |= {secret, quote(secret, safe=""), in_json, in_json.replace("/", "\\/"), repr(secret)[1:-1]}
+    return sorted(ways, key=len, reverse=True)
