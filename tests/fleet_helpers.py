@@ -17,8 +17,8 @@ from tests.report_helpers import run_of_models
 from workshop_lib.errors import EndpointError
 from workshop_lib.fleet import cluster, collect
 from workshop_lib.fleet.plan import Fleet, FleetPlan, Machine, Share
-from workshop_lib.hosting.child_process import child_environment
 from workshop_lib.records import Run
+from workshop_lib.runtimes.child_process import child_environment
 
 WAIT_S = 60.0
 

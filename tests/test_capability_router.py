@@ -19,8 +19,8 @@ from workshop_lib.decision import abilities, choice_tables
 from workshop_lib.decision.capability_router import Router, choose
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError, ModelServerError
 from workshop_lib.records import ModelVariant, Prompt
-from workshop_lib.serving.endpoint import EndpointRuntime
-from workshop_lib.serving.practice import PracticeRuntime
+from workshop_lib.runtimes.endpoint import EndpointRuntime
+from workshop_lib.runtimes.foundry import FoundryRuntime
 
 CARDS = {
     "tiny": ModelCard(("explain",), 400.0, "MIT"),
@@ -183,7 +183,7 @@ def test_a_faulty_file_of_measured_shares_is_named(tmp_path: Path, text: str, na
 
 
 @pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PracticeRuntime]:
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FoundryRuntime]:
     with practice(tmp_path_factory.mktemp("cache"), cards=catalog.read_models()) as runtime:
         yield runtime
 
@@ -194,7 +194,7 @@ def _pid(router: Router) -> int:
 
 
 @pytest.mark.slow
-def test_two_tasks_go_to_two_models_and_are_answered(runtime: PracticeRuntime) -> None:
+def test_two_tasks_go_to_two_models_and_are_answered(runtime: FoundryRuntime) -> None:
     """Real answers; a second task of a kind does not load its model again, and leaving stops the last one."""
     explain = catalog.read_prompts()[0]
     items = catalog.read_prompts(set_name="meeting-notes")[1]

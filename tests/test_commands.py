@@ -175,7 +175,7 @@ def test_the_full_script_looks_at_its_files_before_it_measures(
         place.mkdir()
     else:
         place.write_text("mine", encoding="utf-8")
-    monkeypatch.setattr("workshop_lib.serving.profiles.open_runtime", lambda *_, **__: pytest.fail("was opened"))
+    monkeypatch.setattr("workshop_lib.runtimes.profiles.open_runtime", lambda *_, **__: pytest.fail("was opened"))
     assert commands.benchmark([flag, str(place)]) == 2
     said = capsys.readouterr()
     assert said.out == "" and len(said.err.splitlines()) == 1 and "cannot be written" in said.err

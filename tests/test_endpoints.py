@@ -27,7 +27,7 @@ from workshop_lib.instrument.client import ChatClient
 from workshop_lib.metrics import timing
 from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import Completion, ModelVariant, Request, RequestOptions, Serving
-from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.runtimes.endpoint import EndpointRuntime
 
 FIRST_S, PACE_S, LATE_S = 0.03, 0.005, 0.02
 SAID, HALF_SAID = said(16), said(8)

@@ -19,7 +19,7 @@ from workshop_lib.fleet.plan import Fleet, FleetPlan, read_fleet
 from workshop_lib.measuring import benchmark
 from workshop_lib.metrics import summaries
 from workshop_lib.records import Run
-from workshop_lib.serving import profiles
+from workshop_lib.runtimes import profiles
 
 pytestmark = [
     pytest.mark.slow,

@@ -19,7 +19,7 @@ from workshop_lib.people import judge_prompts
 from workshop_lib.people.judge import Judge, Settings
 from workshop_lib.people.judging import compare_all, grade_all, judge_name, keep_in
 from workshop_lib.records import ModelVariant, Prompt, Serving
-from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.verdicts import answers, reliability, rubric, score_files
 from workshop_lib.verdicts.answers import Candidate
 from workshop_lib.verdicts.pairs import order_bias, pairs

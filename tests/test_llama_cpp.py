@@ -28,7 +28,7 @@ from workshop_lib.metrics.streams import Arrival
 from workshop_lib.people import judge, judging
 from workshop_lib.programs import notebooks
 from workshop_lib.records import Completion, ModelVariant, Request
-from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.verdicts import answers, rubric, score_files
 
 FULL = places.PROJECT / "samples" / "session03" / "benchmark_oss_models.py"

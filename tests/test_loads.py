@@ -19,7 +19,7 @@ from workshop_lib.measuring.concurrency import Load, describe, load_object
 from workshop_lib.measuring.plan import make_plan
 from workshop_lib.programs import commands
 from workshop_lib.records import Prompt, Run
-from workshop_lib.serving import profiles
+from workshop_lib.runtimes import profiles
 from workshop_lib.settings import PLAN_OPTIONS, BenchmarkSettings, parse
 from workshop_lib.showing import charting, comparison_charts, comparison_tables
 

@@ -12,13 +12,12 @@ import pytest
 
 from tests.adapter_helpers import SMALL, register
 from tests.measurement_helpers import completion
-from tests.test_local_routing import NoRuntime
 from workshop_lib import places
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
+from workshop_lib.models import local, registry
 from workshop_lib.programs import notebooks
 from workshop_lib.records import Run
-from workshop_lib.registration import model_folders, registered_models
-from workshop_lib.serving.local_routing import LocalRuntime
+from workshop_lib.runtimes import profiles
 from workshop_lib.teaching import own_models
 
 
@@ -30,7 +29,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def aliases() -> list[str]:
-    return [model.alias for model in registered_models.read()]
+    return [model.alias for model in registry.read()]
 
 
 def test_the_page_works_on_a_copy_and_leaves_no_trace(cache: Path) -> None:
@@ -39,7 +38,7 @@ def test_the_page_works_on_a_copy_and_leaves_no_trace(cache: Path) -> None:
     assert example.folder.is_relative_to(cache)
     assert {path.name for path in example.folder.iterdir()} == {path.name for path in SMALL.iterdir()}
     assert example.licence == "MIT"
-    model_folders.register_folder(example.folder, alias=own_models.IN_RUNTIME)
+    local.register(own_models.IN_RUNTIME, example.folder)
     left = example.leave()
     assert left.to_numpy().tolist() == [[own_models.IN_RUNTIME, "unregistered"]]
     assert aliases() == []
@@ -51,16 +50,16 @@ def test_what_a_run_that_broke_off_left_is_replaced(cache: Path) -> None:
     """The page may be started again at any moment; models of others stay."""
     register(cache, "somebodys")
     first = own_models.begin()
-    model_folders.register_folder(first.folder, alias=own_models.IN_RUNTIME)
+    local.register(own_models.IN_RUNTIME, first.folder)
     again = own_models.begin()
     assert aliases() == ["somebodys"]
-    model_folders.register_folder(again.folder, alias=own_models.IN_RUNTIME)
+    local.register(own_models.IN_RUNTIME, again.folder)
 
 
 def test_who_wants_to_keep_the_models_keeps_them(cache: Path) -> None:
     """With `keep` they stay registered, and so do their files."""
     example = own_models.begin(keep=True)
-    model_folders.register_folder(example.folder, alias=own_models.IN_RUNTIME)
+    local.register(own_models.IN_RUNTIME, example.folder)
     assert example.leave().to_numpy().tolist() == [[own_models.IN_RUNTIME, "registered"]]
     assert aliases() == [own_models.IN_RUNTIME]
     assert example.folder.is_dir()
@@ -70,9 +69,9 @@ def test_who_wants_to_keep_the_models_keeps_them(cache: Path) -> None:
 def test_a_kernel_that_ends_early_forgets_them_too(cache: Path, *, keep: bool, left: list[str]) -> None:
     """Who closes the page in the middle finds the other pages as they were."""
     code = (
-        "from workshop_lib.registration import model_folders; from workshop_lib.teaching import own_models\n"
+        "from workshop_lib.models import local; from workshop_lib.teaching import own_models\n"
         f"example = own_models.begin(keep={keep})\n"
-        "model_folders.register_folder(example.folder, alias=own_models.IN_RUNTIME)\n"
+        "local.register(own_models.IN_RUNTIME, example.folder)\n"
     )
     environment = {**os.environ, "PYTHONPATH": places.search_path()}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
@@ -103,14 +102,16 @@ def test_a_folder_of_ones_own_is_taken_as_it_is(tmp_path: Path) -> None:
     assert example.folder.is_dir()
 
 
-def test_checks_name_folders_and_not_places(tmp_path: Path) -> None:
+def test_a_look_into_a_folder_names_folders_and_not_places(tmp_path: Path) -> None:
     """A page is stored and shown to others: it says what is wrong, not where the reader's files lie."""
     example = own_models.begin()
-    shown = own_models.checks(model_folders.examine(example.damaged()))
+    said = dict(own_models.look_into(example.folder).to_numpy().tolist())
+    assert (said["model type"], said["model files"], said["precision"]) == ("qwen2", "model.onnx", "int4")
+    assert "answered" in said["the runtime"]
+    shown = own_models.look_into(example.damaged())
     assert str(tmp_path) not in shown.to_string()
-    failed = shown[shown["status"] == "failed"]
-    assert failed["check"].tolist() == ["model files"]
-    assert "model.onnx.data is missing" in failed["seen"].iloc[0]
+    assert "damaged/model.onnx.data" in dict(shown.to_numpy().tolist())["the runtime"]
+    assert "a folder in it does" in own_models.look_into(example.copies).to_string()
 
 
 def test_the_code_that_is_shown_is_the_code_that_runs() -> None:
@@ -126,10 +127,11 @@ def test_the_code_that_is_shown_is_the_code_that_runs() -> None:
         own_models.source(own_models.ADAPTER_FILE, "flow")
 
 
-def test_where_the_runtime_is_missing_the_tables_say_so(cache: Path) -> None:
+def test_where_the_runtime_is_missing_the_tables_say_so(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page goes on: an adapter needs no Foundry Local, and the comparison says what it lacks."""
     register(cache, "mine", "Whole")
-    with LocalRuntime(NoRuntime(), cache_dir=cache) as runtime:
+    monkeypatch.setenv("FOUNDRY_LOCAL_LIB_DIR", str(cache))
+    with profiles.open_runtime("practice") as runtime:
         assert "cannot run here" in own_models.look(runtime, ["other"]).to_string()
         assert "cannot run here" in own_models.ask(runtime, "other", "Hello").to_string()
         assert own_models.ask(runtime, "mine", "Hello")["answer"].tolist() == ["You said: Hello"]

@@ -15,7 +15,7 @@ from tests.fault_server import FaultServer
 from tests.scripts import FULL
 from tests.scripts import run as run_script
 from workshop_lib.errors import ModelServerError, RuntimeUnavailableError
-from workshop_lib.serving.foundry_process import FoundryProcess
+from workshop_lib.models.local import foundry_process
 from workshop_lib.untrusted import without_places
 
 HOME = Path("/home/ada").absolute()
@@ -88,8 +88,9 @@ def test_the_last_words_of_a_crashed_child_name_no_folder(tmp_path: Path, monkey
     monkeypatch.setenv("USERPROFILE" if sys.platform == "win32" else "HOME", str(folders["home"]))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "sdk"))
     monkeypatch.setenv("SECRET", str(folders[secret]))
+    monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(folders["cache"]))
     with (
-        FoundryProcess(_job(folders["cache"]), doing="listing", cache=folders["cache"]) as child,
+        foundry_process("look", logs_dir=folders["cache"]) as child,
         pytest.raises(ModelServerError) as error,
     ):
         child.wait_for("listing", timeout_s=30)
@@ -105,17 +106,13 @@ def test_what_a_child_reports_names_no_folder(tmp_path: Path, monkeypatch: pytes
     (package / "__init__.py").write_text("import os; raise ImportError('no library in ' + os.environ['SECRET'])")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "sdk"))
     monkeypatch.setenv("SECRET", str(tmp_path))
+    monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(tmp_path))
     with (
-        FoundryProcess(_job(tmp_path), doing="listing", cache=tmp_path) as child,
+        foundry_process("look", logs_dir=tmp_path) as child,
         pytest.raises(RuntimeUnavailableError) as error,
     ):
         child.wait_for("listing", timeout_s=30)
     assert str(tmp_path) not in str(error.value)
-
-
-def _job(cache: Path) -> dict[str, object]:
-    folder = str(cache / "models")
-    return {"task": "list", "models_dir": folder, "logs_dir": folder, "catalog_urls": [], "port": 0}
 
 
 @pytest.mark.parametrize(

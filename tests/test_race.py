@@ -28,7 +28,7 @@ from workshop_lib.measuring.race import LaneState, Pick, RaceResult, RaceState, 
 from workshop_lib.measuring.racing import Lane, LiveAnswer, lanes_of, run_race
 from workshop_lib.metrics.streams import read_answer
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt
-from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.showing import charting, race_charts, race_view, race_widget
 
 PROMPT = Prompt("p", "Say it.")

@@ -47,7 +47,7 @@ from workshop_lib.errors import WorkshopError
 from workshop_lib.instrument.client import ChatClient
 from workshop_lib.measuring.racing import LiveAnswer
 from workshop_lib.metrics import timing
-from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.runtimes.endpoint import EndpointRuntime
 
 SAID = said(16)
 KEY = "sk-T0p/Secret+9&x"

@@ -20,7 +20,7 @@ from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
 from workshop_lib.measuring.plan import make_plan
 from workshop_lib.metrics.summaries import summarise
-from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.runtimes.endpoint import EndpointRuntime
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from workshop_lib.errors import ConfigurationError, ModelNotFoundError, RecordFi
 from workshop_lib.measuring import runs
 from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import ModelVariant, Prompt, Run
-from workshop_lib.serving import profiles
+from workshop_lib.runtimes import profiles
 from workshop_lib.showing import comparison_tables, reporting
 
 if TYPE_CHECKING:

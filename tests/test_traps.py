@@ -31,7 +31,7 @@ from workshop_lib.metrics.prefix_cache import Answered, looks_cached
 from workshop_lib.metrics.stability import outlier_notes
 from workshop_lib.metrics.summaries import WARNINGS, summarise
 from workshop_lib.records import Completion, Prompt, Row, Run
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.profiles import open_runtime
 
 Metric = Callable[[Completion], float | None]
 SCALE = 0.25

@@ -21,7 +21,7 @@ from workshop_lib.errors import WorkshopError
 from workshop_lib.instrument import client
 from workshop_lib.measuring.benchmark import run_benchmark
 from workshop_lib.metrics.summaries import summarise
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.profiles import open_runtime
 
 
 def line(fault: str, runtime: FaultRuntime, model: str, *, rounds: int = 2) -> str:

@@ -21,7 +21,7 @@ from workshop_lib.measuring.plan import make_plan
 from workshop_lib.metrics.stability import outlier_notes
 from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import Prompt, Row, Run
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.profiles import open_runtime
 
 PROMPTS = tuple(Prompt(name, f"Say {name}.") for name in ("one", "two", "three"))
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Self
 from workshop_lib import catalog
 from workshop_lib.decision.criteria import criterion
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, WorkshopError
-from workshop_lib.hosting.selection import AUTO
 from workshop_lib.instrument.client import ChatClient
 from workshop_lib.records import ModelVariant, Request
+from workshop_lib.runtimes.selection import AUTO
 from workshop_lib.untrusted import one_line
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from workshop_lib.catalog import ModelCard
     from workshop_lib.records import Completion, Prompt
-    from workshop_lib.serving.profiles import Runtime, ServedModel
+    from workshop_lib.runtimes.profiles import Runtime, ServedModel
 
 _MB = criterion("footprint")
 

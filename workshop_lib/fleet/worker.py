@@ -20,15 +20,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from workshop_lib import __version__, files
+from workshop_lib import __version__, files, places
 from workshop_lib.errors import WorkshopError
 from workshop_lib.fleet.plan import RECORDS_FILE, FleetPlan, Machine, ShareStatus
-from workshop_lib.hosting import child_pipes, model_cache
-from workshop_lib.hosting.child_process import ChildProcess
 from workshop_lib.instrument import machine
 from workshop_lib.measuring import benchmark, plan
 from workshop_lib.records import ModelVariant, variant_key
-from workshop_lib.serving import profiles
+from workshop_lib.runtimes import profiles
+from workshop_lib.runtimes.child import do_the_job
+from workshop_lib.runtimes.child_process import ChildProcess
 from workshop_lib.untrusted import without_home, without_places
 
 DECISIVE = ("workshop", "foundry-local-sdk", "onnxruntime", "onnxruntime-genai-core")
@@ -128,13 +128,13 @@ def computer_id() -> str:
 
 def fleet_folder() -> Path:
     """Where a machine keeps what belongs to fleets: in its model cache."""
-    return model_cache.make_folder(model_cache.cache_root() / "fleet")
+    return places.make_folder(places.cache_root() / "fleet")
 
 
 def share_folder(run_id: str, label: str, variant: ModelVariant) -> Path:
     """Where this machine keeps the records of a share."""
     name = sha256("\0".join(variant_key(variant)).encode()).hexdigest()[:16]
-    return model_cache.make_folder(fleet_folder() / "shares" / f"{run_id}-{label}" / name)
+    return places.make_folder(fleet_folder() / "shares" / f"{run_id}-{label}" / name)
 
 
 def forget_old_shares() -> None:
@@ -160,7 +160,7 @@ def _measure_apart(job: Job, variant: ModelVariant, folder: Path, is_wanted: IsW
     started = time.monotonic()
     what = {"folder": str(folder), "plan": asdict(job.plan), "variant": asdict(variant)}
     doing = f"measuring {variant.model_id}"
-    with ChildProcess(__name__, what, name="benchmark", doing=doing, cache=model_cache.cache_root()) as child:
+    with ChildProcess(__name__, what, name="benchmark", doing=doing) as child:
         while child.failure() is None:
             if not is_wanted():
                 return None
@@ -186,8 +186,8 @@ def _measure_share(job: Mapping[str, Any], emit: Emit) -> None:
 
 
 def _without_folders(text: str) -> str:
-    return without_home(without_places(text, {model_cache.cache_root(): "<cache>"}))
+    return without_home(without_places(text, {places.cache_root(): "<cache>"}))
 
 
 if __name__ == "__main__":
-    child_pipes.do_the_job(_measure_share)
+    do_the_job(_measure_share)

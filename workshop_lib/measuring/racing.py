@@ -21,7 +21,7 @@ from workshop_lib.measuring import race
 from workshop_lib.measuring.race import LaneState, RaceResult, RaceState, Turns
 from workshop_lib.metrics.streams import AnswerReader, Arrival
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Request
-from workshop_lib.serving.profiles import Runtime, ServedModel
+from workshop_lib.runtimes.profiles import Runtime, ServedModel
 
 UPDATES_PER_S = 30
 """As often as a page is worth redrawing; more would only take time from those who race."""

@@ -27,7 +27,7 @@ from workshop_lib.verdicts.scores import Answer, Preference, Score
 
 if TYPE_CHECKING:
     from workshop_lib.records import ModelVariant, Prompt
-    from workshop_lib.serving.profiles import ServedModel
+    from workshop_lib.runtimes.profiles import ServedModel
 
 GIVE_UP_AFTER = 2
 """Requests in a row that fail before the rest is left unasked."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from workshop_lib.measuring.race import RaceResult, Turns
     from workshop_lib.records import Prompt
-    from workshop_lib.serving.profiles import Runtime
+    from workshop_lib.runtimes.profiles import Runtime
 
 STATIC = Path(__file__).resolve().parents[1] / "static"
 

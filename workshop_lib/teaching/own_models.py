@@ -21,11 +21,11 @@ from workshop_lib.archive import changes
 from workshop_lib.archive.results import results_of
 from workshop_lib.display import Table
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, WorkshopError
-from workshop_lib.hosting import model_cache
 from workshop_lib.instrument.client import ChatClient
 from workshop_lib.measuring import benchmark, plan
+from workshop_lib.models import local, registry
+from workshop_lib.models.folder import read_folder
 from workshop_lib.records import ModelVariant, Request
-from workshop_lib.registration import model_folders, registered_models
 from workshop_lib.showing import tables
 from workshop_lib.untrusted import printable, without_places
 
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
     from workshop_lib.archive.changes import Changes
     from workshop_lib.records import Run
-    from workshop_lib.registration.model_folders import FolderReport
-    from workshop_lib.serving.runtimes import Runtime
+    from workshop_lib.runtimes.protocols import Runtime
 
 IN_RUNTIME, IN_PYTHON = "page-06-in-runtime", "page-06-in-python"
 """Names that nobody else takes, so that whatever is registered under them is this page's own."""
@@ -64,7 +63,7 @@ class Example:
     def leave(self) -> Table:
         """Unregister what the page registered and delete its copies, unless it is kept; say what is the case now."""
         if self.keep:
-            mine = [model.alias for model in registered_models.read() if model.alias in _ALIASES]
+            mine = [model.alias for model in registry.read() if model.alias in _ALIASES]
             return _states(mine, "registered")
         return _states(_forget(self.copies), "unregistered")
 
@@ -86,24 +85,33 @@ def begin(folder: str = "", *, rounds: int = 1, repeats: int = 1, keep: bool = F
             raise ConfigurationError(f"{name} is {value}.", "Give 1 or more.")
     if folder and not Path(folder).expanduser().is_dir():
         raise ConfigurationError(f"There is no folder {folder}.", "Correct the path, or leave it empty.")
-    copies = model_cache.cache_root() / "page-06"
+    copies = places.cache_root() / "page-06"
     _forget(copies)
     if not keep:
         atexit.register(_forget_quietly, copies)
     if folder:
         return Example(Path(folder).expanduser().absolute(), copies, None, keep)
     shipped = catalog.PRACTICE_INDEX_FILE.parent / _EXAMPLE
-    model_cache.make_folder(copies)
+    places.make_folder(copies)
     return Example(shutil.copytree(shipped, copies / "my-model"), copies, catalog.read_practice_index().licence, keep)
 
 
-def checks(report: FolderReport) -> Table:
-    """A report on a folder as a table that tells nobody where the folder lies."""
+def look_into(folder: Path) -> Table:
+    """What a folder's files say, and the runtime once it has loaded it; tells nobody where the folder lies."""
+    said: list[tuple[str, object]] = []
+    try:
+        found = read_folder(folder)
+        said += [("model type", found.model_type), ("model files", ", ".join(found.files))]
+        said += [("device", found.device), ("provider", found.execution_provider)]
+        said += [("context (tokens)", found.context_tokens), ("precision", found.precision or tables.UNKNOWN)]
+        said += [("licence", found.licence or tables.UNKNOWN)]
+        local.try_folder(folder)
+        said.append(("the runtime", "It loaded the model, and the model answered."))
+    except WorkshopError as error:
+        said.append(("the runtime" if said else "files", str(error)))
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - never raises
-    named = {report.folder: report.folder.name, model_cache.cache_root(): "<cache>", home: "~"}
-    found = model_folders.table(report)
-    return Table([[without_places(str(cell), named) for cell in line] for line in found.itertuples(index=False)],
-                 columns=list(found.columns))  # fmt: skip
+    named = {folder: folder.name, places.cache_root(): "<cache>", home: "~"}
+    return Table([(what, without_places(str(value), named)) for what, value in said], columns=["what", "says"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +218,7 @@ def _states(aliases: Sequence[str], state: str) -> Table:
 
 def _unregister(alias: str) -> bool:
     with suppress(ModelNotFoundError):
-        registered_models.remove(alias)
+        registry.remove(alias)
         return True
     return False
 

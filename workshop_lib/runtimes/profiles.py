@@ -6,7 +6,7 @@
 | `foundry` | the public Foundry Local catalog | a network for each first download |
 | `endpoint` | what an OpenAI-compatible server offers | its address; no SDK |
 
-Registered adapters join the first two (`local_routing`). Knows no measurement.
+Registered models join the first two. Knows no measurement.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from workshop_lib import catalog, settings
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.serving.endpoint import EndpointRuntime
-from workshop_lib.serving.foundry import FoundryRuntime
-from workshop_lib.serving.local_routing import LocalRuntime
-from workshop_lib.serving.practice import PracticeRuntime
-from workshop_lib.serving.runtimes import Runtime, ServedModel
+from workshop_lib.runtimes.endpoint import EndpointRuntime
+from workshop_lib.runtimes.foundry import FoundryRuntime
+from workshop_lib.runtimes.protocols import Runtime, ServedModel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +44,7 @@ def open_runtime(
         profile: None = `endpoint` where an address is given, else `practice`.
         endpoint: address of an OpenAI-compatible server; None = `FOUNDRY_LOCAL_ENDPOINT`.
         api_key: key that the server asks for; None = `API_KEY`.
-        cache_dir: where models are kept; None = `model_cache.cache_root()`.
+        cache_dir: where models are kept; None = `places.cache_root()`.
         port: fixed port of the web service; 0 = a free one.
         models_file: `models.json`; None = the shipped one.
         index_file: index of the practice models; None = the shipped one.
@@ -62,9 +60,5 @@ def open_runtime(
     cards = catalog.read_models(models_file)
     if chosen == "endpoint":
         return EndpointRuntime(address, api_key=api_key or settings.read_key(os.environ), cards=cards)
-    inner: FoundryRuntime
-    if chosen == "foundry":
-        inner = FoundryRuntime(cache_dir=cache_dir, port=port, cards=cards)
-    else:
-        inner = PracticeRuntime(index_file=index_file, cache_dir=cache_dir, port=port, cards=cards)
-    return LocalRuntime(inner, cache_dir=cache_dir)
+    own: Literal["practice", "foundry"] = "foundry" if chosen == "foundry" else "practice"
+    return FoundryRuntime(own, index_file=index_file, cache_dir=cache_dir, port=port, cards=cards)

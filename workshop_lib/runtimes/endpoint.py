@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from workshop_lib.addresses import Address, parse_address
 from workshop_lib.errors import ConfigurationError, EndpointError, ModelNotFoundError
-from workshop_lib.hosting import selection
 from workshop_lib.instrument import client
 from workshop_lib.records import ModelVariant
+from workshop_lib.runtimes import selection
 from workshop_lib.settings import ENDPOINT_VARIABLE
 
 if TYPE_CHECKING:

@@ -1,9 +1,8 @@
 """The child's side of a child process: its pipes, its one job, and its end when its parent ends.
 
-`child_process` starts it. It reads its job, a JSON object on one line of standard input, answers
-with JSON lines on standard output (events, or one `error` as the last of them), and lives until
-standard input closes. So it dies with its parent however the parent dies, on every operating
-system. Knows no models.
+It reads its job, a JSON object on one line of standard input, answers with JSON lines on standard output (events, or
+one `error` as the last of them), and lives until standard input closes: it dies with its parent however the parent
+dies, on every operating system. `child_process` starts it.
 """
 
 from __future__ import annotations
@@ -24,27 +23,28 @@ if TYPE_CHECKING:
     Emit = Callable[[Mapping[str, Any]], None]
 
 PARENT_CHECK_S = 1.0
-FAREWELL_S = 0.5
-"""How long a child may take to close what it holds; its parent waits a second before it kills."""
 
 
-def do_the_job(work: Callable[[Mapping[str, Any], Emit], None], *, farewell: Callable[[], None] | None = None) -> None:
+def do_the_job(work: Callable[[Mapping[str, Any], Emit], None], *, on_exit: Callable[[], None] = lambda: None) -> None:
     """Give the job that standard input names to `work`, and end the process when it returns.
 
     Args:
         work: a `WorkshopError` that it raises becomes the event `error`, with the name of its class.
-        farewell: called when the parent is gone; makes `work` return, which has half a second for that.
+        on_exit: gives back what the child holds, within half a second: its parent waits one, then kills. May be called
+            twice, from two threads.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted notebook cell keeps its models
     emit, parent = take_standard_output(), _take_standard_input()
     line = parent.readline()
     if not line:
         return  # the parent ended before it could say what to do
-    _end_with(parent, farewell)
+    _end_with(parent, on_exit)
     try:
         work(json.loads(line), emit)
     except WorkshopError as error:
         emit({"event": "error", "kind": type(error).__name__, "what": error.what, "fix": error.fix})
+    finally:
+        on_exit()
     os._exit(0)  # closing a runtime takes a second, and nothing of it needs saving
 
 
@@ -63,11 +63,7 @@ def take_standard_output() -> Emit:
 
 
 def _take_standard_input() -> BinaryIO:
-    """Keep standard input for the parent.
-
-    On Windows a library that looks at standard input while it is loaded would otherwise wait for
-    the read that waits for the parent.
-    """
+    """Keep standard input for the parent: on Windows a library that looks at it would wait for our own read."""
     parent = os.fdopen(os.dup(0), "rb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -75,26 +71,19 @@ def _take_standard_input() -> BinaryIO:
     return parent
 
 
-def _end_with(parent_pipe: BinaryIO, farewell: Callable[[], None] | None) -> None:
-    """End this process when the parent closes the pipe, or is gone.
-
-    A fork of the parent holds the pipe open, so that the parent itself is watched for as well.
-    """
-
-    def end() -> None:
-        if farewell is not None:
-            farewell()
-            time.sleep(FAREWELL_S)
-        os._exit(0)
+def _end_with(parent_pipe: BinaryIO, on_exit: Callable[[], None]) -> None:
+    """End this process when the parent closes the pipe, or is gone: a fork of the parent holds the pipe open."""
 
     def at_end_of_pipe() -> None:
         parent_pipe.read()
-        end()
+        on_exit()
+        os._exit(0)
 
     def at_new_parent(first: int) -> None:
         while os.getppid() == first:
             time.sleep(PARENT_CHECK_S)
-        end()
+        on_exit()
+        os._exit(0)
 
     threading.Thread(target=at_end_of_pipe, daemon=True).start()
     if sys.platform != "win32":

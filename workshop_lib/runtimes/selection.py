@@ -1,4 +1,4 @@
-"""Names that people type → the variants to measure. Pure: knows no runtime and no files."""
+"""Names that people type → the variants to measure, and the order to show variants in. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from workshop_lib.records import ModelVariant
 
 AUTO = "auto"
-_DEVICE_ORDER = ("cpu", "gpu", "npu")
+_DEVICES = ("cpu", "gpu", "npu")
 
 
 def select_variants(
@@ -30,8 +30,8 @@ def select_variants(
 
     Args:
         offered: variants that can run here.
-        names: aliases, exact ids, or `auto`. An alias means one variant per device and precision;
-            an exact id is taken whatever its device.
+        names: aliases, exact ids, or `auto`. An alias means one variant per device and precision, that of the best
+            provider; an exact id is taken whatever its device.
         devices: devices wanted; a variant of an unknown device passes.
         in_auto: whether `auto` takes a variant.
         nearest: aliases to offer for names that are known not to exist.
@@ -44,18 +44,30 @@ def select_variants(
     for name in names:
         exact = [variant for variant in offered if variant.model_id == name]
         if name == AUTO:
-            found = one_per_build([variant for variant in on_devices if in_auto(variant)])
+            found = _one_per_build([variant for variant in on_devices if in_auto(variant)])
         elif exact:
             found = exact
         elif any(variant.alias == name for variant in offered):
-            found = one_per_build([variant for variant in on_devices if variant.alias == name])
+            found = _one_per_build([variant for variant in on_devices if variant.alias == name])
         else:
-            raise unknown_name(name, offered, nearest or {})
+            raise _unknown_name(name, offered, nearest or {})
         chosen.update((variant.model_id, variant) for variant in found)
     return list(chosen.values())
 
 
-def one_per_build(variants: Iterable[ModelVariant]) -> list[ModelVariant]:
+def in_reading_order(variants: Iterable[ModelVariant], aliases: Sequence[str] = ()) -> list[ModelVariant]:
+    """Sort by alias (`aliases` first, then by name), CPU before GPU, fewer bits before more."""
+
+    def place(variant: ModelVariant) -> tuple[object, ...]:
+        alias = aliases.index(variant.alias) if variant.alias in aliases else len(aliases)
+        device = _DEVICES.index(variant.device) if variant.device in _DEVICES else len(_DEVICES)
+        bits = int((re.findall(r"\d+", variant.precision or "") or ["999"])[0])
+        return alias, variant.alias, device, bits, rank(variant.execution_provider), variant.model_id
+
+    return sorted(variants, key=place)
+
+
+def _one_per_build(variants: Iterable[ModelVariant]) -> list[ModelVariant]:
     """Of variants that share alias, device and precision, keep that with the best provider."""
     best: dict[tuple[str, str, str | None], ModelVariant] = {}
     for variant in variants:
@@ -65,24 +77,7 @@ def one_per_build(variants: Iterable[ModelVariant]) -> list[ModelVariant]:
     return list(best.values())
 
 
-def in_reading_order(variants: Iterable[ModelVariant], aliases: Sequence[str] = ()) -> tuple[ModelVariant, ...]:
-    """Sort by alias (`aliases` first, then by name), CPU before GPU, fewer bits before more."""
-    places = {alias: place for place, alias in enumerate(aliases)}
-    ordered = sorted(
-        variants,
-        key=lambda variant: (
-            places.get(variant.alias, len(places)),
-            variant.alias,
-            _place(variant.device, _DEVICE_ORDER),
-            _bits(variant.precision),
-            rank(variant.execution_provider),
-            variant.model_id,
-        ),
-    )
-    return tuple(ordered)
-
-
-def unknown_name(
+def _unknown_name(
     name: str, offered: Sequence[ModelVariant], nearest: Mapping[str, Sequence[str]]
 ) -> ModelNotFoundError:
     """The error for a name that is neither alias nor id, naming up to three that are close."""
@@ -95,19 +90,7 @@ def unknown_name(
         or difflib.get_close_matches(name, aliases, n=3)
         or difflib.get_close_matches(name, ids, n=3)
     )
-    if close:
-        fix = f"Did you mean {' or '.join(close)}?"
-    elif aliases:
-        fix = f"There are: {', '.join(aliases)}."
-    else:
+    fix = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(aliases)}."
+    if not offered:
         fix = "No model is offered here at all."
     return ModelNotFoundError(f"No model is called '{name}'.", fix)
-
-
-def _place(value: str, order: Sequence[str]) -> int:
-    return order.index(value) if value in order else len(order)
-
-
-def _bits(precision: str | None) -> int:
-    digits = re.search(r"\d+", precision or "")
-    return int(digits.group()) if digits else 999

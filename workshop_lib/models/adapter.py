@@ -1,20 +1,17 @@
-"""Models of one's own: what a `CustomModelAdapter` does, and how its class is found.
+"""A model of one's own in Python: what a `CustomModelAdapter` does, and how its class is found.
 
-    class MyModel(CustomModelAdapter):
-        def load(self, weights_path):
-            self.model = my_library.load(weights_path)
+class MyModel(CustomModelAdapter):
+def load(self, weights_path):
+self.model = my_library.load(weights_path)
 
-        def generate(self, prompt, **params):
-            return self.model.answer(prompt, limit=params["max_tokens"])
-
-Knows no HTTP and no processes: `adapter_app` serves an adapter, `local_routing` offers it.
+def generate(self, prompt, **params):
+return self.model.answer(prompt, limit=params["max_tokens"])
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import operator
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _MODULE_NAME = "registered_adapter"
-DEVICES = ("cpu", "gpu", "npu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +102,11 @@ class CustomModelAdapter(ABC):
 
         Args:
             prompt: a `Chat`: text, with its messages as `prompt.messages`; or plain text where people call it.
-            params: `max_tokens` (int), `temperature` (0 = the likeliest token each time), `top_p` (0 to 1), `seed`
-                (int or None) and `stop` (tuple of texts). All are always given. The server itself cuts the answer off
-                at a stop text, so that an adapter may ignore that one.
+            params: `max_tokens` (int), `temperature` (0 = the likeliest token each time), `top_p` (0 to 1) and `seed`
+                (int or None). All are always given.
         """
-        _refuse_neither(self)
+        if not _writes_answers(type(self)):  # the two defaults would call each other for ever
+            raise NotImplementedError(f"{type(self).__name__} writes neither generate nor stream.")
         return "".join(self.stream(prompt, **params))
 
     def stream(self, prompt: str, **params: Any) -> Iterator[str]:
@@ -119,7 +115,6 @@ class CustomModelAdapter(ABC):
         Pieces are whole characters. A `Piece` says how many tokens it took. A client that goes away stops the answer
         between two pieces, so that an adapter without a `stream` of its own cannot be stopped.
         """
-        _refuse_neither(self)
         yield self.generate(prompt, **params)
 
     def count_tokens(self, text: str) -> int | None:  # noqa: ARG002 - what a subclass is given
@@ -133,36 +128,6 @@ class CustomModelAdapter(ABC):
         """Give back what `load` took; called once, before the process ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
-    """What an adapter says of itself once it is loaded."""
-
-    device: str
-    execution_provider: str
-    context_tokens: int | None
-
-
-def described(adapter: CustomModelAdapter) -> Described:
-    """Read what a loaded adapter says of itself.
-
-    Raises:
-        ModelServerError: it cannot be: another device, no name of a provider, no number of tokens.
-    """
-    name, tokens = type(adapter).__name__, adapter.context_tokens
-    if adapter.device not in DEVICES:
-        raise ModelServerError(
-            f"The adapter {name} says that it runs on {one_line(repr(adapter.device), 60)}.",
-            f"Set its `device` to {', '.join(DEVICES)}; which kind of GPU stands in `execution_provider`.",
-        )
-    if not isinstance(adapter.execution_provider, str) or not adapter.execution_provider:
-        seen = one_line(repr(adapter.execution_provider), 60)
-        raise ModelServerError(f"The adapter {name} names the execution provider {seen}.", "Set it to a name.")
-    if tokens is not None and (not hasattr(tokens, "__index__") or tokens < 1):
-        seen = one_line(repr(tokens), 60)
-        raise ModelServerError(f"The adapter {name} has context_tokens {seen}.", "Give a number above 0, or None.")
-    return Described(adapter.device, adapter.execution_provider, None if tokens is None else operator.index(tokens))
-
-
 def load_class(reference: str) -> type[CustomModelAdapter]:
     """Find an adapter's class, which runs its file.
 
@@ -173,12 +138,20 @@ def load_class(reference: str) -> type[CustomModelAdapter]:
         ConfigurationError: no such file, module or class; the file fails; or the class is no adapter.
     """
     place, _, name = reference.rpartition(":")
-    module = _run_file(Path(place)) if place.endswith(".py") else _import(place)
+    try:
+        module = _run_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except Exception as error:  # whatever a stranger's file raises
+        if isinstance(error, ConfigurationError):
+            raise
+        fix = "Correct it, then try again."
+        if isinstance(error, ModuleNotFoundError):
+            fix = f"Install the package that brings '{error.name}' into this Python: {sys.executable}."
+        raise ConfigurationError(f"The adapter in {place} cannot be used ({said_by(error)}).", fix) from error
     kind = getattr(module, name, None)
     if not isinstance(kind, type) or not issubclass(kind, CustomModelAdapter):
-        what = f"{place} has no adapter called '{name}'."
-        offered = ", ".join(_adapters_in(module)) or "no class derived from CustomModelAdapter"
-        raise ConfigurationError(what, f"It has {offered}.")
+        offered = [each.__name__ for each in vars(module).values() if _is_adapter(each)]
+        fix = f"It has {', '.join(offered) or 'no class derived from CustomModelAdapter'}."
+        raise ConfigurationError(f"{place} has no adapter called '{name}'.", fix)
     missing = sorted(getattr(kind, "__abstractmethods__", ()))
     if missing or not _writes_answers(kind):
         wanted = missing[0] if missing else "generate or stream"
@@ -186,7 +159,7 @@ def load_class(reference: str) -> type[CustomModelAdapter]:
     return kind
 
 
-def in_words(error: BaseException) -> str:
+def said_by(error: BaseException) -> str:
     """An exception as one line, with its class: what an adapter raised, without the reader's own folders."""
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return one_line(without_home(said), 300).rstrip(".")
@@ -198,52 +171,21 @@ def _as_text(messages: tuple[Message, ...]) -> str:
     return "\n".join([*(f"{message.role}: {message.content}" for message in messages), "assistant:"])
 
 
+def _is_adapter(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, CustomModelAdapter) and value is not CustomModelAdapter
+
+
 def _writes_answers(kind: type[CustomModelAdapter]) -> bool:
     return kind.generate is not CustomModelAdapter.generate or kind.stream is not CustomModelAdapter.stream
 
 
-def _refuse_neither(adapter: CustomModelAdapter) -> None:
-    """Each default calls the other method, for ever if neither is written."""
-    if not _writes_answers(type(adapter)):
-        raise NotImplementedError(f"{type(adapter).__name__} writes neither generate nor stream.")
-
-
 def _run_file(file: Path) -> ModuleType:
     """Run the adapter's file as a module; its neighbours can be imported from it."""
-    if not file.is_file():
-        raise ConfigurationError(f"There is no adapter file {file}.", "Correct its path, or register it anew.")
     spec = importlib.util.spec_from_file_location(_MODULE_NAME, file)
-    if spec is None or spec.loader is None:  # a `.py` file always has both
-        raise ConfigurationError(f"{file} is no Python file.", "Give FILE.py:ClassName.")
+    if not file.is_file() or spec is None or spec.loader is None:
+        raise ConfigurationError(f"There is no adapter file {file}.", "Correct its path, or register it anew.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE_NAME] = module
     sys.path.append(str(file.resolve().parent))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever a stranger's file raises
-        raise _failed(str(file), error) from error
+    spec.loader.exec_module(module)
     return module
-
-
-def _import(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except Exception as error:  # as above
-        raise _failed(name, error) from error
-
-
-def _failed(place: str, error: Exception) -> ConfigurationError:
-    if isinstance(error, ModuleNotFoundError):
-        fix = f"Install the package that brings '{error.name}' into this Python: {sys.executable}."
-    else:
-        fix = "Mend it, then try again."
-    return ConfigurationError(f"The adapter in {place} cannot be used ({in_words(error)}).", fix)
-
-
-def _adapters_in(module: ModuleType) -> list[str]:
-    """Names of the classes that could have been meant."""
-    return [
-        name
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, CustomModelAdapter) and value is not CustomModelAdapter
-    ]
