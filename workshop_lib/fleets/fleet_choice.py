@@ -22,8 +22,8 @@ from workshop_lib.fleets.fleet_room import Room
 from workshop_lib.fleets.fleet_summaries import Key, Measure, by_prompt, few, lacking, variants_of
 from workshop_lib.metrics import resampling, timing
 from workshop_lib.metrics.resampling import Estimate
+from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.records import ModelVariant, Prompt, Run
-from workshop_lib.verdicts.scoring import score_aspects
 
 if TYPE_CHECKING:
     import numpy as np

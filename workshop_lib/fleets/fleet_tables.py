@@ -8,7 +8,7 @@ from workshop_lib.decision.choice_words import percent
 from workshop_lib.display import Table
 from workshop_lib.fleets import fleet_summaries
 from workshop_lib.metrics import comparison
-from workshop_lib.showing.quality_tables import ranged
+from workshop_lib.quality.show import ranged
 from workshop_lib.untrusted import one_line, printable
 
 if TYPE_CHECKING:
