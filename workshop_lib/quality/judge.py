@@ -29,17 +29,11 @@ from workshop_lib.records import Prompt, Request, Run
 from workshop_lib.serving.profiles import ServedModel
 from workshop_lib.untrusted import one_line, printable
 
-GIVE_UP_AFTER = 2
-"""Requests in a row that fail before the rest is left unasked."""
-
+GIVE_UP_AFTER = 2  # failed requests in a row
+LONGEST_TEXT = 8_000  # characters; a judge that sees only a part of an answer would not judge the answer
+REASON_LETTERS = 500
 FAILED = "The request failed:"
 """How the comment begins where no verdict came because of the server; such a question may be asked again."""
-
-LONGEST_TEXT = 8_000
-"""Characters of one answer; a judge that sees only a part of it would not judge the answer."""
-
-REASON_LETTERS = 500
-MAX_TOKENS = 300
 
 OwnAnswers = Literal["refuse", "label", "leave out"]
 _OWN_FIX = "Take another model as judge, or set own_answers to 'leave out' or 'label'."
@@ -54,9 +48,6 @@ class Judge:
         own_answers: what to do with answers of the judge itself: refuse to begin, label them, or leave them out.
         seed: decides the codes of the markers, and is sent as the server's sampling seed.
         max_tokens: room for the reply; a model that reasons first needs more.
-
-    Raises:
-        ConfigurationError: the model's id cannot be part of a rater's name.
     """
 
     def __init__(
@@ -66,7 +57,7 @@ class Judge:
         *,
         own_answers: OwnAnswers = "refuse",
         seed: int = 20,
-        max_tokens: int = MAX_TOKENS,
+        max_tokens: int = 300,
     ) -> None:
         self.variant = model.variant
         self.rubric_version = rubric_version

@@ -8,11 +8,10 @@ is at least as fast and at least as good, and better in one of them.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.metrics import resampling, summaries, timing
@@ -21,6 +20,11 @@ from workshop_lib.quality import agreement
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.quality.scores import Answer, AnswerKey, Kind, Score, distinct_answers, kind_of
 from workshop_lib.records import Row, Run, variant_key
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Figure = Literal["mean", "median"]
 
 PREFERRED: tuple[Kind, ...] = ("people", "reference", "aspects")
 """Whose verdict decides unless told otherwise, see `decisive_measure`. A judge decides only where it is named."""
@@ -55,17 +59,13 @@ class SpeedAgainstQuality:
 def speed_against_quality(
     run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = None, seed: int = 20
 ) -> SpeedAgainstQuality:
-    """Put speed and quality of every model that answered together.
+    """Put speed and quality of every model that answered together; the aspects are checked here.
 
-    Args:
-        run: with its prompts and answers.
-        scores: grades of people, references and judges; the aspects are checked here.
-        measure: whose verdict decides the front; None = see `decisive_measure`.
-        seed: of the draws of prompts.
-
-    Raises:
-        ConfigurationError: nothing was scored by the measure asked for.
+    `measure` says whose verdict decides the front, see `decisive_measure`; `seed` is that of the draws of prompts.
+    Raises `ConfigurationError`: nothing was scored by the measure asked for.
     """
+    import numpy as np
+
     used, remarks = one_rubric(tuple(scores))
     rows = [row for row in summaries.summarise(run) if row.status == "ok"]
     latency = _latencies(run, rows)
@@ -73,13 +73,13 @@ def speed_against_quality(
     chosen = decisive_measure(quality, measure)
     decisive = quality.get(chosen, np.full(latency.shape, np.nan))
     drawn = resampling.draws(len(run.prompts), seed)
-    best = _front(_medians(latency[None]), _means(decisive[None]))[0]
-    grades = _means(decisive[drawn])
-    won = _front(_medians(latency[drawn]), grades).sum(axis=0)
+    best = _front(_over_prompts(latency[None], "median"), _over_prompts(decisive[None], "mean"))[0]
+    grades = _over_prompts(decisive[drawn], "mean")
+    won = _front(_over_prompts(latency[drawn], "median"), grades).sum(axis=0)
     graded = np.isfinite(grades).sum(axis=0)
     counts = np.isfinite(decisive).sum(axis=0).tolist()
-    waits = _estimates(latency, drawn, _medians)
-    estimates = {kind: _estimates(table, drawn, _means) for kind, table in quality.items()}
+    waits = _estimates(latency, drawn, "median")
+    estimates = {kind: _estimates(table, drawn, "mean") for kind, table in quality.items()}
     models = tuple(
         ModelQuality(
             row=row,
@@ -111,18 +111,11 @@ def decisive_measure(scored: Mapping[Kind, np.ndarray], wanted: Kind | None = No
 
     Well enough is on `resampling.FEWEST_PROMPTS` prompts, or all where a run has fewer: a person who has graded two
     answers does not exclude models that others have graded. Where nobody covers every model, the first that scored
-    anything decides.
-
-    Args:
-        scored: as of `grade_tables`.
-        wanted: whose verdict shall decide; None = as above.
-
-    Raises:
-        ConfigurationError: the one wanted scored nothing.
+    anything decides. Raises `ConfigurationError`: the one wanted scored nothing.
     """
     if wanted is None:
-        anyone = [kind for kind in PREFERRED if kind in scored]
-        return next((kind for kind in anyone if _covers(scored[kind])), next(iter(anyone), PREFERRED[-1]))
+        anyone = [kind for kind in PREFERRED if kind in scored] or [PREFERRED[-1]]
+        return next((kind for kind in anyone if kind in scored and _covers(scored[kind])), anyone[0])
     if wanted not in scored:
         fix = f"Use one of: {', '.join(scored) or 'nothing was scored'}."
         raise ConfigurationError(f"No score by '{wanted}' fits an answer of this run.", fix)
@@ -130,6 +123,8 @@ def decisive_measure(scored: Mapping[Kind, np.ndarray], wanted: Kind | None = No
 
 
 def _covers(table: np.ndarray) -> bool:
+    import numpy as np
+
     return bool((np.isfinite(table).sum(axis=0) >= min(resampling.FEWEST_PROMPTS, len(table))).all())
 
 
@@ -145,6 +140,8 @@ def passed_over(scored: Mapping[Kind, np.ndarray], chosen: Kind) -> list[str]:
 
 def grade_tables(run: Run, rows: Sequence[Row], scores: Sequence[Score]) -> dict[Kind, np.ndarray]:
     """Quality by `[prompt, model]` for each kind of rater that scored an answer of this run; nan where none did."""
+    import numpy as np
+
     answers = distinct_answers(run)
     column = {(row.model_id, row.device): place for place, row in enumerate(rows)}
     line = {prompt.id: place for place, prompt in enumerate(run.prompts)}
@@ -175,6 +172,8 @@ def _values(answers: Iterable[Answer], scores: Sequence[Score]) -> dict[Kind, di
 
 def _latencies(run: Run, rows: Sequence[Row]) -> np.ndarray:
     """Median latency in seconds by `[prompt, model]`; nan where nothing was answered."""
+    import numpy as np
+
     seen: dict[tuple[str, str, str], list[float]] = {}
     for completion in run.completions:
         latency = timing.latency_s(completion)
@@ -186,6 +185,8 @@ def _latencies(run: Run, rows: Sequence[Row]) -> np.ndarray:
 
 def _front(latency: np.ndarray, quality: np.ndarray) -> np.ndarray:
     """Whether each model (last axis) is on the front of each draw (first axis); nan is never on it."""
+    import numpy as np
+
     fast, slow = latency[:, :, None], latency[:, None, :]
     good, poor = quality[:, :, None], quality[:, None, :]
     beats = (fast <= slow) & (good >= poor) & ((fast < slow) | (good > poor))
@@ -193,23 +194,20 @@ def _front(latency: np.ndarray, quality: np.ndarray) -> np.ndarray:
     return on_front
 
 
-def _means(drawn: np.ndarray) -> np.ndarray:
-    """Means over prompts of `[draw, prompt, model]`; nan where a draw has no value."""
+def _over_prompts(drawn: np.ndarray, figure: Figure) -> np.ndarray:
+    """Means or medians over prompts of `[draw, prompt, model]`; nan where a draw has no value."""
+    import numpy as np
+
     with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):
-        return np.asarray(np.nanmean(drawn, axis=1))
+        return np.asarray((np.nanmedian if figure == "median" else np.nanmean)(drawn, axis=1))
 
 
-def _medians(drawn: np.ndarray) -> np.ndarray:
-    """Medians over prompts, as `_means`."""
-    with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):
-        return np.asarray(np.nanmedian(drawn, axis=1))
-
-
-def _estimates(
-    table: np.ndarray, drawn: np.ndarray, figure: Callable[[np.ndarray], np.ndarray]
-) -> tuple[Estimate, ...]:
+def _estimates(table: np.ndarray, drawn: np.ndarray, figure: Figure) -> tuple[Estimate, ...]:
     """The figure of each model over prompts, with its interval."""
-    values, draws, counts = figure(table[None])[0], figure(table[drawn]), np.isfinite(table).sum(axis=0)
+    import numpy as np
+
+    values, draws = _over_prompts(table[None], figure)[0], _over_prompts(table[drawn], figure)
+    counts = np.isfinite(table).sum(axis=0)
     return tuple(
         resampling.estimate(float(value) if n else None, int(n), draws[:, place])
         for place, (value, n) in enumerate(zip(values, counts, strict=True))

@@ -189,13 +189,10 @@ def kind_of(rater: str) -> Kind:
 
 
 def rater_name(typed: str) -> str:
-    """A rater's name as files hold it: lower case, `-` for spaces.
+    """A rater's name as files hold it. Raises `ConfigurationError`: it is not safe as a file name on every system.
 
     >>> rater_name(" Ada Lovelace ")
     'ada-lovelace'
-
-    Raises:
-        ConfigurationError: no name, or one that is not safe as a file name on every system.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", typed).casefold())
     name = "-".join(folded.split())
@@ -251,11 +248,7 @@ class ScoreFile:
             self._append([{"kind": "undo", "line": line, "undone_at": now()}])
 
     def lines(self) -> dict[int, Verdict]:
-        """Number of the line → verdict, without those undone, oldest first.
-
-        Raises:
-            RecordFileError: the file is unreadable, of another schema or rater, or broken before its last line.
-        """
+        """Number of the line → verdict, without those undone. Raises `RecordFileError`: unreadable or broken."""
         return _read(self.path, self.rater)[1] if self.path.exists() else {}
 
     @contextmanager
@@ -283,11 +276,7 @@ class ScoreFile:
 
 
 def read_all(folder: Path) -> tuple[Verdict, ...]:
-    """The current verdicts of all raters in a folder: by rater, the last on each answer or pair.
-
-    Raises:
-        RecordFileError: a file is unreadable or broken, or two files are of one rater.
-    """
+    """The current verdicts of all raters in a folder, by rater. Raises `RecordFileError`, also on a copied file."""
     found: dict[str, tuple[Verdict, ...]] = {}
     for path in sorted(folder.glob("*.jsonl")):
         rater, lines = _read(path)

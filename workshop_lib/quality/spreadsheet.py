@@ -35,10 +35,7 @@ def write_template(session: Session, path: Path | None = None) -> Path:
     """Write one row per answer with empty score and comment; a verdict already given is filled in.
 
     Without a path it lies beside the raters' files. A file that is there is left as it is: it may hold an hour's work.
-
-    Raises:
-        JudgingError: the session judges pairs.
-        ConfigurationError: the file cannot be written.
+    Raises `JudgingError` if the session judges pairs, `ConfigurationError` if the file cannot be written.
     """
     if session.mode != "rubric":
         raise JudgingError("A CSV template holds grades, not pairs.", "Use the rubric mode for it.")
@@ -71,9 +68,7 @@ def _template(session: Session) -> str:
 def add_scores(path: Path | str, session: Session) -> int:
     """Save what a filled template says and the rater's file does not say yet; return how many verdicts that is.
 
-    Raises:
-        DataFileError: see `read_scores`; nothing is saved then.
-        RecordFileError: the verdicts could not be saved.
+    Raises `DataFileError`, see `read_scores`, or `RecordFileError`; nothing is saved then.
     """
     session.refresh()
     known = {verdict.key: (verdict.value, verdict.comment) for verdict in session.verdicts}
