@@ -65,15 +65,6 @@ def test_a_verdict_is_on_disk_with_hash_and_version(session: Session) -> None:
     assert not re.search(r"Sentence|alder|birch|cedar|dogwood|elm", session.file.path.read_text("utf-8"))
 
 
-def test_a_new_session_goes_on_where_the_last_one_stopped(session: Session) -> None:
-    """Grades, comments and the place are read from the file."""
-    session.judge(3, "so so")
-    session.judge(None)
-    again = Session(session.run, session.folder, rater="ada")
-    assert (again.position, again.judged, again.skipped, again.total) == (2, 1, 1, 40)
-    assert again.verdict(again.items[0]).comment == "so so"
-
-
 def test_undo_takes_back_the_last_verdict_and_returns_to_it(session: Session) -> None:
     """A second grade replaces the first and undo brings it back, also after a new start, until nothing is left."""
     session.judge(3)

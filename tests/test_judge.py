@@ -266,20 +266,6 @@ def test_a_number_of_pairs_counts_those_that_may_be_asked(server: Scripted, at_m
     assert (len(said), again) == (2 * asked, [])
 
 
-def test_a_judge_goes_on_where_it_stopped(server: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is known of this judge under this rubric is not asked again; progress is shown."""
-    server.script = grades("2")
-    found = [answer_of("one"), answer_of("two"), answer_of("two b", OTHER_BUILD)]
-    with judge_at(server, ModelVariant("j", "j", "unknown")) as second:
-        known = grade_all(second, found[:1], lambda _: None, show_progress=False)
-        rest = grade_all(second, found, lambda _: None, known=known)
-        server.script = lambda asked: f"Better {code_in(asked)}: tie"
-        some = compare_all(second, found[:2], lambda _: None, show_progress=False)
-        more = compare_all(second, found, lambda _: None, known=some, show_progress=False)
-    assert (len(known), len(rest), len(some), len(more)) == (1, 2, 2, 4)
-    assert "Judge: 100%" in capsys.readouterr().err
-
-
 def test_verdicts_are_on_the_disk_as_they_come(server: Scripted, tmp_path) -> None:
     """A judge that broke off goes on from its file; what failed is asked again."""
     replies = iter([grades("4"), grades("2"), lambda _: 500, lambda _: 500])

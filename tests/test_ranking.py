@@ -174,11 +174,3 @@ def test_neither_the_sides_nor_the_order_of_verdicts_matter(games: list, shuffle
     assert {each.model: each.value for each in found.strengths} == pytest.approx(values, abs=1e-6)
     assert sum(values.values()) == pytest.approx(0, abs=1e-6)
     assert sum(each.wins for each in found.strengths) == pytest.approx(found.comparisons if found.strengths else 0)
-
-
-@given(st.permutations(["x", "y", "z"]))
-def test_names_do_not_decide_the_ranking(names: list[str]) -> None:
-    """A model that always wins is first, whatever it is called."""
-    games = [(0, 1), (0, 2), (1, 2), (1, 0)]
-    given_ = [verdict(names[one], names[other], "a", "p") for one, other in games[:3]]
-    assert [each.model for each in rank(given_, authors("x y z", ["p"])).strengths] == names

@@ -6,10 +6,8 @@ import doctest
 import errno
 import json
 import os
-import random
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -25,7 +23,6 @@ from workshop_lib.quality import scores
 from workshop_lib.quality.scores import Preference, Score, ScoreFile, current, rater_name, read_all
 from workshop_lib.records import Prompt, Serving
 
-KILLS = 10
 FIXTURE = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
@@ -208,31 +205,6 @@ def test_two_writers_of_one_rater_interleave_whole_lines(tmp_path: Path) -> None
     assert [writer.wait(60) for writer in both] == [0, 0]
     seen = [verdict.answer_sha256 for verdict in verdicts_of(ScoreFile(tmp_path, "ada"))]
     assert sorted(seen) == sorted(f"{name}-{n}" for name in names for n in range(25))
-
-
-@pytest.mark.slow
-def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
-    """Killed at any moment, also within a write, all verdicts that were said to be saved are in the file."""
-    code = (
-        "import sys; from pathlib import Path; from tests.test_scores import score, ScoreFile\n"
-        "file = ScoreFile(Path(sys.argv[1]), 'ada')\n"
-        "while True:\n"
-        "    n = len(file.lines())\n"
-        "    file.add(score(3, answer=f'answer {n}', comment='long ' * 500))\n"
-        "    print(n, flush=True)"
-    )
-    chance, saved = random.Random(7), 0
-    for _ in range(KILLS):
-        command = [sys.executable, "-c", code, str(tmp_path)]
-        with subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True) as writer:
-            said = [writer.stdout.readline()]
-            threading.Timer(chance.uniform(0, 0.05), writer.kill).start()
-            said += writer.stdout.readlines()
-        whole = [line for line in said if line.endswith("\n")]
-        assert int(whole[0]) >= saved
-        saved = int(whole[-1]) + 1
-        seen = [verdict.answer_sha256 for verdict in verdicts_of(ScoreFile(tmp_path, "ada"))]
-        assert len(seen) >= saved and seen == [f"answer {n}" for n in range(len(seen))]
 
 
 HEADER = {"kind": "scores", "schema": 1, "rater": "ada"}
