@@ -27,11 +27,11 @@ from workshop_lib.measuring import runs
 from workshop_lib.metrics import timing
 from workshop_lib.metrics.resampling import Estimate
 from workshop_lib.programs import notebooks
+from workshop_lib.quality import scores
 from workshop_lib.records import ModelVariant, Prompt, Run, Serving
 from workshop_lib.teaching import checkpoints, diagnosis, exercises
 from workshop_lib.teaching.checkpoints import check
 from workshop_lib.teaching.diagnosis import Nothing, Number, Word, judge
-from workshop_lib.verdicts import answers
 
 SOLUTIONS = notebooks.FOLDER / "solutions"
 RECORDS = places.DATA / "reference" / "practice" / "records.jsonl"
@@ -484,7 +484,7 @@ def test_an_unknown_exercise_is_named_with_the_nearest() -> None:
 
 def test_the_grade_is_that_of_the_last_line_of_the_table(run: Run) -> None:
     """The exercise and the table on page 04 show the answers in the same order."""
-    last = [each for each in answers.candidates(run) if each.prompt == run.prompts[0]][-1]
+    last = [each for each in scores.distinct_answers(run) if each.prompt == run.prompts[0]][-1]
     expected = exercises.aspect_grade(run)
     assert isinstance(expected, diagnosis.Number)
     assert "answer*" in last.prompt.aspects[-1]

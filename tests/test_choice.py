@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.choice_helpers import evidence_of
-from tests.test_quality import grade, made_run
+from tests.test_pareto import grade, made_run
 from workshop_lib import places
 from workshop_lib.decision import choice, evidence, limits, weights
 from workshop_lib.decision.criteria import CRITERIA, criterion, quantiles
 from workshop_lib.decision.weights import Weights
 from workshop_lib.errors import ConfigurationError
+from workshop_lib.quality import pareto
 from workshop_lib.records import Serving
-from workshop_lib.verdicts import quality
 
 EVEN = Weights({"quality": 1, "latency": 1})
 TWO = {"careful": {"quality": 4, "latency": 1.0}, "quick": {"quality": 3, "latency": 0.25}}
@@ -102,7 +102,7 @@ def test_latency_and_quality_agree_with_page_04() -> None:
     """Two pages never show two figures for one thing."""
     run = made_run()
     scores = grade(run, "fast", [4, 3, 5, 4, 4]) + grade(run, "slow", [5, 5, 4, 5, 5])
-    standing = quality.weigh(run, scores, measure="people")
+    standing = pareto.speed_against_quality(run, scores, measure="people")
     found = evidence.gather(run, scores, measure="people")
     for place, model in enumerate(standing.models):
         assert found.figures["latency"][place] == model.latency_s

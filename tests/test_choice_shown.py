@@ -13,7 +13,7 @@ import pytest
 
 from tests.choice_helpers import evidence_of
 from tests.report_helpers import HOSTILE
-from tests.test_quality import made_run
+from tests.test_pareto import made_run
 from workshop_lib.archive import storage
 from workshop_lib.decision import choice, choice_charts, choice_record, choice_tables, choice_words, evidence, limits
 from workshop_lib.decision.choice import Decision
@@ -23,10 +23,10 @@ from workshop_lib.decision.limits import Limits
 from workshop_lib.decision.weights import Weights
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.programs import notebooks
+from workshop_lib.quality.scores import REFERENCE_FILE, read_reference
 from workshop_lib.showing import charting
-from workshop_lib.verdicts import reference_scores
 
-REFERENCE = reference_scores.SCORES_FILE.parent
+REFERENCE = REFERENCE_FILE.parent
 EVEN = Weights({"quality": 1, "latency": 1})
 TWO = {
     "careful": {"quality": 4, "latency": 1.0, "footprint": 4.0},
@@ -386,7 +386,7 @@ def test_without_a_kernel_a_sentence_is_left() -> None:
 def test_the_shipped_results_can_be_decided() -> None:
     """On the reference run each practice model is in or out, and a word stands for every figure."""
     run = storage.read_run(REFERENCE / "records.jsonl")
-    found = evidence.gather(run, reference_scores.read_reference().as_scores())
+    found = evidence.gather(run, read_reference().as_scores())
     decision = choice.decide(found, Weights({"quality": 4, "latency": 2, "memory": 1, "footprint": 1}))
     assert len(decision.ranked) == len(found.rows) >= 6
     assert found.measure == "reference"

@@ -24,9 +24,8 @@ from workshop_lib.archive import results, storage
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, ModelServerError
 from workshop_lib.metrics import summaries
 from workshop_lib.models import local, registry
-from workshop_lib.people import annotation
 from workshop_lib.programs import commands, notebooks
-from workshop_lib.verdicts import answers, score_files, scores
+from workshop_lib.quality import annotation, scores
 
 SCRIPT = places.PROJECT / "samples" / "session03" / "benchmark_oss_models.py"
 OWN, OWN_ID = "own", "own-adapter-cpu:1"
@@ -277,9 +276,9 @@ def test_an_adapter_is_the_judge_on_the_quality_page(measured: Path, tmp_path: P
     page = notebooks.FOLDER / "04_annotate_quality.ipynb"
     parameters: dict[str, notebooks.Value] = {"records": str(measured / "records.jsonl"), "judge_model": OWN}
     notebooks.run_notebook(page, tmp_path / "04.ipynb", {**parameters, "output": str(tmp_path)})
-    verdicts = score_files.read_all(annotation.folder(str(tmp_path)))
+    verdicts = scores.read_all(annotation.folder(str(tmp_path)))
     judged = [each for each in verdicts if isinstance(each, scores.Score)]
-    found = answers.candidates(storage.read_run(measured / "records.jsonl"))
+    found = scores.distinct_answers(storage.read_run(measured / "records.jsonl"))
     others = [each for each in found if OWN_ID not in {author.model_id for author in each.authors}]
     assert others
     assert {each.prompt_id for each in judged} == {each.prompt.id for each in others}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from workshop_lib.decision.choice import FEWEST_CLEAR, clear_from
 from workshop_lib.decision.criteria import criterion
+from workshop_lib.quality.show import HEADINGS
 from workshop_lib.showing import charting
-from workshop_lib.showing.quality_tables import HEADINGS
 from workshop_lib.untrusted import one_line
 
 if TYPE_CHECKING:

@@ -15,14 +15,13 @@ from workshop_lib.decision.criteria import CRITERIA, Criterion, Material, quanti
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.metrics import resampling, summaries
 from workshop_lib.metrics.resampling import Estimate
-from workshop_lib.verdicts import quality
+from workshop_lib.quality import pareto
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from workshop_lib.quality.scores import Kind, Score
     from workshop_lib.records import Row, Run
-    from workshop_lib.verdicts.reliability import Kind
-    from workshop_lib.verdicts.scores import Score
 
 MOST_NUMBERS = 4_000_000
 """Numbers drawn at a time: 32 MB."""
@@ -74,7 +73,7 @@ def gather(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = Non
     Args:
         run: with its prompts and answers.
         scores: grades of people, references and judges; the aspects are checked here.
-        measure: whose grades are the quality; None = as `quality.decisive_measure` chooses.
+        measure: whose grades are the quality; None = as `pareto.decisive_measure` chooses.
         seed: of the draws of prompts.
 
     Raises:
@@ -85,15 +84,15 @@ def gather(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = Non
     rows = tuple(row for row in summaries.summarise(run) if row.status == "ok")
     if not rows:
         raise ConfigurationError(f"No model answered in run {run.run_id}.", "Choose a run in which one did.")
-    used, remarks = quality.one_rubric(tuple(scores))
-    tables = quality.grade_tables(run, rows, used)
-    chosen = quality.decisive_measure(tables, measure)
+    used, remarks = pareto.one_rubric(tuple(scores))
+    tables = pareto.grade_tables(run, rows, used)
+    chosen = pareto.decisive_measure(tables, measure)
     grades = tables.get(chosen, np.full((len(run.prompts), len(rows)), np.nan))
     material = Material(run, rows, 1 + 4 * grades if chosen == "aspects" else grades)
     drawn = resampling.draws(len(run.prompts), seed)
     read = {each.name: _figures(each, each.read(material), drawn) for each in CRITERIA}
     figures = {name: estimates for name, (estimates, _) in read.items()}
-    passed = () if measure else quality.passed_over(tables, chosen)
+    passed = () if measure else pareto.passed_over(tables, chosen)
     said = (*remarks, *passed, *_uneven(figures))
     return Evidence(rows, figures, {name: each for name, (_, each) in read.items()}, chosen, len(run.prompts), said)
 

@@ -27,8 +27,8 @@ from workshop_lib.fleet.plan import Fleet
 from workshop_lib.fleet.worker import DECISIVE
 from workshop_lib.metrics import resampling, summaries, timing
 from workshop_lib.metrics.resampling import Estimate
+from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.records import Completion, ModelVariant, Prompt, Run, variant_key
-from workshop_lib.verdicts.scoring import score_aspects
 
 Key = tuple[str, str]
 """Model id and device."""

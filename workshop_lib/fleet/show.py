@@ -16,10 +16,10 @@ from workshop_lib.fleet import default as choosing
 from workshop_lib.fleet.default import Choice, Key
 from workshop_lib.fleet.plan import Fleet
 from workshop_lib.metrics import summaries
+from workshop_lib.quality.show import ranged
 from workshop_lib.records import ModelVariant
 from workshop_lib.showing import drawing, tables
 from workshop_lib.showing.appearance import PALETTES, Theme, number
-from workshop_lib.showing.quality_tables import ranged
 from workshop_lib.untrusted import one_line, printable
 
 Latencies = Mapping[tuple[str, Key], float | str]

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 from workshop_lib.archive.changes import Side, compare_sides
 from workshop_lib.archive.results import results_of
 from workshop_lib.metrics.comparison import WIDEST
+from workshop_lib.quality.aspects import score_aspects
+from workshop_lib.quality.scores import aspect_scores, distinct_answers
 from workshop_lib.records import ModelVariant, Run, variant_key
 from workshop_lib.teaching import timing_exercises
 from workshop_lib.teaching.diagnosis import Expected, Nothing, Number, Word
-from workshop_lib.verdicts.answers import candidates
-from workshop_lib.verdicts.quality import aspect_scores
-from workshop_lib.verdicts.scoring import score_aspects
 
 if TYPE_CHECKING:
     from workshop_lib.decision.evidence import Evidence
@@ -86,12 +85,12 @@ def first_token_verdict(run: Run) -> Expected:
 
 def aspect_grade(run: Run) -> Expected:
     """04: the grade that the check gives the last answer in the table of the first prompt: 1 + 4 x share, rounded."""
-    shown = [each for each in candidates(run) if each.prompt == run.prompts[0]][-1:]
+    shown = [each for each in distinct_answers(run) if each.prompt == run.prompts[0]][-1:]
     grades = aspect_scores(shown, rubric_version="", scored_at="")
     if not shown or grades[0].grade is None:
         return Nothing("The first prompt of this run has no answer with aspects to look for.")
     found = shown[0]
-    score = score_aspects(found.answer.text, found.prompt)
+    score = score_aspects(found.text, found.prompt)
     matched, missing, share = len(score.matched), len(score.missing), score.share or 0.0
     formula = "A grade goes from 1 to 5: 1 + 4 x share, rounded."
     mistakes: dict[str, float | None] = {

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from tests.annotation_helpers import run_with
 from workshop_lib.errors import ConfigurationError, DataFileError
-from workshop_lib.people import annotation_csv
-from workshop_lib.people.annotation import JudgingError, Session, clean_comment
-from workshop_lib.people.annotation_csv import add_scores, defuse, read_scores, restore, write_template
+from workshop_lib.quality import scores, spreadsheet
+from workshop_lib.quality.annotation import JudgingError, Session, clean_comment
+from workshop_lib.quality.spreadsheet import add_scores, defuse, read_scores, restore, write_template
 from workshop_lib.untrusted import FORMULA_STARTS
-from workshop_lib.verdicts import score_files
 
 FIXTURE = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -51,17 +50,13 @@ def fill(path: Path, *changes: dict[str, str], delimiter: str = ",", encoding: s
 def test_the_template_is_blind_and_complete(session: Session, path: Path):
     """One row per answer in the rater's order, aspects in words, scores empty, no model anywhere."""
     write_template(session, path)
-    assert annotation_csv.template_path(session) == session.folder / "ada-20260101T000000Z.csv"
+    assert write_template(session) == session.folder / "ada-20260101T000000Z.csv"
+    assert path.read_bytes()[:3] == b"\xef\xbb\xbf"  # without which Excel garbles every accent
     rows = rows_of(path)
-    assert [row["prompt_id"] for row in rows] == [item.prompt.id for item in session.items]
-    assert tuple(rows[0]) == annotation_csv.COLUMNS
+    assert [row["prompt_id"] for row in rows] == [item.shown[0].prompt.id for item in session.items]
+    assert tuple(rows[0]) == spreadsheet.COLUMNS
     assert {row["score"] + row["comment"] for row in rows} == {""}
     assert "int4" not in path.read_text("utf-8") and "x:1" not in path.read_text("utf-8")
-
-
-def test_excel_sees_utf8(session: Session, path: Path):
-    """The file begins with a byte order mark, without which Excel garbles every accent."""
-    assert write_template(session, path).read_bytes()[:3] == b"\xef\xbb\xbf"
 
 
 def test_no_cell_is_a_formula(session: Session, path: Path):
@@ -96,7 +91,7 @@ def test_grades_and_comments_come_back(tmp_path: Path, grades: list[int | None],
     session.file.path.unlink(missing_ok=True)
     session.switch("ada")
     for grade, comment in zip(grades, comments, strict=True):
-        session.skip(comment) if grade is None else session.grade(grade, comment)
+        session.judge(grade, comment)
     path = tmp_path / "round.csv"
     path.unlink(missing_ok=True)
     read = read_scores(write_template(session, path), session)
@@ -115,7 +110,7 @@ def test_a_filled_template_becomes_verdicts_once(session: Session, path: Path, d
     fill(path, {"score": "4", "comment": "good"}, {"score": " 2.0 "}, {"comment": "odd"}, delimiter=delimiter)
     assert add_scores(path, session) == 3
     assert add_scores(path, session) == 0
-    assert [(v.grade, v.comment) for v in score_files.read_all(session.folder)] == [(4, "good"), (2, ""), (None, "odd")]
+    assert [(v.grade, v.comment) for v in scores.read_all(session.folder)] == [(4, "good"), (2, ""), (None, "odd")]
     assert (session.judged, session.skipped) == (2, 1)
 
 
@@ -159,7 +154,7 @@ def test_a_changed_grade_replaces_the_old_one(session: Session, path: Path):
     add_scores(path, session)
     fill(path, {"score": "5"}, {"score": ""})
     assert add_scores(path, session) == 1
-    assert [verdict.grade for verdict in score_files.read_all(session.folder)] == [3, 5]
+    assert [verdict.grade for verdict in scores.read_all(session.folder)] == [3, 5]
 
 
 def test_a_template_that_is_there_is_never_overwritten(session: Session, path: Path):
@@ -187,7 +182,7 @@ def test_every_fault_is_named_with_row_and_column(session: Session, path: Path):
     assert "row 2, column score: '6' is no grade; give 1, 2, 3, 4 or 5, or leave it empty" in said
     assert "row 3, column score: 'good' is no grade" in said
     assert "row 4, column answer_id: 'sha256-0' for the prompt" in said and "is no answer of this run" in said
-    assert "row 5, column answer_id:" in said and "stands in row 2 already" in said
+    assert "row 5, column answer_id:" in said and "is in row 2 already" in said
     assert not session.file.path.exists()
 
 

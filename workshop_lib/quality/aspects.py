@@ -1,15 +1,12 @@
 """Does an answer mention what it should? A check anyone can repeat with a pencil.
 
-An aspect is one phrase, or alternatives separated by `|`; `*` at the end of a word stands for any
-ending. Upper and lower case and hyphens make no difference; whole words are compared, so `27` is
-not found in `127`. A phrase does not count when a word such as "not" or "without" stands up to four
-words before it in the same clause. Where such a word belongs to an expected phrase itself, it denies
-nothing that follows: with `never leave*` expected, "never leaves the device" mentions `device`.
+An aspect is one phrase, or alternatives separated by `|`; `*` at the end of a word stands for any ending. Case and
+hyphens make no difference; whole words are compared, so `27` is not found in `127`. A phrase does not count when a word
+such as "not" or "without" is up to four words before it in the same clause. Where such a word belongs to an expected
+phrase itself, it negates nothing else: with `never leave*` expected, "never leaves the device" mentions `device`.
 
-It sees words, not meaning: what is denied afterwards ("privacy is not guaranteed") or by a word of
-comparison ("rather than private") counts as mentioned. `reliability` tells how well it agrees with people.
-
-Knows answers and prompts. Knows no models; pure functions.
+The check sees words, not meaning: what is denied afterwards ("privacy is not guaranteed") or by a comparison ("rather
+than private") counts as mentioned. `agreement.examine` measures how well it agrees with people.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from typing import Literal
 
 from workshop_lib.records import Prompt
 
-Verdict = Literal["no_answer", "not_scored", "all", "some", "none", "forbidden"]
+Mentions = Literal["no_answer", "not_scored", "all", "some", "none", "forbidden"]
 
 NEGATIONS = frozenset(
     """
@@ -52,22 +49,25 @@ class AspectScore:
     """What an answer mentions.
 
     Attributes:
-        verdict: `no_answer` (nothing to judge, which is not "wrong"), `not_scored` (the prompt
-            expects nothing in particular), `forbidden` (says what it must not), else how many
-            aspects it mentions: `all`, `some`, `none`.
-        matched: the expected aspects that it mentions, as written in the prompt.
-        missing: the others.
+        verdict: `no_answer` (nothing to judge, which is not "wrong"), `not_scored` (the prompt expects nothing in
+            particular), `forbidden` (says what it must not), else how many aspects it mentions: `all`, `some`, `none`.
+        matched: the expected aspects that it mentions, as written in the prompt; `missing` are the others.
         evidence: the words found, one for each of `matched`.
         forbidden_found: the forbidden aspects that it mentions.
         share: matched / expected from 0 to 1; None for `no_answer` and `not_scored`.
     """
 
-    verdict: Verdict
+    verdict: Mentions
     matched: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     forbidden_found: tuple[str, ...] = ()
     share: float | None = None
+
+    @property
+    def credit(self) -> float | None:
+        """The share, but 0 for an answer that says what it must not: what counts as its quality."""
+        return 0.0 if self.forbidden_found else self.share
 
 
 def score_aspects(answer: str | None, prompt: Prompt) -> AspectScore:
@@ -77,15 +77,15 @@ def score_aspects(answer: str | None, prompt: Prompt) -> AspectScore:
     >>> score_aspects("It keeps data private.", prompt).missing
     ('offline',)
     """
-    words = _words(answer or "")
+    words = _WORD_OR_END.findall(_plain(answer or ""))
     if not any(word[0].isalnum() for word in words):
         return AspectScore("no_answer", missing=prompt.aspects)
-    spent = _spent(prompt.aspects, words)
-    found = {aspect: evidence for aspect in prompt.aspects if (evidence := _find(aspect, words, spent))}
+    used = _negations_in(prompt.aspects, words)
+    found = {aspect: evidence for aspect in prompt.aspects if (evidence := _find(aspect, words, used))}
     matched = tuple(aspect for aspect in prompt.aspects if aspect in found)
     forbidden = tuple(aspect for aspect in prompt.forbidden if _find(aspect, words))
     return AspectScore(
-        verdict=_verdict(len(matched), len(prompt.aspects), forbidden),
+        verdict=_mentions(len(matched), len(prompt.aspects), forbidden),
         matched=matched,
         missing=tuple(aspect for aspect in prompt.aspects if aspect not in found),
         evidence=tuple(found[aspect] for aspect in matched),
@@ -94,7 +94,7 @@ def score_aspects(answer: str | None, prompt: Prompt) -> AspectScore:
     )
 
 
-def _verdict(matched: int, expected: int, forbidden: tuple[str, ...]) -> Verdict:
+def _mentions(matched: int, expected: int, forbidden: tuple[str, ...]) -> Mentions:
     if forbidden:
         return "forbidden"
     if expected == 0:
@@ -104,66 +104,49 @@ def _verdict(matched: int, expected: int, forbidden: tuple[str, ...]) -> Verdict
     return "some" if matched else "none"
 
 
-def _words(text: str) -> list[str]:
-    """Lower-case words and, as items of their own, the marks that end a clause."""
-    return [match.group() for match in _WORD_OR_END.finditer(_plain(text))]
-
-
 def _plain(text: str) -> str:
     """Fold case, width and apostrophes, which say nothing about the meaning."""
     return unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
 
 
-Spent = frozenset[tuple[int, int]]
+Used = frozenset[tuple[int, int]]
 """Negations that are part of an expected phrase: their position, and where that phrase ends."""
 
 
-def _find(aspect: str, words: list[str], spent: Spent = frozenset()) -> str | None:
+def _find(aspect: str, words: list[str], used: Used = frozenset()) -> str | None:
     """Return the first words that are one of the aspect's alternatives and are not negated."""
     for alternative in aspect.split("|"):
-        pattern = _pattern(alternative)
-        for start in _places(pattern, words):
-            if not _is_negated(words, start, spent):
-                return " ".join(words[start : start + len(pattern)])
+        for start, end in _places(alternative, words):
+            if not _is_negated(words, start, used):
+                return " ".join(words[start:end])
     return None
 
 
-def _spent(aspects: tuple[str, ...], words: list[str]) -> Spent:
+def _negations_in(aspects: tuple[str, ...], words: list[str]) -> Used:
     """The negations that the aspects' own wordings account for, such as `not` in `not sent`."""
-    found: set[tuple[int, int]] = set()
-    for alternative in (each for aspect in aspects for each in aspect.split("|")):
-        pattern = _pattern(alternative)
-        for start in _places(pattern, words):
-            end = start + len(pattern)
-            found |= {(place, end) for place in range(start, end) if _is_negation(words[place])}
-    return frozenset(found)
+    alternatives = (alternative for aspect in aspects for alternative in aspect.split("|"))
+    spans = [span for alternative in alternatives for span in _places(alternative, words)]
+    return frozenset((place, end) for start, end in spans for place in range(start, end) if _is_negation(words[place]))
 
 
 def _is_negation(word: str) -> bool:
     return word in NEGATIONS or word.endswith("n't")
 
 
-def _pattern(alternative: str) -> list[re.Pattern[str]]:
-    """One expression per word: `look* up` becomes `look` with any ending, then `up`."""
-    return [
-        re.compile(re.escape(word) + (r"\S*" if star else ""))
-        for word, star in _STARRED_WORD.findall(_plain(alternative))
-    ]
+def _places(alternative: str, words: list[str]) -> Iterator[tuple[int, int]]:
+    """Where a phrase begins and ends: `look* up` is `look` with any ending, then `up`."""
+    found = _STARRED_WORD.findall(_plain(alternative))
+    pattern = [re.compile(re.escape(word) + (r"\S*" if star else "")) for word, star in found]
+    for start in range(len(words) - len(pattern) + 1 if pattern else 0):
+        if all(part.fullmatch(word) for part, word in zip(pattern, words[start:], strict=False)):
+            yield start, start + len(pattern)
 
 
-def _places(pattern: list[re.Pattern[str]], words: list[str]) -> Iterator[int]:
-    if not pattern:
-        return
-    for start in range(len(words) - len(pattern) + 1):
-        if all(each.fullmatch(word) for each, word in zip(pattern, words[start:], strict=False)):
-            yield start
-
-
-def _is_negated(words: list[str], start: int, spent: Spent) -> bool:
+def _is_negated(words: list[str], start: int, used: Used) -> bool:
     for place in range(start - 1, max(-1, start - 1 - REACH), -1):
         word = words[place]
         if word in _CLAUSE_WORDS or not word[0].isalnum():
             return False
-        if _is_negation(word) and not any(place == used and end <= start for used, end in spent):
+        if _is_negation(word) and not any(place == negation and end <= start for negation, end in used):
             return words[place + 1] not in AFFIRMING or place + 1 == start
     return False
