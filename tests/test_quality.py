@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.report_helpers import HOSTILE, run_of_models
 from workshop_lib import catalog, places
-from workshop_lib.decision import evidence
+from workshop_lib.choice import decide
 from workshop_lib.errors import ConfigurationError, DataFileError
 from workshop_lib.metrics import resampling
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Run, Serving
@@ -104,7 +104,7 @@ def test_a_few_grades_do_not_put_out_models_that_nobody_has_graded_yet() -> None
     assert standing.measure == "aspects"
     said = "Grades by people do not cover every model on 3 prompts yet: they are not used here."
     assert standing.remarks[0] == said
-    assert evidence.gather(run, scores).remarks[0] == said
+    assert decide.gather(run, scores).remarks[0] == said
     enough = quality.weigh(run, [*scores, *grade(run, "middle", [3, 3, 3])[2:]])
     assert enough.measure == "people"
     assert said not in enough.remarks

@@ -15,8 +15,7 @@ from functools import lru_cache
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
-from workshop_lib.decision.choice import FEWEST_CLEAR, clear_from
-from workshop_lib.decision.choice_words import percent
+from workshop_lib.choice.decide import FEWEST_CLEAR, clear_from, percent
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleets.fleet_room import Room
 from workshop_lib.fleets.fleet_summaries import Key, Measure, by_prompt, few, lacking, variants_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workshop_lib.decision.choice_words import percent
+from workshop_lib.choice.decide import percent
 from workshop_lib.display import Table
 from workshop_lib.fleets import fleet_summaries
 from workshop_lib.metrics import comparison
