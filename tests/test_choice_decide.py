@@ -136,16 +136,6 @@ def test_medians_do_not_favour_a_prompt_that_was_asked_more_often() -> None:
     assert latency.value == pytest.approx(median([0.010, 0.011, 0.012, 0.013, 0.014]))
 
 
-def test_times_on_different_prompts_are_said() -> None:
-    """A model that failed on one prompt is timed on four: its median rests on other questions."""
-    run = made_run()
-    kept = tuple(each for each in run.completions if (each.alias, each.prompt_id) != ("slow", "p4"))
-    assert [said.split(":")[0] for said in gather(replace(run, completions=kept)).remarks] == [
-        "Models were graded on 4 to 5 prompts",
-        "Models were timed on 4 to 5 prompts",
-    ]
-
-
 # -- limits
 
 
@@ -202,17 +192,7 @@ def test_scores_by_hand() -> None:
         ("careful", 2, 0.5),
     ]
     assert [each.best_share for each in decision.ranked] == [1, 0]
-
-
-@settings(max_examples=40)
-@given(st.lists(models, min_size=1, max_size=5), worth, st.sampled_from([0.001, 3.0, 1e6]))
-def test_only_the_ratios_of_weights_matter(each: list[dict[str, float]], given_: dict[str, float], factor: float):
-    """All weights times a number: the same order and the same shares; shares sum to one."""
-    one = decide(crowd(each), given_)
-    other = decide(crowd(each), {name: factor * weight for name, weight in given_.items()})
-    assert [(place.place, place.rank) for place in one.ranked] == [(place.place, place.rank) for place in other.ranked]
-    assert [place.best_share for place in one.ranked] == [place.best_share for place in other.ranked]
-    assert sum(place.best_share or 0 for place in one.ranked) == pytest.approx(1)
+    assert decided({"quality": 3000.0, "latency": 3000.0}).ranked == decision.ranked, "only the ratios matter"
 
 
 @settings(max_examples=40)
@@ -246,27 +226,16 @@ def test_a_model_without_a_figure_that_counts_is_excluded() -> None:
     assert "Not counted, because no model has a figure: peak memory." in decision.remarks
 
 
-@pytest.mark.parametrize(
-    ("code", "weights", "limits", "concerned"),
-    [
-        ("bursts", {"throughput": 1}, {}, "Decode speed of 1 of 2 models, warning bursts:"),
-        ("bursts", {"quality": 1}, {}, None),
-        (
-            "too_few_samples",
-            {"quality": 1},
-            {"max_latency_s": 2},
-            "P95 latency of 1 of 2 models, warning too_few_samples:",
-        ),
-    ],
-)
-def test_warnings_cast_doubt_on_what_they_concern(
-    code: str, weights: dict[str, float], limits: dict[str, float], concerned: str | None
-) -> None:
+def test_warnings_cast_doubt_on_what_they_concern() -> None:
     """A warning is said only where its criterion has a weight or a limit, also of a model that is excluded."""
     found = evidence_of({name: {"throughput": 9.0, "quality": 3, "latency_p95": 3.0} for name in "ab"})
-    rows = (replace(found.rows[0], warnings=(code,)), found.rows[1])
-    remarks = decide(replace(found, rows=rows), weights, limits).remarks
-    assert [said.startswith(str(concerned)) for said in remarks] == [True] * (concerned is not None)
+    rows = (replace(found.rows[0], warnings=("bursts", "too_few_samples")), found.rows[1])
+    shaken = replace(found, rows=rows)
+    assert decide(shaken, {"quality": 1}).remarks == ()
+    (bursts,) = decide(shaken, {"throughput": 1}).remarks
+    (few,) = decide(shaken, {"quality": 1}, {"max_latency_s": 2}).remarks
+    assert bursts.startswith("Decode speed of 1 of 2 models, warning bursts:")
+    assert few.startswith("P95 latency of 1 of 2 models, warning too_few_samples:")
 
 
 # -- how sure
@@ -316,19 +285,15 @@ def test_every_outcome_has_its_code(outcome: str) -> None:
     assert decide(evidence_of(apart, prompts=8), {"latency": 1}).outcome == "clear"
 
 
-@pytest.mark.parametrize(
-    ("found", "weights", "reason"),
-    [
+def test_where_draws_say_nothing_there_is_no_share() -> None:
+    """The share is unknown, not 0, and the reason is given."""
+    for found, weights, reason in (
         (evidence_of(TWO, prompts=2), EVEN, "It takes at least 3 prompts, and there are 2."),
         (evidence_of(TWO), {"footprint": 1}, "there is nothing to draw"),
         (holes(), EVEN, "In most draws of prompts a model has no figure."),
-    ],
-)
-def test_where_draws_say_nothing_there_is_no_share(found: Evidence, weights: dict[str, float], reason: str) -> None:
-    """The share is unknown, not 0, and the reason is given."""
-    decision = decide(found, weights)
-    assert [each.best_share for each in decision.ranked] == [None, None]
-    assert reason in str(decision.reason) and decision.outcome == "unknown"
+    ):
+        decision = decide(found, weights)
+        assert [each.best_share for each in decision.ranked] == [None, None] and reason in str(decision.reason)
 
 
 def test_how_many_draws_make_a_first_place_clear() -> None:
@@ -336,6 +301,7 @@ def test_how_many_draws_make_a_first_place_clear() -> None:
     assert [deciding.clear_from(prompts) for prompts in (0, 5, 6, 12)] == [None, None, 0.998, 0.99]
     assert deciding.clear_from(10_000) == 0.976, "rounded up"
     assert doctest.testmod(deciding) == doctest.TestResults(failed=0, attempted=1)
+    assert list(map(deciding.percent, (0, 0.001, 0.5, 0.999, 1))) == ["0 %", "under 1 %", "50 %", "over 99 %", "100 %"]
 
 
 @pytest.mark.parametrize(("prompts", "most_wrong", "fewest_found"), [(3, 0, 0), (6, 13, 24), (12, 13, 38)])
@@ -384,11 +350,3 @@ def test_the_leader_of_the_sweep_has_the_highest_score(
     changed = {key: at if key == name else (100 - at) * given_[key] / others for key in NAMES}
     first = next(place for place in decide(crowd(each), changed).ranked if place.place == leader)
     assert first.behind == pytest.approx(0, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("share", "said"), [(0, "0 %"), (0.001, "under 1 %"), (0.5, "50 %"), (0.999, "over 99 %"), (1, "100 %")]
-)
-def test_shares_are_never_rounded_to_certainty(share: float, said: str) -> None:
-    """Seldom is not never, and nearly always is not always."""
-    assert deciding.percent(share) == said

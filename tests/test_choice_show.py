@@ -83,7 +83,7 @@ def test_the_tables_say_what_counts_and_what_is_excluded() -> None:
     assert show.limits_set({"max_size_mb": 10, "min_quality": 3}, "MIT, BSD") == [
         "size on disk at most 10 MB",
         "quality at least 3",
-        "licence in MIT, BSD",
+        "licence: MIT, BSD",
     ]
 
 

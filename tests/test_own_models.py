@@ -15,7 +15,7 @@ from tests.measurement_helpers import completion
 from tests.test_local_routing import NoRuntime
 from workshop_lib import own_models, places
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.programs import notebooks
+from workshop_lib.own_models import IN_RUNTIME
 from workshop_lib.records import Run
 from workshop_lib.registration import model_folders, registered_models
 from workshop_lib.serving.local_routing import LocalRuntime
@@ -32,64 +32,46 @@ def aliases() -> list[str]:
     return [model.alias for model in registered_models.read()]
 
 
-@pytest.mark.parametrize(("keep", "now", "left"), [(False, "unregistered", []), (True, "registered", ["page"])])
+@pytest.mark.parametrize(("keep", "now", "left"), [(False, "unregistered", []), (True, "registered", [IN_RUNTIME])])
 def test_the_page_works_on_a_copy_and_leaves_no_trace(cache: Path, *, keep: bool, now: str, left: list[str]) -> None:
     """What an interrupted run left is replaced, models of others stay; afterwards nothing is left unless it is kept."""
     register(cache, "somebodys")
-    first = own_models.begin()
-    model_folders.register_folder(first.folder, alias=own_models.IN_RUNTIME)
+    model_folders.register_folder(own_models.begin().folder, alias=IN_RUNTIME)
     example = own_models.begin(keep=keep)
     assert (aliases(), example.licence) == (["somebodys"], "MIT")
     assert {path.name for path in example.folder.iterdir()} == {path.name for path in SMALL.iterdir()}
-    model_folders.register_folder(example.folder, alias=own_models.IN_RUNTIME)
-    assert example.leave().to_numpy().tolist() == [[own_models.IN_RUNTIME, now]]
-    assert aliases() == ["somebodys", *([own_models.IN_RUNTIME] if left else [])]
+    model_folders.register_folder(example.folder, alias=IN_RUNTIME)
+    assert example.leave().to_numpy().tolist() == [[IN_RUNTIME, now]]
+    assert aliases() == ["somebodys", *left]
     assert example.folder.exists() == keep and SMALL.is_dir()
 
 
-@pytest.mark.parametrize(("keep", "left"), [(False, []), (True, [own_models.IN_RUNTIME])])
-def test_a_kernel_that_ends_early_forgets_them_too(cache: Path, *, keep: bool, left: list[str]) -> None:
+@pytest.mark.parametrize(("keep", "left"), [(False, []), (True, [IN_RUNTIME])])
+def test_a_kernel_that_ends_early_forgets_them_too(*, keep: bool, left: list[str]) -> None:
     """Who closes the page in the middle finds the other pages as they were."""
     code = (
         "from workshop_lib.registration import model_folders; from workshop_lib import own_models\n"
-        f"example = own_models.begin(keep={keep})\n"
-        "model_folders.register_folder(example.folder, alias=own_models.IN_RUNTIME)\n"
+        f"model_folders.register_folder(own_models.begin(keep={keep}).folder, alias=own_models.IN_RUNTIME)\n"
     )
     environment = {**os.environ, "PYTHONPATH": places.search_path()}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     assert aliases() == left
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"rounds": 0}, "rounds is 0"),
-        ({"repeats": 0}, "repeats is 0"),
-        ({"folder": "no-such-folder"}, "There is no folder no-such-folder"),
-    ],
-)
-def test_a_setting_that_cannot_be_used_is_found_first(options: dict[str, object], words: str) -> None:
-    """Before anything is registered."""
-    with pytest.raises(ConfigurationError, match=words):
+@pytest.mark.parametrize("options", [{"rounds": 0}, {"repeats": 0}, {"folder": "no-such-folder"}])
+def test_a_setting_that_cannot_be_used_is_found_first(options: dict[str, object]) -> None:
+    """Before anything is registered, with the value seen."""
+    with pytest.raises(ConfigurationError, match=r" is 0|no folder no-such-folder"):
         own_models.begin(**options)  # type: ignore[arg-type]
-
-
-def test_a_folder_of_ones_own_is_taken_as_it_is(tmp_path: Path) -> None:
-    """It is not copied, its licence is not guessed, and it is still there at the end."""
-    (tmp_path / "mine").mkdir()
-    example = own_models.begin(str(tmp_path / "mine"))
-    assert (example.folder, example.licence) == (tmp_path / "mine", None)
-    example.leave()
-    assert example.folder.is_dir()
 
 
 def test_checks_name_folders_and_not_places(tmp_path: Path) -> None:
     """A page is stored and shown to others: it says what is wrong, not where the reader's files lie."""
+    mine = own_models.begin(str(own_models.begin().folder))
+    assert mine.licence is None, "of a folder of one's own it is not guessed"
     shown = own_models.checks(model_folders.examine(own_models.begin().damaged()))
     assert str(tmp_path) not in shown.to_string()
-    failed = shown[shown["status"] == "failed"]
-    assert failed["check"].tolist() == ["model files"]
-    assert "model.onnx.data is missing" in failed["seen"].iloc[0]
+    assert shown["check"][shown["status"] == "failed"].tolist() == ["model files"]
 
 
 def test_the_code_that_is_shown_is_the_code_that_runs() -> None:
@@ -101,7 +83,7 @@ def test_the_code_that_is_shown_is_the_code_that_runs() -> None:
 
 
 def test_a_model_is_asked_and_measured(cache: Path) -> None:
-    """An adapter needs no Foundry Local; both rounds of every prompt are answered."""
+    """An adapter needs no Foundry Local; every prompt is answered."""
     register(cache, "mine", "Whole")
     with LocalRuntime(NoRuntime(), cache_dir=cache) as runtime:
         assert own_models.ask(runtime, "mine", "Hello")["answer"].tolist() == ["You said: Hello"]
@@ -109,24 +91,13 @@ def test_a_model_is_asked_and_measured(cache: Path) -> None:
     assert run.completions and all(each.ok for each in run.completions)
 
 
-def test_answers_are_the_same_only_if_every_one_is() -> None:
-    """One prompt that differs, one that failed, or none at all: not the same; the warm-up does not count."""
-    same = [completion([0.1], ["yes"], model_id=name, round=1) for name in ("a", "b")]
-    other, failed = completion([0.1], ["no"], model_id="b", round=1), replace(same[1], error="broken")
-    run = Run("r", "now", "practice", {}, {}, ())
-    for completions, expected in (
-        (same, True),
-        ([*same, replace(other, round=0)], True),
-        ([same[0], other], False),
-        ([same[0], failed], False),
-        ([failed, failed], False),
-        ([], False),
-    ):
-        assert own_models.same_answers(replace(run, completions=tuple(completions))) == expected
-
-
-def test_the_page_is_one_of_the_workshops() -> None:
-    """`run` executes it after the choice, with the parameters that it shares."""
-    assert notebooks.PAGES[5] == "06_bring_your_own_model.ipynb"
-    known = notebooks.read_parameters(notebooks.FOLDER / notebooks.PAGES[5])
-    assert list(known) == ["folder", "rounds", "repeats", "keep"]
+@pytest.mark.parametrize(
+    ("said", "same"),
+    [("yes yes", True), ("yes no", False), ("yes failed", False), ("failed failed", False), ("", False)],
+)
+def test_answers_are_the_same_only_if_every_one_is(said: str, same: bool) -> None:
+    """One that differs, one that failed, or none at all: not the same; the warm-up does not count."""
+    made = [completion([0.1], [text], model_id=str(place), round=1) for place, text in enumerate(said.split())]
+    asked = [replace(each, error="broken") if each.text == "failed" else each for each in made]
+    asked.append(completion([0.1], ["warm"], model_id="0", round=0))
+    assert own_models.same_answers(Run("r", "now", "practice", {}, {}, (), completions=tuple(asked))) == same

@@ -92,7 +92,7 @@ def limits_set(limits: Mapping[str, float], licences: str = "") -> list[str]:
     """Each limit that is set, in words."""
     side = {"lower": "at most", "higher": "at least"}
     said = [f"{LIMITS[name].label} {side[LIMITS[name].better]} {LIMITS[name].say(limits[name])}" for name in limits]
-    return said + ([f"licence in {licences}"] if licences.strip() else [])
+    return said + ([f"licence: {licences}"] if licences.strip() else [])
 
 
 def sentences(decision: Decision) -> Table:
