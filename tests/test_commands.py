@@ -95,7 +95,7 @@ def test_the_bootstrap_hands_over_every_command():
     """`workshop.py` knows the commands that `python -m workshop_lib` has, and no other."""
     known = runpy.run_path(str(places.PROJECT / "workshop.py"))["COMMANDS"]
     (parts,) = (each for each in command_line._parser()._actions if isinstance(each, argparse._SubParsersAction))
-    assert sorted(known) == sorted(parts.choices)
+    assert sorted({*known} - {"test"}) == sorted(parts.choices)  # nox answers to that one
 
 
 def test_watts_reach_the_pages_only_when_given(monkeypatch: pytest.MonkeyPatch):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report_helpers import run_of_models
-from workshop_lib.decision import evidence
+from workshop_lib.choice import decide
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.metrics import resampling
 from workshop_lib.quality import pareto, scores
@@ -99,7 +99,7 @@ def test_a_few_grades_do_not_put_out_models_that_nobody_has_graded_yet() -> None
     assert standing.measure == "aspects"
     said = "Grades by people do not cover every model on 3 prompts yet: they are not used here."
     assert standing.remarks[0] == said
-    assert evidence.gather(run, scores).remarks[0] == said
+    assert decide.gather(run, scores).remarks[0] == said
     enough = speed_against_quality(run, [*scores, *grade(run, "middle", [3, 3, 3])[2:]])
     assert enough.measure == "people"
     assert said not in enough.remarks

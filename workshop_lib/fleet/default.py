@@ -20,8 +20,7 @@ import numpy as np
 
 from workshop_lib.archive.changes import Changes, compare_results
 from workshop_lib.archive.results import results_of
-from workshop_lib.decision.choice import FEWEST_CLEAR, clear_from
-from workshop_lib.decision.choice_words import percent
+from workshop_lib.choice.decide import FEWEST_CLEAR, clear_from, percent
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleet.plan import Fleet
 from workshop_lib.fleet.worker import DECISIVE

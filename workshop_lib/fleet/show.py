@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from workshop_lib.decision.choice_words import percent
+from workshop_lib.choice.decide import percent
 from workshop_lib.display import Table
 from workshop_lib.fleet import default as choosing
 from workshop_lib.fleet.default import Choice, Key
