@@ -78,6 +78,18 @@ def test_a_look_into_a_folder_names_folders_and_not_places(tmp_path: Path) -> No
     assert "a folder in it does" in own_models.look_into(example.copies).to_string()
 
 
+def test_where_the_runtime_is_missing_the_tables_say_so(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page goes on: an adapter needs no Foundry Local, and the comparison says what it lacks."""
+    register(cache, "mine", "Whole")
+    monkeypatch.setenv("FOUNDRY_LOCAL_LIB_DIR", str(cache))
+    with profiles.open_runtime("practice") as runtime:
+        assert "cannot run here" in own_models.look(runtime, ["other"]).to_string()
+        assert "cannot run here" in own_models.ask(runtime, "other", "Hello").to_string()
+        run = own_models.measure(runtime, ["other", "mine"], rounds=1)
+    assert [serving.status for serving in run.servings][0] == "skipped"
+    assert own_models.price(run, "other", "mine").remarks
+
+
 def test_the_code_that_is_shown_is_the_code_that_runs() -> None:
     """Cut out of the file itself, without its indentation, short enough to be read at once."""
     first, *lines = own_models.source(own_models.ADAPTER_FILE, "stream").data.splitlines()

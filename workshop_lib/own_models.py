@@ -15,13 +15,14 @@ from textwrap import dedent
 from IPython.display import Markdown
 
 from workshop_lib import catalog, places
+from workshop_lib.archive import changes, results
 from workshop_lib.display import Table
 from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.instrument.client import ChatClient
 from workshop_lib.measuring import benchmark, plan
 from workshop_lib.models import local, registry
 from workshop_lib.models.folder import read_folder
-from workshop_lib.records import Request, Run
+from workshop_lib.records import ModelVariant, Request, Run
 from workshop_lib.runtimes.protocols import Runtime
 from workshop_lib.showing import tables
 from workshop_lib.untrusted import without_home, without_places
@@ -100,9 +101,18 @@ def source(file: Path, method: str) -> Markdown:
     return Markdown(f"```python\n{dedent(code)}\n```")  # type: ignore[no-untyped-call]
 
 
+def look(runtime: Runtime, names: Sequence[str]) -> Table:
+    """The variants of some names as the catalog table of page 01; where they cannot be found, why."""
+    found, skipped = _find(runtime, names)
+    return tables.models(found) if found else tables.left_out(skipped)
+
+
 def ask(runtime: Runtime, name: str, text: str, *, max_tokens: int = 60) -> Table:
     """Serve a model, ask it one question, stop it: load time, memory, and what it said or why it could not."""
-    (variant,) = runtime.find([name])
+    found, skipped = _find(runtime, [name])
+    if not found:
+        return tables.left_out(skipped)
+    variant = found[0]
     with runtime.serve(variant) as model, ChatClient.to(model) as client:
         done = client.ask(Request("page-06", variant, "page-06", text, round=1, max_tokens=max_tokens))
     load = tables.NOT_MEASURED if model.load_s is None else round(1000 * model.load_s)
@@ -112,8 +122,9 @@ def ask(runtime: Runtime, name: str, text: str, *, max_tokens: int = 60) -> Tabl
 
 
 def measure(runtime: Runtime, names: Sequence[str], *, rounds: int, max_tokens: int = 120) -> Run:
-    """Benchmark some models on the course's prompts, in turns."""
-    asked = plan.make_plan(runtime.find(names), catalog.read_prompts(), rounds=rounds, max_tokens=max_tokens)
+    """Benchmark some models on the course's prompts, in turns; one that cannot be found becomes a skipped row."""
+    found, skipped = _find(runtime, names)
+    asked = plan.make_plan(found, catalog.read_prompts(), rounds=rounds, max_tokens=max_tokens, skipped=tuple(skipped))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         return benchmark.run_benchmark(asked, runtime, Path(folder))
 
@@ -122,6 +133,27 @@ def same_answers(run: Run) -> bool:
     """Whether every prompt got one and the same answer from all models and in all rounds."""
     said = {(each.prompt_id, each.text if each.ok else None) for each in run.completions if each.round}
     return bool(said) and len(said) == len(dict(said)) and None not in dict(said).values()
+
+
+def price(run: Run, first: str, second: str) -> changes.Changes:
+    """What the second model costs in units of the first; where one of them was not measured, that is the remark."""
+    measured = results.results_of(run)
+    try:
+        return changes.compare_named(measured, measured, first, second)
+    except WorkshopError as error:
+        return changes.Changes((), (str(error),), ())
+
+
+def _find(runtime: Runtime, names: Sequence[str]) -> tuple[list[ModelVariant], list[tuple[ModelVariant, str]]]:
+    """What can be found, and why the rest cannot, also where the runtime itself is missing."""
+    found: list[ModelVariant] = []
+    skipped: list[tuple[ModelVariant, str]] = []
+    for name in names:
+        try:
+            found += runtime.find([name])
+        except WorkshopError as error:
+            skipped.append((ModelVariant(alias=name, model_id=name, device="unknown"), str(error)))
+    return found, skipped
 
 
 def _forget(copies: Path) -> None:
