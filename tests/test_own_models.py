@@ -86,7 +86,7 @@ def test_where_the_runtime_is_missing_the_tables_say_so(cache: Path, monkeypatch
         assert "cannot run here" in own_models.look(runtime, ["other"]).to_string()
         assert "cannot run here" in own_models.ask(runtime, "other", "Hello").to_string()
         run = own_models.measure(runtime, ["other", "mine"], rounds=1)
-    assert [serving.status for serving in run.servings][0] == "skipped"
+    assert run.servings[0].status == "skipped"
     assert own_models.price(run, "other", "mine").remarks
 
 
