@@ -22,6 +22,7 @@ settings.load_profile("workshop")
 ALONE = {
     "test_client.py",
     "test_concurrency.py",
+    "test_endpoints.py",
     "test_keep_warm.py",
     "test_loads.py",
     "test_race.py",
@@ -31,11 +32,16 @@ ALONE = {
 """Tests that expect times of milliseconds; see the marker `alone`."""
 
 
+LONG = ("browser", "test_pages.py", "test_llama_cpp.py", "test_consoles_and_disks.py", "test_notebooks.py")
+"""What takes longest is begun first, so that all processors end together."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that expect such times."""
+    """Mark the tests that expect such times, and begin with the longest."""
     for item in items:
         if item.path.name in ALONE:
             item.add_marker(pytest.mark.alone)
+    items.sort(key=lambda item: not {*LONG} & {*item.path.parts})
 
 
 def pytest_unconfigure() -> None:

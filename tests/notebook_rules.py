@@ -14,9 +14,9 @@ from typing import Any
 
 import nbformat
 
+from workshop_lib import exercises
 from workshop_lib.errors import NotebookError
 from workshop_lib.programs import notebooks
-from workshop_lib.teaching import exercises
 
 LONGEST_CELL = 15
 SHORTEST_HELP = 15
@@ -252,7 +252,7 @@ def exercises_wait_for_an_answer(page: Page) -> Iterator[str]:
 
 def exercise_in(cell: Any) -> str | None:
     """The exercise whose checkpoint a cell is, by its name, or None."""
-    found = re.search(r"checkpoints\.check\(\s*\"([^\"]+)\"", cell.source) if cell.cell_type == "code" else None
+    found = re.search(r"exercises\.check\(\s*\"([^\"]+)\"", cell.source) if cell.cell_type == "code" else None
     return found.group(1) if found else None
 
 

@@ -15,7 +15,7 @@ from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.instrument.client import ChatClient
 from workshop_lib.metrics import timing
 from workshop_lib.records import Request
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.profiles import open_runtime
 
 
 @pytest.fixture(scope="module")

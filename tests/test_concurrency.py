@@ -23,7 +23,7 @@ def load(users: int, tokens_per_s: float | None) -> Load:
 
 
 def test_a_server_without_contention_doubles_with_its_users():
-    """The reference server serves everybody at the same pace: 4 users get 4 times the throughput of one."""
+    """The fake server serves everybody at the same pace: 4 users get 4 times the throughput of one."""
     with fault_server() as base_url:
         variant = ModelVariant(alias="steady", model_id="steady", device="unknown")
         model = SimpleNamespace(variant=variant, base_url=base_url, api_key=None)

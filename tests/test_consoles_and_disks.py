@@ -22,9 +22,9 @@ from workshop_lib.archive.storage import read_run
 from workshop_lib.measuring import checklist, runs
 from workshop_lib.measuring.benchmark import RECORDS_FILE
 from workshop_lib.measuring.checklist import ModelCheck, Step
+from workshop_lib.models.registry import RegisteredModel
 from workshop_lib.programs import commands, notebooks, terminal
 from workshop_lib.records import Row
-from workshop_lib.registration.registered_models import RegisteredModel
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=12)
 MODELS = {"モデル": QUICK, "fox🦊-é": QUICK, "silent": replace(QUICK, reasoning=12)}

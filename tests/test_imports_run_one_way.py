@@ -81,7 +81,7 @@ def test_a_module_imports_only_from_those_before_it(name: str) -> None:
     assert imported_modules(source) - earlier == set()
 
 
-@pytest.mark.parametrize("name", ["catalog", "settings", "verdicts.scoring", "metrics.timing"])
+@pytest.mark.parametrize("name", ["catalog", "settings", "quality.aspects", "metrics.timing"])
 def test_small_modules_stay_light(name: str) -> None:
     """Reading settings or the catalog's interface loads none of the heavy libraries."""
     heavy = "{'pydantic', 'numpy', 'pandas', 'matplotlib', 'openai', 'IPython'}"

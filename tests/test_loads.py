@@ -11,15 +11,15 @@ import pytest
 from tests.fault_server import fault_server
 from tests.figure_helpers import draw
 from tests.measurement_helpers import VARIANT, completion
-from tests.test_samples import FULL
-from tests.test_samples import run as run_script
+from tests.scripts import FULL
+from tests.scripts import run as run_script
 from workshop_lib.errors import ConfigurationError, ModelServerError
 from workshop_lib.measuring import runs
 from workshop_lib.measuring.concurrency import Load, describe, load_object
 from workshop_lib.measuring.plan import make_plan
 from workshop_lib.programs import commands
 from workshop_lib.records import Prompt, Run
-from workshop_lib.serving import profiles
+from workshop_lib.runtimes import profiles
 from workshop_lib.settings import PLAN_OPTIONS, BenchmarkSettings, parse
 from workshop_lib.show import charts, tables
 

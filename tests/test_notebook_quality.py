@@ -11,11 +11,10 @@ import pytest
 
 from tests import markdown, notebook_rules
 from tests.notebook_rules import Page
-from workshop_lib import places
+from workshop_lib import exercises, places
 from workshop_lib.errors import RecordFileError
 from workshop_lib.measuring import runs
 from workshop_lib.programs import notebooks
-from workshop_lib.teaching import exercises
 
 PAGES = sorted(notebooks.FOLDER.glob("*.ipynb"))
 README = places.PROJECT / "README.md"
@@ -168,13 +167,13 @@ def test_stored_warnings_and_errors_are_found() -> None:
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        (["# T", "answer = ...", "checkpoints.check('01-no', answer, x)"], "no row of exercises"),
+        (["# T", "answer = ...", "exercises.check('01-no', answer, x)"], "no row of exercises"),
         (
-            ["**Exercise.**", "answer = 3", "checkpoints.check('01-smallest-variant', answer, x)"],
+            ["**Exercise.**", "answer = 3", "exercises.check('01-smallest-variant', answer, x)"],
             "leave `answer = ...",
         ),
-        (["Say.", "answer = ...  # ms", "checkpoints.check('01-smallest-variant', answer, x)"], "say **Exercise**"),
-        (["**Exercise.**", "answer = ...  # ms", "checkpoints.check('02-median-latency', answer, x)"], "another page"),
+        (["Say.", "answer = ...  # ms", "exercises.check('01-smallest-variant', answer, x)"], "say **Exercise**"),
+        (["**Exercise.**", "answer = ...  # ms", "exercises.check('02-median-latency', answer, x)"], "another page"),
     ],
 )
 def test_an_exercise_that_cannot_be_done_is_found(cells: list[str], said: str) -> None:
@@ -186,7 +185,7 @@ def test_an_exercise_that_cannot_be_done_is_found(cells: list[str], said: str) -
 
 def test_a_checkpoint_that_nobody_compares_is_found() -> None:
     """What a checkpoint says of no answer is always the same, so nbval shall see it."""
-    check = code('checkpoints.check("01-smallest-variant", answer, x)', "check", tags=("nbval-ignore-output",))
+    check = code('exercises.check("01-smallest-variant", answer, x)', "check", tags=("nbval-ignore-output",))
     page = page_of(prose("**Exercise.**"), code("answer = ...  # id", "answer"), check)
     (fault,) = notebook_rules.exercises_wait_for_an_answer(page)
     assert "take its tag away" in fault

@@ -25,8 +25,8 @@ from workshop_lib.metrics.streams import read_answer
 from workshop_lib.metrics.summaries import WARNINGS
 from workshop_lib.race import LaneState, LiveAnswer, Pick, RaceResult, Turns, run_race
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt
-from workshop_lib.serving.endpoint import EndpointRuntime
-from workshop_lib.serving.profiles import ServedModel
+from workshop_lib.runtimes.endpoint import EndpointRuntime
+from workshop_lib.runtimes.profiles import ServedModel
 from workshop_lib.show import race as shown
 from workshop_lib.show import style
 

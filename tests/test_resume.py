@@ -14,13 +14,13 @@ import pytest
 from tests.behaviours import BEHAVIOURS
 from tests.fault_server import FaultServer
 from tests.kill_helpers import MODELS, TINY, differences, kill_until_done, plan_for, start_driver, tiny_server
-from tests.test_samples import FULL, run
+from tests.scripts import FULL, run
 from workshop_lib.archive.storage import read_run
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.measuring.benchmark import RECORDS_FILE, run_benchmark
 from workshop_lib.measuring.plan import make_plan
 from workshop_lib.metrics.summaries import summarise
-from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.runtimes.endpoint import EndpointRuntime
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fault_server import fault_server
+from tests.behaviours import BEHAVIOURS
+from tests.fault_server import FaultServer
 from tests.report_helpers import run_of_models
 from workshop_lib import places
 from workshop_lib.archive import references, storage
@@ -15,7 +16,7 @@ from workshop_lib.errors import ConfigurationError, ModelNotFoundError, RecordFi
 from workshop_lib.measuring import runs
 from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import ModelVariant, Prompt, Run
-from workshop_lib.serving import profiles
+from workshop_lib.runtimes import profiles
 from workshop_lib.show import report, tables
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    with fault_server() as url:
-        yield url
+    with FaultServer({name: BEHAVIOURS[name] for name in ("fast", "steady")}) as server:
+        yield server.base_url
 
 
 def write(folder: Path, run: Run) -> Path:
@@ -125,13 +126,9 @@ def test_without_any_run_a_little_is_measured(endpoint: str, tmp_path: Path, mon
     """Three prompts, two rounds, every model that is ready."""
     monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", endpoint)
     monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path))
-    monkeypatch.setattr(
-        "workshop_lib.serving.endpoint.EndpointRuntime.list_models",
-        lambda self: [ModelVariant("fast", "fast", "unknown")],
-    )
     run = storage.read_run(runs.find_records())
     timed = [completion for completion in run.completions if completion.round]
-    assert len(timed) == runs.SMALL_RUN_PROMPTS * runs.SMALL_RUN_ROUNDS
+    assert len(timed) == 2 * runs.SMALL_RUN_PROMPTS * runs.SMALL_RUN_ROUNDS
 
 
 def test_a_run_is_compared_with_the_newest_other_one_of_the_same_work(tmp_path: Path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from typing import Any
 
 import pytest
@@ -549,6 +550,8 @@ def test_the_watch_agrees_with_the_reader(stream: bytes, cuts: set[int]):
         ([event({"content": "a"}, "null"), event({}, "content_filter")], "open open"),
         ([event({"content": "a"}, "stop"), says("b"), STOP, DONE], "finished open open done"),
         ([HELLO, data({"error": "no memory"})], "open done"),
+        ([HELLO, data({"choices": None, "message": "no memory"})], "open done"),
+        ([(HELLO + STOP).replace(b"\n\n", b"\n") + b"da", b"ta: [DONE]\n"], "finished done"),
         ([HELLO, b"event: error\ndata: no me", b"mory\n\n"], "open open done"),
         ([HELLO, STOP, data({"error": "no memory"})], "open finished done"),
         ([data({"choices": [choice(1, "a")]}), data({"choices": [choice(0, "b", "stop")]})], "open open"),
@@ -560,3 +563,37 @@ def test_the_watch_tells_when_nothing_more_is_to_come(pieces: list[bytes], state
     """Each read off the network gives a state."""
     watch = EndWatch()
     assert " ".join(watch.feed(piece) for piece in pieces) == states
+
+
+NAMES = [
+    "choices", "index", "delta", "message", "content", "text", "type", "thinking", "reasoning", "refusal", "usage",
+    "finish_reason", "completion_tokens", "completion_tokens_details", "reasoning_tokens", "timings", "cache_n",
+    "x_groq", "error", "errors", "detail", "object", "code", "loc", "msg", "tool_calls", "function", "name",
+]  # fmt: skip
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "stop", "x", "error", "text"])
+ANY_JSON = st.recursive(
+    LEAVES,
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inside, max_size=5),
+    max_leaves=25,
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(NAMES), ANY_JSON, max_size=5), min_size=1, max_size=4))
+def test_no_json_breaks_the_reader(objects: list[dict[str, Any]]):
+    """Whatever stands where something else is expected, there is an answer or a fault."""
+    stream = b"".join(map(data, objects))
+    EndWatch().feed(stream)
+    for answer in (read(stream), read(json.dumps(objects[0]).encode())):
+        assert answer.chunks or answer.fault
+    assert isinstance(error_message(objects[0]), str)
+
+
+@pytest.mark.parametrize("line", [b"data: {\n", b"data: 1,\n", b'data: {"a": 1}\n', b'{"a": "{"}\n', b": ping\n"])
+def test_reading_takes_time_in_proportion_to_the_bytes(line: bytes):
+    """100 000 lines of one event, in reads of 64 kB, are read and watched within seconds."""
+    stream = b"data: {\n" + line * 100_000
+    cut = [stream[start : start + 65_536] for start in range(0, len(stream), 65_536)]
+    watch, started = EndWatch(), time.perf_counter()
+    assert {watch.feed(piece) for piece in cut} == {"open"}
+    assert read_answer([(0.1, piece) for piece in cut]).fault
+    assert time.perf_counter() - started < 10

@@ -143,6 +143,10 @@ MISFITS = {
     "no spaces, 40 letters to a token": (["\u0e01"] * 400, 9, True),
     "lines": (["word\n"] * 100, 49, True),
     "indentation is no text": (["x" + 20 * " "] * 10, 10, False),
+    "several words a chunk, chunks counted": ([" one two three"] * 40, 40, True),
+    "several ideographs a chunk, chunks counted": (["\u4f1a\u8bae\u4f1a\u8bae\u4f1a\u8bae"] * 40, 40, True),
+    "a long last chunk": ([" word"] * 43 + [" word" * 120], 44, True),
+    "a token a chunk": ([" word"] * 40, 40, False),
     "more tokens than words": ([" word"] * 10, 12, False),
 }
 
@@ -227,12 +231,6 @@ def test_a_failed_request_has_no_metrics():
     failed = completion(FIVE, error="broke", error_kind="reset")
     assert [metric.measure(failed) for metric in timing.METRICS] == [None] * len(timing.METRICS)
     assert timing.completion_tokens(failed) == (None, "unknown")
-
-
-def test_truncation_is_what_the_server_says():
-    """finish_reason `length` means that max_tokens cut the answer."""
-    assert timing.is_truncated(completion(FIVE, finish_reason="length"))
-    assert not timing.is_truncated(completion(FIVE))
 
 
 @given(st.lists(st.floats(1e-4, 5.0), min_size=2, max_size=60), st.floats(0.001, 10.0))

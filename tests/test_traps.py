@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from tests.behaviours import BEHAVIOURS, STEADY
 from tests.fault_server import FaultServer, fault_server
 from tests.fault_steps import scaled
-from tests.test_samples import FULL
-from tests.test_samples import run as run_script
+from tests.scripts import FULL
+from tests.scripts import run as run_script
 from workshop_lib.measuring.benchmark import run_benchmark
 from workshop_lib.measuring.plan import make_plan
 from workshop_lib.metrics import timing
@@ -31,7 +31,7 @@ from workshop_lib.metrics.prefix_cache import Answered, looks_cached
 from workshop_lib.metrics.stability import outlier_notes
 from workshop_lib.metrics.summaries import WARNINGS, summarise
 from workshop_lib.records import Completion, Prompt, Row, Run
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.profiles import open_runtime
 
 Metric = Callable[[Completion], float | None]
 SCALE = 0.25

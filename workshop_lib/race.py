@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple, get_args
 
 from workshop_lib.errors import ConfigurationError, WorkshopError
-from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S, ChatClient
+from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S, ChatClient, without_keys
 from workshop_lib.metrics import timing
 from workshop_lib.metrics.streams import AnswerReader, Arrival
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Request, TokensSource
-from workshop_lib.serving.profiles import Runtime
+from workshop_lib.runtimes.profiles import Runtime
 from workshop_lib.show.text import key, names, one_line
 
 Turns = Literal["together", "in turns"]
@@ -206,11 +206,11 @@ class LiveAnswer:
         self._arrivals, self._seen, self._reader = arrivals, 0, AnswerReader()
 
     def look(self) -> list[Chunk]:
-        """All chunks whose events are complete by now."""
+        """All chunks whose events are complete by now, without keys."""
         new = self._arrivals[self._seen :]
         self._seen += len(new)
         self._reader.feed(new)
-        return self._reader.chunks()
+        return list(without_keys(self._reader.chunks()))
 
 
 class _Lane:

@@ -184,7 +184,10 @@ class Completion:
         """
         if self.error is not None:
             return self.error_kind in {"empty_answer", "tool_calls"}
-        return not any(chunk.kind == "content" and not chunk.text.isspace() for chunk in reversed(self.chunks))
+        for chunk in reversed(self.chunks):  # noqa: SIM110 - a plain loop: this runs for every record of a run
+            if chunk.kind == "content" and not chunk.text.isspace():
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Is a model called faster than itself, and is one found that is 10 % slower? The default plan, many times over.
 
-Run `python tests/benchmarks/compare_self.py`. One behaviour of the reference server is measured again and again with
+Run `python tests/benchmarks/compare_self.py`. One behaviour of the fake server is measured again and again with
 8 prompts x 3 rounds; each measurement is compared with the next one of the same behaviour, and with one of a behaviour
 that is 10 % slower. Several models are measured at once, each by a process of its own. Prints; gates nothing.
 """

@@ -18,9 +18,10 @@ from tests.fault_runtime import FaultRuntime
 from tests.fault_server import FaultServer, free_port
 from tests.test_faults import FAULTS, plan_of
 from workshop_lib.errors import WorkshopError
+from workshop_lib.instrument import client
 from workshop_lib.measuring.benchmark import run_benchmark
 from workshop_lib.metrics.summaries import summarise
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.profiles import open_runtime
 
 
 def line(fault: str, runtime: FaultRuntime, model: str, *, rounds: int = 2) -> str:
@@ -50,6 +51,7 @@ def unreachable(base_url: str) -> str:
 
 def main() -> None:
     """Print the table."""
+    client.LONGEST_KEEP_ALIVE_S = 1.0
     print("| fault | row of the faulty model | kind | healthy model | whole run |\n|:---|:---|:---|:---|---:|")
     with FaultServer() as server, FaultServer(routes=SITES["sign-in"]) as page:
         for fault in FAULTS:

@@ -23,7 +23,7 @@ from workshop_lib.instrument.self_check import VARIANT, Errors, Times, ask_bare,
 from workshop_lib.metrics import timing
 from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import Chunk, Completion, Request, Run, Serving
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.profiles import open_runtime
 
 TOKENS = 40
 

@@ -22,8 +22,8 @@ from workshop_lib.instrument.client import ChatClient
 from workshop_lib.measuring.keep_warm import KeepWarm, measure_cold_and_kept
 from workshop_lib.metrics import comparison, timing
 from workshop_lib.records import Request
-from workshop_lib.serving.endpoint import EndpointRuntime
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.endpoint import EndpointRuntime
+from workshop_lib.runtimes.profiles import open_runtime
 
 IDLE = "idle-cold"
 

@@ -1,6 +1,6 @@
 """Every trap of a local endpoint, measured by the workshop against a server that has it: Markdown table.
 
-Run `python tests/benchmarks/traps.py`. Each line is one behaviour of the reference server in a benchmark of its own
+Run `python tests/benchmarks/traps.py`. Each line is one behaviour of the fake server in a benchmark of its own
 with three prompts and three rounds, unless it says otherwise. Prints; gates nothing (`tests/test_traps.py` does).
 """
 
@@ -21,7 +21,7 @@ from workshop_lib.measuring.plan import make_plan
 from workshop_lib.metrics.stability import outlier_notes
 from workshop_lib.metrics.summaries import summarise
 from workshop_lib.records import Prompt, Row, Run
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.profiles import open_runtime
 
 PROMPTS = tuple(Prompt(name, f"Say {name}.") for name in ("one", "two", "three"))
 

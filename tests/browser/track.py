@@ -12,7 +12,7 @@ from tests.browser.lab import Lab
 SCHEDULES = """\
 from workshop_lib import race
 from workshop_lib.show.race import watch
-from workshop_lib.serving.endpoint import EndpointRuntime
+from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.records import ModelVariant, Prompt
 runtime = EndpointRuntime({url!r})
 starters = race.Pick(tuple(ModelVariant(name, name, "cpu") for name in {models!r}), "Two schedules race.")
@@ -22,7 +22,7 @@ contest = watch(runtime, starters, Prompt("p", "Say it."), **{options!r})"""
 PRACTICE = """\
 from workshop_lib import catalog
 from workshop_lib import race
-from workshop_lib.serving import profiles
+from workshop_lib.runtimes import profiles
 from workshop_lib.show.race import watch
 with profiles.open_runtime("practice") as runtime:
     starters = race.pick(runtime.find(["auto"]), runtime.absent_devices())

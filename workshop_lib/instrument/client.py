@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -118,6 +119,29 @@ class _Marks:
         return self.sending - self.connecting
 
 
+@dataclass(slots=True)
+class _Limits:
+    """What no answer exceeds. Raises `StreamFault` for one that does."""
+
+    most_events: int
+    received: int = 0
+    events: int = 0
+    last_data_s: float = 0.0
+
+    def check(self, at_s: float, piece: bytes) -> None:
+        """Count a piece; comments are signs of life, anything else is an answer."""
+        self.received += len(piece)
+        if not _SAYS_NOTHING.fullmatch(piece):
+            self.last_data_s = at_s
+            self.events += piece.count(b"data:")
+        if self.received > MAX_ANSWER_BYTES:
+            raise StreamFault("too_large", f"The answer exceeds {MAX_ANSWER_BYTES // 1_000_000} MB.")
+        if self.events > self.most_events:
+            raise StreamFault("endless", "The answer went on and on after max_tokens.")
+        if at_s - self.last_data_s > LONGEST_KEEP_ALIVE_S:
+            raise StreamFault("stalled", f"For {LONGEST_KEEP_ALIVE_S:g} s the server only said that it is alive.")
+
+
 class Reachable(Protocol):
     """A served model, as far as the client needs it."""
 
@@ -205,9 +229,9 @@ class ChatClient:
             EndpointError: no server, an HTTP error, or an answer that is no model list; `kind` says which.
         """
         try:
-            return _model_list(self._get(self.address, "/models"), self.address)
+            return _model_list(_decoded(self._get(self.address, "/models")), self.address)
         except StreamFault as fault:
-            raise EndpointError(str(fault), connections.advice(fault.kind, self.address), kind=fault.kind) from None
+            raise EndpointError(str(fault), connections.advice(fault, self.address), kind=fault.kind) from None
 
     def list_loaded(self) -> tuple[str, ...] | None:
         """The ids that the server holds in memory, by Foundry Local's route `/models/loaded`, which is outside `/v1`.
@@ -216,8 +240,8 @@ class ChatClient:
         """
         outside = replace(self.address, path=self.address.path.removesuffix("/v1"))
         ids: object = None
-        with suppress(StreamFault, ValueError):
-            ids = self._get(outside, "/models/loaded").json()
+        with suppress(StreamFault):
+            ids = _decoded(self._get(outside, "/models/loaded"))
         return tuple(ids) if isinstance(ids, list) and all(isinstance(each, str) for each in ids) else None
 
     def ask(self, request: Request, *, arrivals: list[Arrival] | None = None) -> Completion:
@@ -284,8 +308,7 @@ class ChatClient:
                 end_s = time.perf_counter() - self._marks.start
         except StreamFault as caught:
             fault = caught
-        kept = credentials.cut_from_bytes([piece for _, piece in arrivals])
-        answer = read_answer([(at_s, piece) for (at_s, _), piece in zip(arrivals, kept, strict=True)])
+        answer = read_answer(arrivals)
         if fault is not None:
             said = answer.fault.kind if answer.fault else ""
             if said in _OF_THE_CONNECTION or not arrivals or fault.kind in {"too_large", "endless"}:
@@ -309,35 +332,28 @@ class ChatClient:
                 timeout=httpx2.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s)),
             ) as response:
                 if response.is_success:
+                    _check_encoding(response)
                     self._stamp(response.iter_bytes(), marks, arrivals, max_tokens)
                     return None
                 if "location" not in response.headers:
-                    return _refusal(response, _head(response.iter_bytes(), MAX_REFUSAL_BYTES))
+                    return _refusal(response, self._head(response, MAX_REFUSAL_BYTES))
                 self._move(response.headers["location"], "/chat/completions")
         raise StreamFault("redirect", f"{self.address.shown} redirects in circles.")
 
     def _stamp(self, pieces: Iterator[bytes], marks: _Marks, arrivals: list[Arrival], max_tokens: int) -> None:
-        start, received, events, last_data_s = marks.start, 0, 0, 0.0
-        most_events = EVENTS_PER_TOKEN * max_tokens + EVENTS_BESIDES
-        watch = EndWatch()
+        """Take in the pieces as they come, until the answer is done or its grace is over."""
+        start, watch, limits = marks.start, EndWatch(), _Limits(EVENTS_PER_TOKEN * max_tokens + EVENTS_BESIDES)
         for piece in pieces:
             at_s = marks.arrived() - start
             arrivals.append((at_s, piece))
-            received += len(piece)
-            if received > MAX_ANSWER_BYTES:
-                raise StreamFault("too_large", f"The answer exceeds {MAX_ANSWER_BYTES // 1_000_000} MB.")
-            if not piece.startswith((b":", b"\n", b"\r")):
-                last_data_s = at_s
-                events += piece.count(b"data:")
+            limits.check(at_s, piece)
             state = watch.feed(piece)
             if state == "done" or (marks.ends_at is not None and start + at_s >= marks.ends_at):
                 return
-            if state == "finished" and marks.ends_at is None:
+            if state == "open":  # also after text that followed a finish reason: that reason was none
+                marks.ends_at = None
+            elif marks.ends_at is None:
                 marks.ends_at = start + at_s + GRACE_S
-            if at_s - last_data_s > LONGEST_KEEP_ALIVE_S:
-                raise StreamFault("stalled", f"For {LONGEST_KEEP_ALIVE_S:g} s the server only said that it is alive.")
-            if events > most_events:
-                raise StreamFault("endless", "The answer went on and on after max_tokens.")
 
     def _completion(
         self, request: Request, body: Mapping[str, Any], answer: Answer, started_at: str, end_s: float | None
@@ -353,10 +369,10 @@ class ChatClient:
             attempt=request.attempt,
             prompt_sha256=sha256(request.text.encode("utf-8", "surrogatepass")).hexdigest(),
             connect_s=self._marks.connect_s,
-            chunks=_without_keys(answer.chunks),
+            chunks=without_keys(answer.chunks),
             end_s=end_s,
             streamed=answer.streamed,
-            finish_reason=answer.finish_reason,
+            finish_reason=credentials.redact(answer.finish_reason) if answer.finish_reason else None,
             prompt_tokens=answer.prompt_tokens,
             completion_tokens=answer.completion_tokens,
             reasoning_tokens=answer.reasoning_tokens,
@@ -370,7 +386,7 @@ class ChatClient:
     def _said(self, fault: StreamFault) -> str:
         """The fault, and what to do where a setting mends it: a row's reason is all that some people see."""
         mended = fault.kind in {"tls", "proxy", "redirect", "http_407"}
-        return credentials.redact(f"{fault} {connections.advice(fault.kind, self.address)}" if mended else str(fault))
+        return credentials.redact(f"{fault} {connections.advice(fault, self.address)}" if mended else str(fault))
 
     def _status_fault(self, refusal: Refusal) -> StreamFault:
         body: object = refusal.text
@@ -381,29 +397,33 @@ class ChatClient:
             return connections.wants_https(self.address)
         said = error_message(body) or "(without a reason)"
         if refusal.text.lstrip().startswith("<"):
-            said = "(a web page; is a proxy in between?)"
+            said = connections.WEB_PAGE
         return StreamFault(f"http_{refusal.status}", f"The server answered HTTP {refusal.status}: {said}")
 
-    def _get(self, address: Address, route: str) -> httpx2.Response:
+    def _get(self, address: Address, route: str) -> bytes:
         """The answer to a GET, redirects followed. Raises `StreamFault`."""
         import httpx2
 
         waited_s, redirects = 0.0, 0
         while redirects <= MOST_REDIRECTS:
             self._marks = _Marks(called=time.perf_counter())
-            with self._faults():
-                response = self._client().get(
+            with (
+                self._faults(),
+                self._client().stream(
+                    "GET",
                     address.url(route),
                     headers=self._headers(),
                     timeout=httpx2.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s)),
-                )
+                ) as response,
+            ):
+                body = self._head(response, MAX_ANSWER_BYTES)
             if response.is_success:
-                return response
+                return body
             if "location" in response.headers:
                 self._move(response.headers["location"], route)
                 address, redirects = self.address, redirects + 1
                 continue
-            refusal = _refusal(response, response.text)
+            refusal = _refusal(response, body)
             if not (wait_s := self._waited(refusal, waited_s)):
                 raise self._status_fault(refusal)
             waited_s += wait_s
@@ -415,17 +435,27 @@ class ChatClient:
         Raises:
             StreamFault: it is another one, or no address of this route.
         """
-        target = urljoin(self.address.url(route), location)
         try:
+            target = urljoin(self.address.url(route), location)
             moved = parse_address(target)
-        except ConfigurationError:
+        except (ConfigurationError, ValueError):
             raise StreamFault("redirect", f"{self.address.shown} redirects to what is no address.") from None
         if moved.host != self.address.host or (self.address.scheme, moved.scheme) == ("https", "http"):
             raise StreamFault("redirect", f"{self.address.shown} redirects to {moved.shown}: set that as the endpoint.")
         if not target.partition("?")[0].rstrip("/").endswith(route):
             raise StreamFault("redirect", f"{self.address.shown} redirects to {moved.shown}, which is no such route.")
         self.close()
-        self.address = replace(moved, query=moved.query or self.address.query)
+        slash = "/" if target.partition("?")[0].endswith("/") else ""
+        self.address = replace(moved, query=moved.query or self.address.query, slash=slash)
+
+    def _head(self, response: httpx2.Response, limit: int) -> bytes:
+        """The first bytes of an answer that is no stream: a server that does not end it holds nobody up."""
+        kept, ends_at = b"", time.perf_counter() + self.timeout_s
+        for piece in response.iter_bytes():
+            kept += piece
+            if len(kept) >= limit or time.perf_counter() > ends_at:
+                break
+        return kept[:limit]
 
     def _headers(self) -> dict[str, str]:
         """The key, as the server wants it: Azure's deployments have a header of their own."""
@@ -454,7 +484,7 @@ class ChatClient:
         request.extensions["trace"] = self._marks.observe
 
 
-def _without_keys(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
+def without_keys(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
     """The chunks without a key that the model or the server said, piece by piece or whole."""
     texts = credentials.cut_from_texts([chunk.text for chunk in chunks])
     return tuple(
@@ -464,20 +494,28 @@ def _without_keys(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
     )
 
 
-def _model_list(response: httpx2.Response, address: Address) -> tuple[dict[str, Any], ...]:
-    """The entries of a model list in the shapes that servers give it, each with an `id`."""
+def _decoded(body: bytes) -> object:
+    """The JSON of an answer; None for anything else."""
     try:
-        listed: object = response.json()
-    except ValueError:
-        listed = None
-    if isinstance(listed, dict):
-        listed = next((listed[key] or [] for key in ("data", "models") if key in listed), None)
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _model_list(listed: object, address: Address) -> tuple[dict[str, Any], ...]:
+    """The entries of a model list in the shapes that servers give it, each with an `id`."""
+    if isinstance(listed, dict) and listed.get("error"):
+        raise StreamFault("server_error", f"The server reported: {error_message(listed)}")
+    while isinstance(listed, dict):
+        listed = next((listed[key] or [] for key in ("data", "models", "result") if key in listed), None)
     if not isinstance(listed, list):
         raise StreamFault("not_json", f"{address.shown}/models does not answer with a model list.")
     found: dict[str, dict[str, Any]] = {}
     for entry in listed:
         known = entry if isinstance(entry, dict) else {"id": entry}
-        name = next((known[key] for key in ("id", "name", "model") if isinstance(known.get(key), str)), "")
+        name = next(
+            (known[key] for key in ("id", "name", "model", "model_name") if isinstance(known.get(key), str)), ""
+        )
         if name:
             found.setdefault(name, {**known, "id": credentials.redact(name)})
     return tuple(found.values())
@@ -491,16 +529,21 @@ def _encoded(body: Mapping[str, Any]) -> bytes:
 _IS_JSON = {"Content-Type": "application/json"}
 
 
-def _refusal(response: httpx2.Response, text: str) -> Refusal:
+def _refusal(response: httpx2.Response, body: bytes) -> Refusal:
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Refusal(response.status_code, headers, credentials.redact(text[:MAX_REFUSAL_BYTES]))
+    text = body[:MAX_REFUSAL_BYTES].decode("utf-8", "replace")
+    return Refusal(response.status_code, headers, credentials.redact(text))
 
 
-def _head(pieces: Iterator[bytes], limit: int) -> str:
-    """The first bytes of an answer as text."""
-    kept = b""
-    for piece in pieces:
-        kept += piece
-        if len(kept) >= limit:
-            break
-    return kept[:limit].decode("utf-8", "replace")
+def _check_encoding(response: httpx2.Response) -> None:
+    """Some gateways compress although nobody asked for it; what the HTTP library cannot undo is no answer."""
+    encoding = response.headers.get("content-encoding", "identity").lower()
+    if encoding not in {"identity", "gzip", "deflate"}:
+        raise StreamFault("not_json", f"The answer is compressed ({encoding[:20]}), which was not asked for.")
+
+
+_SAYS_NOTHING = re.compile(
+    rb"(?:\s|(?:event|id|retry)?:[^\r\n]*+"
+    rb'|data:[ \t]*+(?:\{\}|null|ping|\{"type": ?"(?:ping|heartbeat)"\})?[ \t]*+(?=[\r\n]|$))*+'
+)
+"""Blank lines, comments and pings, in every form; a server that says nothing else is not at work for ever."""

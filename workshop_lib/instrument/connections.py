@@ -11,8 +11,8 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from workshop_lib import credentials
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from workshop_lib.addresses import Address
 
-CERTIFICATES = "SSL_CERT_FILE"
+CERTIFICATES, KEY_LOG = "SSL_CERT_FILE", "SSLKEYLOGFILE"
 NO_PROXY = "NO_PROXY names the hosts to reach without a proxy."
+_PROXY_SCHEMES = ("http://", "https://", "socks5://", "socks5h://", "socks4://")
 _TLS_ALERT = "\\x15\\x03"
 """What a TLS server says to plain text, as the HTTP library quotes it."""
 
@@ -42,9 +43,14 @@ def open_http(address: Address, on_request: Callable[[httpx2.Request], None]) ->
     try:
         verify = httpx2.create_ssl_context() if address.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     except OSError as error:
+        named = os.environ.get(CERTIFICATES)
+        if KEY_LOG in os.environ and not isinstance(error, ssl.SSLError) and (not named or Path(named).is_file()):
+            raise ConfigurationError(
+                f"{KEY_LOG} names {os.environ[KEY_LOG]!r}, which cannot be written: {error.strerror}.",
+                f"Correct or unset {KEY_LOG}.",
+            ) from None
         raise ConfigurationError(
-            f"The certificates of {CERTIFICATES} ({os.environ.get(CERTIFICATES, '')!r}) cannot be read: "
-            f"{error.strerror or error}.",
+            f"The certificates of {CERTIFICATES} ({named!r}) cannot be read: {error.strerror or error}.",
             f"Correct {CERTIFICATES}, or unset it to use the system's certificates.",
         ) from None
     try:
@@ -73,11 +79,11 @@ def proxy_for(address: Address) -> tuple[str, str] | None:
     scheme = next((scheme for scheme in (address.scheme, "all") if proxies.get(scheme)), None)
     if scheme is None:
         return None
-    proxy = proxies[scheme]
-    with suppress(ValueError):
-        credentials.remember(urlsplit(proxy if "://" in proxy else f"http://{proxy}").password)
+    start, at, host = proxies[scheme].rpartition("@")  # a password may hold any letter, also one that ends a host
+    prefix = next((each for each in _PROXY_SCHEMES if start.startswith(each)), "")
+    credentials.remember(start.removeprefix(prefix).partition(":")[2])
     name = f"{scheme}_proxy"
-    return name if name in os.environ else name.upper(), credentials.redact(proxy)
+    return name if name in os.environ else name.upper(), (f"{prefix}{credentials.REMOVED}@" if at else "") + host
 
 
 def explain(error: Exception, address: Address, timeout_s: float) -> StreamFault:
@@ -96,8 +102,12 @@ def explain(error: Exception, address: Address, timeout_s: float) -> StreamFault
     )
 
 
-def advice(kind: str, address: Address) -> str:
+WEB_PAGE = "(a web page; is a proxy in between?)"
+
+
+def advice(fault: StreamFault, address: Address) -> str:
     """Return what to do about a fault, in one or two sentences."""
+    kind = "not_json" if WEB_PAGE in str(fault) else fault.kind
     if kind == "no_server":
         return (
             f"Start the server or correct the address (port {address.port}?): `foundry server status` (CLI 0.10 and "
@@ -134,6 +144,9 @@ def _tls_fault(causes: list[BaseException], address: Address) -> StreamFault | N
     if certificate is not None:
         why = certificate.verify_message or str(certificate)
         named = os.environ.get(CERTIFICATES)
+        if certificate.verify_code in _NOT_MENDED_BY_A_FILE:
+            does = _NOT_MENDED_BY_A_FILE[certificate.verify_code]
+            return StreamFault("tls", f"The certificate of {address.origin} is not valid: {why.rstrip('.')}. {does}")
         unless = f" ({CERTIFICATES} is {named!r}, which does not vouch for it)" if named else ""
         return StreamFault(
             "tls",
@@ -152,6 +165,12 @@ def _tls_fault(causes: list[BaseException], address: Address) -> StreamFault | N
         if quoted or (closed and speaks_tls(address)):
             return wants_https(address)
     return None
+
+
+_CLOCK = "Check this machine's clock; if it is right, the server needs a new certificate."
+_NAME = "Give the address with a name that the certificate holds."
+_NOT_MENDED_BY_A_FILE = {9: _CLOCK, 10: _CLOCK, 62: _NAME, 64: _NAME}
+"""OpenSSL's codes: not yet valid, expired, another name, another address."""
 
 
 def wants_https(address: Address) -> StreamFault:

@@ -56,10 +56,12 @@ class Refusal:
             body: object = json.loads(self.text)
         except ValueError:
             body = None
-        named = list(_named(body))
-        if named:
-            return parameter in named
-        return re.search(rf"(?<![\w]){parameter}(?![\w])", self.text) is not None
+        words = {word for name in _named(body) for word in re.findall(r"\w+", name)} or re.findall(r"\w+", self.text)
+        return parameter in words or _PARTS.get(parameter) in words
+
+
+_PARTS = {"stream_options": "include_usage"}
+"""What stands in an optional parameter; some servers name only that."""
 
 
 def _named(body: object) -> list[str]:
@@ -70,7 +72,7 @@ def _named(body: object) -> list[str]:
         return []
     place = body.get("loc")
     own = [str(body["param"])] if isinstance(body.get("param"), str) else []
-    own += [str(place[-1])] if isinstance(place, list) and place else []
+    own += map(str, place) if isinstance(place, list) else []
     return own + [name for value in body.values() if isinstance(value, dict | list) for name in _named(value)]
 
 
@@ -118,7 +120,7 @@ class Adaptation:
         old, new = TOKENS_FIELDS
         explicit = self.options.tokens_field or old in self.options.extra_body
         is_value = _TOO_MUCH.search(refusal.text) and not _UNSUPPORTED.search(refusal.text)
-        if explicit or old not in sent or is_value or not refusal.names(old):
+        if explicit or old not in sent or is_value or not (refusal.names(old) or refusal.names(new)):
             return False
         self.tokens_field = new
         return True

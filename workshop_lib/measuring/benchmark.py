@@ -20,7 +20,7 @@ from workshop_lib.instrument.client import ChatClient
 from workshop_lib.instrument.power import Meter, NoMeter, PowerSources
 from workshop_lib.measuring.plan import Plan
 from workshop_lib.records import Completion, ModelVariant, Request, Run, Serving, variant_key
-from workshop_lib.serving.profiles import Runtime, ServedModel
+from workshop_lib.runtimes.profiles import Runtime, ServedModel
 from workshop_lib.show.text import one_line
 
 RECORDS_FILE = "records.jsonl"

@@ -16,14 +16,14 @@ from workshop_lib.errors import EndpointError, WorkshopError
 from workshop_lib.instrument.client import ChatClient
 from workshop_lib.measuring import plan
 from workshop_lib.records import Request
-from workshop_lib.serving.endpoint import WITHOUT_A_LIST
+from workshop_lib.runtimes.endpoint import WITHOUT_A_LIST
 from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from workshop_lib.records import ModelVariant
-    from workshop_lib.serving.profiles import Runtime, ServedModel
+    from workshop_lib.runtimes.profiles import Runtime, ServedModel
 
 Status = Literal["passed", "failed", "not tried", "not known"]
 Name = Literal["listed", "cached", "served", "answers"]
@@ -133,7 +133,7 @@ def _cached(variant: ModelVariant) -> Step:
         return Step("cached", "not known", "The models lie on the server's machine, and it does not say which.")
     if not variant.cached:
         return Step("cached", "failed", NOT_CACHED)
-    return Step("cached", "passed", "The runtime finds its files in the model cache.")
+    return Step("cached", "passed", "The runtime finds its files on this machine.")
 
 
 def _asked(model: ServedModel, prompt: str) -> Iterator[Step]:

@@ -18,7 +18,7 @@ from workshop_lib.errors import ConfigurationError
 from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.metrics import timing
 from workshop_lib.records import Completion, ModelVariant, Prompt, Request
-from workshop_lib.serving.profiles import ServedModel
+from workshop_lib.runtimes.profiles import ServedModel
 
 LEVELS = (1, 2, 4, 8)
 SCHEMA = 1

@@ -28,7 +28,7 @@ from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from workshop_lib.metrics.comparison import Ratio
-    from workshop_lib.serving.runtimes import Runtime, ServedModel
+    from workshop_lib.runtimes.protocols import Runtime, ServedModel
 
 LIGHT_PROMPT = "Hi"
 Measure = Callable[[Completion], float | None]

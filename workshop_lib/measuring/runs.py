@@ -18,7 +18,7 @@ from workshop_lib.archive import changes, references, results, storage
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, RecordFileError
 from workshop_lib.measuring import benchmark, concurrency, plan
 from workshop_lib.records import variant_key
-from workshop_lib.serving import profiles
+from workshop_lib.runtimes import profiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from workshop_lib.archive.results import Results
     from workshop_lib.measuring.concurrency import Load
     from workshop_lib.records import ModelVariant, Prompt, Run
-    from workshop_lib.serving.profiles import Runtime
+    from workshop_lib.runtimes.profiles import Runtime
 
 DEVICES = ("cpu", "gpu", "npu")
 LOADS_FILE = "concurrency.jsonl"

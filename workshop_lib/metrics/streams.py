@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
+from workshop_lib.credentials import redact
 from workshop_lib.records import Chunk, ChunkKind
 
 Arrival = tuple[float, bytes]
@@ -29,19 +30,26 @@ COMPLETE: dict[str, str] = {
     word: reason
     for reason, words in {
         "stop": "stop eos eos_token end_turn stop_sequence stop_token complete completed end done",
-        "length": "length max_tokens max_length model_length max_output_tokens token_limit",
+        "length": "length max_tokens max_length model_length max_output_tokens max_new_tokens max_completion_tokens "
+        "token_limit model_context_window_exceeded",
         "tool_calls": "tool_calls function_call tool_use",
     }.items()
     for word in words.split()
 }
 """Finish reasons of a complete answer, and what each is called in a record."""
 
-NO_REASON = frozenset({"", "null", "none", "nil", "undefined"})
+NO_REASON = frozenset({"", "null", "none", "nil", "undefined", "not_finished", "in_progress"})
 PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
+FINE = frozenset({"0", "200", "ok", "success"})
+"""Codes and statuses of servers that say with each event that nothing went wrong."""
+
 LARGEST_COUNT = 10**9
 """A number of tokens above this is none."""
 
-_BOM = b"\xef\xbb\xbf"
+_NO_TEXT = b"\xef\xbb\xbf\x00\x1e \t\r\n"
+"""Byte order marks, zeros and record separators, which some servers put in front of lines."""
+
+LONGEST_QUOTED = 2000
 _DONE = b"[DONE]"
 
 
@@ -80,7 +88,7 @@ def read_answer(arrivals: Sequence[Arrival]) -> Answer:
     Returns:
         The answer; `fault` is set when it broke off, carried an error, or held nothing usable.
     """
-    body = b"".join(piece for _, piece in arrivals).lstrip(_BOM + b" \t\r\n")
+    body = b"".join(piece for _, piece in arrivals).lstrip(_NO_TEXT)
     if body.startswith(b"<"):
         return Answer(streamed=False, fault=_web_page(body))
     reader = AnswerReader()
@@ -118,10 +126,10 @@ class EndWatch:
         if self._reader.state != "open" or self._reader.choice is None or event.name == "error":
             return True
         payload = event.payload
-        return b'"choices"' not in payload or b'"error"' in payload or bool(_REASON_GIVEN.search(payload))
+        return b'"delta"' not in payload or b'"error"' in payload or bool(_REASON_GIVEN.search(payload))
 
 
-_REASON_GIVEN = re.compile(rb'"finish_reason"\s*:\s*"[^"]')
+_REASON_GIVEN = re.compile(rb'"finish_reason"\s*:\s*(?:"[^"]|\{)')
 
 
 # -- from bytes to events
@@ -152,6 +160,7 @@ class _Event:
         """Take in one field."""
         if name == b"event":
             self.name = value.decode("utf-8", "replace").lower()
+            self.name = "error" if _FAILED.search(self.name) else self.name
         elif name == b"error":
             self.name = "error"
         elif name == b"id":
@@ -213,17 +222,21 @@ class _Events:
         self._event.add(at_s, name, value)
 
     def _field(self, line: bytes) -> tuple[bytes, bytes]:
-        line = line.removeprefix(_BOM).strip()
+        """A field's name and value. Some servers write `data: ` in front of lines that have it already."""
+        line = line.lstrip(_NO_TEXT).rstrip()
         if line[:1] in _JSON_STARTS:
             return b"data", line
         name, _, value = line.partition(b":")
-        name = name.strip().lower()
+        name, value = name.strip().lower(), value.strip()
         if name not in _FIELDS and not self.stray:
-            self.stray = line[:200]
-        return name, value.strip()
+            self.stray = line[:LONGEST_QUOTED]
+        if value.startswith(b"data:"):
+            value = value.removeprefix(b"data:").strip()
+        return name, _DONE if value[:9].strip(b'"').upper() == _DONE else value
 
 
 _JSON_STARTS = frozenset({b"{", b"}", b"[", b"]", b'"'})
+_FAILED = re.compile("error|exception|fail|(?<!de)fault", re.IGNORECASE)
 _FIELDS = frozenset({b"", b"data", b"event", b"id", b"retry", b"error"})  # "" is a comment or a blank line
 
 
@@ -238,11 +251,15 @@ def _decoded(event: _Event) -> Iterator[tuple[float, bytes, list[Object]]]:
         return
     together = len(event.lines) > 1 and _is_json(event.payload)
     for at_s, payload in [(event.lines[-1][0], event.payload)] if together else event.lines:
-        yield at_s, payload, [] if payload == _DONE else _objects(payload)
+        says_nothing = (
+            payload == _DONE
+            or payload.strip(b": []").lower().decode("ascii", "replace") in PINGS
+            or payload.startswith(b":")
+        )
+        yield at_s, payload, [] if says_nothing else _objects(payload)
 
 
 def _objects(payload: bytes) -> list[Object]:
-    shown = payload[:80].decode("utf-8", "replace")
     if payload.startswith(b"<"):
         raise _web_page(payload)
     try:
@@ -250,10 +267,10 @@ def _objects(payload: bytes) -> list[Object]:
     except UnicodeDecodeError as error:
         raise StreamFault("bad_utf8", f"The answer is not valid UTF-8 at byte {error.start}.") from error
     except (ValueError, RecursionError) as error:
-        raise StreamFault("bad_json", f"The answer holds broken JSON: {shown!r}.") from error
+        raise StreamFault("bad_json", f"The answer holds broken JSON: {_quoted(payload)}.") from error
     values = [] if value is None else value if isinstance(value, list) else [value]
     if not all(isinstance(each, dict) for each in values):
-        raise StreamFault("bad_json", f"The answer holds JSON that is no object: {shown!r}.")
+        raise StreamFault("bad_json", f"The answer holds JSON that is no object: {_quoted(payload)}.")
     return values
 
 
@@ -274,9 +291,13 @@ def _loosely(payload: bytes) -> object:
 
 
 def _web_page(body: bytes) -> StreamFault:
-    return StreamFault(
-        "not_json", f"The answer is a web page, not a completion: {body[:80].decode('utf-8', 'replace')!r}."
-    )
+    return StreamFault("not_json", f"The answer is a web page, not a completion: {_quoted(body)}.")
+
+
+def _quoted(said: bytes | str, limit: int = 80) -> str:
+    """The beginning of what a server said; keys are taken out before it is cut, or a part of one would stay."""
+    text = said[:LONGEST_QUOTED].decode("utf-8", "replace") if isinstance(said, bytes) else said[:LONGEST_QUOTED]
+    return repr(redact(text)[:limit])
 
 
 # -- from objects to the answer
@@ -318,7 +339,7 @@ class AnswerReader:
     def chunks(self) -> list[Chunk]:
         """The text so far, each event once, thinking apart from the answer."""
         taken = _without_repeats(self._taken, self._answer.completion_tokens)
-        return part_thinking([chunk for each in taken for chunk in each.chunks])
+        return part_thinking(_whole_letters(_new_text([chunk for each in taken for chunk in each.chunks])))
 
     def end(self) -> Answer:
         """The answer, when nothing more will come. An event without its end counts where it is whole."""
@@ -372,19 +393,29 @@ class AnswerReader:
             texts = _texts(message) or [(kind, text) for kind, text in _parts(choice.get("text"), "content") if text]
         if texts and self.state == "finished":
             self.state, self._went_on = "open", True
-        reason = str(choice.get("finish_reason") or "").strip()
-        if isinstance(choice.get("finish_reason"), str) and reason.lower() not in NO_REASON:
-            self._answer.finish_reason = COMPLETE.get(reason.lower(), reason)
-            if reason.lower() in COMPLETE and not self._went_on:
+        said = choice.get("finish_reason")
+        said = said.get("type") if isinstance(said, dict) else said
+        reason = said.strip() if isinstance(said, str) else ""
+        word = reason.lower().rpartition(".")[2]  # of an enumeration's `FinishReason.STOP`
+        if word not in NO_REASON:
+            self._answer.finish_reason = COMPLETE.get(word, reason)
+            if word in COMPLETE and not self._went_on:
                 self.state = "finished"
         return texts
 
     def _take_usage(self, place: Object) -> None:
-        """The last count above zero is the one; a running count ends with it."""
+        """The last count above zero is the one; a running count ends with it.
+
+        Where the total shows that reasoning was not counted as completion, as xAI does it, it is added.
+        """
         answer, usage = self._answer, place.get("usage")
-        answer.prompt_tokens = _count(usage, "prompt_tokens") or answer.prompt_tokens
-        answer.completion_tokens = _count(usage, "completion_tokens") or answer.completion_tokens
+        prompt = _count(usage, "prompt_tokens") or _count(usage, "input_tokens")
+        completion = _count(usage, "completion_tokens") or _count(usage, "output_tokens")
         reasoning = _count(usage, "completion_tokens_details", "reasoning_tokens")
+        if completion and reasoning and _count(usage, "total_tokens") == (prompt or 0) + completion + reasoning:
+            completion += reasoning
+        answer.prompt_tokens = prompt or answer.prompt_tokens
+        answer.completion_tokens = completion or answer.completion_tokens
         answer.reasoning_tokens = answer.reasoning_tokens if reasoning is None else reasoning
         cached = _count(usage, "prompt_tokens_details", "cached_tokens")
         cached = _count(usage, "prompt_cache_hit_tokens") if cached is None else cached
@@ -395,22 +426,24 @@ class AnswerReader:
         """What is wrong with an answer that held no error."""
         reason = answer.finish_reason
         if reason is not None and reason not in COMPLETE:
-            return StreamFault("not_complete", f"The server ended the answer early: {reason[:80]!r}.")
+            return StreamFault("not_complete", f"The server ended the answer early: {_quoted(reason)}.")
         if self.state == "open":
             return self._cut_off()
         if any(chunk.kind == "content" and not chunk.text.isspace() for chunk in answer.chunks):
             return None
         if self._tools or reason == "tool_calls":
-            called = f"the tool {self._tools[0][:80]!r}" if self._tools else "a tool"
+            called = f"the tool {_quoted(self._tools[0])}" if self._tools else "a tool"
             return StreamFault("tool_calls", f"The model called {called} instead of answering.")
         return None if answer.chunks else StreamFault("empty_answer", "The answer holds no text.")
 
     def _cut_off(self) -> StreamFault:
-        stray = repr(self._events.stray.decode("utf-8", "replace")) if self._events.stray else ""
-        if stray and not self._taken:
-            return StreamFault("not_json", f"The answer is not a completion: {stray}.")
-        said = f" It said: {stray}." if stray else ""
-        return StreamFault("cut_off", f"The stream ended before the server said that it was finished.{said}")
+        rest = self._events.rest()
+        said = self._events.stray or (rest.payload if rest is not None else b"")
+        quoted = _quoted(said, 200)
+        if self._events.stray and not self._taken:
+            return StreamFault("not_json", f"The answer is not a completion: {quoted}.")
+        more = f" It said: {quoted}." if said else ""
+        return StreamFault("cut_off", f"The stream ended before the server said that it was finished.{more}")
 
 
 def _choices(event: Object) -> list[Object]:
@@ -425,7 +458,7 @@ def _said(choice: Object, key: str) -> Object:
 
 def _texts(said: Object) -> list[tuple[ChunkKind, str]]:
     """The text of a delta or message; of two names for the same reasoning only one is read."""
-    names = ("reasoning_content", "reasoning", "thinking")
+    names = ("reasoning_content", "reasoning", "thinking", "thought", "reasoning_details")
     thought = next((found for name in names if (found := list(_parts(said.get(name), "reasoning")))), [])
     return [*thought, *_parts(said.get("content"), "content"), *_parts(said.get("refusal"), "content")]
 
@@ -437,20 +470,15 @@ def _parts(value: object, kind: ChunkKind, depth: int = 4) -> Iterator[tuple[Chu
     elif isinstance(value, list) and depth:
         for part in value:
             yield from _parts(part, kind, depth - 1)
-    elif isinstance(value, dict) and depth and value.get("type") in _PART_KINDS:
-        inside = next(
-            (value[name] for name in ("text", "thinking", "reasoning", "content", "refusal") if value.get(name)), None
-        )
-        yield from _parts(inside, _PART_KINDS[value.get("type")] or kind, depth - 1)
+    elif isinstance(value, dict) and depth and str(value.get("type", "text")) in _PART_KINDS:
+        kind = _PART_KINDS[str(value.get("type", "text"))] or kind
+        names = ("text", "thinking", "reasoning", "summary", "content", "refusal")
+        yield from _parts(next((value[name] for name in names if value.get(name)), None), kind, depth - 1)
 
 
-_PART_KINDS: dict[object, ChunkKind | None] = {
-    None: None,
-    "text": None,
-    "output_text": None,
-    "refusal": None,
-    "thinking": "reasoning",
-    "reasoning": "reasoning",
+_PART_KINDS: dict[str, ChunkKind | None] = {
+    **dict.fromkeys(("None", "text", "output_text", "refusal")),
+    **dict.fromkeys(("thinking", "reasoning", "reasoning.text", "reasoning.summary"), "reasoning"),
 }
 
 
@@ -480,9 +508,10 @@ def _server_error(said: object) -> StreamFault:
 def _error_in(event: Object) -> object:
     """What an object says went wrong, wherever it stands; None where it is no error."""
     choices = _choices(event)
-    for place in (event, *choices, *(_said(choice, key) for choice in choices for key in ("delta", "message"))):
+    parts = (_said(choice, key) for choice in choices for key in ("delta", "message"))
+    for place in (event, _said(event, "x_groq"), *choices, *parts):
         error = place.get("error")
-        if any(error.values()) if isinstance(error, dict) else error:
+        if any(error.values()) and not _is_fine(error) if isinstance(error, dict) else error:
             return error if isinstance(error, dict | list | str) else place
     if "error" in (event.get("object"), event.get("type")):
         return event
@@ -490,19 +519,31 @@ def _error_in(event: Object) -> object:
 
 
 def _is_bare_error(event: Object) -> bool:
-    """Whether an object without choices is an error: it has a message, or an HTTP status of one."""
-    said = event.get("message")
+    """Whether an object without choices is an error: a message, a status, `success: false`, or a name that says so."""
+    if _is_fine(event):
+        return False
+    said = (event.get(name) for name in ("message", "msg", "Message", "status_msg"))
     codes = (_count(event, name) for name in ("code", "status", "status_code"))
     return bool(
         event.get("detail")
-        or event.get("errors")
-        or (isinstance(said, str) and said.strip())
+        or event.get("success") is False
+        or any(isinstance(each, str) and each.strip() for each in said)
         or any(code is not None and 400 <= code < 600 for code in codes)
+        or any(value and _FAILED.search(name) for name, value in event.items())
+        or any(_is_bare_error(value) for name, value in event.items() if name in _WRAPPERS and isinstance(value, dict))
     )
 
 
+_WRAPPERS = frozenset({"base_resp", "Response", "result", "data"})
+
+
+def _is_fine(event: Object) -> bool:
+    """Whether a code or status says that nothing went wrong."""
+    return any(str(event.get(name, "")).lower() in FINE for name in ("code", "status", "status_code"))
+
+
 def error_message(body: object, limit: int = 200) -> str:
-    """The human part of an error body of any usual shape, in one line, cut to `limit` characters."""
+    """The human part of an error body of any usual shape, in one line without keys, cut to `limit` characters."""
     message, place = body, ""
     for _ in range(8):
         if isinstance(message, list) and message:
@@ -513,7 +554,7 @@ def error_message(body: object, limit: int = 200) -> str:
             place = ".".join(map(str, message["loc"])) + ": "
         said: Iterator[object] = (message.get(name) for name in _MESSAGES)
         message = next((each for each in said if each and isinstance(each, str | dict | list)), str(message))
-    return " ".join(f"{place}{message}".split())[:limit]
+    return redact(" ".join(f"{place}{message}".split()))[:limit]
 
 
 _MESSAGES = ("error", "message", "detail", "errors", "msg", "error_msg", "error_message", "description", "title")
@@ -528,6 +569,11 @@ def _without_repeats(taken: Sequence[_Taken], tokens: int | None) -> Sequence[_T
     pairs = zip(taken[::2], taken[1::2], strict=False)
     if len(taken) >= 4 and len(taken) % 2 == 0 and all(one.payload == other.payload for one, other in pairs):
         return taken[::2]
+    said = [each for each in taken if each.chunks]
+    if not tokens and len(said) % 2 == 0 and len({each.payload for each in said}) > 4:
+        pairs = zip(said[::2], said[1::2], strict=True)
+        if all(one.payload == other.payload for one, other in pairs):
+            return said[::2]
     is_double = [False, *(one.payload == other.payload and bool(other.chunks) for one, other in pairwise(taken))]
     once = [each for each, double in zip(taken, is_double, strict=False) if not double]
     return once if tokens == sum(len(each.chunks) for each in once) else taken
@@ -545,16 +591,50 @@ def _once_per_id(taken: Sequence[_Taken]) -> Sequence[_Taken]:
     return once
 
 
-_NAMES = "think|thinking|thought|reasoning|seed:think"
+def _new_text(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+    """What each chunk adds, where each repeats the whole text so far, as some servers stream."""
+    repeating = all(
+        len(other.text) > len(one.text) and other.text.startswith(one.text)
+        for one, other in pairwise(chunks)
+        if one.kind == other.kind
+    )
+    if len(chunks) < 4 or not repeating:
+        return chunks
+    so_far: dict[ChunkKind, str] = {}
+    new = []
+    for chunk in chunks:
+        new.append(Chunk(chunk.at_s, chunk.kind, chunk.text.removeprefix(so_far.get(chunk.kind, ""))))
+        so_far[chunk.kind] = chunk.text
+    return new
+
+
+_HALF_LETTERS = re.compile("[\ud800-\udfff]")
+
+
+def _whole_letters(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+    """Join the halves of a letter that a server sent apart, at the moment of the first; drop what is a half alone."""
+    if not any(_HALF_LETTERS.search(chunk.text) for chunk in chunks):
+        return chunks
+    texts = [chunk.text for chunk in chunks]
+    for index in range(1, len(texts)):
+        if "\ud800" <= texts[index - 1][-1:] <= "\udbff" and "\udc00" <= texts[index][:1] <= "\udfff":
+            texts[index - 1], texts[index] = texts[index - 1] + texts[index][0], texts[index][1:]
+    whole = (text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts)
+    return [Chunk(chunk.at_s, chunk.kind, text) for chunk, text in zip(chunks, whole, strict=True) if text]
+
+
+_NAMES = "think|thinking|thoughts?|reasoning|antThinking|seed:think"
+_MARK = r"<\|(?:start_thinking|begin_of_thought|think)\|>|<\|channel>thought"
+_END_MARK = r"<\|(?:end_thinking|end_of_thought|/think)\|>|<channel\|>"
 _FINAL = r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>"
 _CHANNEL = r"(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)<\|message\|>"
 _BLOCKS = re.compile(
     rf"(?:\s*(?:<({_NAMES})>.*?(?:</\1>|\Z)|\[think\].*?(?:\[/think\]|\Z)|◁think▷.*?(?:◁/think▷|\Z)"
-    rf"|{_CHANNEL}.*?(?:{_FINAL}|\Z)))+\s*",
+    rf"|(?:{_MARK}).*?(?:{_END_MARK}|\Z)|{_CHANNEL}.*?(?:{_FINAL}|\Z)))+\s*",
     re.DOTALL | re.IGNORECASE,
 )
-_OPENING = re.compile(rf"<(?:{_NAMES})>|\[think\]|◁think▷|{_CHANNEL}", re.IGNORECASE)
-_CLOSING = re.compile(rf"(?:</(?:{_NAMES})>|\[/think\]|◁/think▷|{_FINAL})\s*", re.IGNORECASE)
+_OPENING = re.compile(rf"<(?:{_NAMES})>|\[think\]|◁think▷|{_MARK}|{_CHANNEL}", re.IGNORECASE)
+_CLOSING = re.compile(rf"(?:</(?:{_NAMES})>|\[/think\]|◁/think▷|{_END_MARK}|{_FINAL})\s*", re.IGNORECASE)
 
 
 def part_thinking(chunks: Sequence[Chunk]) -> list[Chunk]:

@@ -240,13 +240,18 @@ _TEXT = attrgetter("text")
 
 
 def _has_too_few_tokens(tokens: int, chunks: Sequence[Chunk]) -> bool:
-    """Fewer than half of a low estimate: of the words, or of the letters at `LETTERS_PER_TOKEN`."""
+    """Fewer than half of a low estimate: of the words, or of the letters at `LETTERS_PER_TOKEN`.
+
+    A word in every eighth chunk and in the last, and a token for each chunk, is the usual stream: no longer look there.
+    """
+    if tokens >= len(chunks) > 16:
+        few = (*chunks[::8], chunks[-1])
+        text = "".join(map(_TEXT, few))
+        if text.isascii() and text.count(" ") <= len(few) and len(text) <= LETTERS_PER_PIECE * len(few):
+            return False
     text = "".join(map(_TEXT, chunks))
-    least = len(text) // LETTERS_PER_TOKEN
-    if text.isascii() and 2 * tokens > text.count(" ") + text.count("\n"):  # no more words than that: a quick look
-        return 2 * tokens < least
-    words = _IDEOGRAPH.sub(" ", text).split()
-    return 2 * tokens < max(least, len(words) + len(_IDEOGRAPH.findall(text)) // 2)
+    words = len(_IDEOGRAPH.sub(" ", text).split()) + len(_IDEOGRAPH.findall(text)) // 2
+    return 2 * tokens < max(words, len(text) // LETTERS_PER_TOKEN)
 
 
 def _visible_pieces(text: str) -> int:
@@ -261,11 +266,6 @@ def _more_tokens_than_chunks(completion: Completion) -> bool:
         return False
     chunks = len(completion.chunks)
     return completion.completion_tokens > chunks + 2 and completion.completion_tokens > 1.1 * chunks
-
-
-def is_truncated(completion: Completion) -> bool:
-    """True when the answer was cut by `max_tokens`, so that it is not comparable work."""
-    return completion.ok and completion.finish_reason == "length"
 
 
 Place = Literal["rows", "table", "comparison", "figure"]

@@ -25,7 +25,7 @@ from workshop_lib.programs import terminal
 if TYPE_CHECKING:
     from workshop_lib.programs.notebooks import Value
     from workshop_lib.records import Row, Run
-    from workshop_lib.serving.profiles import Runtime
+    from workshop_lib.runtimes.profiles import Runtime
     from workshop_lib.settings import BenchmarkSettings
     from workshop_lib.show.report import ReportFiles
 
@@ -45,7 +45,7 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
         WorkshopError: as `measure`.
     """
     from workshop_lib.measuring import runs
-    from workshop_lib.serving import profiles
+    from workshop_lib.runtimes import profiles
 
     runs.names(str(parameters.get("models", "auto")))
     runs.devices(str(parameters.get("devices", "cpu")))
@@ -102,7 +102,7 @@ def check(profile: str, models: str, devices: str, *, download: bool = False) ->
         WorkshopError: the catalog cannot be asked, or a download failed.
     """
     from workshop_lib.measuring import checklist, runs
-    from workshop_lib.serving import profiles
+    from workshop_lib.runtimes import profiles
 
     names, on = runs.names(models), runs.devices(devices)
     with profiles.open_runtime(profile) as runtime:
@@ -183,7 +183,7 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
     from workshop_lib.measuring.benchmark import run_benchmark
     from workshop_lib.measuring.plan import choose_variants, make_plan
     from workshop_lib.metrics.summaries import summarise
-    from workshop_lib.serving.profiles import open_runtime
+    from workshop_lib.runtimes.profiles import open_runtime
 
     folder = chosen.output or runs.new_folder()
     for file in filter(None, (folder / runs.LOADS_FILE, chosen.json_file)):

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from workshop_lib.archive.changes import Changes
     from workshop_lib.measuring.checklist import ModelCheck
     from workshop_lib.measuring.concurrency import Load
+    from workshop_lib.models.registry import RegisteredModel
     from workshop_lib.records import Row
-    from workshop_lib.registration.registered_models import RegisteredModel
 
 WIDTH = 120
 """Columns of a table that goes into a file or a pipe; a terminal knows its own."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from workshop_lib.records import Prompt
-    from workshop_lib.serving.profiles import Runtime
+    from workshop_lib.runtimes.profiles import Runtime
 
 STATIC = Path(__file__).resolve().parents[1] / "static"
 FACTORS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
