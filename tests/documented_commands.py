@@ -150,7 +150,7 @@ def check(place: Place) -> None:
 def _check_variables(command: Command) -> None:
     known = {each.variable for each in settings.SETTINGS} | {
         "FOUNDRY_LOCAL_ALIAS", "WORKSHOP_CACHE_DIR", "WORKSHOP_RUNS_DIR", "NO_PROXY", "HTTPS_PROXY", "HTTP_PROXY",
-        "OMP_NUM_THREADS", "FOUNDRY_LOCAL_CUDA_EP_LIBRARY",
+        "OMP_NUM_THREADS", "SSL_CERT_FILE", "FOUNDRY_LOCAL_CUDA_EP_LIBRARY",
     }  # fmt: skip
     unknown = set(command.variables) - known
     require(not unknown, f"no known variable {', '.join(unknown)}")

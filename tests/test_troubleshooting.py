@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 from tests.behaviours import BEHAVIOURS, SITES, STEADY
-from tests.fault_server import FaultServer, free_port
+from tests.fault_server import CERTIFICATE, FaultServer, free_port
 from tests.fault_steps import Behaviour, listed, reply
 from tests.foundry_helpers import PublicCatalog, ask, practice, smallest, wait_until, write_index
 from tests.kill_helpers import plan_for, start_driver, tiny_server
@@ -445,6 +445,20 @@ def test_a_proxy_in_between_is_recognised_and_can_be_avoided(monkeypatch: pytest
         monkeypatch.setenv("NO_PROXY", "models.invalid")
         assert "models.invalid is not known" in fault_of(EndpointError, EndpointRuntime(elsewhere))
         assert len(proxy.calls) == 1
+
+
+def test_a_certificate_that_is_not_trusted_is_the_reason_and_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Self-signed, http for https, and a file that is missing; with the right file the server is reached."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    with FaultServer(certificate=CERTIFICATE) as server:
+        secure, plain = server.base_url, server.base_url.replace("https", "http")
+        said = [fault_of(EndpointError, EndpointRuntime(address)) for address in (secure, plain)]
+        monkeypatch.setenv("SSL_CERT_FILE", "no-such.pem")
+        said.append(fault_of(ConfigurationError, EndpointRuntime(secure)))
+        expect("certificate-not-trusted", *said)
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+        assert EndpointRuntime(secure).list_models()
 
 
 def test_no_proxy_stands_before_this_machine(
