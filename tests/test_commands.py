@@ -25,6 +25,7 @@ from workshop_lib import __main__ as command_line
 from workshop_lib import catalog, places
 from workshop_lib.metrics import summaries
 from workshop_lib.programs import commands, notebook_files, notebooks, reference_commands
+from workshop_lib.show.report import report_json
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=12)
 
@@ -259,12 +260,12 @@ def test_results_of_a_gpu_are_not_replaced_by_those_of_a_machine_without_one(
 ):
     """What only another machine can measure stays as it is, and the way out is said."""
     run = gpu_run()
-    report = tmp_path / "benchmark_report.json"
-    report.write_text(report.report_json(run, summaries.summarise(run)), encoding="utf-8")
-    before = report.read_bytes()
+    kept = tmp_path / "benchmark_report.json"
+    kept.write_text(report_json(run, summaries.summarise(run)), encoding="utf-8")
+    before = kept.read_bytes()
     assert reference_commands.make_reference(tmp_path, measure=measured_again(run_once)) == 1
     assert "It holds results of a GPU" in capsys.readouterr().out
-    assert report.read_bytes() == before
+    assert kept.read_bytes() == before
 
 
 def test_the_reference_is_measured_apart_from_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
