@@ -30,8 +30,7 @@ def do_the_job(work: Callable[[Mapping[str, Any], Emit], None], *, on_exit: Call
 
     Args:
         work: a `WorkshopError` that it raises becomes the event `error`, with the name of its class.
-        on_exit: gives back what the child holds, within half a second: its parent waits one, then kills. May be called
-            twice, from two threads.
+        on_exit: gives back what the child holds, within half a second: its parent waits one, then kills.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted notebook cell keeps its models
     emit, parent = take_standard_output(), _take_standard_input()
@@ -43,8 +42,21 @@ def do_the_job(work: Callable[[Mapping[str, Any], Emit], None], *, on_exit: Call
         work(json.loads(line), emit)
     except WorkshopError as error:
         emit({"event": "error", "kind": type(error).__name__, "what": error.what, "fix": error.fix})
-    finally:
+    except BaseException:
+        _ending.acquire()
         on_exit()
+        raise
+    _end(on_exit)
+
+
+_ending = threading.Lock()
+"""Held by the one thread that ends the process; it is never given back."""
+
+
+def _end(on_exit: Callable[[], None]) -> None:
+    """End the process, once: the job, the pipe and the parent may all end at the same moment."""
+    _ending.acquire()
+    on_exit()
     os._exit(0)  # closing a runtime takes a second, and nothing of it needs saving
 
 
@@ -76,14 +88,12 @@ def _end_with(parent_pipe: BinaryIO, on_exit: Callable[[], None]) -> None:
 
     def at_end_of_pipe() -> None:
         parent_pipe.read()
-        on_exit()
-        os._exit(0)
+        _end(on_exit)
 
     def at_new_parent(first: int) -> None:
         while os.getppid() == first:
             time.sleep(PARENT_CHECK_S)
-        on_exit()
-        os._exit(0)
+        _end(on_exit)
 
     threading.Thread(target=at_end_of_pipe, daemon=True).start()
     if sys.platform != "win32":
