@@ -22,7 +22,6 @@ settings.load_profile("workshop")
 ALONE = {
     "test_client.py",
     "test_concurrency.py",
-    "test_endpoints.py",
     "test_keep_warm.py",
     "test_loads.py",
     "test_race.py",
@@ -32,7 +31,9 @@ ALONE = {
 """Tests that expect times of milliseconds; see the marker `alone`."""
 
 
-LONG = ("browser", "test_pages.py", "test_llama_cpp.py", "test_consoles_and_disks.py", "test_notebooks.py")
+WHOLE = ("browser", "test_pages.py", "test_llama_cpp.py", "test_notebooks.py")
+"""Tests that run whole pages, mostly in kernels; see the marker `whole`."""
+LONG = (*WHOLE, "test_commands.py", "test_consoles_and_disks.py", "test_endpoints.py", "test_bootstrap.py")
 """What takes longest is begun first, so that all processors end together."""
 
 
@@ -41,6 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in ALONE:
             item.add_marker(pytest.mark.alone)
+        if {*WHOLE} & {*item.path.parts}:
+            item.add_marker(pytest.mark.whole)
     items.sort(key=lambda item: not {*LONG} & {*item.path.parts})
 
 

@@ -16,8 +16,10 @@ from workshop_lib import places
 
 nox.options.default_venv_backend = "none"
 nox.options.error_on_missing_interpreters = False
-PYTEST = ("pytest", "--cov", "--cov-report=", "--cov-fail-under=0", "tests")
-ON_ALL_PROCESSORS = (f"--numprocesses={min(os.cpu_count() or 1, 4)}", "--dist=loadfile", "--no-loadscope-reorder")
+COVERED = ("--cov", "--cov-report=", "--cov-fail-under=0")
+WORKERS = min(1 + (os.cpu_count() or 1), 4)
+"""One more than there are processors: most tests wait a good part of their time."""
+SIDE_BY_SIDE = (f"--numprocesses={WORKERS}", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 def run(session: nox.Session, *arguments: str, **environment: str) -> None:
@@ -49,18 +51,23 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests, the pages and the browser, a file at a time on each processor."""
-    run(session, *PYTEST, *ON_ALL_PROCESSORS, "-m", "not alone", *session.posargs, COVERAGE_FILE=".coverage.tests")
+    """Run the tests, files side by side, and count what they run of the package."""
+    run(session, "pytest", "tests", *COVERED, *SIDE_BY_SIDE, "-m", "not alone and not whole", *session.posargs)
+
+
+@nox.session
+def pages(session: nox.Session) -> None:
+    """Run whole pages: headless, in the browser, against llama.cpp. Counting lines would make kernels slow."""
+    run(session, "pytest", "tests", *SIDE_BY_SIDE, "-m", "whole and not alone", *session.posargs)
 
 
 @nox.session
 def alone(session: nox.Session) -> None:
-    """Run the tests that expect times of milliseconds, with nothing beside them."""
-    run(session, *PYTEST, "-m", "alone", *session.posargs, COVERAGE_FILE=".coverage.alone")
+    """Run the tests that expect times of milliseconds, with nothing beside them and no lines counted."""
+    run(session, "pytest", "tests", "-m", "alone", *session.posargs)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Say how much of the package the tests of both kinds ran."""
-    run(session, "coverage", "combine", "--quiet")
+    """Say how much of the package `tests` ran."""
     run(session, "coverage", "report")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ import nbformat
 import pytest
 
 from tests.fault_server import fault_server
-from workshop_lib import places
 from workshop_lib.errors import NotebookError
 from workshop_lib.programs import notebooks
 
@@ -186,26 +183,6 @@ def test_a_setting_that_no_page_has_stops_the_workshop(tmp_path: Path):
     """All pages' settings are known before the first one runs."""
     with pytest.raises(NotebookError, match=r"The workshop has no parameter model\. Did you mean models\?"):
         notebooks.run_workshop(tmp_path, {"model": "practice-small"})
-
-
-@pytest.mark.slow
-def test_the_workshop_runs_headless_on_a_practice_model(tmp_path: Path):
-    """The numbered pages run in order in another process, share one folder, and end with a report."""
-    folder = tmp_path / "run"
-    script = (
-        "import sys, json; from pathlib import Path; from workshop_lib.programs import notebooks;"
-        "notebooks.run_workshop(Path(sys.argv[1]), json.loads(sys.argv[2]))"
-    )
-    environment = {**os.environ, "PYTHONPATH": places.search_path()}
-    arguments = [sys.executable, "-c", script, str(folder), json.dumps(OURS)]
-    done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    names = {path.name for path in folder.iterdir()}
-    assert {*notebooks.PAGES, "records.jsonl", "benchmark_report.html"} <= names
-    report = json.loads((folder / "benchmark_report.json").read_text("utf-8"))
-    assert {row["alias"] for row in report["rows"]} == {"practice-small"}
-    assert {row["status"] for row in report["rows"] if row["device"] == "cpu"} == {"ok"}
 
 
 @pytest.mark.slow
