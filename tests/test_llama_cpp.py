@@ -166,6 +166,7 @@ def test_no_text_is_lost(ask, text: str):
     assert (answer.ok, answer.streamed, answer.prompt_tokens is not None) == (True, True, True)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("question", ["Name one colour.", "What is 2+2?"])
 def test_an_end_token_that_is_counted_but_never_sent_makes_no_model_faster(ask, question: str):
     """An answer of n texts that ends by itself counts n + 1 tokens; its pace is the time between the texts."""
