@@ -33,8 +33,11 @@ ALONE = {
 
 WHOLE = ("browser", "test_pages.py", "test_llama_cpp.py", "test_notebooks.py")
 """Tests that run whole pages, mostly in kernels; see the marker `whole`."""
-LONG = (*WHOLE, "test_commands.py", "test_consoles_and_disks.py", "test_endpoints.py", "test_bootstrap.py")
-"""What takes longest is begun first, so that all processors end together."""
+LONGEST_FIRST = (
+    "test_every_notebook.py", "test_annotation_page.py", "test_pages.py", "test_llama_cpp.py", "browser",
+    "test_notebooks.py", "test_commands.py", "test_consoles_and_disks.py", "test_endpoints.py", "test_bootstrap.py",
+)  # fmt: skip
+"""Files that take long are begun first, so that all processors end together."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,7 +47,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.alone)
         if {*WHOLE} & {*item.path.parts}:
             item.add_marker(pytest.mark.whole)
-    items.sort(key=lambda item: not {*LONG} & {*item.path.parts})
+    items.sort(
+        key=lambda item: min(
+            (LONGEST_FIRST.index(part) for part in item.path.parts[::-1] if part in LONGEST_FIRST), default=99
+        )
+    )
 
 
 def pytest_unconfigure() -> None:

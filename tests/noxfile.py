@@ -17,12 +17,9 @@ from workshop_lib import places
 nox.options.default_venv_backend = "none"
 nox.options.error_on_missing_interpreters = False
 COVERED = ("--cov", "--cov-report=", "--cov-fail-under=0")
-PROCESSORS = min(os.cpu_count() or 1, 4)
-
-
-def side_by_side(workers: int) -> tuple[str, ...]:
-    """Options that run whole files beside each other, in the order of collection."""
-    return f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder"
+WORKERS = min(1 + (os.cpu_count() or 1), 4)
+"""One more than there are processors: tests and browsers wait a good part of their time."""
+SIDE_BY_SIDE = (f"--numprocesses={WORKERS}", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 def run(session: nox.Session, *arguments: str, **environment: str) -> None:
@@ -54,14 +51,14 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests and count what they run of the package; most wait at times, so one more than processors."""
-    run(session, "pytest", "tests", *COVERED, *side_by_side(PROCESSORS + 1), "-m", "not alone and not whole", *session.posargs)
+    """Run the tests, files side by side, and count what they run of the package."""
+    run(session, "pytest", "tests", *COVERED, *SIDE_BY_SIDE, "-m", "not alone and not whole", *session.posargs)
 
 
 @nox.session
 def pages(session: nox.Session) -> None:
     """Run whole pages: headless, in the browser, against llama.cpp. Counting lines would make kernels slow."""
-    run(session, "pytest", "tests", *side_by_side(PROCESSORS), "-m", "whole and not alone", *session.posargs)
+    run(session, "pytest", "tests", *SIDE_BY_SIDE, "-m", "whole and not alone", *session.posargs)
 
 
 @nox.session
