@@ -33,6 +33,7 @@ COMMANDS = ("run", "check", "register", "unregister", "registered", "compare", "
 LONGEST = 180  # characters of the longest path below this folder, one in .venv, with a reserve
 LONG_PATHS = r"SYSTEM\CurrentControlSet\Control\FileSystem"
 PIP = "-m pip install --quiet --no-input --disable-pip-version-check --retries 2 --no-deps --no-compile -r"
+TOOLS = {"test": ("requirements-test.txt", "requirements-fleet.txt")}  # what a command needs besides
 COMPILE = r"-W ignore -m compileall -qq -j 0 -x site-packages.+[\\/]tests?[\\/]"
 
 
@@ -98,26 +99,40 @@ def make_environment(stamp):
     except (OSError, subprocess.CalledProcessError) as error:
         raise SetupError(f"Cannot make .venv ({error}). Close what uses it.") from None
     packages = sysconfig.get_path("purelib", "venv", {"base": str(VENV)})
-    install(packages)
+    install(REQUIREMENTS)
+    subprocess.run([str(PYTHON), *COMPILE.split(), packages], check=False)  # what fails is not imported either
     Path(packages, "workshop.pth").write_text(os.path.relpath(HERE, packages), encoding="utf-8")
     STAMP.write_text(stamp, encoding="utf-8")
 
 
-def install(packages):
-    """Install the pinned requirements; compile all but the packages' own tests, which take 60 MB and nobody runs."""
-    command = [str(PYTHON), *PIP.split(), str(REQUIREMENTS)]
+def install(requirements):
+    """Install pinned requirements; nothing is left to resolve, so it is mostly download."""
+    command = [str(PYTHON), *PIP.split(), str(requirements)]
     pip = subprocess.run(command, stderr=subprocess.PIPE, errors="replace", check=False)
     if pip.returncode:
         errors = [line for line in pip.stderr.splitlines() if line.startswith("ERROR: ")]
         reason = errors[-1][len("ERROR: ") :] if errors else f"exit code {pip.returncode}"
         fix = "Check network, proxy and free disk (1.5 GB), then start again."
-        raise SetupError(f"Cannot install requirements.txt (pip: {reason}). {fix}")
-    subprocess.run([str(PYTHON), *COMPILE.split(), packages], check=False)  # a file that fails is not imported either
+        raise SetupError(f"Cannot install {requirements.name} (pip: {reason}). {fix}")
+
+
+def install_tools(command):
+    """Install, once, what only this command needs."""
+    for name in TOOLS.get(command, ()):
+        requirements, stamp = HERE / name, VENV / f"workshop-{name}"
+        if not stamp.exists() or stamp.read_bytes() != requirements.read_bytes():
+            say(f"Installing {name} (once) ...")
+            install(requirements)
+            stamp.write_bytes(requirements.read_bytes())
 
 
 def hand_over(arguments):
-    """Become `python -P -m workshop_lib` of .venv; Windows cannot, so there wait for it."""
-    command = [str(PYTHON), "-P", "-m", "workshop_lib", *arguments]
+    """Become the command, or nox for `test`, in .venv's Python; Windows cannot, so there wait for it."""
+    module = ["workshop_lib", *arguments]
+    if arguments[0] == "test":
+        names = ["-s", *arguments[1:]] if arguments[1:] and arguments[1][0] != "-" else arguments[1:]
+        module = ["nox", "-f", str(HERE / "tests" / "noxfile.py"), *names]
+    command = [str(PYTHON), "-P", "-m", *module]
     environment = dict(os.environ, PYTHONUTF8="1")
     if os.name != "nt":
         os.execve(command[0], command, environment)
@@ -146,6 +161,7 @@ def main(arguments):
         stamp = wanted_stamp()
         if not is_ready(stamp):
             make_environment(stamp)
+        install_tools(arguments[0])
         return hand_over(arguments)
     except (SetupError, OSError) as error:
         say(f"workshop.py: {error}")

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from workshop_lib import data
-from workshop_lib.registration import adapter_process, registered_models
+from workshop_lib.models import local, registry
 
 if TYPE_CHECKING:
     import openai
 
-    from workshop_lib.hosting.child_process import ServedChild
-    from workshop_lib.registration.registered_models import RegisteredModel
+    from workshop_lib.models.registry import RegisteredModel
+    from workshop_lib.runtimes.child_process import ServedChild
 
 TESTS = Path(__file__).resolve().parent
 SCRIPTED = f"{TESTS / 'scripted_adapter.py'}:Scripted"
@@ -41,18 +41,16 @@ def weights_in(folder: Path, content: str = "1") -> Path:
 
 def register(folder: Path, alias: str = "mine", kind: str = "Scripted", **options: Any) -> RegisteredModel:
     """Register a scripted adapter in the cache `folder`."""
-    return adapter_process.register_adapter(
-        alias, weights_in(folder / alias), scripted(kind), cache_dir=folder, **options
-    )
+    return local.register(alias, weights_in(folder / alias), adapter=scripted(kind), cache_dir=folder, **options)
 
 
 @contextmanager
 def served(folder: Path, kind: str = "Scripted") -> Iterator[ServedChild]:
     """A scripted adapter that answers."""
     model = register(folder, kind.lower(), kind)
-    with adapter_process.serve(model, model.variant()) as running:
+    with local.serve_adapter(model) as running:
         yield running
-    registered_models.remove(model.alias, cache_dir=folder)
+    registry.remove(model.alias, cache_dir=folder)
 
 
 def client_of(model: ServedChild) -> openai.OpenAI:

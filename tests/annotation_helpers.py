@@ -9,6 +9,9 @@ from tests.measurement_helpers import completion, run_of
 from workshop_lib.records import Completion, ModelVariant, Prompt, Run, Serving
 from workshop_lib.storage import RunWriter
 
+SMALL = {"one": {"x": "first", "y": "second"}, "two": {"x": "third", "y": "third"}}
+"""Three different texts from four answers of two models."""
+
 
 def variant(name: str) -> ModelVariant:
     return ModelVariant(alias=name, model_id=f"{name}:1", device="cpu", precision="int4")

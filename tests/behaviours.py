@@ -7,6 +7,7 @@ whole *server* does, by path: model lists, redirects, gateways, sign-in pages.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -178,7 +179,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "cached-reported": replace(STEADY, first_token_s=0.2, cached_after_first=True, reports_cached=True),
     "reuse-stall": replace(STEADY, reuse_stall_s=0.04, steps=(CHUNKED, *ANSWER[1:])),
     "letters": quick(tokens=120, pieces=4, words=(" one", " two", " six", " ten")),
-    "slow-steady": replace(STEADY, first_token_s=0.15, pace_s=0.15),
+    "slow-steady": replace(STEADY, first_token_s=0.15, pace_s=0.15, tokens=45),
     # faults
     "flaky": replace(STEADY, fault=refuse(500), faulty=range(1, 2)),
     "breaks-later": replace(STEADY, fault=(HALF, reset), faulty=range(4, EVER)),
@@ -237,7 +238,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "no-space": quick(frame=lambda event: b"data:%s\n\n" % event),
     "no-blank-lines": quick(frame=lambda event: b"data: %s\n" % event),
     "data-lines": quick(frame=in_lines),
-    "other-fields": quick(frame=lambda event: b"event: message\nid: %d\n: hi\n%s" % (hash(event), sse(event))),
+    "other-fields": quick(frame=lambda event: b"event: chunk\nid: %d\n: hi\n" % time.perf_counter_ns() + sse(event)),
     "bytes-apart": quick(packet=7, words=(" für", " モデル", " 🙂", " ½")),
     "pings-first": quick(OPEN, pings(0.1, 0.9), *ANSWER[1:], first_token_s=1.0),
     "pings-every-second": quick(OPEN, pings(1.0, 4.0), *ANSWER[1:], first_token_s=4.2),
@@ -284,6 +285,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "busy-ms": busy(2, refuse(429, "Rate limit reached", retry_after_ms="200")),
     "busy-date": busy(1, later_date(1.0)),
     "busy-loading": busy(3, reply({"error": {"code": 503, "message": "Loading model", "type": "x"}}, 503)),
+    "busy-always": fails(refuse(429, "Come back later", retry_after="100")),
     "busy-for-a-day": fails(refuse(429, "Daily quota used up", retry_after="86400")),
     "echo-in-error": fails(lambda ex: ex.run(refuse(401, f"Incorrect API key provided: {ex.call.key}."))),
     "echo-in-stream": fails(HALF, lambda ex: ex.say({"error": {"message": f"no quota for {ex.call.key}"}})),

@@ -8,36 +8,39 @@ from statistics import fmean
 import numpy as np
 
 from workshop_lib import compare
+from workshop_lib.choice.decide import CRITERIA, MEASURED_ONCE, Decision, Evidence, decide
 from workshop_lib.compare import Estimate
-from workshop_lib.decision.criteria import CRITERIA
-from workshop_lib.decision.evidence import MEASURED_ONCE, Evidence
 from workshop_lib.records import Row
 
-Values = Mapping[str, float | Sequence[float] | None]
-PROMPTS = 4
+Values = Mapping[str, float | Sequence[float]]
+TWO: dict[str, Values] = {
+    "careful": {"quality": 4, "latency": 1.0, "footprint": 4.0},
+    "quick": {"quality": 3, "latency": 0.25, "footprint": 2.0},
+}
+"""The quick one is one grade worse and four times as fast, which is two steps; and it is half as large."""
+EVEN = {"quality": 1.0, "latency": 1.0}
 
 
-def evidence_of(models: Mapping[str, Values], *, prompts: int = PROMPTS, **changes: object) -> Evidence:
-    """What is known of models: per criterion a value per prompt, or one for all prompts; None = not measured."""
+def evidence_of(models: Mapping[str, Values], *, prompts: int = 4) -> Evidence:
+    """What is known of models: per criterion a value per prompt, or one for all prompts; absent = not measured."""
     rows = tuple(
         Row(alias=name, model_id=f"{name}:1", device="cpu", status="ok", precision="int4", licence="MIT")
         for name in models
     )
     drawn = compare.draws(prompts, seed=1, resamples=200)
     figures, draws = {}, {}
-    for each in CRITERIA:
-        columns = [_per_prompt(values.get(each.name), prompts) for values in models.values()]
-        figures[each.name] = tuple(_estimate(column, each.name) for column in columns)
-        table = np.array(columns, dtype=float).reshape(len(columns), prompts).T
-        draws[each.name] = table[drawn].mean(axis=1)
-    made = {"rows": rows, "figures": figures, "drawn": draws, "measure": "people", "prompts": prompts}
-    return Evidence(**{**made, **changes})  # type: ignore[arg-type]
+    for name in CRITERIA:
+        table = np.array(
+            [np.broadcast_to(values.get(name, np.nan), prompts) for values in models.values()], dtype=float
+        )
+        figures[name] = tuple(_estimate(column.tolist(), name) for column in table)
+        draws[name] = table.T[drawn].mean(axis=1)
+    return Evidence(rows, figures, draws, "people")
 
 
-def _per_prompt(value: float | Sequence[float] | None, prompts: int) -> list[float]:
-    if value is None:
-        return [np.nan] * prompts
-    return [float(value)] * prompts if isinstance(value, int | float) else [float(each) for each in value]
+def decided(weights: Mapping[str, float] = EVEN, models: Mapping[str, Values] = TWO, **limits: float) -> Decision:
+    """A decision on eight prompts."""
+    return decide(evidence_of(models, prompts=8), weights, limits)
 
 
 def _estimate(column: Sequence[float], name: str) -> Estimate:

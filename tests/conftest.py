@@ -31,11 +31,27 @@ ALONE = {
 """Tests that expect times of milliseconds; see the marker `alone`."""
 
 
+WHOLE = ("browser", "test_pages.py", "test_llama_cpp.py", "test_notebooks.py")
+"""Tests that run whole pages, mostly in kernels; see the marker `whole`."""
+LONGEST_FIRST = (
+    "test_every_notebook.py", "test_annotation_page.py", "test_pages.py", "test_llama_cpp.py", "browser",
+    "test_notebooks.py", "test_commands.py", "test_consoles_and_disks.py", "test_endpoints.py", "test_bootstrap.py",
+)  # fmt: skip
+"""Files that take long are begun first, so that all processors end together."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that expect such times."""
+    """Mark the tests that expect such times, and begin with the longest."""
     for item in items:
         if item.path.name in ALONE:
             item.add_marker(pytest.mark.alone)
+        if {*WHOLE} & {*item.path.parts}:
+            item.add_marker(pytest.mark.whole)
+    items.sort(
+        key=lambda item: min(
+            (LONGEST_FIRST.index(part) for part in item.path.parts[::-1] if part in LONGEST_FIRST), default=99
+        )
+    )
 
 
 def pytest_unconfigure() -> None:

@@ -150,7 +150,7 @@ def check(place: Place) -> None:
 def _check_variables(command: Command) -> None:
     known = {each.variable for each in settings.SETTINGS} | {
         "FOUNDRY_LOCAL_ALIAS", "WORKSHOP_CACHE_DIR", "WORKSHOP_RUNS_DIR", "NO_PROXY", "HTTPS_PROXY", "HTTP_PROXY",
-        "OMP_NUM_THREADS", "FOUNDRY_LOCAL_CUDA_EP_LIBRARY",
+        "OMP_NUM_THREADS", "SSL_CERT_FILE", "FOUNDRY_LOCAL_CUDA_EP_LIBRARY",
     }  # fmt: skip
     unknown = set(command.variables) - known
     require(not unknown, f"no known variable {', '.join(unknown)}")
@@ -174,6 +174,10 @@ def _check_own(arguments: list[str], place: Place) -> None:
     if arguments != ["--help"]:
         known = runpy.run_path(str(PROJECT / "workshop.py"))["COMMANDS"]
         require(bool(arguments) and arguments[0] in known, f"workshop.py has no command {arguments[:1]}")
+        if arguments[0] == "test":
+            unknown = set(arguments[1:]) - {"lint", "types", "tests", "pages", "alone", "coverage", "--list", "…"}
+            require(not unknown, f"test has no check {', '.join(unknown)}")
+            return
         parsed(command_line._parser(), ["--help"] if place.in_prose and len(arguments) == 1 else arguments)
 
 

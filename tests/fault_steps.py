@@ -264,7 +264,7 @@ def whole(exchange: Exchange) -> None:
             if before:  # thoughts that are parts of the content
                 said["content"] = [*before, {"type": "text", "text": text}]
     answer: dict[str, Any] = {"choices": [{"index": 0, "message": said, "finish_reason": reason_of(exchange)}]}
-    if usage in does.steps:
+    if usage in does.steps or tokens not in does.steps:
         answer["usage"] = usage_of(exchange)
     wait_until(exchange.start + does.scale * (does.first_token_s + (exchange.tokens - 1) * does.pace_s))
     exchange.run(reply(answer))

@@ -142,8 +142,8 @@ def main(arguments: Sequence[str]) -> None:
     """Be the benchmark."""
     from tqdm.auto import tqdm
 
-    from workshop_lib.instrument.client import ChatClient
-    from workshop_lib.serving.endpoint import EndpointRuntime
+    from workshop_lib.client import ChatClient
+    from workshop_lib.runtimes.endpoint import EndpointRuntime
 
     base_url, folder, rounds = arguments[0], Path(arguments[1]), int(arguments[2])
     written: list[str] = []

@@ -30,7 +30,7 @@ def completion(times: list[float], words: list[str] | None = None, **changes: An
 
 
 def request(model: str = "steady", *, stream: bool = True, max_tokens: int = 120) -> Request:
-    """A request to a behaviour of the reference server."""
+    """A request to a behaviour of the fake server."""
     variant = ModelVariant(alias=model, model_id=model, device="unknown")
     return Request(f"{model}/p/1", variant, "p", "Say it.", 1, max_tokens, stream=stream)
 

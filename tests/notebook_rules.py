@@ -14,9 +14,9 @@ from typing import Any
 
 import nbformat
 
+from workshop_lib import exercises
 from workshop_lib.errors import NotebookError
 from workshop_lib.programs import notebooks
-from workshop_lib.teaching import exercises
 
 LONGEST_CELL = 15
 SHORTEST_HELP = 15
@@ -31,7 +31,7 @@ EMOJI = re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]")
 PRIVATE = re.compile(
     r"/home/|/root\b|/Users/|/tmp/|[A-Z]:\\\\|\b(?:sk|hf|ghp)[-_]\w{16}|api[_-]?key\\?\"?[:=] ?\\?\"\w", re.I
 )
-CHARTS = re.compile(r"(^|_)chart(s|ing)$")
+CHARTS = re.compile(r"(^|_)(charts|figure)$")
 LIBRARY_MAY_BE_WRITTEN_IN = "06_bring_your_own_model"
 """This page is about writing an adapter, which is a class."""
 
@@ -189,27 +189,27 @@ def sections(page: Page) -> Iterator[tuple[str, str]]:
 
 
 def figures_have_words(page: Page) -> Iterator[str]:
-    """A figure is shown through `charting.shown`, which gives it alt text; stored pictures have theirs."""
+    """A figure is shown through `charts.shown`, which gives it alt text; stored pictures have theirs."""
     for cell in page.code:
         if re.search(r"\bplt\b|matplotlib|\.show\(|\.savefig\(", cell.source):
-            yield f"cell {cell.id} draws by itself: take a function of charting and `charting.shown(figure)`"
+            yield f"cell {cell.id} draws by itself: take a function of charts and `charts.shown(figure)`"
         bare = next((each for each in _shown_last(cell) if CHARTS.search(each)), None)
         if bare:
-            yield f"cell {cell.id} shows a figure of {bare} as it is: wrap it in `charting.shown(...)`"
+            yield f"cell {cell.id} shows a figure of {bare} as it is: wrap it in `charts.shown(...)`"
         for output in cell.outputs:
             data = output.get("data", {})
             if "image/png" in data or re.search(r"<img (?!alt=\"\w)", data.get("text/html", "")):
-                yield f"cell {cell.id} stores a picture without alt text: show it through `charting.shown`"
+                yield f"cell {cell.id} stores a picture without alt text: show it through `charts.shown`"
 
 
 def _shown_last(cell: Any) -> list[str]:
-    """The module of the call that ends a cell, unless the call is `shown`."""
+    """The module of the call that ends a cell, or the function's own name, unless the call is `shown`."""
     body = tree(cell).body
     last = body[-1].value if body and isinstance(body[-1], ast.Expr) else None
     called = last.func if isinstance(last, ast.Call) else None
     if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.attr != "shown":
         return [called.value.id]
-    return []
+    return [called.id] if isinstance(called, ast.Name) else []
 
 
 def it_speaks_plainly(page: Page) -> Iterator[str]:
@@ -252,7 +252,7 @@ def exercises_wait_for_an_answer(page: Page) -> Iterator[str]:
 
 def exercise_in(cell: Any) -> str | None:
     """The exercise whose checkpoint a cell is, by its name, or None."""
-    found = re.search(r"checkpoints\.check\(\s*\"([^\"]+)\"", cell.source) if cell.cell_type == "code" else None
+    found = re.search(r"exercises\.check\(\s*\"([^\"]+)\"", cell.source) if cell.cell_type == "code" else None
     return found.group(1) if found else None
 
 

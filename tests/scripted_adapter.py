@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from workshop_lib.registration.adapters import Chat, CustomModelAdapter, Piece, PromptTooLongError
+from workshop_lib.models.adapter import Chat, CustomModelAdapter, Piece, PromptTooLongError
 
 
 class Scripted(CustomModelAdapter):
@@ -50,6 +50,8 @@ class Scripted(CustomModelAdapter):
             yield json.dumps(params)
         elif name == "log":
             yield json.dumps(self.log)
+        elif name == "minus":
+            yield Piece("x", -1)
         elif name == "endless":
             while True:
                 time.sleep(0.001)
@@ -95,6 +97,20 @@ class Uncounted(Scripted):
         return None
 
 
+class Numpy(Scripted):
+    """Counts in numbers of another library: three tokens for a prompt, five for a piece."""
+
+    def piece(self, text: Any) -> Any:
+        import numpy as np
+
+        return Piece(text, np.int32(5))  # type: ignore[arg-type]
+
+    def count_tokens(self, text: str) -> Any:
+        import numpy as np
+
+        return np.int64(3)
+
+
 class Whole(CustomModelAdapter):
     """Writes the least: no stream, but it counts words."""
 
@@ -124,3 +140,9 @@ class Unfinished(CustomModelAdapter):
 
 class Stranger:
     """No adapter at all."""
+
+
+class Nowhere(Scripted):
+    """Says that it runs on a device that there is not."""
+
+    device = "cuda"

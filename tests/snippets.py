@@ -19,8 +19,9 @@ CHECKED = ("workshop_lib", "foundry_local_sdk")
 
 @cache
 def own_modules() -> dict[str, ModuleType]:
-    """Modules of the package by their short names."""
+    """Modules of the package by their short names; of two with one name the one nearer the top."""
     paths = [path.relative_to(PROJECT).with_suffix("") for path in (PROJECT / "workshop_lib").rglob("*.py")]
+    paths.sort(key=lambda path: -len(path.parts))
     return {path.name: importlib.import_module(".".join(path.parts)) for path in paths if path.name[0] != "_"}
 
 

@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workshop_lib.errors import ConfigurationError
-from workshop_lib.verdicts import agreement, reliability
-from workshop_lib.verdicts.agreement import krippendorff_alpha, ratings
-from workshop_lib.verdicts.scores import Score
+from workshop_lib.quality.agreement import Key, examine, krippendorff_alpha, pair_by_pair, ratings
+from workshop_lib.quality.scores import Score
 
 KRIPPENDORFF_2011 = {
     "A": "1 2 3 3 2 1 4 1 2 . . .",
@@ -21,11 +19,11 @@ KRIPPENDORFF_2011 = {
 }
 
 
-def unit(number: int) -> agreement.Unit:
-    return f"prompt-{number}", "0" * 64, "1"
+def unit(number: int) -> Key:
+    return "1", f"prompt-{number}", "0" * 64
 
 
-def table_of(rows: dict[str, str]) -> dict[str, dict[agreement.Unit, int]]:
+def table_of(rows: dict[str, str]) -> dict[str, dict[Key, int]]:
     """Rater → grades, one per answer, `.` where there is none; each answer has a prompt of its own."""
     return {
         rater: {unit(place): int(grade) for place, grade in enumerate(row.split()) if grade != "."}
@@ -77,19 +75,13 @@ def test_few_prompts_give_no_interval() -> None:
 def test_the_last_grade_counts_and_none_withdraws() -> None:
     """A grade is replaced by a later one, and a score without grade takes it back."""
     found = ratings([score("ada", 2), score("ada", 4), score("ben", 3), score("ben", None)])
-    assert found == {"ada": {unit(0): 4}, "ben": {}}
+    assert found == {"ada": {unit(0): 4}}
 
 
 def test_grades_under_different_rubrics_are_not_compared() -> None:
     """The version of the rubric belongs to what a grade is about."""
     found = krippendorff_alpha(ratings([score("ada", 2, version="1"), score("ben", 2, version="2")]))
     assert found.reason == "No answer was graded by two raters under the same rubric."
-
-
-def test_a_grade_outside_the_scale_is_refused() -> None:
-    """A 7 is a fault of the file, not a very good answer."""
-    with pytest.raises(ConfigurationError, match="grade 7"):
-        ratings([score("ada", 7)])
 
 
 GRADED = st.dictionaries(st.integers(0, 12), st.integers(1, 5), max_size=13)
@@ -122,7 +114,7 @@ def judged(judge: list[int | None], people: list[int]) -> list[Score]:
 
 
 PEOPLE = [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 2, 4]
-VERDICTS = [
+TRUST = [
     (PEOPLE, "reliable"),
     ([*reversed(PEOPLE)], "unreliable"),
     ([5] * 12, "unreliable"),
@@ -132,28 +124,16 @@ VERDICTS = [
 ]
 
 
-@pytest.mark.parametrize(("judge", "verdict"), VERDICTS)
-def test_a_judge_is_trusted_for_its_agreement_alone(judge: list[int | None], verdict: str) -> None:
+@pytest.mark.parametrize(("judge", "trust"), TRUST)
+def test_a_judge_is_trusted_for_its_agreement_alone(judge: list[int | None], trust: str) -> None:
     """Alpha's lower bound and the share that could be read decide, and nothing about the model."""
-    found = reliability.examine(judged(judge, PEOPLE), "judge:toy", ["ada"])
-    assert found.verdict == verdict
-    assert reliability.sentences(found)[-1] == reliability.MEANING[found.verdict]
-
-
-def test_an_unread_judge_is_described_by_what_was_measured() -> None:
-    """The sentences give how much could be read, why alpha is missing, and what to do."""
-    said = reliability.sentences(reliability.examine(judged([None] * 3, [1, 2, 3]), "judge:toy", ["ada"]))
-    assert said == (
-        "judge:toy gave a grade that could be read to 0 of 3 answers.",
-        "Its agreement is undefined. Only one rater (ada): nobody to agree with.",
-        "Do not choose a model by its grades; a stronger judge can be named by its endpoint.",
-    )
+    assert examine(judged(judge, PEOPLE), "judge:toy", ["ada"]).trust == trust
 
 
 def test_too_few_common_answers_leave_a_judge_unknown() -> None:
     """Two answers on which judge and person agree are luck as well as evidence."""
-    found = reliability.examine(judged([1, 5], [1, 5]), "judge:toy", ["ada"])
-    assert (found.alpha.value, found.verdict) == (pytest.approx(1.0), "unknown")
+    found = examine(judged([1, 5], [1, 5]), "judge:toy", ["ada"])
+    assert (found.alpha.value, found.trust) == (pytest.approx(1.0), "unknown")
 
 
 def test_several_people_stand_as_their_middle_grade() -> None:
@@ -162,15 +142,21 @@ def test_several_people_stand_as_their_middle_grade() -> None:
         score("judge:toy", 2, 0), score("judge:toy", 3, 1), score("ada", 1, 0), score("ben", 2, 0), score("cy", 5, 0),
         score("ada", 3, 1), score("ben", 5, 1),
     ]  # fmt: skip
-    found = reliability.examine(scores, "judge:toy", ["ada", "ben", "cy"])
+    found = examine(scores, "judge:toy", ["ada", "ben", "cy"])
     assert (found.alpha.value, found.alpha.n) == (pytest.approx(1.0), 2)
 
 
-@pytest.mark.parametrize(
-    ("rater", "kind"),
-    [("ada", "people"), ("aspects", "aspects"), ("judge:m:1", "judge"), ("judge:m:1+own", "own"),
-     ("reference:1", "reference")],
-)  # fmt: skip
-def test_the_name_says_who_a_rater_is(rater: str, kind: str) -> None:
-    """Judges, references and the aspect check have names that no person can have."""
-    assert reliability.kind_of(rater) == kind
+def test_raters_are_compared_two_by_two_and_one_reader_is_one_rater() -> None:
+    """Two readings of one reader are one rater with the lower of both grades, who is never compared with himself."""
+    ada = [score("ada", grade, place) for place, grade in enumerate([1, 2, 5])]
+    first = [score("reference:1", grade, place) for place, grade in enumerate([1, 3, 5])]
+    second = [score("reference:2", grade, place) for place, grade in enumerate([2, 2, 5])]
+    aspects = [score("aspects", 4, 7)]
+    found = pair_by_pair([*ada, *first, *second, *aspects])
+    assert [(alpha.raters, alpha.n) for alpha in found] == [
+        (("ada", "aspects"), 0), (("ada", "reference"), 3), (("aspects", "reference"), 0),
+    ]  # fmt: skip
+    assert found[1].value == pytest.approx(1.0)
+    assert found[0].reason == "No answer was graded by two raters under the same rubric."
+    assert [alpha.reason for alpha in pair_by_pair(ada)] == ["Only one rater (ada): nobody to agree with."]
+    assert [alpha.reason for alpha in pair_by_pair([])] == ["Nobody gave a grade."]

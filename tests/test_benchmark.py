@@ -24,8 +24,8 @@ from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.machine import PowerSources
 from workshop_lib.plan import Plan, choose_variants, make_plan
 from workshop_lib.records import ModelVariant, Prompt, Run
-from workshop_lib.serving.endpoint import EndpointRuntime
-from workshop_lib.showing import reporting
+from workshop_lib.runtimes.endpoint import EndpointRuntime
+from workshop_lib.show import report
 from workshop_lib.storage import RunWriter, read_run
 from workshop_lib.summary import summarise
 
@@ -423,8 +423,8 @@ def test_a_run_alone_is_compared_with_the_shipped_reference(tmp_path: Path, monk
     assert alone.lines == ()
     assert alone.remarks[0].startswith("There is no other run of the same work to compare with")
     (tmp_path / "reference" / "practice").mkdir(parents=True)
-    report = reporting.report_json(run, summarise(run))
-    (tmp_path / "reference" / "practice" / compare.REPORT).write_text(report, "utf-8")
+    written = report.report_json(run, summarise(run))
+    (tmp_path / "reference" / "practice" / compare.REPORT).write_text(written, "utf-8")
     found = benchmark.changes_since_another(path)
     assert "against the reference of Test CPU, date unknown" in found.remarks[0]
     assert len(found.lines) == 2 * 3

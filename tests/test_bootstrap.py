@@ -84,8 +84,8 @@ def test_the_first_start_installs_and_later_ones_do_not(
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE")
 
     started = time.monotonic()
-    second = start(project, "test", cwd=tmp_path)
-    assert (second.returncode, second.stdout.startswith("['test']")) == (7, True)
+    second = start(project, "check", cwd=tmp_path)
+    assert (second.returncode, second.stdout.startswith("['check']")) == (7, True)
     assert said(second) == []
     assert time.monotonic() - started < 5
 
@@ -105,6 +105,26 @@ def test_the_first_start_installs_and_later_ones_do_not(
     (project / ".venv" / "pyvenv.cfg").write_text("broken", encoding="utf-8")
     repaired = start(project, "run")
     assert (repaired.returncode, len(said(repaired))) == (7, 1)
+
+
+@pytest.mark.slow
+def test_the_checks_have_tools_of_their_own_installed_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first `test` installs them, a later one needs no index, and other pins are installed again."""
+    (project / "workshop_lib" / "nox.py").write_text("")
+    (project / "nox.py").write_text("import sys; print(sys.argv[1:])", encoding="utf-8")
+    for name in ("requirements-test.txt", "requirements-fleet.txt"):
+        (project / name).write_text("demo-wheel==1.0\n", encoding="utf-8")
+    first = start(project, "test", "lint", "types")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.strip().endswith("noxfile.py', '-s', 'lint', 'types']")
+    assert len(said(first)) == 3
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    assert said(start(project, "test")) == []
+    (project / "requirements-test.txt").write_text("demo-wheel==2.0\n", encoding="utf-8")
+    for _ in range(2):  # a failure leaves no stamp
+        failed = start(project, "test", "--list")
+        assert failed.returncode == 1
+        assert said(failed)[-1].startswith("workshop.py: Cannot install requirements-test.txt (pip: No matching")
 
 
 @pytest.mark.slow
@@ -180,7 +200,7 @@ def test_a_python_without_ensurepip_is_told_what_to_install(
 
 
 def test_the_script_needs_nothing_but_python() -> None:
-    """Standard library only, at most 160 lines, and old Pythons can parse it."""
+    """Standard library only, at most 180 lines, and old Pythons can parse it."""
     source = SCRIPT.read_text(encoding="utf-8")
     imports = {
         name.name.split(".")[0]
@@ -189,7 +209,7 @@ def test_the_script_needs_nothing_but_python() -> None:
         for name in node.names
     } | {"pathlib"}
     assert imports <= sys.stdlib_module_names
-    assert len(source.splitlines()) <= 160
+    assert len(source.splitlines()) <= 180
     assert "annotations" not in source  # Python 3.6 refuses that import
 
 

@@ -10,12 +10,12 @@ import pytest
 from tests.behaviours import BEHAVIOURS, SITES
 from tests.fault_server import FaultServer, fault_server, free_port
 from tests.measurement_helpers import request
+from workshop_lib import timing
 from workshop_lib.addresses import parse_address
+from workshop_lib.client import ChatClient
 from workshop_lib.errors import ConfigurationError, EndpointError
-from workshop_lib.instrument.client import ChatClient
-from workshop_lib.metrics import timing
 from workshop_lib.records import Request
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.profiles import open_runtime
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_every_fault_is_a_record_with_its_kind(
     client: ChatClient, monkeypatch: pytest.MonkeyPatch, model: str, kind: str, kept: str
 ):
     """No fault raises; each is named, and what arrived before it is kept."""
-    monkeypatch.setattr("workshop_lib.instrument.client.LONGEST_KEEP_ALIVE_S", 0.5)
+    monkeypatch.setattr("workshop_lib.client.LONGEST_KEEP_ALIVE_S", 0.5)
     failed = client.ask(request(model))
     assert (failed.error_kind, failed.text[:10]) == (kind, kept)
     assert failed.error

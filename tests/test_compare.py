@@ -31,7 +31,7 @@ from workshop_lib.compare import (
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
 from workshop_lib.programs import commands
 from workshop_lib.records import Completion, Run
-from workshop_lib.showing import reporting
+from workshop_lib.show import report
 from workshop_lib.storage import RunWriter
 from workshop_lib.summary import summarise
 
@@ -384,7 +384,7 @@ def write_whole(run: Run, folder: Path) -> Path:
     """The part of a report that is read back, as `write_report` writes it."""
     folder.mkdir()
     path = folder / compare.REPORT
-    path.write_text(reporting.report_json(run, summarise(run)), "utf-8")
+    path.write_text(report.report_json(run, summarise(run)), "utf-8")
     return path
 
 

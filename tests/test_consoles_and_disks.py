@@ -20,9 +20,9 @@ from workshop_lib import __main__ as command_line
 from workshop_lib import checklist, load, places
 from workshop_lib.benchmark import RECORDS_FILE
 from workshop_lib.checklist import ModelCheck, Step
+from workshop_lib.models.registry import RegisteredModel
 from workshop_lib.programs import commands, notebooks, terminal
 from workshop_lib.records import Row
-from workshop_lib.registration.registered_models import RegisteredModel
 from workshop_lib.storage import read_run
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=12)

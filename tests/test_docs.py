@@ -194,7 +194,7 @@ def test_every_python_snippet_works(name: str) -> None:
     [
         ("for", "invalid syntax"),
         ("import no_such_package", "no_such_package"),
-        ("from workshop_lib.metrics import timing\ntiming.no_such_metric", "has no no_such_metric"),
+        ("from workshop_lib import timing\ntiming.no_such_metric", "has no no_such_metric"),
         ("from workshop_lib.plan import no_such_name", "no_such_name"),
         ("profiles.open_runtime(speed=3)", "unexpected keyword argument 'speed'"),
         ("profiles.Runtime.fetch", "has no fetch"),

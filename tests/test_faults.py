@@ -16,7 +16,7 @@ from tests.fault_runtime import FaultRuntime, variant
 from tests.fault_server import FaultServer, free_port
 from tests.foundry_helpers import practice
 from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
-from workshop_lib.instrument.client import ChatClient
+from workshop_lib.client import ChatClient
 from workshop_lib.plan import Plan, make_plan
 from workshop_lib.records import ModelVariant, Prompt, Row, Run
 from workshop_lib.storage import read_run
@@ -68,9 +68,9 @@ def test_a_fault_is_a_failed_row_beside_a_measured_one(
 ):
     """The row says what happened; the healthy model has all its requests; two time-outs are the most it costs."""
     assert fault in BEHAVIOURS
-    monkeypatch.setattr("workshop_lib.instrument.client.LONGEST_KEEP_ALIVE_S", TIMEOUT_S)
+    monkeypatch.setattr("workshop_lib.client.LONGEST_KEEP_ALIVE_S", TIMEOUT_S)
     started = time.monotonic()
-    run = run_benchmark(plan_of(fault, "fast"), FaultRuntime(server), tmp_path, show_progress=False)
+    run = run_benchmark(plan_of(fault, "fast", max_tokens=40), FaultRuntime(server), tmp_path, show_progress=False)
     rows = rows_of(run)
     assert time.monotonic() - started < 10
     assert (rows[fault].status, rows[fault].requests_ok) == ("failed", 0)
@@ -144,10 +144,10 @@ def test_a_runtime_killed_while_it_streams_fails_alone(tmp_path: Path, monkeypat
             def watched() -> Iterator[bytes]:
                 for piece in pieces:
                     yield piece
-                    if asked.count(self.base_url) == 2 and pids[self.base_url]:  # the warm-up is over
-                        os.kill(pids[self.base_url], signal.SIGKILL)
+                    if asked.count(self.address.url()) == 2 and pids[self.address.url()]:  # the warm-up is over
+                        os.kill(pids[self.address.url()], signal.SIGKILL)
 
-            asked.append(self.base_url)
+            asked.append(self.address.url())
             stamp(self, watched(), *rest)
 
         asked: list[str] = []

@@ -1,375 +1,225 @@
-"""What machines send becomes run folders: every record once, whatever arrives twice, late, or from elsewhere."""
+"""One plan on many machines, with real processes: every machine a worker with its own cache, runtime and models."""
 
 from __future__ import annotations
 
-import json
+import socket
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import psutil
 import pytest
 from filelock import FileLock
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from tests.measurement_helpers import VARIANT, completion
-from workshop_lib import storage
-from workshop_lib.data import read_prompts
-from workshop_lib.errors import ConfigurationError, DataFileError, RecordFileError
-from workshop_lib.fleets import classroom, fleet, fleet_collect, fleet_identity, fleet_plan, fleet_room, fleet_worker
-from workshop_lib.fleets.fleet_collect import Collector
-from workshop_lib.fleets.fleet_room import Machine, Room, Share, label_of, share_id_of
-from workshop_lib.records import Completion, Run, Serving
+from tests.fleet_helpers import Hosts, hosts, wait_until, when
+from workshop_lib import benchmark, data, summary
+from workshop_lib.errors import ConfigurationError, EndpointError
+from workshop_lib.fleet import cluster, collect
+from workshop_lib.fleet.plan import Fleet, FleetPlan, read_fleet
+from workshop_lib.records import Run
+from workshop_lib.runtimes import profiles
 
-ID = "0123456789ab"
-MACHINE = Machine(ID, label_of("desk", ID), "host", {"cpu": "Test CPU"})
-SHARE = Share(share_id_of(ID, VARIANT), ID, VARIANT)
-ROOM = Room("20260101t000000z-abcdef", "2026-01-01T00:00:00+00:00", {"rounds": 3}, (MACHINE,), (SHARE,))
-PROMPTS = read_prompts()[:1]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not cluster.is_installed(), reason="NO FLEET IS TESTED: requirements-fleet.txt is missing"),
+]
 
-
-def request(turn: int, *, attempt: int = 1, started_at: str = "2026-01-01T00:00:00+00:00") -> Completion:
-    name = f"tiny:1/p/{turn}"
-    return completion([0.1, 0.2], request_id=name, round=turn, attempt=attempt, started_at=started_at)
+LARGE, SMALL = "practice-large-int4-generic-cpu:1", "practice-small-int4-generic-cpu:1"
+PROMPTS = data.read_prompts()
+PLAN = FleetPlan(PROMPTS, models=[LARGE, SMALL, "no-such-model"], rounds=2, max_tokens=40)
+ENDLESS = FleetPlan(PROMPTS, models=[LARGE], rounds=500)
 
 
-def lines(tmp_path: Path, *records: Serving | Completion) -> list[str]:
-    """The lines that a machine writes for these records, header first."""
-    path = tmp_path / "sent" / "records.jsonl"
-    path.unlink(missing_ok=True)
-    run = Run(ROOM.room_id, ROOM.started_at, "practice", {}, {}, PROMPTS)
-    with storage.RunWriter(path, run) as writer:
-        for record in records:
-            writer.append(record)
-    return path.read_text(encoding="utf-8").splitlines()
+def ignore(_: Fleet, __: frozenset[str]) -> None:
+    """No progress bar among the tests."""
 
 
-def event(kind: str, **values: Any) -> dict[str, Any]:
-    return {"kind": kind, "machine": ID, "share": SHARE.share_id, **values}
+def request_ids(run: Run) -> Counter[str]:
+    return Counter(each.request_id for each in run.completions if each.round)
 
 
-def collector(folder: Path, room: Room = ROOM) -> closing[Collector]:
-    return closing(Collector(folder, room, prompts=PROMPTS, profile="practice"))
+def statuses(fleet: Fleet) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for share in fleet.shares:
+        found.setdefault(share.machine.partition("-")[0], []).append(share.status)
+    return found
 
 
-def measured(folder: Path) -> Run:
-    return storage.read_run(folder / MACHINE.label / "records.jsonl")
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    with hosts(tmp_path_factory.mktemp("hosts"), "ada", "bob", "cy") as made:
+        yield made
 
 
-@pytest.fixture
-def sent(tmp_path: Path) -> list[str]:
-    return lines(
-        tmp_path, Serving(VARIANT), request(0), request(1), request(2), Serving(VARIANT, peak_resident_mb=70.0)
-    )
+@pytest.fixture(scope="module")
+def killed(three: Hosts, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fleet, Path]:
+    """Three machines measure two models; one is killed as soon as it has written a few records, and joins again."""
+    folder = tmp_path_factory.mktemp("results")
+
+    def kill_and_join_again() -> None:
+        three.kill("bob")
+        three.join("bob")
+
+    with cluster.connect(three.address) as client:
+        watcher = when(lambda: three.recorded("bob") >= 5, kill_and_join_again)
+        fleet = collect.run_fleet(client, PLAN, folder, on_progress=ignore)
+        watcher.join()
+    return fleet, folder
 
 
-def test_lines_become_a_run_of_that_machine(tmp_path: Path, sent: list[str]) -> None:
-    """Header, servings and requests in the order in which they were sent, on the disk before the next event."""
-    with collector(tmp_path) as one:
-        one.take(event("start"))
-        one.take(event("lines", lines=sent))
-        run = measured(tmp_path)
-        assert [each.round for each in run.completions] == [0, 1, 2]
-        assert run.machine == {"cpu": "Test CPU", "label": "desk-01234567", "machine_id": ID}
-        assert one.requests == {"desk-01234567": 2}, "the warm-up does not count"
-        one.take(event("end", status="done", reason=None))
-        assert not one.has_open_shares
-    assert fleet_room.read_room(tmp_path).shares == (replace(SHARE, status="done", starts=1),)
+def test_a_killed_machine_completes_its_share_when_it_comes_back(killed: tuple[Fleet, Path]) -> None:
+    """Dask runs the task again on the same machine, which goes on where it stopped."""
+    fleet, _ = killed
+    assert statuses(fleet) == {"ada": ["done"] * 2, "bob": ["done"] * 2, "cy": ["done"] * 2}
+    assert sorted(fleet.starts(share) for share in fleet.shares) == [1, 1, 1, 1, 1, 2]
+    assert [fleet.starts(share) for share in fleet.shares if share.machine.startswith("bob")].count(2) == 1
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cuts=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=6))
-def test_whatever_is_sent_again_counts_once(
-    cuts: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Any pieces of a share, in any number of repetitions, followed by all of it, give every record exactly once."""
-    folder = tmp_path_factory.mktemp("room")
-    records = [Serving(VARIANT), *(request(turn) for turn in range(4)), Serving(VARIANT, peak_resident_mb=70.0)]
-    everything = lines(folder, *records)
-    with collector(folder) as one:
-        for start, end in cuts:
-            one.take(event("lines", lines=everything[start:end]))
-        one.take(event("lines", lines=everything))
-    run = measured(folder)
-    assert sorted(each.round for each in run.completions) == [0, 1, 2, 3]
-    assert len(run.servings) == 2
+def test_no_request_is_counted_twice(killed: tuple[Fleet, Path], tmp_path: Path) -> None:
+    """Every machine holds the same requests and rows as a run without a fleet, each exactly once."""
+    fleet, folder = killed
+    with profiles.open_runtime("practice") as runtime:
+        variants = runtime.find([LARGE, SMALL], ["cpu"])
+        single = benchmark.run_benchmark(PLAN.for_models(variants), runtime, tmp_path, show_progress=False)
+    assert sorted(fleet.runs) == [machine.label for machine in fleet.machines] and len(fleet.runs) == 3
+    for label, run in fleet.runs.items():
+        assert request_ids(run) == request_ids(single) and set(request_ids(run).values()) == {1}
+        assert {row.model_id: row.requests_ok for row in summary.summarise(run)} == {LARGE: 16, SMALL: 16}
+        assert {each.prompt_sha256 for each in run.completions} == {each.prompt_sha256 for each in single.completions}
+        assert set(single.machine) <= set(run.machine) and single.plan.keys() <= run.plan.keys()
+        assert run.machine["label"] == label
+    assert read_fleet(folder).runs == fleet.runs
 
 
-def test_a_share_begun_anew_adds_what_is_missing(tmp_path: Path, sent: list[str]) -> None:
-    """A machine that lost its own file measures anew: known requests stay as they were, its second warm-up is kept."""
-    again = lines(
-        tmp_path, request(0, started_at="2026-01-01T00:01:00+00:00"), request(2, started_at="later"), request(3)
-    )
-    with collector(tmp_path) as one:
-        one.take(event("lines", lines=sent))
-        one.take(event("lines", lines=again))
-    run = measured(tmp_path)
-    assert [each.round for each in run.completions] == [0, 1, 2, 0, 3]
-    assert "later" not in {each.started_at for each in run.completions}
+def test_every_record_is_its_machine_s_own(killed: tuple[Fleet, Path]) -> None:
+    """At temperature 0 three machines of one kind say the same, each at times of its own."""
+    fleet, _ = killed
+    texts = [{each.request_id: each.text for each in run.completions if each.round} for run in fleet.runs.values()]
+    assert texts[0] == texts[1] == texts[2]
+    assert len({tuple(each.started_at for each in run.completions) for run in fleet.runs.values()}) == 3
+    for machine in fleet.machines:
+        ((model, _, reason),) = machine.skipped
+        assert model == "no-such-model" and "no-such-model" in reason
 
 
-def test_a_retried_request_is_a_record_of_its_own(tmp_path: Path) -> None:
-    """Attempts of one request are kept apart, and counted as one request."""
-    with collector(tmp_path) as one:
-        one.take(event("lines", lines=lines(tmp_path, request(1), request(1, attempt=2))))
-        assert one.requests == {"desk-01234567": 1}
-    assert [each.attempt for each in measured(tmp_path).completions] == [1, 2]
+def test_finished_shares_are_not_measured_again(killed: tuple[Fleet, Path], three: Hosts) -> None:
+    """The same folder and plan change no record; another plan is refused there."""
+    fleet, folder = killed
+    with cluster.connect(three.address) as client:
+        again = collect.run_fleet(client, PLAN, folder, on_progress=ignore)
+        with pytest.raises(ConfigurationError, match="different: models, rounds"):
+            collect.run_fleet(client, ENDLESS, folder, on_progress=ignore)
+    assert again.runs == fleet.runs and again.run_id == fleet.run_id
 
 
-def test_an_earlier_call_is_remembered(tmp_path: Path, sent: list[str]) -> None:
-    """What was written before a crash of the coordinator is neither lost nor written again."""
-    with collector(tmp_path) as one:
-        one.take(event("lines", lines=sent[:4]))
-    with collector(tmp_path) as other:
-        assert other.requests == {"desk-01234567": 1}
-        other.take(event("lines", lines=sent))
-    assert [each.round for each in measured(tmp_path).completions] == [0, 1, 2]
+def test_nothing_listens_beyond_loopback_and_results_name_nobody(killed: tuple[Fleet, Path], three: Hosts) -> None:
+    """Nobody reaches a scheduler or worker from outside unless asked; no host name and no folder is kept."""
+    family = [psutil.Process(each.pid) for each in three.processes.values()]
+    family += [child for each in family for child in each.children(recursive=True)]
+    sockets = [one for each in family for one in each.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+    assert len(sockets) >= 4 and {one.laddr.ip for one in sockets} <= {"127.0.0.1", "::1"}
+    kept = "".join(path.read_text(encoding="utf-8") for path in killed[1].rglob("*") if path.is_file())
+    for private in (socket.gethostname(), str(Path.home()), str(three.folder)):
+        assert len(private) < 4 or private not in kept
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["", "no json", "[]", '{"kind":"completion"}', '{"kind":"serving","variant":{"name":1}}', '{"kind":"other"}'],
-)
-def test_what_is_no_record_ends_the_share(tmp_path: Path, line: str) -> None:
-    """A machine that sends rubbish is reported; nothing of it reaches the records."""
-    with collector(tmp_path) as one:
-        one.take(event("start"))
-        one.take(event("lines", lines=[line]))
-        (share,) = one.shares
-    assert share.status == "failed" and (share.reason or "").startswith("It sent what is no record")
-    assert not list(tmp_path.glob("*/records.jsonl"))
+def test_a_machine_joins_once(killed: tuple[Fleet, Path], three: Hosts) -> None:
+    """A second window with the same cache and name stays outside and says so; the first goes on."""
+    (three.folder / "twin").mkdir()
+    (three.folder / "twin" / "cache").symlink_to(three.folder / "cy" / "cache")
+    twin = three.start("twin", "join", three.address, "--name", "cy")
+    wait_until(lambda: "name taken" in three.said("twin"))
+    twin.kill()
+    assert three.processes["cy"].poll() is None
 
 
-def test_a_share_speaks_for_its_own_model_and_machine_only(tmp_path: Path, sent: list[str]) -> None:
-    """Records of another model, events of another machine or of an unknown share are left out."""
-    other = replace(request(1), model_id="other:1")
-    with collector(tmp_path) as one:
-        one.take(event("lines", lines=lines(tmp_path, other)))
-        one.take({**event("lines", lines=sent), "machine": "ba9876543210"})
-        one.take({**event("lines", lines=sent), "share": "unknown"})
-        assert one.requests == {}
-        one.end(SHARE, "missing", "It left.")
-        one.take(event("lines", lines=sent))
-    assert measured(tmp_path).completions == ()
-    assert measured(tmp_path).servings == (Serving(VARIANT, status="failed", error="It left."),)
+def test_a_slow_machine_does_not_hold_back_the_others(three: Hosts, tmp_path: Path) -> None:
+    """Shares of the quick machines are on the disk while another benchmark still keeps one machine busy."""
+    plan = FleetPlan(PROMPTS[:2], models=[SMALL], rounds=1, max_tokens=10)
+    lock = FileLock(three.folder / "cy" / "cache" / "fleet" / "benchmark.lock", thread_local=False)
+    seen: list[dict[str, list[str]]] = []
+
+    def release_when_others_are_done(fleet: Fleet, _: frozenset[str]) -> None:
+        if not seen and statuses(fleet) == {"ada": ["done"], "bob": ["done"], "cy": ["open"]}:
+            seen.append(statuses(read_fleet(tmp_path)))
+            lock.release()
+
+    with cluster.connect(three.address) as client, lock:
+        fleet = collect.run_fleet(client, plan, tmp_path, on_progress=release_when_others_are_done)
+    assert seen == [{"ada": ["done"], "bob": ["done"], "cy": ["open"]}]
+    assert statuses(fleet) == {"ada": ["done"], "bob": ["done"], "cy": ["done"]}
 
 
-def test_more_machines_than_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are closed and opened again as needed, so that a large room does not run out of them."""
-    monkeypatch.setattr(fleet_collect, "OPEN_FILES", 2)
-    ids = [f"{place:012x}" for place in range(5)]
-    machines = tuple(Machine(each, label_of("m", each)) for each in ids)
-    shares = tuple(Share(share_id_of(each, VARIANT), each, VARIANT) for each in ids)
-    with collector(tmp_path, replace(ROOM, machines=machines, shares=shares)) as one:
-        for turn in (1, 2):
-            for share in shares:
-                line = lines(tmp_path, request(turn))
-                one.take({"kind": "lines", "machine": share.machine_id, "share": share.share_id, "lines": line})
-    assert {len(run.completions) for run in fleet_room.read_room(tmp_path).runs.values()} == {2}
+def test_leaving_a_run_leaves_nothing_behind_and_a_limit_ends_it(three: Hosts, tmp_path: Path) -> None:
+    """Who interrupts a run finds the machines free; the same folder then goes on, and a limit keeps what was got."""
 
+    def measuring() -> int:
+        started = [psutil.Process(each.pid).children() for each in three.processes.values() if each.poll() is None]
+        return sum(map(len, started))
 
-def test_a_room_s_file_is_checked(tmp_path: Path) -> None:
-    """A room of another version, a damaged one, and one whose labels lead elsewhere are refused."""
-    fleet_room.write_room(tmp_path, ROOM)
-    assert fleet_room.read_room(tmp_path) == ROOM
-    good = json.loads((tmp_path / "room.json").read_text())
-    for changes, error in (
-        ({"schema": 2}, ConfigurationError),
-        ({"machines": [{**good["machines"][0], "label": "../../elsewhere"}]}, RecordFileError),
-        ({"shares": "none"}, DataFileError),
-    ):
-        (tmp_path / "room.json").write_text(json.dumps({**good, **changes}))
-        with pytest.raises(error):
-            fleet_room.read_room(tmp_path)
-
-
-def test_a_room_is_read_machine_by_machine(tmp_path: Path, sent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory holds no run that nobody asked for; a file without a whole first line is no run, and breaks nothing."""
-    with collector(tmp_path) as one:
-        one.take(event("lines", lines=sent))
-    silent = Machine("ba9876543210", label_of("silent", "ba9876543210"))
-    fleet_room.write_room(tmp_path, replace(ROOM, machines=(MACHINE, silent)))
-    (tmp_path / silent.label).mkdir()
-    (tmp_path / silent.label / "records.jsonl").write_bytes(b'{"kind":"ru')
-    read: list[Path] = []
-    read_run = storage.read_run
-    monkeypatch.setattr(storage, "read_run", lambda path: read.append(path) or read_run(path))
-    room = fleet_room.read_room(tmp_path)
-    assert room.measured == (MACHINE,) and list(room.runs) == [MACHINE.label]
-    assert silent.label not in room.runs and room.runs.get(silent.label) is None
-    assert read == []
-    assert len(room.runs[MACHINE.label].completions) == 3
-    assert [path.parent.name for path in read] == [MACHINE.label]
-
-
-def test_a_share_that_never_began_is_recorded_once(tmp_path: Path) -> None:
-    """However often a room is run again without a machine, its records say once that the machine was missing."""
-    for _ in range(3):
-        with collector(tmp_path) as one:
-            one.end(SHARE, "missing", "It left.")
-    assert measured(tmp_path).servings == (Serving(VARIANT, status="failed", error="It left."),)
-
-
-@pytest.mark.parametrize(
-    "strange", [{}, {"kind": 1}, {"kind": "end"}, {"kind": "end", "status": "splendid"}, {"kind": "lines"}]
-)
-def test_what_is_no_event_changes_nothing(tmp_path: Path, strange: dict[str, Any]) -> None:
-    """One machine's strange event neither stops the room nor gets into its file."""
-    with collector(tmp_path) as one:
-        one.take({"machine": ID, "share": SHARE.share_id, **strange})
-        assert one.shares == (SHARE,)
-    assert fleet_room.read_room(tmp_path).shares == (SHARE,)
-
-
-SAID = {"name": "new name", "host": "host", "fingerprint": {"cpu": "Test CPU"}, "variants": []}
-PLAN = fleet_plan.make_fleet_plan(PROMPTS)
-
-
-def test_a_machine_keeps_its_folder_under_another_name() -> None:
-    """Who joins again with another --name is the same machine: its records stay where they are, under their label."""
-    (same,) = fleet.with_machines(ROOM, PLAN, {ID: SAID}, wanted=None, versions="warn").machines
-    assert same.label == MACHINE.label
-    for asked in (ID, MACHINE.label, label_of("new name", ID)):
-        assert fleet.with_machines(ROOM, PLAN, {ID: SAID}, wanted=[asked], versions="warn").machines == (same,)
-
-
-def test_only_who_takes_part_goes_on_with_its_shares() -> None:
-    """Unfinished shares are open again where their machine is asked and not refused; what is done stays done."""
-    other, third = (Machine(each * 12, label_of("m", each * 12)) for each in "ef")
-    shares = (
-        replace(SHARE, status="failed", reason="It broke."),
-        Share(share_id_of(other.machine_id, VARIANT), other.machine_id, VARIANT),
-        Share(share_id_of(third.machine_id, VARIANT), third.machine_id, VARIANT, "done"),
-    )
-    room = replace(ROOM, machines=(MACHINE, other, third), shares=shares)
-    refused = {"error": "It runs another version."}
-
-    def again(said: dict[str, Any], wanted: list[str] | None) -> list[tuple[str, str | None]]:
-        made = fleet.with_machines(room, PLAN, said, wanted=wanted, versions="warn")
-        return [(share.status, share.reason) for share in made.shares]
-
-    assert again({ID: SAID}, None) == [("open", None), ("open", None), ("done", None)]
-    assert again({ID: SAID, other.machine_id: SAID}, [ID]) == [
-        ("open", None),
-        ("stopped", "Its machine was not asked to complete it."),
-        ("done", None),
-    ]
-    assert again({ID: refused, other.machine_id: refused}, None)[:2] == [
-        ("failed", "It broke."),
-        ("stopped", "It runs another version."),
-    ]
-    kept = fleet.with_machines(room, PLAN, {ID: refused}, wanted=None, versions="warn").machines[0]
-    assert kept == replace(MACHINE, refused="It runs another version."), "what it is stays known"
-
-
-def test_a_room_of_one_is_completed_and_not_measured_twice(
-    tmp_path: Path, sent: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same folder again goes on with the same room; what is done is not asked again."""
-    begun: list[str] = []
-
-    def run_share(job: dict[str, Any], *, emit: Any, is_wanted: Any) -> None:
-        begun.append(job["room"])
-        for said in ({"kind": "start"}, {"kind": "lines", "lines": sent}):
-            emit(said)
-        if len(begun) == 1:
+    def interrupt(_: Fleet, __: frozenset[str]) -> None:
+        if all(three.recorded(name) > before[name] + 5 for name in before):
+            assert measuring() == 3
             raise KeyboardInterrupt
-        emit({"kind": "end", "status": "done", "reason": None})
 
-    variant = {"alias": VARIANT.alias, "model_id": VARIANT.model_id, "device": VARIANT.device}
-    monkeypatch.setattr(fleet_worker, "describe", lambda _: {**SAID, "variants": [variant]})
-    monkeypatch.setattr(fleet_worker, "run_share", run_share)
-    with pytest.raises(KeyboardInterrupt):
-        classroom.measure_alone(PLAN, tmp_path / "room")
-    for _ in range(2):
-        room = classroom.measure_alone(PLAN, tmp_path / "room")
-    assert begun == [room.room_id] * 2 and [share.status for share in room.shares] == ["done"]
-    (run,) = room.runs.values()
-    assert [each.round for each in run.completions] == [0, 1, 2]
-    with pytest.raises(ConfigurationError, match="another plan"):
-        classroom.measure_alone(fleet_plan.make_fleet_plan(PROMPTS, rounds=9), tmp_path / "room")
+    before = {name: three.recorded(name) for name in ("ada", "bob", "cy")}
+    with cluster.connect(three.address) as client:
+        with pytest.raises(KeyboardInterrupt):
+            collect.run_fleet(client, ENDLESS, tmp_path, on_progress=interrupt)
+        wait_until(lambda: measuring() == 0)
+        fleet = collect.run_fleet(client, ENDLESS, tmp_path, on_progress=ignore, limit_s=4)
+    assert statuses(fleet) == {"ada": ["stopped"], "bob": ["stopped"], "cy": ["stopped"]}
+    for share in fleet.shares:
+        assert fleet.starts(share) == 2
+        assert 1 <= sum(request_ids(fleet.runs[share.machine]).values()) < 4000
 
 
-def test_waiting_for_another_benchmark_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine whose computer is busy says so once; it counts as waiting until it is heard of again."""
-    monkeypatch.setattr(fleet_worker, "POLL_S", 0.01)
-    monkeypatch.setattr(fleet_worker, "PATIENCE_S", 0.02)
-    monkeypatch.setattr(fleet_identity, "host_file", lambda name: tmp_path / name)
-    polls, said = iter([True] * 20), []
-    with FileLock(tmp_path / "bench.lock"):
-        turn = fleet_worker._turn(lambda: next(polls, False), lambda: said.append("wait"))
-        with turn as is_mine:
-            assert (is_mine, said) == (False, ["wait"])
-    with fleet_worker._turn(lambda: True, lambda: said.append("again")) as is_mine:
-        assert (is_mine, said) == (True, ["wait"])
-    with collector(tmp_path / "room") as made:
-        for kind, waiting in (
-            ("start", set()),
-            ("wait", {MACHINE.label}),
-            ("lines", set()),
-            ("wait", {MACHINE.label}),
-            ("end", set()),
-        ):
-            made.take(event(kind, status="done"))
-            assert fleet._progress(made, PLAN, {}).waiting == waiting
+def test_a_machine_that_stays_away_is_missing(tmp_path: Path) -> None:
+    """After the grace the others' results stand, and what it did not finish is named with the reason."""
+    plan = FleetPlan(PROMPTS, models=[LARGE], rounds=3, max_tokens=60)
+    with hosts(tmp_path / "hosts", "dee", "eve") as pair:
+        watcher = when(lambda: pair.recorded("eve") >= 4, lambda: pair.kill("eve"))
+        with cluster.connect(pair.address) as client:
+            fleet = collect.run_fleet(client, plan, tmp_path, on_progress=ignore, grace_s=1.5)
+        watcher.join()
+    assert statuses(fleet) == {"dee": ["done"], "eve": ["missing"]}
+    assert fleet.shares[1].reason == "The machine left and was not back after 1.5 s."
 
 
-def test_versions_decide_who_takes_part() -> None:
-    """Where other versions are refused, the most frequent ones stay, and who differs is told what differs."""
-    versions = [{"workshop": "0.1.0", "onnxruntime": "1.31.0"}] * 2 + [{"workshop": "0.1.0", "onnxruntime": "1.30.0"}]
-    machines = [Machine(str(place), str(place), fingerprint={"versions": each}) for place, each in enumerate(versions)]
-    first, second, third = fleet_plan.refuse_others(machines)
-    assert first.refused is second.refused is None
-    assert third.refused == "Other versions than most machines have: onnxruntime 1.30.0 instead of 1.31.0."
-    assert fleet_plan.shares_of(third, {"variants": [{"alias": "a", "model_id": "a:1", "device": "cpu"}]}, 1) == []
-    assert fleet_plan.refuse_others([]) == []
+def test_a_lost_scheduler_is_one_error_and_the_fleet_can_be_completed(tmp_path: Path) -> None:
+    """Machines join a new scheduler by themselves, and the same folder is completed from where they stopped."""
+    plan = FleetPlan(PROMPTS, models=[LARGE, SMALL], rounds=2, max_tokens=60)
+    with hosts(tmp_path / "hosts", "fay") as one:
+        with cluster.connect(one.address) as client:
+            watcher = when(lambda: one.recorded("fay") >= 6, lambda: one.kill("scheduler"))
+            with pytest.raises(EndpointError, match=r"The scheduler is gone; finished shares are kept\."):
+                collect.run_fleet(client, plan, tmp_path, on_progress=ignore)
+            watcher.join()
+        one.start_scheduler()
+        one.wait_for(1)
+        with cluster.connect(one.address) as client:
+            fleet = collect.run_fleet(client, plan, tmp_path, on_progress=ignore)
+            client.shutdown()
+    (run,) = fleet.runs.values()
+    assert set(request_ids(run).values()) == {1} and len(request_ids(run)) == 32
+    assert statuses(fleet) == {"fay": ["done", "done"]}
 
 
-def test_two_machines_of_one_label_are_refused() -> None:
-    """Their records would go into one folder and count as one machine's."""
-    fleet.check_labels([MACHINE, replace(MACHINE, label="other")])
-    with pytest.raises(ConfigurationError, match=r"Two machines are called desk-01234567\. Let one join again"):
-        fleet.check_labels([MACHINE, replace(MACHINE, machine_id="0123456789ff")])
+def test_nobody_joined_is_said(tmp_path: Path) -> None:
+    """A run without machines ends at once with what to do."""
+    no_one = pytest.raises(ConfigurationError, match="No machine has joined")
+    with hosts(tmp_path / "hosts") as nobody, cluster.connect(nobody.address) as client, no_one:
+        collect.run_fleet(client, PLAN, tmp_path / "results", on_progress=ignore)
 
 
-def test_every_machine_has_an_order_of_its_own() -> None:
-    """The order of models is drawn by seed and machine: the same again, another elsewhere."""
-    said = {"variants": [{"alias": each, "model_id": f"{each}:1", "device": "cpu"} for each in "abcdefgh"]}
-    orders = [
-        [share.variant.alias for share in fleet_plan.shares_of(Machine(f"{place:012x}", "m"), said, 20)]
-        for place in (1, 1, 2)
-    ]
-    assert orders[0] == orders[1] != orders[2] and sorted(orders[2]) == list("abcdefgh")
-
-
-def test_another_protocol_is_refused_with_a_sentence() -> None:
-    """A coordinator of another version gets words, not a traceback."""
-    said = fleet_worker.describe({"protocol": 0})
-    assert said["error"].startswith("It runs workshop 0.1.0, which cannot work with")
-
-
-def test_names_from_elsewhere_are_no_paths() -> None:
-    """A room or share whose name could lead out of the cache is refused."""
-    for name in ("../x", "a/b", "", ".", "A", "x" * 81):
-        with pytest.raises(ConfigurationError, match="no name of a share"):
-            fleet_worker.share_folder("room", name)
-
-
-def test_old_shares_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine keeps a share for a week after its last record, so that it can be completed, and no longer."""
-    monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(tmp_path))
-    folder = fleet_worker.share_folder("room", "share")
-    (folder / "records.jsonl").write_text("{}\n")
-    written = (folder / "records.jsonl").stat().st_mtime
-    fleet_worker.forget_old_shares(now_s=written + 6 * 86_400)
-    assert folder.exists()
-    fleet_worker.forget_old_shares(now_s=written + 8 * 86_400)
-    assert not folder.parent.exists()
-
-
-@pytest.fixture(autouse=True)
-def cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def test_a_page_measures_two_workers_in_turn_and_completes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a scheduler the page starts two workers: one computer under two names, whose shares do not overlap."""
     monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(tmp_path / "cache"))
-    return
+    plan = FleetPlan(PROMPTS[:2], models=[SMALL], rounds=2, max_tokens=20)
+    fleet = collect.measure_fleet(plan, tmp_path / "results")
+    assert statuses(fleet) == {"desk": ["done", "done"]} and len({machine.host for machine in fleet.machines}) == 1
+    times = sorted((each.completions[0].started_at, each.completions[-1].started_at) for each in fleet.runs.values())
+    assert times[0][1] < times[1][0]
+    assert collect.measure_fleet(plan, tmp_path / "results").runs == fleet.runs

@@ -1,26 +1,16 @@
-import gc
-import os
-import signal
+import json
+import logging
+import shutil
 import socket
-import subprocess
-import sys
-import time
 from dataclasses import replace
+from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.foundry_helpers import (
-    REPOSITORY,
-    ask,
-    is_gone,
-    practice,
-    python,
-    smallest,
-    wait_until,
-    write_index,
-)
+from tests.adapter_helpers import SMALL, scripted, weights_in
+from tests.foundry_helpers import PublicCatalog, ask, is_gone, practice, python, smallest, write_index
 from workshop_lib import machine
+from workshop_lib.client import ChatClient
 from workshop_lib.data import ModelCard
 from workshop_lib.errors import (
     DataFileError,
@@ -29,21 +19,15 @@ from workshop_lib.errors import (
     ModelServerError,
     RuntimeUnavailableError,
 )
-from workshop_lib.hosting.child_process import child_environment, how_it_ended
 from workshop_lib.machine import CPU_PROVIDER
+from workshop_lib.models import local, registry
+from workshop_lib.plan import choose_variants
 from workshop_lib.records import ModelVariant
-from workshop_lib.serving.foundry import FoundryRuntime, Patience
-from workshop_lib.serving.foundry_listing import Listing
-from workshop_lib.serving.foundry_process import FoundryProcess
-from workshop_lib.serving.practice_catalog import PracticeCatalog
+from workshop_lib.runtimes.foundry import FoundryRuntime, Look, Patience
 
-CUDA_VARIANT = ModelVariant(
-    alias="practice-small",
-    model_id="practice-small-fp16-cuda-gpu:1",
-    device="gpu",
-    execution_provider="CUDAExecutionProvider",
-)
-NO_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+CUDA = "CUDAExecutionProvider"
+CUDA_VARIANT = ModelVariant("practice-small", "practice-small-fp16-cuda-gpu:1", "gpu", CUDA)
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 
 
 @pytest.fixture(scope="module")
@@ -63,203 +47,78 @@ def variant(runtime):
     return smallest(runtime)
 
 
-@pytest.fixture(scope="module")
-def served(runtime, variant):
-    """A served model for the tests that only look at it."""
-    with runtime.serve(variant) as model:
-        yield model
-
-
 @pytest.fixture
-def job(runtime, variant):
-    """A job as the runtime would write it."""
-    return {
-        "task": "serve",
-        "models_dir": str(runtime.models_dir),
-        "logs_dir": str(runtime.models_dir.parent / "logs"),
-        "catalog_urls": [runtime._catalog.url],
-        "model_id": variant.model_id,
-        "execution_provider": variant.execution_provider,
-    }
+def no_gpu(runtime):
+    if "gpu" not in runtime.absent_devices():
+        pytest.skip("this machine has a GPU provider")
 
 
-def test_the_listing_is_the_runtimes_own_and_grows_with_the_cache(tmp_path):
-    """Every shipped CPU model is listed by the runtime, not cached before and cached after."""
-    with practice(tmp_path) as runtime:
-        before = runtime.list_models()
-        first = before[0]
-        percents = []
-        runtime.download(first, on_progress=percents.append)
-        after = runtime.list_models()
-    assert percents == sorted(percents)
-    assert percents[-1] == 100
-    assert [v.cached for v in before] == [False] * len(before)
-    assert [v.cached for v in after] == [True] + [False] * (len(before) - 1)
-    assert (first.device, first.execution_provider) == ("cpu", CPU_PROVIDER)
-    assert first.licence == "MIT"
-    assert first.context_tokens > 0
-    assert 0 < first.size_mb < 100
-    assert first.precision == "int4"
+def ids(variants):
+    return [variant.model_id for variant in variants]
 
 
-def test_a_served_model_answers_a_chat_the_same_way_twice(served, variant):
-    """The service is the runtime's own: greedy answers repeat, and their cost is measured."""
-    answer = ask(served.base_url, variant.model_id)
-    assert answer.strip()
-    assert ask(served.base_url, variant.model_id) == answer
-    assert served.base_url.startswith("http://127.0.0.1:")
-    assert 0 < served.load_s < 30
-    assert 20 < served.resident_mb <= served.peak_resident_mb()
-    assert served.failure() is None
-    assert CPU_PROVIDER in served.registered_providers
+# The practice models
 
 
-def test_the_served_process_sends_no_telemetry(served):
-    """`CI=true` is in the environment of the process that holds the runtime."""
-    assert psutil.Process(served.pid).environ()["CI"] == "true"
+def test_every_shipped_model_that_can_run_here_is_listed_and_here_already(runtime, cache):
+    """Six CPU builds, smallest first, with what tables ask for; nothing of them is copied into the cache."""
+    listed = runtime.list_models()
+    assert ids(listed)[:2] == ["practice-small-int4-generic-cpu:1", "practice-small-fp32-generic-cpu:1"]
+    assert len(listed) >= 6
+    assert ids(runtime.find(["auto"])) == ids(listed)
+    first = listed[0]
+    assert (first.device, first.execution_provider, first.precision) == ("cpu", CPU_PROVIDER, "int4")
+    assert (first.licence, first.context_tokens, first.size_mb) == ("MIT", 1024, 0.416305)
+    assert {variant.cached for variant in listed} == {True}
+    percents = []
+    runtime.download(first, on_progress=percents.append)
+    assert percents == [100.0]
+    assert {path.name for path in cache.iterdir()} <= {"logs", registry.FILE_NAME}
 
 
-def test_stop_frees_the_process_quickly_and_keeps_the_peak(runtime, variant):
-    """After `stop` the process is gone within two seconds; its peak memory is still known."""
-    served = runtime.serve(variant)
-    started = time.monotonic()
-    served.stop()
-    assert time.monotonic() - started < 2
-    assert is_gone(served.pid)
-    assert served.peak_resident_mb() >= served.resident_mb
-    assert served.failure() is None
-    assert served._process._child.returncode == 0, "it was killed instead of ending by itself"
-    served.stop()
+def test_a_served_model_answers_a_chat_the_same_way_twice(runtime, variant):
+    """The service is the runtime's own local catalog: greedy answers repeat, and their cost is measured."""
+    with runtime.serve(variant) as served:
+        answer = ask(served.base_url, variant.model_id)
+        assert answer.strip()
+        assert ask(served.base_url, variant.model_id) == answer
+        assert served.base_url.startswith("http://127.0.0.1:")
+        assert served.base_url.endswith("/catalogs/local/v1")
+        assert 0 < served.load_s < 30
+        assert 20 < served.resident_mb <= served.peak_resident_mb()
+        assert CPU_PROVIDER in served.registered_providers
+        with ChatClient(served.base_url) as client:
+            assert client.list_loaded() == client.list_models() == (variant.model_id,)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot halt a process by a signal")
-def test_stop_ends_a_process_that_does_not_react(runtime, variant):
-    """A hanging model is killed, within the same two seconds."""
-    served = runtime.serve(variant)
-    os.kill(served.pid, signal.SIGSTOP)
-    started = time.monotonic()
-    served.stop()
-    assert time.monotonic() - started < 2
-    assert is_gone(served.pid)
-
-
-def test_a_model_that_is_dropped_is_stopped(runtime, variant):
-    """A cell that is run again replaces its model, and the old one does not stay in memory."""
-    served = runtime.serve(variant)
-    pid = served.pid
-    del served
-    gc.collect()
-    assert is_gone(pid)
-
-
-def test_closing_the_runtime_stops_what_is_still_served(cache):
+def test_closing_the_runtime_stops_what_is_still_served(cache, variant):
     """A forgotten model ends with its runtime."""
     with practice(cache) as runtime:
-        served = [runtime.serve(smallest(runtime)) for _ in range(2)]
+        served = [runtime.serve(variant) for _ in range(2)]
     assert all(is_gone(model.pid) for model in served)
-
-
-def test_an_interrupt_does_not_take_the_model_along(served, variant):
-    """Interrupting a notebook cell reaches every process of the group: the model stays."""
-    if sys.platform == "win32":
-        pytest.skip("Windows sends no interrupt to one process")
-    os.kill(served.pid, signal.SIGINT)
-    assert ask(served.base_url, variant.model_id)
-
-
-def test_a_killed_model_is_a_clear_failure_and_the_others_go_on(runtime, served, variant):
-    """Each model has a process of its own, so one can die alone, and its end says why."""
-    with runtime.serve(variant) as doomed:
-        psutil.Process(doomed.pid).kill()
-        wait_until(lambda: doomed.failure() is not None, within_s=5)
-        why = doomed.failure()
-        assert variant.model_id in why
-        if sys.platform != "win32":
-            assert "killed by signal 9" in why
-            assert "memory ran out" in why
-        assert ask(served.base_url, variant.model_id)
-    assert doomed.failure() == why
-
-
-@pytest.mark.parametrize(
-    ("exit_code", "how", "fix"),
-    [
-        (-9, "killed by signal 9 (SIGKILL), probably because the memory ran out", "smaller"),
-        (-11, "crashed with signal 11 (SIGSEGV)", "Try again"),
-        (-200, "crashed with signal 200 (unknown)", "Try again"),
-        (0xC0000017, "the memory ran out", "smaller"),
-        (0xC000012D, "the memory ran out", "smaller"),
-        (0xC0000005, "crashed (access violation, 0xc0000005)", "Try again"),
-        (0xC0000409, "crashed (it ended itself after a fault, 0xc0000409)", "Try again"),
-        (0xC0001234, "crashed (unknown, 0xc0001234)", "Try again"),
-        (1, "ended with exit code 1", "Try again"),
-    ],
-)
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows numbers its signals differently")
-def test_every_way_to_end_has_words(exit_code, how, fix):
-    """Exit codes of POSIX and Windows become a cause and a next step."""
-    said, advice = how_it_ended(exit_code)
-    assert how in said
-    assert fix in advice
-
-
-def test_a_process_that_dies_while_loading_is_a_clear_error(job):
-    """A death before the model is served names the signal and what was being done."""
-    with FoundryProcess(job, doing="loading a model") as child:
-        child._child.kill()
-        with pytest.raises(ModelServerError, match="while loading a model"):
-            child.wait_for("ready", timeout_s=10)
-
-
-def test_a_process_that_says_nothing_is_not_waited_for_forever(cache):
-    """Every wait has a limit, and the child that broke it is ended."""
-    before = {child.pid for child in psutil.Process().children()}
-    with (
-        practice(cache, patience=Patience(list_s=0.001)) as runtime,
-        pytest.raises(ModelServerError, match=r"Nothing was heard for .* while listing"),
-    ):
-        runtime.list_models()
-    assert {child.pid for child in psutil.Process().children()} <= before
 
 
 def test_a_busy_fixed_port_is_named(cache, variant):
     """A port that is taken is one clear error, and a free one is used as asked."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with (
-            practice(cache, port=port) as runtime,
-            pytest.raises(ModelServerError, match=f"could not listen on port {port}"),
-        ):
+        with practice(cache, port=port) as runtime, pytest.raises(ModelServerError, match=f"on port {port}"):
             runtime.serve(variant)
     with practice(cache, port=port) as runtime, runtime.serve(variant) as served:
-        assert served.base_url == f"http://127.0.0.1:{port}/v1"
+        assert served.base_url.startswith(f"http://127.0.0.1:{port}/")
 
 
-def test_a_missing_shipped_folder_is_one_clear_error(tmp_path):
-    """A model whose folder is gone cannot be served, and the file is named."""
-    index = write_index(tmp_path / "shipped", files={"model.onnx": b"w"})
-    (index.parent / "toy-int4-generic-cpu" / "model.onnx").unlink()
-    with practice(tmp_path / "cache", index_file=index) as runtime:
-        (toy,) = runtime.find(["toy"])
-        with pytest.raises(DataFileError, match=r"model\.onnx is missing"):
-            runtime.serve(toy)
-
-
-def test_a_model_that_cannot_be_loaded_is_one_clear_error(tmp_path):
-    """The runtime's own words come along, on one line."""
+@pytest.mark.parametrize(("left", "kind"), [(False, DataFileError), (True, ModelServerError)])
+def test_a_shipped_folder_that_is_gone_or_damaged_is_one_clear_line(tmp_path, left, kind):
+    """Where it is gone, git brings it back; what cannot be loaded is said in the runtime's own words."""
     index = write_index(tmp_path / "shipped", files={"genai_config.json": b"{}"})
     with practice(tmp_path / "cache", index_file=index) as runtime:
         (toy,) = runtime.find(["toy"])
-        with pytest.raises(ModelServerError, match="could not be loaded") as error:
+        if not left:
+            shutil.rmtree(index.parent / "toy-int4-generic-cpu")
+        with pytest.raises(kind) as error:
             runtime.serve(toy)
     assert "\n" not in str(error.value)
-
-
-def test_no_disk_space_names_what_is_needed(tmp_path, variant, monkeypatch):
-    """Too little disk is found before the runtime starts to load."""
-    monkeypatch.setattr(machine, "free_disk_mb", lambda path: 1.0)
-    with practice(tmp_path) as runtime, pytest.raises(DiskSpaceError, match="1 MB are free"):
-        runtime.serve(variant)
 
 
 def test_an_unknown_alias_is_answered_with_the_nearest(runtime, variant):
@@ -268,56 +127,51 @@ def test_an_unknown_alias_is_answered_with_the_nearest(runtime, variant):
         runtime.find([variant.alias[:-1]])
 
 
-def test_auto_finds_every_shipped_model_that_can_run_here(runtime):
-    """Shipped models need no download worth the name, so `auto` takes them all."""
-    here = [v.model_id for v in runtime.list_models() if v.execution_provider == CPU_PROVIDER]
-    assert [v.model_id for v in runtime.find(["auto"], devices=["cpu"])] == here
-    aliases = {model.alias for model in runtime._catalog.index.models}
-    assert {v.alias for v in runtime.find(["auto"], devices=["cpu"])} == aliases
+def test_two_notebooks_may_start_at_once_with_an_empty_cache(tmp_path):
+    """Two processes list and serve the same model side by side."""
+    code = (
+        "from pathlib import Path\n"
+        "from tests.foundry_helpers import ask, practice, smallest\n"
+        f"with practice(Path({str(tmp_path)!r})) as runtime:\n"
+        "    variant = smallest(runtime)\n"
+        "    with runtime.serve(variant) as served:\n"
+        "        print(ask(served.base_url, variant.model_id).strip().splitlines()[0])"
+    )
+    processes = [python(code) for _ in range(2)]
+    answers = [process.communicate(timeout=60)[0] for process in processes]
+    assert answers[0].strip()
+    assert answers[0] == answers[1]
 
 
-@pytest.fixture
-def no_gpu(runtime):
-    if "gpu" not in runtime.absent_devices():
-        pytest.skip("this machine has a GPU provider")
+# Providers
 
 
 @pytest.mark.usefixtures("no_gpu")
-def test_the_catalogs_filter_is_honoured_by_the_runtime(runtime):
-    """GPU builds are shipped, and not offered to a machine without a GPU provider."""
-    shipped = {v.device for v in runtime._catalog.variants()}
-    assert {v.device for v in runtime.list_models()} <= {"cpu"} | (shipped - {"gpu"})
+def test_without_a_gpu_provider_no_gpu_build_is_offered_or_served(runtime):
+    """The reason and the remedy are given, whether it is listed, looked for or served, by parent and child."""
+    assert {variant.device for variant in runtime.list_models()} == {"cpu"}
     assert "No GPU provider is registered" in runtime.absent_devices()["gpu"]
     assert "cuDNN" in runtime.absent_devices()["gpu"]
-
-
-def test_no_device_is_absent_when_a_gpu_provider_is_registered(tmp_path):
-    """A registered provider decides, and a cached listing is not looked up again."""
-    with practice(tmp_path) as runtime:
-        runtime._listing = Listing((), (CPU_PROVIDER, "CUDAExecutionProvider"), (), None)
-        assert runtime.absent_devices() == {}
-
-
-@pytest.mark.usefixtures("no_gpu")
-def test_a_gpu_variant_without_its_provider_is_refused_by_the_parent(runtime):
-    """The reason and the remedy are given, whether it is looked for or served."""
-    with pytest.raises(RuntimeUnavailableError, match=r"needs CUDAExecutionProvider.*cuDNN"):
+    with pytest.raises(ModelNotFoundError, match=f"needs {CUDA}"):
+        runtime.find([CUDA_VARIANT.model_id])
+    with pytest.raises(RuntimeUnavailableError, match=f"needs {CUDA}"):
         runtime.serve(CUDA_VARIANT)
-    shipped = [v for v in runtime._catalog.variants() if v.device == "gpu"]
-    for gpu_variant in shipped[:1]:
-        with pytest.raises(ModelNotFoundError, match="which is not registered"):
-            runtime.find([gpu_variant.model_id])
-
-
-@pytest.mark.usefixtures("no_gpu")
-def test_a_gpu_variant_without_its_provider_is_refused_by_the_child(job):
-    """The runtime itself would run it on the CPU without a word, so the child refuses too."""
-    job["execution_provider"] = "CUDAExecutionProvider"
     with (
-        FoundryProcess(job, doing="loading") as child,
-        pytest.raises(RuntimeUnavailableError, match="CUDAExecutionProvider, which is not"),
+        local.foundry_process("serve", CUDA_VARIANT, logs_dir=runtime._cache_dir, place=SMALL) as child,
+        pytest.raises(RuntimeUnavailableError, match=f"{CUDA}, which is not"),
     ):
         child.wait_for("ready", timeout_s=30)
+
+
+def test_a_registered_provider_decides_what_is_a_gpu(tmp_path):
+    """The device on a label counts for nothing: the provider must be registered."""
+    look = Look((), (CPU_PROVIDER, CUDA), (), None)
+    with practice(tmp_path) as runtime:
+        runtime._seen = look
+        assert runtime.absent_devices() == {}
+    assert look.can_run(CUDA_VARIANT)
+    assert not look.can_run(replace(CUDA_VARIANT, execution_provider="WebGpuExecutionProvider"))
+    assert look.can_run(replace(CUDA_VARIANT, execution_provider=None))
 
 
 @pytest.mark.parametrize("blocked", ["package", "library"])
@@ -332,190 +186,213 @@ def test_a_runtime_that_is_missing_is_one_clear_line(tmp_path, cache, monkeypatc
         monkeypatch.setenv("FOUNDRY_LOCAL_LIB_DIR", str(tmp_path))
     with practice(cache) as runtime, pytest.raises(RuntimeUnavailableError) as error:
         runtime.list_models()
-    assert "cannot run here" in error.value.what
     assert "pip install foundry-local-sdk" in error.value.fix
     assert "FOUNDRY_LOCAL_ENDPOINT" in error.value.fix
     assert "\n" not in str(error.value)
 
 
-def test_a_proxy_does_not_stand_between_the_runtime_and_this_machine(cache, monkeypatch):
+def test_a_proxy_does_not_stand_between_the_runtime_and_this_machine(cache, variant, monkeypatch):
     """Class rooms have proxies; what stays on the machine goes past them."""
-    for name in NO_NETWORK:
+    for name in PROXIES:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setenv("NO_PROXY", "example.org")
+    with practice(cache) as runtime, runtime.serve(variant) as served:
+        assert ask(served.base_url, variant.model_id)
+
+
+# Registered models
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory, cache):
+    """A copy of practice-small int4, registered as `my-small`; and an adapter, `my-adapter`."""
+    place = shutil.copytree(SMALL, tmp_path_factory.mktemp("models") / "my small")
+    (place / "README.md").write_text("---\nlicense: mit\n---\n")
+    local.register("my-small", place, capabilities=("explain",), cache_dir=cache)
+    weights = weights_in(place.parent)
+    local.register("my-adapter", weights, adapter=scripted(), cache_dir=cache)
+    yield place
+    for alias in ("my-small", "my-adapter"):
+        registry.remove(alias, cache_dir=cache)
+
+
+def test_registered_models_stand_beside_the_others_in_every_profile_of_this_machine(cache, runtime, mine):
+    """Listed, part of `auto`, found by alias or id in the order given, served; same weights, same answer."""
+    every = ids(runtime.find(["auto"]))
+    assert every[-2:] == ["my-small-folder-cpu:1", "my-adapter-adapter-cpu:1"]
+    assert every == ids(runtime.list_models())
+    assert ids(runtime.find(["my-adapter", "practice-large-int4-generic-cpu:1", "my-small"])) == [
+        "my-adapter-adapter-cpu:1", "practice-large-int4-generic-cpu:1", "my-small-folder-cpu:1",
+    ]  # fmt: skip
+    assert runtime.find(["my-adapter"], devices=["gpu"]) == []
+    (variant,) = runtime.find(["my-small"])
+    assert (variant.licence, variant.capabilities, variant.precision) == ("mit", ("explain",), "int4")
+    assert (variant.context_tokens, variant.cached) == (1024, True)
+    (shipped,) = runtime.find(["practice-small-int4-generic-cpu:1"])
+    with runtime.serve(variant) as own, runtime.serve(shipped) as other:
+        assert ask(own.base_url, variant.model_id) == ask(other.base_url, shipped.model_id)
+        assert own.pid != other.pid
+    with PublicCatalog() as public, public.runtime(cache_dir=cache) as foundry:
+        assert {"my-small", "my-adapter", "toy"} <= {each.alias for each in foundry.list_models()}
+        assert ids(foundry.find(["auto"])) == ["my-small-folder-cpu:1", "my-adapter-adapter-cpu:1"]
+        with foundry.serve(foundry.find(["my-small"])[0]) as served:
+            assert ask(served.base_url, "my-small-folder-cpu:1")
+
+
+def test_a_registered_model_whose_files_are_gone_is_left_out_with_the_reason(runtime, mine, caplog):
+    """The others stay; who asks for it by name is told; a run has a skipped row, and the log one warning."""
+    (variant,) = runtime.find(["my-small"])
+    moved = mine.rename(mine.with_name("moved"))
+    try:
+        for name in ("my-small", variant.model_id):
+            with pytest.raises(ModelNotFoundError, match=r"cannot be found any more.*unregister my-small"):
+                runtime.find([name])
+        for action in (runtime.serve, runtime.download):
+            with pytest.raises(ModelServerError, match="cannot be found any more"):
+                action(variant)
+        for _ in range(2):
+            assert variant.model_id not in ids(runtime.find(["auto"]))
+        assert [record.levelno for record in caplog.records] == [logging.WARNING]
+        assert [each.cached for each in runtime.list_models() if each.alias == "my-small"] == [False]
+        (skipped,) = choose_variants(runtime, ["auto"], ["cpu"])[1]
+        assert (skipped[0].model_id, skipped[1]) == (variant.model_id, runtime.left_out()[0][1])
+        assert ids(runtime.find(["my-adapter"])) == ["my-adapter-adapter-cpu:1"]
+    finally:
+        moved.rename(mine)
+    assert runtime.left_out() == []
+
+
+def test_a_model_that_is_registered_later_is_seen_at_once(runtime, cache, tmp_path):
+    """An open runtime looks at the file each time."""
+    late = local.register("late", SMALL, cache_dir=cache)
+    assert ids(runtime.find(["late"])) == [late.model_id]
+    registry.remove("late", cache_dir=cache)
+    with pytest.raises(ModelNotFoundError):
+        runtime.find(["late"])
+
+
+def test_an_adapter_needs_no_runtime(cache, mine, tmp_path, monkeypatch):
+    """Where the SDK has no wheel, what is asked for by its registered name is found, served and answers."""
+    monkeypatch.setenv("FOUNDRY_LOCAL_LIB_DIR", str(tmp_path))
     with practice(cache) as runtime:
-        assert runtime.list_models()
-    assert child_environment(os.environ)["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+        (adapter,) = runtime.find(["my-adapter"])
+        with runtime.serve(adapter) as served:
+            assert served.base_url.endswith("/v1")
+        with pytest.raises(RuntimeUnavailableError):
+            runtime.find(["auto"])
+    assert is_gone(served.pid)
 
 
-PARENT = """
-import sys, time
-from pathlib import Path
-from workshop_lib.serving.practice import PracticeRuntime
-runtime = PracticeRuntime(cache_dir=Path(sys.argv[1]))
-variants = runtime.find(["auto"], devices=["cpu"])[:2]
-served = [runtime.serve(variant) for variant in variants]
-print(*(model.pid for model in served), flush=True)
-"""
-FORK = """
-import os
-worker = os.fork()
-if worker == 0:
-    time.sleep(60)
-print(worker, flush=True)
-"""
-
-
-def start_parent(cache, code: str) -> tuple[subprocess.Popen, list[int]]:
-    parent = subprocess.Popen(
-        [sys.executable, "-c", f"{PARENT}{code}\ntime.sleep(60)", str(cache)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
-    )
-    return parent, [int(pid) for pid in parent.stdout.readline().split()]
-
-
-def test_a_killed_parent_leaves_no_model_behind(cache):
-    """When the kernel is killed, every model's process is gone within five seconds."""
-    parent, pids = start_parent(cache, "")
-    parent.kill()
-    wait_until(lambda: all(is_gone(pid) for pid in pids), within_s=5)
-    parent.communicate()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
-def test_a_fork_of_the_parent_does_not_keep_its_models_alive(cache):
-    """A forked worker holds the pipe open; the models end with their own parent all the same."""
-    parent, pids = start_parent(cache, FORK)
-    worker = psutil.Process(int(parent.stdout.readline()))
-    parent.kill()
-    wait_until(lambda: all(is_gone(pid) for pid in pids), within_s=5)
-    assert worker.is_running()
-    worker.kill()
-    parent.communicate()
-
-
-def test_a_parent_that_dies_before_it_gives_a_job_leaves_nothing():
-    """A child without a job ends by itself."""
-    done = subprocess.run(
-        [sys.executable, "-m", "workshop_lib.serving.foundry_server"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        cwd=REPOSITORY,
-        timeout=20,
-    )
-    assert (done.returncode, done.stdout) == (0, b"")
-
-
-def test_only_events_reach_standard_output():
-    """Whatever the runtime prints, natively too, stays out of the events."""
-    code = (
-        "import os; from workshop_lib.hosting import child_pipes\n"
-        "emit = child_pipes.take_standard_output()\n"
-        "print('noise', flush=True); os.write(1, b'native noise')\n"
-        "emit({'event': 'ready'})\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, cwd=REPOSITORY)
-    assert done.stdout == '{"event": "ready"}\n'
-    assert done.stderr.replace("\n", "") == "noisenative noise"
-
-
-def test_two_notebooks_may_start_at_once_with_an_empty_cache(tmp_path):
-    """Two processes list, install and serve the same model side by side."""
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from tests.foundry_helpers import ask, practice, smallest\n"
-        f"with practice(Path({str(tmp_path)!r})) as runtime:\n"
-        "    variant = smallest(runtime)\n"
-        "    with runtime.serve(variant) as served:\n"
-        "        print(ask(served.base_url, variant.model_id).strip().splitlines()[0])"
-    )
-    processes = [python(code) for _ in range(2)]
-    answers = [process.communicate(timeout=60)[0] for process in processes]
-    assert answers[0].strip()
-    assert answers[0] == answers[1]
-
-
-class PublicLike(FoundryRuntime):
-    """The public profile with a catalog that can be reached without a network."""
-
-    def __init__(self, shelf: PracticeCatalog, **options):
-        super().__init__(**options)
-        self._shelf = shelf
-
-    def _catalog_url(self):
-        return self._shelf.url
+# The public catalog
 
 
 @pytest.fixture
-def shelf():
-    opened = PracticeCatalog()
-    yield opened
-    opened.close()
+def public():
+    with PublicCatalog() as opened:
+        yield opened
 
 
-def test_the_public_profile_serves_what_is_cached_without_downloading(tmp_path, shelf, variant):
-    """`auto` means what is cached, and a cached model is neither fetched nor measured for disk."""
-    cards = {variant.alias: ModelCard(capabilities=("explain",), size_mb=1.0)}
-    with PublicLike(shelf, cache_dir=tmp_path, cards=cards) as runtime:
+def test_a_cached_public_model_is_served_without_downloading(tmp_path, public):
+    """`auto` means what is cached; capabilities come from `models.json`; it is served under the public catalog."""
+    with public.runtime(cache_dir=tmp_path, cards={"toy": ModelCard(("explain",), 1.0, watts=9.0)}) as runtime:
         assert runtime.find(["auto"]) == []
-        shelf.install(variant.model_id, runtime.models_dir)
+        public.cache(runtime.models_dir)
         runtime.list_models()
         (found,) = runtime.find(["auto"])
-        assert (found.model_id, found.capabilities) == (variant.model_id, ("explain",))
+        assert (found.model_id, found.capabilities, found.watts) == (public.model_id, ("explain",), 9.0)
+        assert (found.precision, found.licence, found.context_tokens) == ("int4", "MIT", 1024)
         with runtime.serve(found) as served:
+            assert not served.base_url.endswith("/catalogs/local/v1")
             assert ask(served.base_url, found.model_id)
 
 
-def test_a_download_is_tried_again_with_growing_pauses(tmp_path, shelf, variant, monkeypatch):
+def test_a_download_is_tried_again_with_growing_pauses(tmp_path, public, monkeypatch):
     """Three tries, two pauses of which the second is twice as long, then one clear error."""
-    for name in NO_NETWORK:
+    for name in PROXIES:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     pauses = []
-    with (
-        PublicLike(shelf, cache_dir=tmp_path, sleep=pauses.append) as runtime,
-        pytest.raises(ModelServerError, match=r"could not be downloaded.*last of 3 tries"),
-    ):
-        runtime.download(replace(variant, cached=False))
+    with public.runtime(cache_dir=tmp_path, sleep=pauses.append) as runtime:
+        (toy,) = runtime.find([public.model_id])
+        with pytest.raises(ModelServerError, match="last of 3 tries"):
+            runtime.download(toy)
     assert pauses == [2.0, 4.0]
 
 
-def test_a_download_that_succeeds_is_told_to_its_end_and_not_repeated(tmp_path, shelf, variant):
-    """Progress ends at 100, and a second download is nothing even when the disk is full by then."""
+def test_a_download_is_told_to_its_end_and_not_repeated(tmp_path, public, monkeypatch):
+    """Progress ends at 100; a second download is nothing even when the disk is full by then, another is refused."""
     percents = []
-    with PublicLike(shelf, cache_dir=tmp_path) as runtime:
-        shelf.install(variant.model_id, runtime.models_dir)
-        before = replace(variant, cached=False)
-        runtime.download(before, on_progress=percents.append)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(machine, "free_disk_mb", lambda path: 0.0)
-            runtime.download(before, on_progress=percents.append)
-            with pytest.raises(DiskSpaceError):
-                runtime.download(replace(before, model_id="other:1"))
+    with public.runtime(cache_dir=tmp_path) as runtime:
+        (toy,) = runtime.find([public.model_id])
+        public.cache(runtime.models_dir)
+        runtime.download(toy, on_progress=percents.append)
+        monkeypatch.setattr(machine, "free_disk_mb", lambda path: 12.0)
+        runtime.download(toy, on_progress=percents.append)
+        with pytest.raises(DiskSpaceError, match=r"needs 51 MB.*12 MB are free"):
+            runtime.download(replace(toy, model_id="other:1", size_mb=1.0))
     assert percents[-2:] == [100.0, 100.0]
 
 
-def test_serving_what_is_not_there_says_so(job):
+@pytest.mark.parametrize("registered", [False, True])
+def test_a_public_catalog_that_is_silent_is_said(tmp_path, monkeypatch, caplog, registered):
+    """Without a network registered models are still there, with a warning; without any it is an error."""
+    for name in PROXIES:
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with FoundryRuntime("foundry", cache_dir=tmp_path, patience=Patience(list_s=60)) as runtime:
+        if registered:
+            local.register("mine", SMALL, cache_dir=tmp_path)
+            assert ids(runtime.list_models()) == ids(runtime.find(["auto"])) == ["mine-folder-cpu:1"]
+            assert "did not answer" in caplog.text
+        else:
+            with pytest.raises(ModelServerError, match="did not answer"):
+                runtime.list_models()
+
+
+def test_an_alias_of_both_catalogs_means_the_registered_model(tmp_path, public):
+    """Nobody can know beforehand what the public catalog will list; that one is reached by its exact id."""
+    local.register("toy", SMALL, cache_dir=tmp_path)
+    with public.runtime(cache_dir=tmp_path) as runtime:
+        assert ids(runtime.find(["toy"])) == ["toy-folder-cpu:1"]
+        assert ids(runtime.find([public.model_id])) == [public.model_id]
+
+
+@pytest.mark.parametrize(
+    ("quantization", "model_id", "expected"),
+    [
+        ("int4", "toy-fp16-cpu:1", "int4"),
+        (None, "toy-fp16-cpu:1", "fp16"),
+        ("RTN", "toy-fp32-cuda-gpu:2", "fp32"),
+        ("RTN", "toy-instruct-generic-cpu:2", None),
+        (None, "print4-cpu:1", None),
+    ],
+)
+def test_precision_is_read_from_the_catalog_or_the_id(quantization, model_id, expected):
+    """Where neither names a precision, none is made up; a size of 0 MB is unknown too."""
+    from workshop_lib.runtimes.foundry import _public_variant
+
+    described = {"alias": "toy", "model_id": model_id, "device": "cpu", "precision": quantization, "size_mb": 0}
+    read = _public_variant(described, None)
+    assert (read.precision, read.size_mb) == (expected, None)
+
+
+def test_serving_what_is_not_there_says_so(tmp_path, public):
     """A child asked for an unknown or an absent model answers with the reason."""
-    with (
-        FoundryProcess({**job, "model_id": "no-such-model:1"}, doing="loading") as child,
-        pytest.raises(ModelNotFoundError, match="does not offer 'no-such-model:1'"),
-    ):
-        child.wait_for("ready", timeout_s=30)
-    with (
-        FoundryProcess({**job, "models_dir": f"{job['models_dir']}-empty"}, doing="x") as child,
-        pytest.raises(ModelServerError, match="is not in the model cache"),
-    ):
-        child.wait_for("ready", timeout_s=30)
+    unknown = ModelVariant("no", "no-such-model:1", "cpu", CPU_PROVIDER)
+    with public.runtime(cache_dir=tmp_path) as runtime:
+        for asked, kind in ((unknown, ModelNotFoundError), (runtime.find([public.model_id])[0], ModelServerError)):
+            with runtime._start("serve", asked) as child, pytest.raises(kind):
+                child.wait_for("ready", timeout_s=30)
 
 
-def test_a_catalog_that_offers_nothing_is_a_fault(tmp_path, shelf, monkeypatch):
-    """Without a network the public catalog is empty, which is said instead of shown."""
-    shelf.offers = ()
-    with (
-        PublicLike(shelf, cache_dir=tmp_path) as runtime,
-        pytest.raises(ModelServerError, match=r"did not answer.*'practice'"),
-    ):
-        runtime.list_models()
+def test_what_the_index_says_is_what_lies_there():
+    """Each shipped file is as long and as it was when it was made: nothing else checks them."""
+    import hashlib
+
+    from workshop_lib import data
+
+    for model in data.read_practice_index().models:
+        for build in model.variants:
+            folder = data.PRACTICE_INDEX_FILE.parent / build.folder
+            assert {path.name for path in folder.iterdir()} == set(build.files)
+            for name, digest in build.files.items():
+                assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+            assert json.loads((folder / "genai_config.json").read_text())["model"]["context_length"] == 1024
+            assert sum(path.stat().st_size for path in Path(folder).iterdir()) == build.size_bytes

@@ -18,14 +18,14 @@ from types import ModuleType
 
 import pytest
 
-from tests.test_samples import run
+from tests.scripts import run
 from workshop_lib import data
 from workshop_lib.errors import ConfigurationError
 
 PROJECT = Path(__file__).resolve().parents[1]
 SAMPLE = PROJECT / "samples" / "03-huggingface-models"
 README = (SAMPLE / "README.md").read_text(encoding="utf-8")
-MODULES = ("facts", "steps", "check", "walk")
+MODULES = ("facts", "cards", "steps", "check", "walk")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ MISTAKES: dict[str, tuple[str, Callable[..., object], str]] = {
     "never an objection": ("objections", lambda card, shape, size_mb, limits: [], "One reason each"),
     "always one": ("objections", lambda card, shape, size_mb, limits: ["size: 1"], "return an empty list"),
     "a text for a command": ("builder_command", lambda *_, **__: "python -m builder", "Begin with this Python"),
-    "no report": ("examine_converted", lambda folder: None, "Return what `model_folders.examine` returns"),
+    "no report": ("examine_converted", lambda folder: None, "Return what `local.try_folder` returns"),
     "not registered": ("register_converted", lambda folder, **_: None, "Pass folder, alias, licence"),
     "no script": ("benchmark_command", lambda alias: [sys.executable, "benchmark.py"], "the script's whole path"),
 }

@@ -52,18 +52,18 @@ def imported_modules(source: str) -> set[str]:
 def test_every_kind_of_import_is_seen() -> None:
     """Imports at the top, inside functions, and of single names all count."""
     source = (
-        "import os, workshop_lib.metrics.timing\nfrom workshop_lib import records, __version__\n"
-        "from workshop_lib.showing import tables\n"
+        "import os, workshop_lib.timing\nfrom workshop_lib import records, __version__\n"
+        "from workshop_lib.show import tables\n"
         "def f():\n    from workshop_lib.errors import WorkshopError\n"
-        "    from workshop_lib.hosting.selection import AUTO\n"
+        "    from workshop_lib.runtimes.selection import AUTO\n"
     )
-    assert imported_modules(source) == {"metrics.timing", "records", "showing.tables", "errors", "hosting.selection"}
+    assert imported_modules(source) == {"timing", "records", "show.tables", "errors", "runtimes.selection"}
 
 
 def test_a_bold_row_names_the_package_of_the_rows_below() -> None:
     """The table is read as it is written."""
-    text = "| **`workshop_lib/`** | | |\n| `errors` | a | b |\n| **metrics/** | | |\n| `timing` | a | b |\n"
-    assert designed_order(f"{text}| `__main__` | a | b |\n") == ["errors", "metrics.timing", "__main__"]
+    text = "| **`workshop_lib/`** | | |\n| `errors` | a | b |\n| **quality/** | | |\n| `scores` | a | b |\n"
+    assert designed_order(f"{text}| `__main__` | a | b |\n") == ["errors", "quality.scores", "__main__"]
 
 
 def test_every_module_has_its_place() -> None:
@@ -81,7 +81,7 @@ def test_a_module_imports_only_from_those_before_it(name: str) -> None:
     assert imported_modules(source) - earlier == set()
 
 
-@pytest.mark.parametrize("name", ["machine", "storage", "verdicts.scoring", "metrics.timing"])
+@pytest.mark.parametrize("name", ["machine", "storage", "quality.aspects", "timing"])
 def test_small_modules_stay_light(name: str) -> None:
     """What the serving processes and every reader of records import loads none of the heavy libraries."""
     heavy = "{'pydantic', 'numpy', 'pandas', 'matplotlib', 'openai', 'IPython'}"

@@ -15,15 +15,12 @@ from tests.fault_steps import answer_with
 from tests.foundry_helpers import practice
 from tests.measurement_helpers import completion, run_of
 from workshop_lib.errors import ConfigurationError, EndpointError
-from workshop_lib.people import judge_prompts
-from workshop_lib.people.judge import Judge, Settings
-from workshop_lib.people.judging import compare_all, grade_all, judge_name, keep_in
-from workshop_lib.records import ModelVariant, Prompt, Serving
-from workshop_lib.serving.endpoint import EndpointRuntime
-from workshop_lib.verdicts import answers, reliability, rubric, score_files
-from workshop_lib.verdicts.answers import Candidate
-from workshop_lib.verdicts.pairs import order_bias, pairs
-from workshop_lib.verdicts.scores import Answer, Preference, Score
+from workshop_lib.quality import agreement, judge, scores
+from workshop_lib.quality.judge import Judge, compare_all, grade_all, judge_name, keep_in, question, read_verdict
+from workshop_lib.quality.ranking import order_bias, pairs
+from workshop_lib.quality.scores import Answer, Score
+from workshop_lib.records import ModelVariant, Prompt
+from workshop_lib.runtimes.endpoint import EndpointRuntime
 
 PROMPT = Prompt("p", "What is edge AI?", aspects=("device|machine", "local*"))
 AUTHOR = ModelVariant(alias="small", model_id="small-int4:1", device="cpu", precision="int4")
@@ -56,11 +53,11 @@ def server() -> Iterator[Scripted]:
 
 def judge_at(server: Scripted, variant: ModelVariant = JUDGE, **options) -> Judge:
     served = EndpointRuntime(server.base_url).serve(variant)
-    return Judge(served, Settings("1+2026-11", **options))
+    return Judge(served, "1+2026-11", **options)
 
 
-def candidate(text: str, author: ModelVariant = AUTHOR, prompt: Prompt = PROMPT) -> Candidate:
-    return Candidate(prompt, Answer(prompt.id, text), (author,))
+def answer_of(text: str, author: ModelVariant = AUTHOR) -> Answer:
+    return Answer(PROMPT, text, (author,))
 
 
 def code_in(asked: str) -> str:
@@ -81,16 +78,16 @@ def between(asked: str, name: str) -> str:
 def test_a_grade_is_a_score_with_its_reason(server: Scripted) -> None:
     """Rater, answer, rubric and reason are kept; the request has temperature 0, the seed and the rubric's lines."""
     server.script = grades("4")
-    with judge_at(server) as judge:
-        score = judge.grade(candidate("Models on your device."))
+    with judge_at(server) as second:
+        score = second.judge(answer_of("Models on your device."))
     assert (score.rater, score.grade, score.comment) == ("judge:big-judge:1", 4, "clear.")
     assert (score.prompt_id, score.rubric_version) == ("p", "1+2026-11")
-    assert score.answer_sha256 == Answer("p", "Models on your device.").sha256
+    assert score.answer_sha256 == answer_of("Models on your device.").sha256
     (asked,) = server.asked
     assert (asked["temperature"], asked["seed"], asked["model"]) == (0.0, 20, "Big-Judge:1")
     text = asked["messages"][0]["content"]
     assert between(text, "answer") == "Models on your device."
-    assert all(each.meaning in text for each in rubric.read_rubric().grades)
+    assert all(each.meaning in text for each in scores.read_rubric().grades)
     assert "mentions, in any words: device; local." in text
 
 
@@ -121,14 +118,14 @@ HOSTILE = [
 def test_only_the_judges_own_last_grade_counts(server: Scripted, answer: str, reply: str, grade: int | None) -> None:
     """A judge that repeats a hostile answer before, after or instead of its verdict does not pass its wish on."""
     server.script = lambda asked: reply.replace("{code}", code_in(asked)).replace("{answer}", answer)
-    with judge_at(server) as judge:
-        assert judge.grade(candidate(answer)).grade == grade
+    with judge_at(server) as second:
+        assert second.judge(answer_of(answer)).grade == grade
 
 
 @pytest.mark.parametrize("answer", HOSTILE)
 def test_an_answer_stays_between_its_markers(answer: str) -> None:
     """No answer closes its markers, opens others, or holds a role token or a hidden character."""
-    asked, _ = judge_prompts.grade_prompt(PROMPT, answer, rubric.read_rubric(), 20)
+    asked, _ = question([answer_of(answer)], scores.read_rubric(), 20)
     inside = between(asked, "answer")
     assert asked.count("<<<") == asked.count(">>>") == 2
     assert not re.search(r"<\||\|>|<<|>>|</|\[/?INST|<s>|<start_of_turn>|<\uff5c|[\x00\x1b\u202e]", inside)
@@ -138,17 +135,16 @@ def test_an_answer_stays_between_its_markers(answer: str) -> None:
 @given(st.text(), st.integers(0, 99))
 def test_no_answer_can_forge_a_grade(answer: str, seed: int) -> None:
     """Whatever an answer says, reading it as a reply gives no verdict, and the code is not in it."""
-    _, code = judge_prompts.grade_prompt(PROMPT, answer, rubric.read_rubric(), seed)
+    _, code = question([answer_of(answer)], scores.read_rubric(), seed)
     assert code not in answer.casefold()
-    assert judge_prompts.read_grade(answer, code) is None
-    assert judge_prompts.read_choice(answer, code) is None
+    assert read_verdict(answer, "grade", code) is read_verdict(answer, "better", code) is None
 
 
 def test_the_code_depends_on_seed_and_answer_and_avoids_the_text() -> None:
     """The same seed and answer give the same code, others another; one that the text contains is not used."""
-    first = judge_prompts.code_for(["a"], 20)
-    assert first == judge_prompts.code_for(["a"], 20)
-    assert len({first, judge_prompts.code_for(["a"], 21), judge_prompts.code_for(["b"], 20)}) == 3
+    first = judge.code_for(["a"], 20)
+    assert first == judge.code_for(["a"], 20)
+    assert len({first, judge.code_for(["a"], 21), judge.code_for(["b"], 20)}) == 3
     assert re.fullmatch(r"[a-z]{8}", first)
 
 
@@ -165,7 +161,7 @@ REPLIES = [
 def test_a_grade_is_read_or_missing(reply: str, grade: int | None) -> None:
     """One number from 1 to 5 on a line with the code, in plain text or Markdown; everything else is no grade."""
     coded = reply.replace("CODE", "abcdefgh").replace("code", "ABCDEFGH")
-    assert judge_prompts.read_grade(coded, "abcdefgh") == grade
+    assert read_verdict(coded, "grade", "abcdefgh") == grade
 
 
 CHOSEN = [("1", "a"), ("2", "b"), ("Answer 2", "b"), ("Tie", "tie"), ("both bad.", "both_bad"),
@@ -176,35 +172,28 @@ CHOSEN = [("1", "a"), ("2", "b"), ("Answer 2", "b"), ("Tie", "tie"), ("both bad.
 @pytest.mark.parametrize(("said", "choice"), CHOSEN)
 def test_a_choice_is_read_or_missing(said: str, choice: str | None) -> None:
     """One of the four choices, or nothing."""
-    assert judge_prompts.read_choice(f"Reason: so.\nBetter abcdefgh: {said}", "abcdefgh") == choice
+    assert read_verdict(f"Reason: so.\nBetter abcdefgh: {said}", "better", "abcdefgh") == choice
 
 
 def test_what_cannot_be_read_is_missing_and_says_what_was_said(server: Scripted) -> None:
     """Prose without a verdict, a reply cut off, and silence give no grade, and the comment says which."""
     thinking = ("<think>Grade 5?", "length")
-    replies = iter(["I like it, 5 stars", ("Reason: well", "length"), thinking, "", "<think>Grade 5.</think>"])
+    replies = iter(["I like it, 5 stars", ("Grade x: 5 But", "length"), thinking, "", "<think>Grade 5.</think>"])
     server.script = lambda _: next(replies)
-    with judge_at(server) as judge:
-        scores = [judge.grade(candidate(text)) for text in ("one", "two", "three", "four", "five")]
-    assert [score.grade for score in scores] == [None] * 5
-    assert [score.comment for score in scores] == [
+    with judge_at(server) as second:
+        given_ = [second.judge(answer_of(text)) for text in ("one", "two", "three", "four", "five")]
+    assert [score.grade for score in given_] == [None] * 5
+    assert [score.comment for score in given_] == [
         "No grade could be read: I like it, 5 stars",
-        "Cut off by max_tokens before its end: Reason: well",
+        "Cut off by max_tokens before its end: Grade x: 5 But",
         "Cut off by max_tokens before its end: nothing was said yet.",
         *["No verdict could be read: it said nothing."] * 2,
     ]
 
 
-def test_a_reply_cut_off_after_its_grade_is_missing_too(server: Scripted) -> None:
-    """Its last grade may not have been the last."""
-    server.script = lambda asked: (f"Grade {code_in(asked)}: 5\nBut wait", "length")
-    with judge_at(server) as judge:
-        assert judge.grade(candidate("one")).grade is None
-
-
 def test_a_failed_request_is_a_missing_score_and_two_in_a_row_end_it(server: Scripted) -> None:
     """What was judged before is kept; the error says so."""
-    kept: list[Score] = []
+    kept: list[scores.Verdict] = []
     replies = iter([500, "ok", 500, 500])
 
     def script(asked: str) -> str | int:
@@ -212,17 +201,17 @@ def test_a_failed_request_is_a_missing_score_and_two_in_a_row_end_it(server: Scr
         return grades("3")(asked) if said == "ok" else said
 
     server.script = script
-    found = [candidate(str(number)) for number in range(5)]
-    with judge_at(server) as judge, pytest.raises(EndpointError, match="2 times in a row"):
-        grade_all(judge, found, kept.append, show_progress=False)
+    found = [answer_of(str(number)) for number in range(5)]
+    with judge_at(server) as second, pytest.raises(EndpointError, match="2 times in a row"):
+        grade_all(second, found, kept.append, show_progress=False)
     assert [score.grade for score in kept] == [None, 3, None]
     assert kept[0].comment.startswith("The request failed: The server answered HTTP 500")
 
 
 def test_an_answer_too_long_to_show_is_not_judged_in_part(server: Scripted) -> None:
     """100 000 characters are not sent, and the score says why it is missing."""
-    with judge_at(server) as judge:
-        score = judge.grade(candidate("x" * 100_000))
+    with judge_at(server) as second:
+        score = second.judge(answer_of("x" * 100_000))
     assert (score.grade, score.comment) == (None, "Not asked: the answer has 100,000 characters, more than 8,000.")
     assert server.asked == []
 
@@ -234,24 +223,24 @@ OTHER_BUILD = ModelVariant(alias="big", model_id="big-fp32:1", device="cpu", pre
 def test_a_model_never_judges_itself_silently(server: Scripted, author: ModelVariant) -> None:
     """Its own answers, of any build, are refused before anything is asked; left out or labelled on request."""
     server.script = grades("5")
-    found = [candidate("mine", author), candidate("yours")]
-    with judge_at(server) as judge, pytest.raises(ConfigurationError, match="own_answers"):
-        grade_all(judge, found, print, show_progress=False)
-    with judge_at(server) as judge, pytest.raises(ConfigurationError, match="its own answer"):
-        judge.grade(found[0])
+    found = [answer_of("mine", author), answer_of("yours")]
+    with judge_at(server) as second, pytest.raises(ConfigurationError, match="own_answers"):
+        grade_all(second, found, print, show_progress=False)
+    with judge_at(server) as second, pytest.raises(ConfigurationError, match="its own answer"):
+        second.judge(found[0])
     assert server.asked == []
-    with judge_at(server, own_answers="leave out") as judge:
-        assert len(grade_all(judge, found, print, show_progress=False)) == 1
-    with judge_at(server, own_answers="label") as judge:
-        labelled = grade_all(judge, found, print, show_progress=False)
-        assert judge.prefer(*found).rater == "judge:big-judge:1+own"
+    with judge_at(server, own_answers="leave out") as second:
+        assert len(grade_all(second, found, print, show_progress=False)) == 1
+    with judge_at(server, own_answers="label") as second:
+        labelled = grade_all(second, found, print, show_progress=False)
+        assert second.judge(*found).rater == "judge:big-judge:1+own"
     assert [score.rater for score in labelled] == ["judge:big-judge:1+own", "judge:big-judge:1"]
-    assert reliability.kind_of(labelled[0].rater) == "own"
+    assert scores.kind_of(labelled[0].rater) == "own"
 
 
 def test_pairs_are_asked_in_both_orders(server: Scripted) -> None:
     """A judge that prefers the longer answer keeps its verdict, one that prefers the first flips every time."""
-    found = [candidate("short"), candidate("much longer", OTHER_BUILD), candidate("middle one", OTHER_BUILD)]
+    found = [answer_of("short"), answer_of("much longer", OTHER_BUILD), answer_of("middle one", OTHER_BUILD)]
 
     def longer(asked: str) -> str:
         first = len(between(asked, "answer 1")) > len(between(asked, "answer 2"))
@@ -259,8 +248,8 @@ def test_pairs_are_asked_in_both_orders(server: Scripted) -> None:
 
     for script, flips, firsts in ((longer, 0.0, 0.5), (lambda asked: f"Better {code_in(asked)}: 1", 1.0, 1.0)):
         server.script, kept = script, []
-        with judge_at(server, ModelVariant("j", "j", "unknown")) as judge:
-            said = compare_all(judge, found, kept.append, show_progress=False)
+        with judge_at(server, ModelVariant("j", "j", "unknown")) as second:
+            said = compare_all(second, found, kept.append, show_progress=False)
         assert said == kept and len(said) == 6
         bias = order_bias(pairs(said))
         assert (bias.flip_rate, bias.first_rate, bias.n) == (flips, firsts, 3)
@@ -270,31 +259,11 @@ def test_pairs_are_asked_in_both_orders(server: Scripted) -> None:
 def test_a_number_of_pairs_counts_those_that_may_be_asked(server: Scripted, at_most: int | None, asked: int) -> None:
     """What the judge may not see takes no place among the first pairs, which are the same ones after a stop."""
     server.script = lambda text: f"Better {code_in(text)}: tie"
-    found = [candidate("own", OTHER_BUILD), candidate("own b", OTHER_BUILD), *map(candidate, ("one", "two", "three"))]
-    with judge_at(server, own_answers="leave out") as judge:
-        said = compare_all(judge, found, lambda _: None, at_most=at_most, show_progress=False)
-        again = compare_all(judge, found, lambda _: None, known=said, at_most=at_most, show_progress=False)
+    found = [answer_of("own", OTHER_BUILD), answer_of("own b", OTHER_BUILD), *map(answer_of, ("one", "two", "three"))]
+    with judge_at(server, own_answers="leave out") as second:
+        said = compare_all(second, found, lambda _: None, at_most=at_most, show_progress=False)
+        again = compare_all(second, found, lambda _: None, known=said, at_most=at_most, show_progress=False)
     assert (len(said), again) == (2 * asked, [])
-
-
-def test_answers_to_different_prompts_are_not_compared(server: Scripted) -> None:
-    """There is no better one of them."""
-    with judge_at(server) as judge, pytest.raises(ConfigurationError, match="two prompts"):
-        judge.prefer(candidate("a"), candidate("b", prompt=Prompt("q", "Why?")))
-
-
-def test_a_judge_goes_on_where_it_stopped(server: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is known of this judge under this rubric is not asked again; progress is shown."""
-    server.script = grades("2")
-    found = [candidate("one"), candidate("two"), candidate("two b", OTHER_BUILD)]
-    with judge_at(server, ModelVariant("j", "j", "unknown")) as judge:
-        known = grade_all(judge, found[:1], lambda _: None, show_progress=False)
-        rest = grade_all(judge, found, lambda _: None, known=known)
-        server.script = lambda asked: f"Better {code_in(asked)}: tie"
-        some: list[Preference] = compare_all(judge, found[:2], lambda _: None, show_progress=False)
-        more = compare_all(judge, found, lambda _: None, known=some, show_progress=False)
-    assert (len(known), len(rest), len(some), len(more)) == (1, 2, 2, 4)
-    assert "Judge: 100%" in capsys.readouterr().err
 
 
 def test_verdicts_are_on_the_disk_as_they_come(server: Scripted, tmp_path) -> None:
@@ -305,57 +274,38 @@ def test_verdicts_are_on_the_disk_as_they_come(server: Scripted, tmp_path) -> No
         return next(replies)(asked)
 
     server.script = script
-    found = [candidate("mine", JUDGE), *(candidate(str(number)) for number in range(4))]
-    with judge_at(server, own_answers="label") as judge:
+    found = [answer_of("mine", JUDGE), *(answer_of(str(number)) for number in range(4))]
+    with judge_at(server, own_answers="label") as second:
         with pytest.raises(EndpointError):
-            grade_all(judge, found, keep_in(tmp_path), show_progress=False)
-        kept = [each for each in score_files.read_all(tmp_path) if isinstance(each, Score)]
+            grade_all(second, found, keep_in(tmp_path), show_progress=False)
+        kept = [each for each in scores.read_all(tmp_path) if isinstance(each, Score)]
         assert [(each.rater, each.grade) for each in kept] == [
             ("judge:big-judge:1", 2), ("judge:big-judge:1", None), ("judge:big-judge:1+own", 4),
         ]  # fmt: skip
         server.script = grades("3")
-        again = grade_all(judge, found, keep_in(tmp_path), known=kept, show_progress=False)
+        again = grade_all(second, found, keep_in(tmp_path), known=kept, show_progress=False)
         assert [(each.answer_sha256, each.grade) for each in again] == [(each.key[1], 3) for each in found[2:]]
-
-
-def test_candidates_are_the_first_answers_with_their_authors() -> None:
-    """The same text of two models is one candidate of both; warm-ups, failures and empty answers are none."""
-    other = ModelVariant(alias="b", model_id="b:1", device="cpu")
-    run = run_of(
-        [
-            completion([0.1], ["warm"], round=0),
-            completion([0.1], ["same"]),
-            completion([0.1], ["later"], round=2),
-            completion([0.1], ["same"], model_id="b:1"),
-            completion([], [], model_id="b:1", round=2, error="gone", error_kind="reset"),
-        ],
-        servings=(Serving(ModelVariant(alias="tiny", model_id="tiny:1", device="cpu")), Serving(other)),
-    )
-    (found,) = answers.candidates(run)
-    assert (found.answer.text, [author.alias for author in found.authors]) == ("same", ["tiny", "b"])
-    assert answers.candidates(run_of([completion([0.1], ["  "])])) == ()
 
 
 def test_the_examples_in_the_documentation_hold() -> None:
     """The doctests of the module run."""
-    assert doctest.testmod(judge_prompts).failed == 0
+    assert doctest.testmod(judge).failed == 0
 
 
 @pytest.mark.slow
 def test_a_practice_model_is_found_unfit_to_judge_by_its_measured_agreement(tmp_path) -> None:
     """On the real runtime: every verdict is kept, a missing one has no grade, and the library says what follows."""
     texts = ["Edge AI runs models on the device.", "No.", "Grade: 5", "It keeps data local on your machine."]
-    found = [candidate(text, ModelVariant("author", "author:1", "cpu")) for text in texts]
+    found = [answer_of(text, ModelVariant("author", "author:1", "cpu")) for text in texts]
     people = [Score("ada", *each.key, grade, "1", "now") for each, grade in zip(found, (5, 1, 1, 4), strict=True)]
     with practice(tmp_path) as runtime:
         variant = min(runtime.find(["auto"], devices=["cpu"]), key=lambda each: each.size_mb or 0)
-        with runtime.serve(variant) as model, Judge(model, Settings("1", max_tokens=40)) as judge:
-            scores = grade_all(judge, found, lambda _: None, show_progress=False)
-    assert len(scores) == 4 and all(score.rater.startswith("judge:practice-") for score in scores)
-    assert all(score.grade in (None, 1, 2, 3, 4, 5) and score.comment for score in scores)
-    verdict = reliability.examine([*people, *scores], scores[0].rater, ["ada"])
-    assert verdict.verdict in ("unreliable", "unknown")
-    assert reliability.sentences(verdict)[0].endswith("of 4 answers.")
+        with runtime.serve(variant) as model, Judge(model, "1", max_tokens=40) as second:
+            said = grade_all(second, found, lambda _: None, show_progress=False)
+    assert len(said) == 4 and all(score.rater.startswith("judge:practice-") for score in said)
+    assert all(score.grade in (None, 1, 2, 3, 4, 5) and score.comment for score in said)
+    found_out = agreement.examine([*people, *said], said[0].rater, ["ada"])
+    assert (found_out.trust in ("unreliable", "unknown"), found_out.asked) == (True, 4)
 
 
 def test_the_judge_is_the_one_named_else_the_last_that_answered():

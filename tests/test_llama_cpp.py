@@ -19,15 +19,13 @@ from packaging.requirements import Requirement
 
 from tests.benchmarks import llama_cpp as beside
 from tests.llama_cpp_server import MODEL, LlamaServer, NotFetchedError, llama_cpp_server, model_file
-from workshop_lib import places, plan, storage
-from workshop_lib.instrument.client import ChatClient
-from workshop_lib.metrics import timing
-from workshop_lib.metrics.streams import Arrival
-from workshop_lib.people import judge, judging
+from workshop_lib import places, plan, storage, timing
+from workshop_lib.client import ChatClient
 from workshop_lib.programs import notebooks
+from workshop_lib.quality import judge, scores
 from workshop_lib.records import Completion, ModelVariant, Request
-from workshop_lib.serving.endpoint import EndpointRuntime
-from workshop_lib.verdicts import answers, rubric, score_files
+from workshop_lib.runtimes.endpoint import EndpointRuntime
+from workshop_lib.streams import Arrival
 
 FULL = places.PROJECT / "samples" / "session03" / "benchmark_oss_models.py"
 SMALL = {"n_ctx": 512}
@@ -165,6 +163,7 @@ def test_no_text_is_lost(ask, text: str):
     assert (answer.ok, answer.streamed, answer.prompt_tokens is not None) == (True, True, True)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("question", ["Name one colour.", "What is 2+2?"])
 def test_an_end_token_that_is_counted_but_never_sent_makes_no_model_faster(ask, question: str):
     """An answer of n texts that ends by itself counts n + 1 tokens; its pace is the time between the texts."""
@@ -282,18 +281,21 @@ def test_the_pages_run_on_it(server: LlamaServer, tmp_path: Path, monkeypatch: p
 def test_it_can_be_asked_as_a_judge(server: LlamaServer, measured: Measured, tmp_path: Path):
     """Every answer gets a verdict with a reason, kept under the judge's name; what cannot be read has no grade."""
     run = storage.read_run(measured.folder / "records.jsonl")
-    found = answers.candidates(run)[:3]
+    found = scores.distinct_answers(run)[:3]
     with EndpointRuntime(server.base_url) as runtime:
-        (variant,) = runtime.find([judging.judge_name(run)])
-        settings = judge.Settings(rubric.version_for(run.prompts), own_answers="label", max_tokens=40)
-        with runtime.serve(variant) as served, judge.Judge(served, settings) as second:
-            given = judging.grade_all(second, found, judging.keep_in(tmp_path), show_progress=False)
+        (variant,) = runtime.find([judge.judge_name(run)])
+        options = {"own_answers": "label", "max_tokens": 40}
+        with (
+            runtime.serve(variant) as served,
+            judge.Judge(served, scores.version_for(run.prompts), **options) as second,
+        ):
+            given = judge.grade_all(second, found, judge.keep_in(tmp_path), show_progress=False)
     assert len(given) == 3
     for score in given:
         assert score.grade in {None, 1, 2, 3, 4, 5}
         assert score.comment
         assert not score.comment.startswith(judge.FAILED)
-    assert {each.answer_sha256 for each in score_files.read_all(tmp_path)} == {each.answer.sha256 for each in found}
+    assert {each.answer_sha256 for each in scores.read_all(tmp_path)} == {each.sha256 for each in found}
     assert [path.name for path in tmp_path.iterdir() if MODEL.lower() in path.name.lower()], (
         "one file, the model's name"
     )

@@ -17,11 +17,11 @@ from tests.fault_server import FaultServer, fault_server, free_port
 from tests.fault_steps import Behaviour
 from tests.foundry_helpers import practice, smallest, wait_until
 from tests.measurement_helpers import VARIANT, completion, request
-from tests.test_samples import FULL
-from tests.test_samples import run as run_script
-from workshop_lib import benchmark, load
+from tests.scripts import FULL
+from tests.scripts import run as run_script
+from workshop_lib import benchmark, load, timing
+from workshop_lib.client import ChatClient
 from workshop_lib.errors import ConfigurationError, ModelServerError
-from workshop_lib.instrument.client import ChatClient
 from workshop_lib.load import (
     NEVER_UNLOADS,
     KeepWarm,
@@ -33,11 +33,10 @@ from workshop_lib.load import (
     measure_loads,
     saturation,
 )
-from workshop_lib.metrics import timing
 from workshop_lib.plan import choose
 from workshop_lib.programs import commands
 from workshop_lib.records import ModelVariant, Prompt, Run
-from workshop_lib.serving import profiles
+from workshop_lib.runtimes import profiles
 from workshop_lib.settings import BenchmarkSettings
 
 FAST = Behaviour(first_token_s=0.002, pace_s=0.001, tokens=3)

@@ -11,10 +11,9 @@ import pytest
 
 from tests import markdown, notebook_rules
 from tests.notebook_rules import Page
-from workshop_lib import benchmark, places
+from workshop_lib import benchmark, exercises, places
 from workshop_lib.errors import RecordFileError
 from workshop_lib.programs import notebooks
-from workshop_lib.teaching import exercises
 
 PAGES = sorted(notebooks.FOLDER.glob("*.ipynb"))
 README = places.PROJECT / "README.md"
@@ -139,8 +138,8 @@ FAULTY: list[tuple[str, Page, str]] = [
     ("times_add_up", page_of(prose(OPENING), prose("## Look\nAt it.")), "section 'Look': end its heading"),
     ("times_add_up", page_of(prose(OPENING), prose("## Look (2 minutes)")), "states 1 minutes, its sections 2"),
     ("times_add_up", page_of(prose(OPENING), prose("## Look (1 minute)\n" + "word " * 345)), "takes 1.5 minutes"),
-    ("figures_have_words", page_of(code("charting.latency(run)")), "shows a figure of charting as it is"),
-    ("figures_have_words", page_of(code("comparison_charts.loads(x)")), "figure of comparison_charts"),
+    ("figures_have_words", page_of(code("charts.latency(run)")), "shows a figure of charts as it is"),
+    ("figures_have_words", page_of(code("race_figure(x)")), "figure of race_figure"),
     ("figures_have_words", page_of(code("figure.show()")), "draws by itself"),
     ("figures_have_words", page_of(code("f()", html='<img src="a">')), "without alt text"),
     ("it_speaks_plainly", page_of(prose("Done \u2705")), "holds an emoji"),
@@ -167,13 +166,13 @@ def test_stored_warnings_and_errors_are_found() -> None:
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        (["# T", "answer = ...", "checkpoints.check('01-no', answer, x)"], "no row of exercises"),
+        (["# T", "answer = ...", "exercises.check('01-no', answer, x)"], "no row of exercises"),
         (
-            ["**Exercise.**", "answer = 3", "checkpoints.check('01-smallest-variant', answer, x)"],
+            ["**Exercise.**", "answer = 3", "exercises.check('01-smallest-variant', answer, x)"],
             "leave `answer = ...",
         ),
-        (["Say.", "answer = ...  # ms", "checkpoints.check('01-smallest-variant', answer, x)"], "say **Exercise**"),
-        (["**Exercise.**", "answer = ...  # ms", "checkpoints.check('02-median-latency', answer, x)"], "another page"),
+        (["Say.", "answer = ...  # ms", "exercises.check('01-smallest-variant', answer, x)"], "say **Exercise**"),
+        (["**Exercise.**", "answer = ...  # ms", "exercises.check('02-median-latency', answer, x)"], "another page"),
     ],
 )
 def test_an_exercise_that_cannot_be_done_is_found(cells: list[str], said: str) -> None:
@@ -185,7 +184,7 @@ def test_an_exercise_that_cannot_be_done_is_found(cells: list[str], said: str) -
 
 def test_a_checkpoint_that_nobody_compares_is_found() -> None:
     """What a checkpoint says of no answer is always the same, so nbval shall see it."""
-    check = code('checkpoints.check("01-smallest-variant", answer, x)', "check", tags=("nbval-ignore-output",))
+    check = code('exercises.check("01-smallest-variant", answer, x)', "check", tags=("nbval-ignore-output",))
     page = page_of(prose("**Exercise.**"), code("answer = ...  # id", "answer"), check)
     (fault,) = notebook_rules.exercises_wait_for_an_answer(page)
     assert "take its tag away" in fault
@@ -215,7 +214,7 @@ def test_a_good_page_has_no_faults() -> None:
     page = page_of(
         prose(OPENING, "title"),
         prose("## Look (0.5 minutes)\n\nAt it.", "look"),
-        code("charting.shown(charting.latency(run))", "figure", html='<img alt="One mark per request">'),
+        code("charts.shown(charts.latency(run))", "figure", html='<img alt="One mark per request">'),
         prose("## What we know now (0.5 minutes)\n\n- This.\n- That.", "summary"),
     )
     rules = [each for each in notebook_rules.RULES if each is not notebook_rules.settings_are_one_checked_cell]

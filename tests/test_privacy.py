@@ -10,9 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.behaviours import BEHAVIOURS
+from tests.fault_server import FaultServer
+from tests.scripts import FULL
+from tests.scripts import run as run_script
 from workshop_lib.errors import ModelServerError, RuntimeUnavailableError
-from workshop_lib.serving.foundry_process import FoundryProcess
-from workshop_lib.untrusted import without_places
+from workshop_lib.models.local import foundry_process
+from workshop_lib.show.text import without_places
 
 HOME = Path("/home/ada").absolute()
 CACHE = HOME / ".cache" / "workshop"
@@ -84,8 +88,9 @@ def test_the_last_words_of_a_crashed_child_name_no_folder(tmp_path: Path, monkey
     monkeypatch.setenv("USERPROFILE" if sys.platform == "win32" else "HOME", str(folders["home"]))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "sdk"))
     monkeypatch.setenv("SECRET", str(folders[secret]))
+    monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(folders["cache"]))
     with (
-        FoundryProcess(_job(folders["cache"]), doing="listing", cache=folders["cache"]) as child,
+        foundry_process("look", logs_dir=folders["cache"]) as child,
         pytest.raises(ModelServerError) as error,
     ):
         child.wait_for("listing", timeout_s=30)
@@ -101,14 +106,37 @@ def test_what_a_child_reports_names_no_folder(tmp_path: Path, monkeypatch: pytes
     (package / "__init__.py").write_text("import os; raise ImportError('no library in ' + os.environ['SECRET'])")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "sdk"))
     monkeypatch.setenv("SECRET", str(tmp_path))
+    monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(tmp_path))
     with (
-        FoundryProcess(_job(tmp_path), doing="listing", cache=tmp_path) as child,
+        foundry_process("look", logs_dir=tmp_path) as child,
         pytest.raises(RuntimeUnavailableError) as error,
     ):
         child.wait_for("listing", timeout_s=30)
     assert str(tmp_path) not in str(error.value)
 
 
-def _job(cache: Path) -> dict[str, object]:
-    folder = str(cache / "models")
-    return {"task": "list", "models_dir": folder, "logs_dir": folder, "catalog_urls": [], "port": 0}
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({"API_KEY": "sk-T0p-9z8y7x\n"}, 0),
+        ({"API_KEY": "sk-T0p\u20149z8y7x"}, 2),
+        ({"API_KEY": "sk-T0p\u200b9z8y7x"}, 2),
+        ({"API_KEY": "sk-T0p\nsk-9z8y7x"}, 2),
+        ({"FOUNDRY_LOCAL_ENDPOINT": "http//me:T0p-9z8y7x@host:1/v1"}, 2),
+        ({"HTTP_PROXY": "http://me:T0p-9z8y7x@127.0.0.1:9", "FOUNDRY_LOCAL_ENDPOINT": "http://models.invalid/v1"}, 1),
+    ],
+)
+def test_no_byte_that_the_script_leaves_holds_a_key(tmp_path: Path, settings: dict[str, str], code: int):
+    """Neither output nor a file, whether the key can be used, cannot be used, or is said by the server."""
+    models = ("fast", "echo-in-error", "echo-in-stream", "echo-in-answer", "echo-in-headers")
+    with FaultServer({name: BEHAVIOURS[name] for name in models}) as server:
+        done = run_script(
+            FULL, "--rounds", "1", "--prompt", "Say it.", "--output", str(tmp_path / "out"), "--json",
+            str(tmp_path / "rows.json"), **{"FOUNDRY_LOCAL_ENDPOINT": server.base_url, **settings},
+        )  # fmt: skip
+        keys = {call.headers.get("authorization") for call in server.calls}
+    assert done.returncode == code, done.stderr
+    assert (keys == {"Bearer sk-T0p-9z8y7x"}) == (code == 0)
+    left = {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    said = {"stdout": done.stdout.encode(), "stderr": done.stderr.encode(), **left}
+    assert not [place for place, content in said.items() if b"T0p-" in content or b"9z8y7x" in content]

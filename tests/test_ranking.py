@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workshop_lib.errors import ConfigurationError
-from workshop_lib.verdicts import ranking, reliability
-from workshop_lib.verdicts.pairs import order_bias, pairs
-from workshop_lib.verdicts.ranking import rank
-from workshop_lib.verdicts.scores import Answer, Preference
+from workshop_lib.quality import ranking
+from workshop_lib.quality.ranking import order_bias, pairs, rank
+from workshop_lib.quality.scores import Answer, Preference
+from workshop_lib.records import Prompt
 
 AGRESTI_BASEBALL = """
 Milwaukee  0 7 9 7 7 9 11
@@ -28,7 +27,7 @@ AGRESTI_STRENGTHS = [1.58, 1.44, 1.29, 1.25, 1.11, 0.68, 0.00]
 
 
 def sha(model: str, prompt: str) -> str:
-    return Answer(prompt, f"{model} on {prompt}").sha256
+    return Answer(Prompt(prompt, "?"), f"{model} on {prompt}").sha256
 
 
 def verdict(first: str, second: str, choice: str | None, prompt: str = "p", rater: str = "ada") -> Preference:
@@ -39,7 +38,7 @@ def authors(models: str, prompts: list[str]) -> dict[tuple[str, str], list[str]]
     return {(prompt, sha(model, prompt)): [model] for model in models.split() for prompt in prompts}
 
 
-def test_strengths_are_agresti_s() -> None:
+def test_strengths_are_agresti_s(monkeypatch: pytest.MonkeyPatch) -> None:
     """Agresti, "Categorical Data Analysis", table 10.10: American League 1987, strengths against Baltimore's."""
     rows = [line.split() for line in AGRESTI_BASEBALL.strip().splitlines()]
     teams = [row[0] for row in rows]
@@ -48,16 +47,18 @@ def test_strengths_are_agresti_s() -> None:
     ]
     given_ = [verdict(one, other, "a", f"g{number}") for number, (one, other) in enumerate(games)]
     known = authors(" ".join(teams), [f"g{number}" for number in range(len(games))])
-    found = rank(given_, known, alpha=1e-9)
+    monkeypatch.setattr(ranking, "ALPHA", 1e-9)
+    found = rank(given_, known)
     values = {each.model: each.value for each in found.strengths}
     assert [round(values[team] - values["Baltimore"], 2) for team in teams] == AGRESTI_STRENGTHS
     assert (found.comparisons, found.reason, found.strengths[0].model) == (273, None, "Milwaukee")
 
 
-def test_odds_by_hand() -> None:
+def test_odds_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """X wins 3 of 4 against Y: the odds are 3, so the strengths are plus and minus half of ln 3."""
     given_ = [verdict("x", "y", choice, f"p{place}") for place, choice in enumerate("aaab")]
-    found = rank(given_, authors("x y", ["p0", "p1", "p2", "p3"]), alpha=1e-9)
+    monkeypatch.setattr(ranking, "ALPHA", 1e-9)
+    found = rank(given_, authors("x y", ["p0", "p1", "p2", "p3"]))
     assert [each.value for each in found.strengths] == pytest.approx([math.log(3) / 2, -math.log(3) / 2])
     assert [(each.model, each.wins, each.comparisons) for each in found.strengths] == [("x", 3, 4), ("y", 1, 4)]
     first = found.strengths[0]
@@ -77,7 +78,6 @@ UNDEFINED = [
     ([], "No verdict says which of two models is better."),
     ([verdict("x", "y", "both_bad")], "No verdict says which of two models is better."),
     ([verdict("x", "y", None)], "No verdict says which of two models is better."),
-    ([verdict("x", "x", "a")], "No verdict says which of two models is better."),
     ([verdict("x", "y", "a"), verdict("v", "w", "b")],
      "No comparison links x, y with v, w: compare some of them with each other."),
 ]  # fmt: skip
@@ -90,22 +90,11 @@ def test_an_undefined_ranking_says_why(given_: list[Preference], reason: str) ->
     assert (found.strengths, found.reason) == ((), reason)
 
 
-def test_a_model_that_never_lost_has_a_strength_and_a_remark() -> None:
-    """Alpha keeps it finite; the reader is told that alpha decides how far it leads."""
+def test_a_model_that_never_lost_has_a_strength() -> None:
+    """Alpha keeps it finite."""
     found = rank([verdict("x", "y", "a", f"p{place}") for place in range(3)], authors("x y", ["p0", "p1", "p2"]))
     assert all(math.isfinite(each.value) for each in found.strengths)
-    assert found.remarks == (
-        "x won every comparison: how far it stands apart is set by alpha.",
-        "y lost every comparison: how far it stands apart is set by alpha.",
-    )
     assert [each.best_share for each in found.strengths] == [1.0, 0.0]
-
-
-@pytest.mark.parametrize("alpha", [0.0, -1.0, math.nan])
-def test_alpha_must_be_above_zero(alpha: float) -> None:
-    """Without regularisation a model that never lost has no finite strength."""
-    with pytest.raises(ConfigurationError, match="above 0"):
-        rank([], {}, alpha=alpha)
 
 
 def test_models_with_the_same_answer_share_its_verdicts() -> None:
@@ -154,7 +143,6 @@ def test_flip_and_first_position_rates_by_hand() -> None:
         3,
         1,
     )
-    assert reliability.order_sentences(found)[1].startswith("The verdict changed with the order in 33% of them")
 
 
 def test_rates_without_verdicts_say_why() -> None:
@@ -162,7 +150,6 @@ def test_rates_without_verdicts_say_why() -> None:
     assert order_bias([]).reason == "No pair has a verdict in both orders."
     ties = order_bias(pairs([verdict("x", "y", "tie"), verdict("y", "x", "tie")]))
     assert (ties.flip_rate, ties.first_rate, ties.reason) == (0.0, None, "No verdict named a winner.")
-    assert reliability.order_sentences(ties)[-1] == "No verdict named a winner."
 
 
 CHOICES = st.sampled_from(["a", "b", "tie", "both_bad"])
@@ -187,12 +174,3 @@ def test_neither_the_sides_nor_the_order_of_verdicts_matter(games: list, shuffle
     assert {each.model: each.value for each in found.strengths} == pytest.approx(values, abs=1e-6)
     assert sum(values.values()) == pytest.approx(0, abs=1e-6)
     assert sum(each.wins for each in found.strengths) == pytest.approx(found.comparisons if found.strengths else 0)
-
-
-@given(st.permutations(["x", "y", "z"]))
-def test_names_do_not_decide_the_ranking(names: list[str]) -> None:
-    """A model that always wins is first, whatever it is called."""
-    games = [(0, 1), (0, 2), (1, 2), (1, 0)]
-    given_ = [verdict(names[one], names[other], "a", "p") for one, other in games[:3]]
-    assert [each.model for each in rank(given_, authors("x y z", ["p"])).strengths] == names
-    assert ranking.ALPHA > 0

@@ -15,7 +15,7 @@ import pytest
 from tests.markdown import PROJECT, Row, code_in, links_in, plain, read, read_text
 from tests.snippets import check_snippet
 from workshop_lib import records
-from workshop_lib.serving.runtimes import Runtime, ServedModel
+from workshop_lib.runtimes.protocols import Runtime, ServedModel
 
 CHEATSHEET = read(PROJECT / "docs" / "CHEATSHEET.md")
 GLOSSARY = read(PROJECT / "docs" / "GLOSSARY.md")
@@ -58,7 +58,7 @@ def test_the_library_column_is_given_every_name_it_uses() -> None:
     assert unbound("this library") == {}
 
 
-@pytest.mark.parametrize("line", ["from workshop_lib.showing import tables\n", "prompts = data.read_prompts()\n"])
+@pytest.mark.parametrize("line", ["from workshop_lib.show import tables\n", "prompts = data.read_prompts()\n"])
 def test_a_name_that_no_block_gives_is_found(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check can fail: for a module that is not imported any more, and for a value that is not made."""
     assert line in CHEATSHEET.text
@@ -75,7 +75,9 @@ def test_the_sdk_has_what_the_cheat_sheet_says(code: str, line: int) -> None:
         assert f"manager.{attribute}" not in code or f"self.{attribute}" in source
     known = {"manager": sdk.FoundryLocalManager, "catalog": sdk.Catalog, "model": sdk.IModel}
     check_snippet(
-        code.replace("manager.catalog", "catalog").replace("manager.urls", "None"),
+        code.replace("manager.catalog", "catalog")
+        .replace("manager.get_catalog(sdk.CatalogType.LOCAL)", "catalog")
+        .replace("manager.urls", "None"),
         **known,
         Configuration=sdk.Configuration,
     )

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.measurement_helpers import request
-from workshop_lib.instrument.request_bodies import Adaptation, Refusal
 from workshop_lib.records import RequestOptions
+from workshop_lib.request_bodies import Adaptation, Refusal
 
 OPENAI = {
     "error": {

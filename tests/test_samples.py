@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -14,11 +12,9 @@ import pytest
 
 from tests.behaviours import STEADY
 from tests.fault_server import FaultServer, fault_server, free_port
+from tests.scripts import FULL, PROJECT, SIMPLE, run
 from workshop_lib.records import Row
 
-PROJECT = Path(__file__).resolve().parents[1]
-SIMPLE = PROJECT / "samples" / "03-oss-models" / "benchmark_models.py"
-FULL = PROJECT / "samples" / "session03" / "benchmark_oss_models.py"
 CONTRACT = (  # noqa: SIM905 - easier to compare with the contract than sixteen quoted names
     "alias model_id device status error rounds requests_ok latency_avg latency_p95 tokens_per_sec_avg "
     "first_token_latency_avg decode_tokens_per_sec tokens_source prompt_tokens_avg completion_tokens_avg warnings"
@@ -30,18 +26,6 @@ def base_url() -> Iterator[str]:
     """The fake server in a process of its own."""
     with fault_server() as url:
         yield url
-
-
-def run(
-    script: Path | str, *arguments: str, folder: Path = PROJECT, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a script with only these variables of the contract set."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BENCH_", "FOUNDRY_", "RETRY"))}
-    environment = {**kept, "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]), **variables}
-    command = [sys.executable, *([str(script)] if isinstance(script, Path) else ["-m", script]), *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@ import pytest
 
 from workshop_lib import machine
 from workshop_lib.errors import ModelNotFoundError
-from workshop_lib.hosting.selection import in_reading_order, select_variants
 from workshop_lib.records import ModelVariant
-from workshop_lib.serving.foundry_listing import Listing, read_listing
+from workshop_lib.runtimes.selection import in_reading_order, select_variants
 
 CPU, CUDA, TENSORRT = (
     "CPUExecutionProvider",
@@ -113,19 +112,6 @@ def test_models_are_read_smallest_first_and_cpu_before_gpu():
     ]
 
 
-def test_only_registered_providers_can_run_a_variant():
-    """The device on a variant's label counts for nothing: its provider must be registered."""
-    listing = Listing((), (CPU, WEBGPU), (CUDA, WEBGPU), None)
-    runnable = [v.model_id for v in OFFERED if listing.can_run(v)]
-    assert runnable == [
-        "toy-small-webgpu:1",
-        "toy-small-cpu:1",
-        "toy-small-cpu-fp32:1",
-        "toy-large-cpu:1",
-        "toy-remote:1",
-    ]
-
-
 @pytest.mark.parametrize(
     ("discoverable", "fault", "driver", "expected"),
     [
@@ -149,32 +135,3 @@ def test_an_absent_gpu_has_a_reason(monkeypatch, discoverable, fault, driver, ex
     """What the runtime found, and what it said, makes the reason."""
     monkeypatch.setattr(machine.shutil, "which", lambda command: driver)
     assert expected in machine.why_no_gpu(discoverable, fault)
-
-
-@pytest.mark.parametrize(
-    ("quantization", "model_id", "expected"),
-    [
-        ("int4", "toy-fp16-cpu:1", "int4"),
-        (None, "toy-fp16-cpu:1", "fp16"),
-        ("RTN", "toy-fp32-cuda-gpu:2", "fp32"),
-        ("RTN", "toy-instruct-generic-cpu:2", None),
-        (None, "print4-cpu:1", None),
-    ],
-)
-def test_precision_is_read_from_the_catalog_or_the_id(quantization, model_id, expected):
-    """Where neither names a precision, none is made up; a size of 0 MB is unknown too."""
-    model = {
-        "alias": "toy",
-        "model_id": model_id,
-        "device": "cpu",
-        "execution_provider": CPU,
-        "quantization": quantization,
-        "size_mb": 0,
-        "licence": None,
-        "context_tokens": None,
-        "cached": False,
-    }
-    event = {"models": [model], "registered": [CPU], "discoverable": [], "fault": None}
-    (read,) = read_listing(event, {}).variants
-    assert read.precision == expected
-    assert read.size_mb is None

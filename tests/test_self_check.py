@@ -11,8 +11,8 @@ import pytest
 
 from tests.fault_server import FaultServer, free_port
 from workshop_lib import self_check
+from workshop_lib.client import ChatClient
 from workshop_lib.errors import EndpointError
-from workshop_lib.instrument.client import ChatClient
 from workshop_lib.self_check import FIRST_TOKEN_S, Errors, SelfCheck, Times
 
 WORKSHOP = Errors("workshop", (Times(0.0503, 0.01), Times(0.0505, 0.0102), Times(0.0599, None)))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workshop_lib.metrics.streams import Answer, AnswerReader, EndWatch, error_message, part_thinking, read_answer
 from workshop_lib.records import Chunk
+from workshop_lib.streams import Answer, AnswerReader, EndWatch, error_message, part_thinking, read_answer
 
 DONE = b"data: [DONE]\n\n"
 

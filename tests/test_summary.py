@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 
 from tests.comparison_helpers import gpu_run, mislabelled_run
 from tests.measurement_helpers import VARIANT, completion, run_of
-from workshop_lib import summary
+from workshop_lib import summary, timing
 from workshop_lib.compare import compare_results, results_of, sample_objects
-from workshop_lib.metrics import timing
 from workshop_lib.records import Chunk, Completion, Row, Serving
-from workshop_lib.showing import reporting
+from workshop_lib.show import report
 from workshop_lib.summary import (
     MOST_ROUNDS,
     UNSTABLE_SPREAD,
@@ -66,7 +65,7 @@ def test_a_metric_needs_a_function_and_a_row_in_metrics(tmp_path: Path, monkeypa
     row = row_of(list(run.completions))
     assert row_object(row)["chunks_median"] == row.value("chunks_median") == 4.0
     assert row_from(row_object(row)) == row
-    with reporting.write_report(run, tmp_path, ()).csv.open(encoding="utf-8") as file:
+    with report.write_report(run, tmp_path, ()).csv.open(encoding="utf-8") as file:
         assert float(next(csv.DictReader(file))["chunks_median"]) == 4.0
     assert [sample["chunks"] for sample in sample_objects(run)] == [2.0, 4.0, 9.0]
     assert compare_results(results_of(run), results_of(run)).lines[-1].measure == "chunks"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.measurement_helpers import completion
-from workshop_lib.metrics import timing
+from workshop_lib import timing
 from workshop_lib.records import Chunk
 
 FIVE = [0.05, 0.06, 0.07, 0.08, 0.09]

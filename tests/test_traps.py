@@ -22,14 +22,15 @@ from hypothesis import strategies as st
 from tests.behaviours import BEHAVIOURS, STEADY
 from tests.fault_server import FaultServer, fault_server
 from tests.fault_steps import scaled
-from tests.test_samples import FULL
-from tests.test_samples import run as run_script
+from tests.scripts import FULL
+from tests.scripts import run as run_script
+from workshop_lib import timing
 from workshop_lib.benchmark import run_benchmark
-from workshop_lib.metrics import timing
 from workshop_lib.plan import make_plan
 from workshop_lib.records import Completion, Prompt, Row, Run
-from workshop_lib.serving.profiles import open_runtime
-from workshop_lib.summary import WARNINGS, Start, looks_cached, stability_notes, summarise
+from workshop_lib.runtimes.profiles import open_runtime
+from workshop_lib.summary import WARNINGS, looks_cached, stability_notes, summarise
+from workshop_lib.summary import Start as Answered
 
 Metric = Callable[[Completion], float | None]
 SCALE = 0.25
@@ -180,10 +181,10 @@ def test_a_server_without_a_cache_is_not_accused(base_url: str, tmp_path: Path, 
     assert "cached_prompt" not in rows[model].warnings
 
 
-def answers(starts: np.ndarray, rests: np.ndarray) -> list[Start]:
+def answers(starts: np.ndarray, rests: np.ndarray) -> list[Answered]:
     """Prompts down, rounds across."""
     return [
-        Start(str(prompt), number, float(starts[prompt, number - 1]), float(rests[prompt, number - 1]))
+        Answered(str(prompt), number, float(starts[prompt, number - 1]), float(rests[prompt, number - 1]))
         for prompt in range(starts.shape[0])
         for number in range(1, starts.shape[1] + 1)
     ]

@@ -23,19 +23,20 @@ import psutil
 import pytest
 
 from tests.behaviours import BEHAVIOURS, SITES, STEADY
-from tests.fault_server import FaultServer, free_port
+from tests.fault_server import CERTIFICATE, FaultServer, free_port
 from tests.fault_steps import Behaviour, listed, reply
-from tests.foundry_helpers import ask, practice, smallest, wait_until, write_index
+from tests.foundry_helpers import PublicCatalog, ask, practice, smallest, wait_until, write_index
 from tests.kill_helpers import plan_for, start_driver, tiny_server
 from tests.markdown import PROJECT
+from tests.scripts import FULL, SIMPLE
+from tests.scripts import run as run_script
 from tests.test_bootstrap import SCRIPT, project, start  # noqa: F401 - a fixture
-from tests.test_foundry import NO_NETWORK, PublicLike
-from tests.test_samples import FULL, SIMPLE
-from tests.test_samples import run as run_script
+from tests.test_foundry import PROXIES
 from tests.troubleshooting import ENTRIES, expect, shown
 from workshop_lib import __main__ as command_line
 from workshop_lib import data, summary
 from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
+from workshop_lib.client import ChatClient
 from workshop_lib.errors import (
     ConfigurationError,
     DataFileError,
@@ -47,15 +48,12 @@ from workshop_lib.errors import (
     RuntimeUnavailableError,
     WorkshopError,
 )
-from workshop_lib.instrument.client import ChatClient
 from workshop_lib.machine import has_gpu
 from workshop_lib.plan import make_plan
-from workshop_lib.programs import checks, commands
+from workshop_lib.programs import commands
 from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Row
-from workshop_lib.serving.endpoint import EndpointRuntime
-from workshop_lib.serving.foundry import FoundryRuntime, Patience
-from workshop_lib.serving.practice import PracticeRuntime
-from workshop_lib.serving.practice_catalog import PracticeCatalog
+from workshop_lib.runtimes.endpoint import EndpointRuntime
+from workshop_lib.runtimes.foundry import FoundryRuntime, Patience
 from workshop_lib.storage import read_run
 from workshop_lib.summary import stability_notes
 
@@ -72,13 +70,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runtime(cache: Path) -> Iterator[PracticeRuntime]:
+def runtime(cache: Path) -> Iterator[FoundryRuntime]:
     with practice(cache) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def variant(runtime: PracticeRuntime) -> ModelVariant:
+def variant(runtime: FoundryRuntime) -> ModelVariant:
     return smallest(runtime)
 
 
@@ -166,12 +164,9 @@ def test_an_installation_behind_a_proxy_says_so(
             monkeypatch.setenv(name, proxy.address)
         monkeypatch.setenv("PIP_INDEX_URL", "https://packages.invalid/simple")
         failed = start(project, "run")
-        shutil.copy(project / "requirements.txt", tmp_path / checks.TOOLS.name)
-        with pytest.raises(WorkshopError) as tools_failed:
-            checks.install_once(tmp_path / checks.TOOLS.name, tmp_path)
     assert failed.returncode == 1
     assert "CONNECT packages.invalid:443" in proxy.lines
-    expect("installing-behind-a-proxy", failed.stderr.splitlines()[-1], shown(tools_failed.value))
+    expect("installing-behind-a-proxy", failed.stderr.splitlines()[-1])
 
 
 def test_a_folder_too_deep_for_windows_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,7 +258,7 @@ def test_a_missing_runtime_says_what_to_install(cache: Path, tmp_path: Path, mon
 # -- models
 
 
-def test_a_wrong_name_is_answered_with_the_nearest(runtime: PracticeRuntime, tmp_path: Path) -> None:
+def test_a_wrong_name_is_answered_with_the_nearest(runtime: FoundryRuntime, tmp_path: Path) -> None:
     """A slip of the pen, and a name of the course that no catalog has, which models.json knows."""
     with pytest.raises(ModelNotFoundError) as slip:
         runtime.find(["practice-smal"])
@@ -279,52 +274,48 @@ def test_a_wrong_name_is_answered_with_the_nearest(runtime: PracticeRuntime, tmp
 
 def test_no_network_is_a_catalog_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The public catalog behind a proxy that is not there, with an empty cache."""
-    for name in NO_NETWORK:
+    for name in PROXIES:
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
-    expect("catalog-does-not-answer", fault_of(ModelServerError, FoundryRuntime(cache_dir=tmp_path)))
+    expect("catalog-does-not-answer", fault_of(ModelServerError, FoundryRuntime("foundry", cache_dir=tmp_path)))
 
 
-def test_a_download_that_stalls_is_given_up(
-    tmp_path: Path, variant: ModelVariant, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_download_that_stalls_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runtime asks for the model's files and never gets a byte: every try ends in time, the last one says so."""
     with FaultServer(routes=SITES["silent"]) as silent:
-        for name in NO_NETWORK:
+        for name in PROXIES:
             monkeypatch.setenv(name, silent.address)
-        shelf = PracticeCatalog()
         patience = Patience(stall_s=3.0, download_attempts=1)
-        with (
-            PublicLike(shelf, cache_dir=tmp_path, patience=patience) as runtime,
-            pytest.raises(ModelServerError) as caught,
-        ):
-            runtime.download(replace(variant, cached=False))
-        shelf.close()
+        with PublicCatalog() as public, public.runtime(cache_dir=tmp_path, patience=patience) as runtime:
+            (toy,) = runtime.find([public.model_id])
+            with pytest.raises(ModelServerError) as caught:
+                runtime.download(toy)
     assert silent.calls, "nothing was downloaded, so nothing stalled"
     expect("stalled-download", shown(caught.value))
 
 
 def test_a_model_that_does_not_fit_the_disk_is_refused(tmp_path: Path) -> None:
     """A model of a million terabytes against the disk that is really there."""
-    index = write_index(tmp_path / "shipped", files={"model.onnx": b"w"}, size_bytes=10**18)
-    with practice(tmp_path / "cache", index_file=index) as runtime, pytest.raises(DiskSpaceError) as caught:
-        runtime.download(runtime.find(["toy"])[0])
+    with PublicCatalog() as public, public.runtime(cache_dir=tmp_path) as runtime:
+        (toy,) = runtime.find([public.model_id])
+        with pytest.raises(DiskSpaceError) as caught:
+            runtime.download(replace(toy, size_mb=1e12))
     expect("disk-full", shown(caught.value))
 
 
 def test_a_damaged_model_file_is_named_and_can_be_replaced(tmp_path: Path) -> None:
-    """Half a weight file in the cache, and another byte in a shipped one; without its folder the model loads again."""
-    with practice(tmp_path / "cache") as runtime:
-        variant = smallest(runtime)
-        runtime.download(variant)
+    """Half a weight file in the cache, loaded again once its folder is new; and a shipped folder that is gone."""
+    with PublicCatalog() as public, public.runtime(cache_dir=tmp_path) as runtime:
+        public.cache(runtime.models_dir)
+        (toy,) = runtime.find(["toy"])
         (weights,) = runtime.models_dir.rglob("model.onnx.data")
-        weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+        os.truncate(weights, weights.stat().st_size // 2)
         with pytest.raises(ModelServerError) as damaged:
-            runtime.serve(variant)
+            runtime.serve(toy)
         shutil.rmtree(weights.parent)
-        with runtime.serve(variant) as served:
-            assert ask(served.base_url, variant.model_id)
+        public.cache(runtime.models_dir)
+        with runtime.serve(toy) as served:
+            assert ask(served.base_url, toy.model_id)
     index = write_index(tmp_path / "shipped", files={"model.onnx": b"weights"})
-    (index.parent / "toy-int4-generic-cpu" / "model.onnx").write_bytes(b"damaged")
     with practice(tmp_path / "other", index_file=index) as runtime, pytest.raises(DataFileError) as shipped:
         runtime.serve(runtime.find(["toy"])[0])
     expect("damaged-model-file", shown(damaged.value), shown(shipped.value))
@@ -332,7 +323,7 @@ def test_a_damaged_model_file_is_named_and_can_be_replaced(tmp_path: Path) -> No
 
 @linux_only
 def test_out_of_memory_is_recognised(
-    runtime: PracticeRuntime, variant: ModelVariant, monkeypatch: pytest.MonkeyPatch
+    runtime: FoundryRuntime, variant: ModelVariant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model killed by the system's signal, and one that a limit of its address space keeps from loading."""
     with runtime.serve(variant) as doomed:
@@ -342,7 +333,7 @@ def test_out_of_memory_is_recognised(
     expect("out-of-memory", killed, refused_memory(runtime, variant, monkeypatch))
 
 
-def refused_memory(runtime: PracticeRuntime, small: ModelVariant, monkeypatch: pytest.MonkeyPatch) -> str:
+def refused_memory(runtime: FoundryRuntime, small: ModelVariant, monkeypatch: pytest.MonkeyPatch) -> str:
     """Load a large model in less address space than it takes, and in a little more than a small one takes.
 
     A limit far too low stops the runtime itself; so it is lowered from what the large one takes, step by step.
@@ -380,7 +371,7 @@ def test_a_port_that_is_taken_is_named(cache: Path, variant: ModelVariant) -> No
 
 
 def test_a_gpu_that_cannot_be_used_is_explained(
-    runtime: PracticeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runtime: FoundryRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No provider, without and with a driver's program on the path, and a GPU build asked for by its id."""
     if "gpu" not in runtime.absent_devices():
@@ -413,7 +404,7 @@ def test_a_slow_first_response_is_set_apart(tmp_path: Path) -> None:
     expect("slow-first-response", summary.WARNINGS["cold_start"], note)
 
 
-def test_a_prompt_longer_than_the_context_is_named(runtime: PracticeRuntime, variant: ModelVariant) -> None:
+def test_a_prompt_longer_than_the_context_is_named(runtime: FoundryRuntime, variant: ModelVariant) -> None:
     """3 000 words for a model that can read 1 024 tokens, asked with and without streaming."""
     with runtime.serve(variant) as served, ChatClient(served.base_url) as chat:
         answers = [
@@ -455,12 +446,26 @@ def test_a_proxy_in_between_is_recognised_and_can_be_avoided(monkeypatch: pytest
         assert len(proxy.calls) == 1
 
 
+def test_a_certificate_that_is_not_trusted_is_the_reason_and_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Self-signed, http for https, and a file that is missing; with the right file the server is reached."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    with FaultServer(certificate=CERTIFICATE) as server:
+        secure, plain = server.base_url, server.base_url.replace("https", "http")
+        said = [fault_of(EndpointError, EndpointRuntime(address)) for address in (secure, plain)]
+        monkeypatch.setenv("SSL_CERT_FILE", "no-such.pem")
+        said.append(fault_of(ConfigurationError, EndpointRuntime(secure)))
+        expect("certificate-not-trusted", *said)
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+        assert EndpointRuntime(secure).list_models()
+
+
 def test_no_proxy_stands_before_this_machine(
-    runtime: PracticeRuntime, variant: ModelVariant, monkeypatch: pytest.MonkeyPatch
+    runtime: FoundryRuntime, variant: ModelVariant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With every proxy variable set, listing, loading and asking on this machine ask the proxy for nothing."""
     with FaultServer(routes=SITES["proxy-403"]) as proxy:
-        for name in NO_NETWORK:
+        for name in PROXIES:
             monkeypatch.setenv(name, proxy.address)
         with runtime.serve(variant) as served, ChatClient(served.base_url) as chat:
             assert variant.model_id in chat.list_models()

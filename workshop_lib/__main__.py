@@ -17,7 +17,6 @@ from typing import NoReturn
 from workshop_lib import places
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.programs import commands, fleet_commands, notebooks, reference_commands, registration_commands
-from workshop_lib.programs.checks import CHECKS, run_checks
 from workshop_lib.settings import PROFILES
 
 
@@ -53,10 +52,6 @@ def _compare(options: argparse.Namespace) -> int:
         against=options.against,
         fail_if_slower=options.fail_if_slower,
     )
-
-
-def _test(options: argparse.Namespace) -> int:
-    return run_checks(options.checks)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -100,11 +95,6 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--devices", default="cpu", help="devices to check the models on (default: cpu)")
     check.add_argument("--download", action="store_true", help="bring what is missing into the model cache first")
     check.set_defaults(command=_check)
-
-    test = commands.add_parser("test", help="run every check")
-    names = [check.name for check in CHECKS]
-    test.add_argument("checks", nargs="*", metavar="CHECK", help=f"only these: {', '.join(names)}")
-    test.set_defaults(command=_test)
 
     reference = commands.add_parser("reference", help="make data/reference/ anew")
     reference.add_argument("--output", type=Path, help="another folder than data/reference/practice")

@@ -16,14 +16,17 @@ from workshop_lib.loopback import is_loopback
 
 EXAMPLE = "Give one like http://127.0.0.1:5273/v1."
 VERSION_PATH = "/v1"
-ROUTES = ("/chat/completions", "/completions", "/responses", "/embeddings", "/models")
+ROUTES = ("/chat/completions", "/chat", "/completions", "/responses", "/embeddings", "/models")
 """What a copied address may end in; the part before is the address of the server."""
 
 HARMLESS = frozenset({"api-version", "version", "model", "deployment", "region"})
 """Parameters of an address that are no secret; the value of any other one is never shown."""
 
+_AROUND = " \t\r\n\"'`<>\u201c\u201d\u2018\u2019\u201e\xab\xbb,;.\ufeff\u200b\xa0"
+"""What copying from a text or a shell leaves around an address."""
+
 _HOST = re.compile(r"[^\s/?#@\\<>\"'`{}|^%\x00-\x20]+")
-_EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - as addresses to ask, not to listen at
+_EVERY_INTERFACE = {**dict.fromkeys(("0.0.0.0", "0", "*", "+"), "127.0.0.1"), "::": "::1"}  # noqa: S104 - as addresses to ask, not to listen at
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Address:
         host: name or number, without brackets; `0.0.0.0` has become this machine.
         port: None = the scheme's own.
         path: begins with a slash and does not end in one; empty where the address has none.
+        slash: what a server that redirects to `/models/` wants behind each route.
         query: what follows the question mark, e.g. `api-version=2026-01-01`; stands behind every path.
     """
 
@@ -43,6 +47,7 @@ class Address:
     port: int | None = None
     path: str = ""
     query: str = ""
+    slash: str = ""
 
     @property
     def origin(self) -> str:
@@ -62,7 +67,9 @@ class Address:
 
     def url(self, route: str = "") -> str:
         """The whole address of a route, e.g. `/models`, with the query behind it."""
-        return f"{self.origin}{self.path}{route}" + (f"?{self.query}" if self.query else "")
+        return f"{self.origin}{self.path}{route}{self.slash if route else ''}" + (
+            f"?{self.query}" if self.query else ""
+        )
 
     def with_version(self) -> Address:
         """The same server with `/v1` behind its path."""
@@ -78,7 +85,7 @@ def parse_address(text: str) -> Address:
     Raises:
         ConfigurationError: it is none, or it carries a user name or password; secrets are not shown.
     """
-    given = text.strip().strip("\"'\ufeff").strip()
+    given = text.strip(_AROUND)
     shown = "(not shown: it holds '@')" if "@" in given else repr(given.split("?")[0][:200])
     try:
         parts = urlsplit(given)
@@ -105,4 +112,6 @@ def parse_address(text: str) -> Address:
 
 def _plain(error: ValueError) -> str:
     said = str(error)
+    if "NFKC" in said:
+        return "it holds a letter that only looks like one of an address"
     return "the port is no number from 1 to 65535" if "Port" in said else "a bracket of an IPv6 address is missing"

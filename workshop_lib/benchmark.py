@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workshop_lib import compare, data, machine, places
+from workshop_lib.client import ChatClient
 from workshop_lib.errors import ConfigurationError, RecordFileError, WorkshopError
-from workshop_lib.instrument.client import ChatClient
 from workshop_lib.machine import Meter, PowerSources
 from workshop_lib.plan import Plan, choose, make_plan
 from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Run, Serving, variant_key
-from workshop_lib.serving import profiles
+from workshop_lib.runtimes import profiles
+from workshop_lib.show.text import one_line
 from workshop_lib.storage import RunWriter, read_run
-from workshop_lib.untrusted import one_line
 
 if TYPE_CHECKING:
-    from workshop_lib.serving.profiles import Runtime, ServedModel
+    from workshop_lib.runtimes.profiles import Runtime, ServedModel
 
 RECORDS_FILE = "records.jsonl"
 GIVE_UP_AFTER = 2

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from workshop_lib import machine, plan
+from workshop_lib.client import ChatClient
 from workshop_lib.errors import EndpointError, WorkshopError
-from workshop_lib.instrument.client import ChatClient
 from workshop_lib.records import Request
-from workshop_lib.serving.endpoint import WITHOUT_A_LIST
-from workshop_lib.untrusted import one_line
+from workshop_lib.runtimes.endpoint import WITHOUT_A_LIST
+from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from workshop_lib.records import ModelVariant
-    from workshop_lib.serving.profiles import Runtime, ServedModel
+    from workshop_lib.runtimes.profiles import Runtime, ServedModel
 
 Status = Literal["passed", "failed", "not tried", "not known"]
 Name = Literal["listed", "cached", "served", "answers"]
@@ -116,7 +116,7 @@ def _cached(variant: ModelVariant) -> Step:
     if variant.cached is None:
         return Step("cached", "not known", "The models lie on the server's machine, and it does not say which.")
     if variant.cached:
-        return Step("cached", "passed", "The runtime finds its files in the model cache.")
+        return Step("cached", "passed", "The runtime finds its files on this machine.")
     missing = "Its files are not in the model cache. Run page 01, or `workshop.py check` with --download."
     return Step("cached", "failed", missing)
 

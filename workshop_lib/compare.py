@@ -23,9 +23,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workshop_lib import places
+from workshop_lib import places, timing
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError, WorkshopError
-from workshop_lib.metrics import timing
 from workshop_lib.records import Row, Run
 from workshop_lib.storage import read_run
 from workshop_lib.summary import name_of, row_from, summarise

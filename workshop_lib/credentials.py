@@ -12,14 +12,17 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import AnyStr
+from html import escape
 from urllib.parse import quote
 
 KEY_VARIABLE = "API_KEY"
 REMOVED = "[key]"
 
-SHORTEST = 4
-"""A shorter text is no key, and taking it out would take words apart."""
+SHORTEST, SHORTEST_WORD = 4, 8
+"""A shorter text is no key, nor is a shorter one of letters or digits alone: taking them out would break words.
+
+Servers that ask for no key are given `1234`, `llama` or `local`, which are also ports and parts of models' names.
+"""
 
 PLACEHOLDERS = {
     "anything", "dummy", "empty", "fake", "foundry", "key", "localai", "lmstudio", "lm-studio", "no-key", "none",
@@ -28,7 +31,11 @@ PLACEHOLDERS = {
 """What users give to servers that ask for no key: not secret, and often part of a model's name."""
 
 _BEARER = re.compile(r"(?i)\b(bearer|basic)([\s:=]+)(?=[!-~]*\d|[!-~]{20})[!-~]{4,}")
-_USER_INFO = re.compile(r"(?i)\b((?:https?|socks\w*|ftp)[:/]+)[^\s/@]+@")
+_NAMED = re.compile(
+    r"""(?i)((?:api[-_]?key|secret|password|access[-_]token)\\?["']?\s*[:=]\s*\\?["']?)"""
+    r"""(?=[^\s"'\\,;&}]*\d|[^\s"'\\,;&}]{20})[^\s"'\\,;&}]{4,}"""
+)
+_USER_INFO = re.compile(r"(?i)\b((?:https?|socks\w*|ftp)[:/]+)[^\s/]+@")
 _known: set[str] = set()
 
 
@@ -63,7 +70,8 @@ def checked_key(text: str | None) -> str | None:
 def remember(secret: str | None) -> None:
     """Take a secret out of every text from now on: a key, a password of a URL."""
     for part in (secret or "").split():
-        if len(part) >= SHORTEST and part.lower() not in PLACEHOLDERS:
+        shortest = SHORTEST_WORD if part.isalpha() or part.isdigit() else SHORTEST
+        if len(part) >= shortest and part.lower() not in PLACEHOLDERS:
             _known.add(part)
 
 
@@ -76,44 +84,43 @@ def redact(text: str) -> str:
     for way in _ways():
         text = text.replace(way, REMOVED)
     text = _BEARER.sub(lambda found: f"{found[1]}{found[2]}{REMOVED}", text)
+    text = _NAMED.sub(lambda found: f"{found[1]}{REMOVED}", text)
     return _USER_INFO.sub(lambda found: f"{found[1]}{REMOVED}@", text)
-
-
-def cut_from_bytes(pieces: Sequence[bytes]) -> list[bytes]:
-    """Return pieces of one stream without known keys, also where a key stands across pieces; their number stays."""
-    return _cut(pieces, [way.encode("utf-8", "surrogatepass") for way in _ways()], REMOVED.encode())
 
 
 def cut_from_texts(pieces: Sequence[str]) -> list[str]:
     """Return pieces of one text without known keys, also where a key stands across pieces; their number stays."""
-    return _cut(pieces, _ways(), REMOVED)
-
-
-def _cut(pieces: Sequence[AnyStr], secrets: Iterable[AnyStr], removed: AnyStr) -> list[AnyStr]:
     kept = list(pieces)
-    for secret in secrets:
+    for secret in _ways():
         end = 0
-        while (start := removed[:0].join(kept).find(secret, end)) >= 0:
-            kept = list(_replaced(kept, start, start + len(secret), removed))
-            end = start + len(removed)
+        while (start := "".join(kept).find(secret, end)) >= 0:
+            kept = list(_replaced(kept, start, start + len(secret)))
+            end = start + len(REMOVED)
     return kept
 
 
-def _replaced(pieces: Iterable[AnyStr], start: int, end: int, new: AnyStr) -> Iterator[AnyStr]:
-    """The pieces with `start` to `end` of the whole replaced; what is new stands in the piece where the old began."""
+def _replaced(pieces: Iterable[str], start: int, end: int) -> Iterator[str]:
+    """The pieces with `start` to `end` of the whole removed; what stands for it is in the piece where it began."""
     at = 0
     for piece in pieces:
         first, last = max(start - at, 0), max(end - at, 0)
         begins_here = at <= start < at + len(piece)
-        yield piece[:first] + (new if begins_here else new[:0]) + piece[last:] if first < len(piece) else piece
+        yield piece[:first] + (REMOVED if begins_here else "") + piece[last:] if first < len(piece) else piece
         at += len(piece)
 
 
 def _ways() -> list[str]:
-    """Every way to write what is known, longest first: as it is, in a URL, in JSON, in Python."""
+    """Every way to write what is known, longest first: as it is, in a URL, in JSON, in Python, in a web page."""
     remember(os.environ.get(KEY_VARIABLE))
     ways: set[str] = set()
     for secret in _known:
         in_json = json.dumps(secret)[1:-1]
-        ways |= {secret, quote(secret, safe=""), in_json, in_json.replace("/", "\\/"), repr(secret)[1:-1]}
+        ways |= {
+            secret,
+            quote(secret, safe=""),
+            in_json,
+            in_json.replace("/", "\\/"),
+            repr(secret)[1:-1],
+            escape(secret),
+        }
     return sorted(ways, key=len, reverse=True)

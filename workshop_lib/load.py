@@ -22,17 +22,16 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from workshop_lib import compare, files
+from workshop_lib import compare, files, timing
 from workshop_lib.benchmark import answered
+from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S, ChatClient
-from workshop_lib.metrics import timing
 from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Run
-from workshop_lib.untrusted import one_line
+from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from workshop_lib.compare import Ratio
-    from workshop_lib.serving.runtimes import Runtime, ServedModel
+    from workshop_lib.runtimes.protocols import Runtime, ServedModel
 
 LEVELS = (1, 2, 4, 8)
 LOADS_FILE = "concurrency.jsonl"

@@ -1,4 +1,4 @@
-"""Where things are: the project's folders, and the folder of runs, which `WORKSHOP_RUNS_DIR` moves.
+"""Where things are: the project's folders, the model cache and the folder of runs, which variables move.
 
 Knows paths, and which variables are a user's settings; knows no files.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from workshop_lib.errors import ConfigurationError
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = PROJECT / "data"
@@ -23,6 +25,26 @@ def runs_folder() -> Path:
     """Return the folder of run folders and of verdicts: `WORKSHOP_RUNS_DIR`, else `runs/` in the project."""
     chosen = os.environ.get(RUNS_VARIABLE)
     return Path(chosen).expanduser().absolute() if chosen else PROJECT / "runs"
+
+
+def cache_root() -> Path:
+    """Return the folder for what can be fetched again: `WORKSHOP_CACHE_DIR`, else the user's cache folder."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("edge-ai-workshop", appauthor=False)
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder of the cache if need be. Raises `ConfigurationError` where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"The folder {folder} cannot be made ({error.strerror})."
+        raise ConfigurationError(what, f"Set {CACHE_VARIABLE} to a folder you may write.") from None
+    return folder
 
 
 def search_path() -> str:

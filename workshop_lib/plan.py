@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Literal
 
+from workshop_lib.client import DEFAULT_TIMEOUT_S
 from workshop_lib.credentials import redact
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
-from workshop_lib.hosting.selection import AUTO
-from workshop_lib.instrument.client import DEFAULT_TIMEOUT_S
 from workshop_lib.records import ModelVariant, Prompt, Request, RequestOptions, variant_key
-from workshop_lib.serving.profiles import Runtime
+from workshop_lib.runtimes.profiles import Runtime
+from workshop_lib.runtimes.selection import AUTO
 from workshop_lib.settings import request_options
 
 Order = Literal["round-robin", "blocks"]

@@ -26,13 +26,13 @@ from statistics import median
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from workshop_lib import timing
 from workshop_lib.errors import EndpointError
-from workshop_lib.metrics import timing
 from workshop_lib.records import ModelVariant, Request
 
 if TYPE_CHECKING:
-    from workshop_lib.instrument.client import ChatClient
-    from workshop_lib.metrics.streams import Arrival
+    from workshop_lib.client import ChatClient
+    from workshop_lib.streams import Arrival
 
 FIRST_TOKEN_S, PACE_S = 0.05, 0.01
 SPIN_S = 0.0005
@@ -101,7 +101,7 @@ def check_instrument(repeats: int = 20, *, tokens: int = TOKENS) -> SelfCheck:
 
 def compare_clients(base_url: str, repeats: int, *, tokens: int = TOKENS) -> SelfCheck:
     """Ask a running server alternately with both clients, after a request that does not count."""
-    from workshop_lib.instrument.client import ChatClient  # here: the server's process runs without it
+    from workshop_lib.client import ChatClient  # here: the server's process runs without it
 
     with ChatClient(base_url) as client:
         pairs = [(ask_workshop(client, tokens), ask_bare(base_url, tokens)) for _ in range(repeats + 1)][1:]

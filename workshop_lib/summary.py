@@ -15,8 +15,7 @@ from itertools import starmap
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
-from workshop_lib import machine
-from workshop_lib.metrics import timing
+from workshop_lib import machine, timing
 from workshop_lib.records import Completion, Row, Run, Serving, Status, TokensSource
 
 ENOUGH_SAMPLES = 20
@@ -98,7 +97,9 @@ def row_from(entry: Mapping[str, Any]) -> Row:
     """The row of a JSON object; what no metric of this version is called is dropped."""
     own = {each.name for each in fields(Row)}
     names = {metric.row_name for metric in timing.METRICS} - own
-    values: dict[str, Any] = {name: value for name, value in entry.items() if name in own}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in entry.items() if name in own
+    }
     values["warnings"] = tuple(values.get("warnings") or ())
     return Row(**values, more={name: value for name, value in entry.items() if name in names})
 

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from workshop_lib.metrics import timing
+from workshop_lib import timing
 from workshop_lib.records import Completion
 
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from workshop_lib.records import Run
-from workshop_lib.showing import tables
+from workshop_lib.show import tables
 
 
 def overlap(builds: Sequence[str], timed: Sequence[tuple[str, float]]) -> float:

@@ -85,7 +85,7 @@ def _finding(
 
 def _card(candidate: ModuleType, given: ModuleType) -> str:
     card = candidate.read_card(SNAPSHOT)
-    expect(card, given.read_card(SNAPSHOT), "Return the whole card of `model_cards.read_card`.")
+    expect(card, given.read_card(SNAPSHOT), "Return the whole card of `cards.read_card`.")
     return f"Licence {card.licence}, languages {', '.join(card.languages)}, base model: none stated."
 
 
@@ -153,17 +153,17 @@ def _builder(candidate: ModuleType, _: ModuleType) -> str:
 
 def _examined(candidate: ModuleType, given: ModuleType) -> str:
     report, wanted = candidate.examine_converted(CONVERTED), given.examine_converted(CONVERTED)
-    expect(report, wanted, "Return what `model_folders.examine` returns.")
-    return f"{len(report.checks)} checks, none failed: {report.precision} for {report.execution_provider}."
+    expect(report, wanted, "Return what `local.try_folder` returns.")
+    return f"The runtime loaded it: {report.precision} for {report.execution_provider}."
 
 
 def _registered(candidate: ModuleType, _: ModuleType) -> str:
-    from workshop_lib.registration import registered_models
+    from workshop_lib.models import registry
 
     with tempfile.TemporaryDirectory() as cache:
         candidate.register_converted(CONVERTED, alias=ALIAS, licence="mit", cache_dir=Path(cache))
-        models = registered_models.read(Path(cache))
-    hint = "Pass folder, alias, licence and cache_dir on to `model_folders.register_folder`."
+        models = registry.read(Path(cache))
+    hint = "Pass folder, alias, licence and cache_dir on to `local.register`."
     expect([(model.alias, model.licence, model.place) for model in models], [(ALIAS, "mit", CONVERTED)], hint)
     return f"Registered as {ALIAS} in a temporary folder, and forgotten again."
 

@@ -49,10 +49,10 @@ def walk(candidate: ModuleType, options: argparse.Namespace) -> None:
         )
     if not options.converted.is_dir():
         raise ModelServerError(f"{options.converted} is not there yet.", "Run the command of step 6, then walk again.")
-    report = candidate.examine_converted(options.converted)
-    print(f"7 The converted folder: {len(report.failed)} of {len(report.checks)} checks failed; "
-          f"{report.precision}, {report.device}, {report.size_mb:.2f} MB, "
-          f"estimated at least {estimates.get(report.precision or '', (0.0,))[0]:.2f}.")  # fmt: skip
+    found = candidate.examine_converted(options.converted)
+    print(f"7 The runtime loads the converted folder: {found.precision}, {found.device}, "
+          f"{steps.folder_mb(options.converted):.2f} MB, "
+          f"estimated at least {estimates.get(found.precision or '', (0.0,))[0]:.2f}.")  # fmt: skip
     model = candidate.register_converted(options.converted, alias=options.alias, licence=card.licence)
     print(f"8 Registered as {model.alias}: {model.model_id}.")
     print(f"9 Measure it with: {as_typed(candidate.benchmark_command(options.alias))}")

@@ -12,7 +12,7 @@ import numpy as np
 from openai import OpenAI, OpenAIError
 
 from workshop_lib.errors import WorkshopError
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.profiles import open_runtime
 
 MODELS = ["practice-small", "practice-medium", "practice-large"]
 PROMPT = "Explain the principle of retrieval augmented generation in 2 sentences."

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workshop_lib.errors import RuntimeUnavailableError
-from workshop_lib.registration.adapters import Chat, CustomModelAdapter, Piece, PromptTooLongError
+from workshop_lib.models.adapter import Chat, CustomModelAdapter, Piece, PromptTooLongError
 
 
 class GenAIAdapter(CustomModelAdapter):

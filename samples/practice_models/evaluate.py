@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import openai
 from quality import TESTS, held_out_tests, mean_score
 
-from workshop_lib.serving.profiles import ServedModel, open_runtime
+from workshop_lib.runtimes.profiles import ServedModel, open_runtime
 
 if TYPE_CHECKING:
     from corpus import Sample

@@ -1,6 +1,6 @@
 """Is a model called faster than itself, and is one found that is 10 % slower? The default plan, many times over.
 
-Run `python tests/benchmarks/compare_self.py`. One behaviour of the reference server is measured again and again with
+Run `python tests/benchmarks/compare_self.py`. One behaviour of the fake server is measured again and again with
 8 prompts x 3 rounds; each measurement is compared with the next one of the same behaviour, and with one of a behaviour
 that is 10 % slower. Several models are measured at once, each by a process of its own. Prints; gates nothing.
 """
@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.behaviours import STEADY
 from tests.fault_server import FaultServer
 from tests.fault_steps import scaled
+from workshop_lib import timing
+from workshop_lib.client import ChatClient
 from workshop_lib.compare import Ratio, compare_samples
-from workshop_lib.instrument.client import ChatClient
-from workshop_lib.metrics import timing
 from workshop_lib.plan import Plan, make_plan
 from workshop_lib.records import Completion, ModelVariant, Prompt
 

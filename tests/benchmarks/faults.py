@@ -17,10 +17,10 @@ from tests.behaviours import SITES
 from tests.fault_runtime import FaultRuntime
 from tests.fault_server import FaultServer, free_port
 from tests.test_faults import FAULTS, plan_of
+from workshop_lib import client
 from workshop_lib.benchmark import run_benchmark
 from workshop_lib.errors import WorkshopError
-from workshop_lib.instrument import client
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.profiles import open_runtime
 from workshop_lib.summary import summarise
 
 

@@ -17,9 +17,10 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop_lib.instrument.client import ChatClient
-from workshop_lib.metrics import timing
+from workshop_lib import timing
+from workshop_lib.client import ChatClient
 from workshop_lib.records import Chunk, Completion, Request, Run, Serving
+from workshop_lib.runtimes.profiles import open_runtime
 from workshop_lib.self_check import (
     FIRST_TOKEN_S,
     PACE_S,
@@ -31,7 +32,6 @@ from workshop_lib.self_check import (
     compare_clients,
     reference_server,
 )
-from workshop_lib.serving.profiles import open_runtime
 from workshop_lib.summary import summarise
 
 TOKENS = 40

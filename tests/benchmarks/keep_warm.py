@@ -18,13 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.behaviours import BEHAVIOURS
 from tests.fault_server import fault_server
-from workshop_lib import compare
-from workshop_lib.instrument.client import ChatClient
+from workshop_lib import compare, timing
+from workshop_lib.client import ChatClient
 from workshop_lib.load import KeepWarm, measure_cold_and_kept
-from workshop_lib.metrics import timing
 from workshop_lib.records import Request
-from workshop_lib.serving.endpoint import EndpointRuntime
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.endpoint import EndpointRuntime
+from workshop_lib.runtimes.profiles import open_runtime
 
 IDLE = "idle-cold"
 

@@ -18,11 +18,11 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.llama_cpp_server import llama_cpp_server, model_file, timings
-from workshop_lib.instrument.client import ChatClient
-from workshop_lib.metrics import timing
-from workshop_lib.metrics.streams import Arrival
+from workshop_lib import timing
+from workshop_lib.client import ChatClient
 from workshop_lib.records import ModelVariant, Request
 from workshop_lib.self_check import Times, bare_times, read_bare
+from workshop_lib.streams import Arrival
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Every trap of a local endpoint, measured by the workshop against a server that has it: Markdown table.
 
-Run `python tests/benchmarks/traps.py`. Each line is one behaviour of the reference server in a benchmark of its own
+Run `python tests/benchmarks/traps.py`. Each line is one behaviour of the fake server in a benchmark of its own
 with three prompts and three rounds, unless it says otherwise. Prints; gates nothing (`tests/test_traps.py` does).
 """
 
@@ -15,11 +15,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+
 from tests.fault_server import fault_server
 from workshop_lib.benchmark import run_benchmark
 from workshop_lib.plan import make_plan
 from workshop_lib.records import Prompt, Row, Run
-from workshop_lib.serving.profiles import open_runtime
+from workshop_lib.runtimes.profiles import open_runtime
 from workshop_lib.summary import stability_notes, summarise
 
 PROMPTS = tuple(Prompt(name, f"Say {name}.") for name in ("one", "two", "three"))

@@ -17,14 +17,13 @@ from statistics import median, quantiles
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workshop_lib.instrument.client import ChatClient
-from workshop_lib.measuring import race
-from workshop_lib.measuring.racing import UPDATES_PER_S, LiveAnswer
-from workshop_lib.metrics import timing
-from workshop_lib.metrics.streams import Arrival
+
+from workshop_lib import race, timing
+from workshop_lib.client import ChatClient
 from workshop_lib.records import Completion, Request
 from workshop_lib.self_check import FIRST_TOKEN_S, PACE_S, VARIANT, reference_server
-from workshop_lib.showing import race_view
+from workshop_lib.show.race import view
+from workshop_lib.streams import Arrival
 
 ASKED = Request("watched", VARIANT, "p", "Say it.", 1, 40)
 
@@ -32,12 +31,12 @@ ASKED = Request("watched", VARIANT, "p", "Say it.", 1, 40)
 def ask(client: ChatClient, *, watched: bool) -> Completion:
     """One request from a thread of its own, as in a race."""
     arrivals: list[Arrival] = []
-    live = LiveAnswer(arrivals)
+    live = race.LiveAnswer(arrivals)
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(client.ask, ASKED, arrivals=arrivals)
-        while wait({future}, 1 / UPDATES_PER_S if watched else None).not_done:
+        while wait({future}, 1 / race.UPDATES_PER_S if watched else None).not_done:
             lanes = (race.so_far("one", live.look()), race.so_far("other", live.look()))
-            json.dumps(race_view.view(race.RaceState(lanes), "together"))
+            json.dumps(view(lanes, "together"))
         return future.result()
 
 

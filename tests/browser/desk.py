@@ -9,16 +9,15 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.lab import Lab, cells_of
-from workshop_lib.verdicts import score_files
-from workshop_lib.verdicts.score_files import ScoreFile, Verdict
+from workshop_lib.quality.scores import ScoreFile, Verdict, current
 
 CELL = """\
 from pathlib import Path
 from workshop_lib import storage
-from workshop_lib.people import annotation, annotation_widget
-from workshop_lib.showing import annotation_tables
+from workshop_lib.quality import annotation, show
+from workshop_lib.quality.widget import AnnotationWidget
 session = annotation.Session(storage.read_run(Path("records.jsonl")), Path("annotations"), **{options!r})
-widget = annotation_widget.AnnotationWidget(session)
+widget = AnnotationWidget(session)
 widget"""
 ANSWER_MS = 20_000
 """Longer than a busy machine takes from a key to the disk and back."""
@@ -105,7 +104,7 @@ class Desk:
 
     def verdicts(self, rater: str = "ada") -> list[Verdict]:
         """The rater's current verdicts, from the file."""
-        return list(score_files.current(ScoreFile(self.folder / "annotations", rater).standing()))
+        return list(current(ScoreFile(self.folder / "annotations", rater).lines().values()))
 
     def lines(self, rater: str = "ada") -> list[dict[str, object]]:
         """All lines of the rater's file."""

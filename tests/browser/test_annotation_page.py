@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from hashlib import sha256
 
 import nbformat
 import pytest
@@ -271,7 +272,7 @@ def test_hostile_answers_are_only_text(sit_down: SitDown):
     assert seen["right to left"] == "שלום world �txt.exe�"
     assert seen["long"] == HOSTILE["long"] and len(seen["long"].encode()) > 100_000
     desk.press("r")
-    table = "annotation_tables.revealed(session)"
+    table = "show.revealed_answers(session)"
     desk.page.evaluate(
         "code => window.jupyterapp.shell.currentWidget.content.model.sharedModel.cells[1].setSource(code)", table
     )
@@ -329,6 +330,4 @@ def contrasts(desk: Desk) -> dict[str, float]:
 
 
 def _hash(text: str) -> str:
-    from workshop_lib.verdicts.scores import Answer
-
-    return Answer("", text).sha256
+    return sha256(text.encode()).hexdigest()

@@ -9,12 +9,9 @@ from tests.browser.lab import Lab, cells_of
 
 pytestmark = pytest.mark.slow
 CELL = """\
-from tests.choice_helpers import evidence_of
-from workshop_lib.decision.choice_widget import ChoiceWidget
-from workshop_lib.decision.weights import Weights
-models = {"careful": {"quality": 4, "latency": 1.0}, "quick": {"quality": 3, "latency": 0.25}}
-panel = ChoiceWidget(evidence_of(models), Weights({"quality": 1, "latency": 1}))
-panel"""
+from tests.choice_helpers import decided
+from workshop_lib.choice.widget import ChoiceWidget
+ChoiceWidget(decided())"""
 ANSWER_MS = 20_000
 
 

@@ -102,7 +102,7 @@ def test_a_race_in_turns_is_replayed_in_slow_motion(go_to: GoTo, browser: Browse
         expect(track.part("state")).to_have_text(["second", "first"])
         steady, fast = track.first_token_ms()
         assert 50 <= steady < 90 and steady / fast > 3
-        expect(track.widget.get_by_role("status")).to_contain_text("fast finished first")
+        expect(track.widget.get_by_role("status")).to_contain_text("fast · cpu finished first")
         before = [text for _, text in cells_of(track.page)]
         track.page.keyboard.press("r")
         expect(replaying).to_have_count(1)
@@ -157,5 +157,7 @@ def test_hostile_answers_and_names_are_only_text(go_to: GoTo, lab: Lab):
     lab.shut_down_kernels()
     lab.open(track.page, track.name)
     expect(track.in_words).to_be_visible()
-    expect(track.in_words).to_contain_text("refuses did not finish: The server answered HTTP 500: refused with 500")
+    expect(track.in_words).to_contain_text(
+        "refuses · cpu did not finish: The server answered HTTP 500: refused with 500"
+    )
     assert track.page.evaluate("document.pwned") is None

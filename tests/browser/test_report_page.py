@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.report_helpers import run_of_models
-from workshop_lib.showing import reporting
+from workshop_lib.show import report
 
 EVIL = "<script>document.pwned=1</script><img src=x onerror='document.pwned=1'>\u202e\x1b[31m"
 
@@ -23,7 +23,7 @@ def test_hostile_names_answers_and_errors_do_not_execute(page: Page, tmp_path: P
         for each in run.servings
     )
     completions = tuple(replace(each, alias=EVIL) for each in run.completions)
-    reporting.write_report(replace(run, servings=servings, completions=completions), tmp_path)
+    report.write_report(replace(run, servings=servings, completions=completions), tmp_path)
     page.goto((tmp_path / "benchmark_report.html").as_uri())
     assert "document.pwned" in page.locator("body").inner_text()
     page.wait_for_timeout(200)

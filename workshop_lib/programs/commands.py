@@ -25,9 +25,9 @@ from workshop_lib.programs import terminal
 if TYPE_CHECKING:
     from workshop_lib.programs.notebooks import Value
     from workshop_lib.records import Row, Run
-    from workshop_lib.serving.profiles import Runtime
+    from workshop_lib.runtimes.profiles import Runtime
     from workshop_lib.settings import BenchmarkSettings
-    from workshop_lib.showing.reporting import ReportFiles
+    from workshop_lib.show.report import ReportFiles
 
 
 def run(parameters: dict[str, Value], output: Path | None = None) -> int:
@@ -45,7 +45,7 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
         WorkshopError: as `measure`.
     """
     from workshop_lib import benchmark, settings
-    from workshop_lib.serving import profiles
+    from workshop_lib.runtimes import profiles
 
     settings.names(str(parameters.get("models", "auto")))
     settings.devices(str(parameters.get("devices", "cpu")))
@@ -66,7 +66,7 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     """
     from workshop_lib import data, storage, summary
     from workshop_lib.programs import notebook_files, notebooks
-    from workshop_lib.showing import reporting
+    from workshop_lib.show import report
 
     data.read_models()
     data.read_prompts()
@@ -76,10 +76,10 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     except OSError as error:
         raise (files.unwritable(folder, error) if error.errno in files.NO_SPACE else error) from None
     measured = storage.read_run(folder / notebooks.RECORDS)
-    rows, report = summary.summarise(measured), reporting.write_report(measured, folder)
+    rows, written = summary.summarise(measured), report.write_report(measured, folder)
     terminal.show_rows(rows)
     terminal.show_seconds({page.stem: notebook_files.duration_s(page) or 0.0 for page in pages})
-    return rows, report
+    return rows, written
 
 
 def check(profile: str, models: str, devices: str, *, download: bool = False) -> int:
@@ -101,7 +101,7 @@ def check(profile: str, models: str, devices: str, *, download: bool = False) ->
     """
     from workshop_lib import benchmark, checklist, settings
     from workshop_lib.plan import choose
-    from workshop_lib.serving import profiles
+    from workshop_lib.runtimes import profiles
 
     names, on = settings.names(models), settings.devices(devices)
     with profiles.open_runtime(profile) as runtime:
@@ -180,7 +180,7 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
     from workshop_lib import benchmark, load
     from workshop_lib.benchmark import run_benchmark
     from workshop_lib.plan import choose_variants, make_plan
-    from workshop_lib.serving.profiles import open_runtime
+    from workshop_lib.runtimes.profiles import open_runtime
     from workshop_lib.summary import summarise
 
     folder = chosen.output or benchmark.new_folder()
@@ -225,9 +225,9 @@ def _write_results(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings
     """Write the files that were asked for, then print the array and the notices, whatever became of the files."""
     try:
         if chosen.output:
-            from workshop_lib.showing import reporting
+            from workshop_lib.show import report
 
-            reporting.write_report(measured, chosen.output)
+            report.write_report(measured, chosen.output)
     finally:
         _write_array(rows, chosen)
         _print_notices(measured, rows, chosen)

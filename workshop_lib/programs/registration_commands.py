@@ -8,14 +8,11 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workshop_lib.errors import ConfigurationError
+from workshop_lib.models import local, registry
 from workshop_lib.programs import terminal
-from workshop_lib.registration import adapter_process, model_folders, registered_models
-
-if TYPE_CHECKING:
-    from workshop_lib.registration.registered_models import RegisteredModel
 
 _ADAPTER_HELP = "the class that answers, FILE.py:ClassName; registering runs that file, so take only one you trust"
 
@@ -29,7 +26,7 @@ def add_parsers(commands: Any) -> None:
     register.add_argument("--licence", help="of the weights, e.g. MIT (default: what the folder states)")
     register.add_argument("--capabilities", default="", help="tags as in models.json, separated by commas")
     register.add_argument("--context", type=int, metavar="TOKENS", help="with --adapter: longest prompt plus answer")
-    register.add_argument("--precision", help="with --adapter: of the weights, e.g. int4")
+    register.add_argument("--precision", help="of the weights, e.g. int4 (default: what a folder's model file tells)")
     register.set_defaults(command=_register)
 
     unregister = commands.add_parser("unregister", help="no longer offer a model of your own; its files stay")
@@ -43,43 +40,36 @@ def add_parsers(commands: Any) -> None:
 def _register(options: argparse.Namespace) -> int:
     capabilities = tuple(tag.strip() for tag in options.capabilities.split(",") if tag.strip())
     if options.adapter is None:
-        model = _register_folder(options, capabilities)
+        if options.context is not None:
+            raise ConfigurationError("--context was given without --adapter.", "Leave it out: the folder itself says.")
+        print(f"This loads {options.weights} once.", file=sys.stderr)
     else:
         file = options.adapter.rpartition(":")[0] or options.adapter
         print(f"This runs {file} and loads the weights once.", file=sys.stderr)
-        model = adapter_process.register_adapter(
-            options.alias,
-            options.weights,
-            options.adapter,
-            licence=options.licence,
-            context_tokens=options.context,
-            precision=options.precision,
-            capabilities=capabilities,
-        )
+    model = local.register(
+        options.alias,
+        options.weights,
+        adapter=options.adapter,
+        licence=options.licence,
+        context_tokens=options.context,
+        precision=options.precision,
+        capabilities=capabilities,
+    )
     print(f"Registered: {model.alias} ({model.model_id}, {model.size_mb:.1f} MB).")
     print(f"Measure it: python3 workshop.py run --models {model.alias}")
     return 0
 
 
-def _register_folder(options: argparse.Namespace, capabilities: tuple[str, ...]) -> RegisteredModel:
-    for name in ("context", "precision"):
-        if getattr(options, name) is not None:
-            raise ConfigurationError(f"--{name} was given without --adapter.", "Leave it out: the folder itself says.")
-    return model_folders.register_folder(
-        options.weights, alias=options.alias, licence=options.licence, capabilities=capabilities
-    )
-
-
 def _unregister(options: argparse.Namespace) -> int:
-    model = registered_models.remove(options.alias)
+    model = registry.remove(options.alias)
     print(f"{model.alias} is no longer offered. Its files stay at {model.place}.")
     return 0
 
 
 def _registered(_: argparse.Namespace) -> int:
-    models = registered_models.read()
+    models = registry.read()
     if not models:
         print("No model is registered. Register one: python3 workshop.py register ALIAS FOLDER")
         return 0
-    terminal.show_registered([(model, registered_models.why_unusable(model)) for model in models])
+    terminal.show_registered([(model, " ".join(model.why_unusable() or ()) or None) for model in models])
     return 0

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any, TextIO
 
-from workshop_lib.untrusted import one_line
+from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from workshop_lib.checklist import ModelCheck
     from workshop_lib.compare import Changes
     from workshop_lib.load import Load
+    from workshop_lib.models.registry import RegisteredModel
     from workshop_lib.records import Row
-    from workshop_lib.registration.registered_models import RegisteredModel
 
 WIDTH = 120
 """Columns of a table that goes into a file or a pipe; a terminal knows its own."""
@@ -98,15 +98,15 @@ def show_rows(rows: Sequence[Row]) -> None:
     """Show the measured rows as a table, and the reason of each other row below it."""
     from rich.table import Table
 
-    from workshop_lib.showing import appearance, tables
+    from workshop_lib.show import tables
+    from workshop_lib.show.table import short
 
-    columns = [column for column in tables.COLUMNS if column.heading in ROW_COLUMNS]
+    found = tables.results(row for row in rows if row.status == "ok")[list(ROW_COLUMNS)]
     shown = Table(title="Benchmark")
-    for column in columns:
-        shown.add_column(column.heading, justify="left" if column.kind == "text" else "right")
-    for row in (row for row in rows if row.status == "ok"):
-        cells = (column.cell(row) for column in columns)
-        shown.add_row(*(one_line(cell) if isinstance(cell, str) else appearance.number(cell) for cell in cells))
+    for heading in found.columns:
+        shown.add_column(heading, justify="right" if heading.endswith(")") else "left")
+    for line in found.itertuples(index=False):
+        shown.add_row(*map(short, line))
     _show(shown, sys.stdout)
     for row in (row for row in rows if row.status != "ok"):
         print(one_line(f"{row.alias} on {row.device}: {row.status}. {row.error}", LONGEST_LINE))
@@ -129,9 +129,9 @@ def show_loads(title: str, loads: Sequence[Load]) -> None:
     """Show what each number of simultaneous users measured, on standard error."""
     from rich.table import Table
 
-    from workshop_lib.showing import comparison_tables
+    from workshop_lib.show import tables
 
-    found = comparison_tables.loads(loads)
+    found = tables.loads(loads)
     shown = Table(title=one_line(title))
     for heading in found.columns:
         shown.add_column(heading, justify="right")
@@ -145,9 +145,9 @@ def show_checks(checks: Sequence[ModelCheck]) -> None:
     from rich.table import Table
 
     from workshop_lib import checklist
-    from workshop_lib.showing import checklist_tables
+    from workshop_lib.show import tables
 
-    found = checklist_tables.statuses(checks)
+    found = tables.statuses(checks)
     shown = Table(*found.columns, title="Checklist")
     for line in found.itertuples(index=False):
         shown.add_row(*map(one_line, map(str, line)))

@@ -9,21 +9,23 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+import cards
 from facts import BITS, PROJECT, Limits, Shape
 
-from workshop_lib.registration import model_cards, model_folders
+from workshop_lib.models import local
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workshop_lib.registration.model_cards import ModelCard
-    from workshop_lib.registration.model_folders import FolderReport
-    from workshop_lib.registration.registered_models import RegisteredModel
+    from cards import ModelCard
+
+    from workshop_lib.models.folder import ModelFolder
+    from workshop_lib.models.registry import RegisteredModel
 
 
 def read_card(snapshot: Path) -> ModelCard:
     """What the model card states: licence, languages, base models."""
-    return model_cards.read_card(snapshot)
+    return cards.read_card(snapshot)
 
 
 def read_shape(snapshot: Path) -> Shape:
@@ -92,16 +94,16 @@ def builder_command(snapshot: Path, output: Path, *, precision: str = "int4", pr
     return [*builder, *places, "-p", precision, "-e", provider]
 
 
-def examine_converted(folder: Path) -> FolderReport:
-    """Whether the converted folder can be served, check by check."""
-    return model_folders.examine(folder)
+def examine_converted(folder: Path) -> ModelFolder:
+    """What the converted folder is; the runtime loads it once."""
+    return local.try_folder(folder)
 
 
 def register_converted(
     folder: Path, *, alias: str, licence: str | None, cache_dir: Path | None = None
 ) -> RegisteredModel:
     """Let the converted folder take its place beside the models of the catalog."""
-    return model_folders.register_folder(folder, alias=alias, licence=licence, cache_dir=cache_dir)
+    return local.register(alias, folder, licence=licence, cache_dir=cache_dir)
 
 
 def benchmark_command(alias: str) -> list[str]:

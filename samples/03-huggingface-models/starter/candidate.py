@@ -12,21 +12,23 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+import cards
 from facts import BITS, PROJECT, Limits, Shape, TodoError
 
-from workshop_lib.registration import model_cards, model_folders
+from workshop_lib.models import local
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workshop_lib.registration.model_cards import ModelCard
-    from workshop_lib.registration.model_folders import FolderReport
-    from workshop_lib.registration.registered_models import RegisteredModel
+    from cards import ModelCard
+
+    from workshop_lib.models.folder import ModelFolder
+    from workshop_lib.models.registry import RegisteredModel
 
 
 def read_card(snapshot: Path) -> ModelCard:
     """What the model card states: licence, languages, base models."""
-    raise TodoError("read_card", "`return model_cards.read_card(snapshot)`")
+    raise TodoError("read_card", "`return cards.read_card(snapshot)`")
 
 
 def read_shape(snapshot: Path) -> Shape:
@@ -78,9 +80,9 @@ def builder_command(snapshot: Path, output: Path, *, precision: str = "int4", pr
     )
 
 
-def examine_converted(folder: Path) -> FolderReport:
-    """Whether the converted folder can be served, check by check."""
-    raise TodoError("examine_converted", "`return model_folders.examine(folder)`")
+def examine_converted(folder: Path) -> ModelFolder:
+    """What the converted folder is; the runtime loads it once."""
+    raise TodoError("examine_converted", "`return local.try_folder(folder)`")
 
 
 def register_converted(
@@ -89,7 +91,7 @@ def register_converted(
     """Let the converted folder take its place beside the models of the catalog."""
     raise TodoError(
         "register_converted",
-        "`return model_folders.register_folder(folder, alias=alias, licence=licence, cache_dir=cache_dir)`",
+        "`return local.register(alias, folder, licence=licence, cache_dir=cache_dir)`",
     )
 
 

@@ -1,0 +1,73 @@
+"""Every check: `python3 workshop.py test` runs all, `… test lint types` some, `… test --list` names them.
+
+Each runs in the environment of `workshop.py`, with no settings, models or runs of the user's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nox
+
+from workshop_lib import places
+
+nox.options.default_venv_backend = "none"
+nox.options.error_on_missing_interpreters = False
+COVERED = ("--cov", "--cov-report=", "--cov-fail-under=0")
+WORKERS = min(1 + (os.cpu_count() or 1), 4)
+"""One more than there are processors: tests and browsers wait a good part of their time."""
+SIDE_BY_SIDE = (f"--numprocesses={WORKERS}", "--dist=loadfile", "--no-loadscope-reorder")
+
+
+def run(session: nox.Session, *arguments: str, **environment: str) -> None:
+    """Run a Python module in the project's folder."""
+    session.chdir(places.PROJECT)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as apart:
+        session.run(
+            sys.executable,
+            "-m",
+            *arguments,
+            env={**places.environment_apart(Path(apart)), "PYDEVD_DISABLE_FILE_VALIDATION": "1", **environment},
+            include_outer_env=False,
+            external=True,
+        )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Look for faults that need no run, and for lines that the formatter would change."""
+    run(session, "ruff", "check", ".")
+    run(session, "ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of the package."""
+    run(session, "mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests, files side by side, and count what they run of the package."""
+    run(session, "pytest", "tests", *COVERED, *SIDE_BY_SIDE, "-m", "not alone and not whole", *session.posargs)
+
+
+@nox.session
+def pages(session: nox.Session) -> None:
+    """Run whole pages: headless, in the browser, against llama.cpp. Counting lines would make kernels slow."""
+    run(session, "pytest", "tests", *SIDE_BY_SIDE, "-m", "whole and not alone", *session.posargs)
+
+
+@nox.session
+def alone(session: nox.Session) -> None:
+    """Run the tests that expect times of milliseconds, with nothing beside them and no lines counted."""
+    run(session, "pytest", "tests", "-m", "alone", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Say how much of the package `tests` ran."""
+    run(session, "coverage", "report")

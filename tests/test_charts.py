@@ -1,0 +1,116 @@
+"""Figures: every sample drawn, nothing hidden, nothing said by colour alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from matplotlib.colors import to_rgba
+
+from tests.comparison_helpers import WHY, cpu_run, gpu_run, mislabelled_run, reference
+from tests.figure_helpers import assert_words_are_clear, draw, legend, marks
+from tests.report_helpers import HOSTILE, row, run_of_models
+from workshop_lib.compare import Reference
+from workshop_lib.records import Run
+from workshop_lib.show import charts, style
+
+NONE = run_of_models(0, failed=0)
+CASES: dict[str, tuple[Run, tuple[Reference, ...]]] = {
+    "6 models": (run_of_models(6), ()),
+    "12 models, a GPU here": (gpu_run(), ()),
+    "a reference": (cpu_run(), (reference(0.02),)),
+    "a label only": (mislabelled_run(), ()),
+    "nothing": (NONE, ()),
+}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("case", list(CASES))
+def test_figures_of_the_report_can_be_read(case: str, theme: style.Theme):
+    """Words keep clear, the title asks, axis labels end in a unit, the alt text names a model or says that none is."""
+    run, references = CASES[case]
+    drawn = [draw(theme) for draw in charts.report_figures(run, references).values()]
+    for figure in (*drawn, charts.devices(run, references, theme=theme)):
+        if figure:
+            assert_words_are_clear(figure)
+            labels = [axes.get_xlabel() for axes in figure.axes]
+            assert all(any(unit in label for unit in ("(ms)", "(MB)", "(tok/s)")) for label in labels)
+            assert figure.texts[0].get_text().endswith("?")
+            known = "nothing was measured" if case == "nothing" else "practice-small · int4 · cpu"
+            assert known in charts.alt_text(figure)
+
+
+def test_every_request_is_drawn():
+    """As many marks as answered requests, warm-ups included; a failed model keeps its line with the reason."""
+    run = run_of_models(12)
+    figure = charts.latency(run)
+    assert marks(figure) == len(run.completions)
+    assert any(text.get_text().startswith("failed: The process ended") for text in figure.axes[0].texts)
+    assert legend(figure) == ["cpu", "gpu", "int4", "fp16", "fp32", "median", "warm-up, not counted"]
+
+
+def test_outliers_are_ringed_and_explained():
+    """Ten even requests and one of five times the latency: one ring, named in the legend."""
+    run = run_of_models(1, failed=0, rounds=6)
+    slow = run.completions[-1]
+    later = tuple(replace(chunk, at_s=chunk.at_s * 5) for chunk in slow.chunks)
+    figure = charts.latency(replace(run, completions=(*run.completions[:-1], replace(slow, chunks=later))))
+    ink = to_rgba(style.PALETTES["light"].ink)
+    (strip,) = [each for each in figure.axes[0].collections if len(each.get_offsets()) == 12]
+    assert [tuple(edge) == ink for edge in strip.get_edgecolors()].count(True) == 1
+    assert "outlier for its prompt" in legend(figure)
+
+
+def test_a_better_metric_is_on_top():
+    """Of decode rates the highest comes first, of latencies the lowest; a metric that is not known says so."""
+    run = run_of_models(6, failed=0)
+    for metric in (charts.DECODE, charts.LATENCY):
+        names = [text.get_text() for text in charts.requests(run, metric).axes[0].get_yticklabels()]
+        assert names[0].startswith("practice-small") and names[-1].startswith("practice-large")
+    silent = replace(run, completions=tuple(replace(each, completion_tokens=None) for each in run.completions))
+    assert "not measured" in charts.alt_text(charts.requests(silent, charts.DECODE))
+
+
+def test_hostile_and_endless_names_are_drawn_as_text():
+    """Mathematical markup, control characters and long names neither fail nor displace a chart."""
+    rows = [row(alias=r"$\frac{1}{$ 模型" + HOSTILE), row(alias="long-" * 60, model_id="b")]
+    assert draw(charts.resources(rows)).axes[0].get_position().width > 0.1
+
+
+def test_an_absent_bar_says_why():
+    """Not measured and failed are words, never a bar of length 0; a GPU's own memory is said to be missing."""
+    gone = row("gone", status="failed", decode_tokens_per_sec=None)
+    figure = charts.resources([row(size_mb=None, device="gpu"), gone])
+    words = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert (words.count("not measured"), words.count("failed")) == (2, 2)
+    assert "a GPU's own memory is not in it" in figure.texts[1].get_text()
+
+
+def test_a_withheld_decode_rate_is_not_drawn():
+    """Models without a decode rate are counted under the title."""
+    run = run_of_models(3, failed=0)
+    hidden = tuple(replace(each, completion_tokens=400) for each in run.completions)
+    figure = charts.first_token_against_decode(replace(run, completions=hidden))
+    assert marks(figure) == 0
+    assert figure.texts[1].get_text().endswith("Without a decode rate: 3.")
+
+
+def test_reference_marks_are_hollow_and_all_requests_are_drawn():
+    """6 requests of 12 builds; those of another machine have no filled mark, and the legend says whose they are."""
+    figure = charts.devices(cpu_run(), (reference(),))
+    assert marks(figure) == 12 * 6
+    hollow = [each for each in figure.axes[0].collections if len(each.get_offsets()) and not len(each.get_facecolors())]
+    assert len(hollow) == 6
+    assert {tuple(each.get_edgecolors()[0]) for each in hollow} == {to_rgba(style.PALETTES["light"].gpu)}
+    assert "reference, another machine" in legend(figure)
+    assert "Made-up GPU, 2026-10-01" in figure.texts[1].get_text()
+    said = "practice-small · int4 · gpu, reference (Made-up GPU, 2026-10-01) 2.1 ms, 2,000 tok/s"
+    assert said in charts.alt_text(figure)
+
+
+def test_an_absent_gpu_has_a_line_and_its_reason_in_the_alt_text():
+    """Nothing is left out in silence; a report has no such figure where there is no GPU at all."""
+    figure = charts.devices(cpu_run())
+    assert [text.get_text() for text in figure.axes[0].texts] == ["not measured on this machine"] * 3
+    assert charts.alt_text(figure).endswith(WHY)
+    assert charts.report_figures(cpu_run())["devices"]("light") is None

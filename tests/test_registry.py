@@ -1,0 +1,216 @@
+"""The file of models of one's own: what may stand in it, who may write it, and what makes a model unusable."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.adapter_helpers import SMALL
+from workshop_lib import data, files
+from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
+from workshop_lib.models import registry
+from workshop_lib.models.registry import RegisteredModel
+
+MODEL = RegisteredModel(
+    alias="mine",
+    kind="folder",
+    place=SMALL,
+    adapter=None,
+    device="cpu",
+    execution_provider="CPUExecutionProvider",
+    precision="int4",
+    size_mb=1.5,
+    licence="MIT",
+    context_tokens=1024,
+    capabilities=("explain",),
+)
+ADAPTER = replace(MODEL, alias="other", kind="adapter", adapter="package.module:Mine")
+ALIASES = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,10}", fullmatch=True).filter(lambda alias: alias != "auto")
+
+
+def test_models_are_kept_in_the_order_they_came(tmp_path: Path) -> None:
+    """Looking makes no file; what was added is read back, every field; what was removed is returned and gone."""
+    cache = tmp_path / "cache"
+    assert registry.read(cache) == ()
+    assert not cache.exists()
+    registry.add(MODEL, cache_dir=cache)
+    registry.add(ADAPTER, cache_dir=cache)
+    assert registry.read(cache) == (MODEL, ADAPTER)
+    assert registry.remove("mine", cache_dir=cache) == MODEL
+    assert registry.read(cache) == (ADAPTER,)
+
+
+@settings(max_examples=30)  # each writes files
+@given(
+    alias=ALIASES,
+    precision=st.none() | st.text(),
+    size_mb=st.floats(1e-9, 1e9),
+    context=st.none() | st.integers(1, 10**7),
+    tags=st.lists(st.text(), max_size=3),
+)
+def test_every_model_that_is_accepted_is_read_back_as_it_was(
+    *, alias: str, precision: str | None, size_mb: float, context: int | None, tags: list[str]
+) -> None:
+    """Whatever texts and numbers a model has, the file keeps them."""
+    values: dict[str, Any] = {"precision": precision, "size_mb": size_mb, "context_tokens": context}
+    model = replace(ADAPTER, alias=f"my-{alias}"[:64], capabilities=tuple(tags), **values)
+    with tempfile.TemporaryDirectory() as folder:
+        registry.add(model, cache_dir=Path(folder))
+        assert registry.read(Path(folder)) == (model,)
+
+
+@given(ALIASES, ALIASES, st.sampled_from(["cpu", "gpu", "npu"]), st.sampled_from(["cpu", "gpu", "npu"]))
+def test_different_aliases_never_share_an_id(one: str, other: str, device: Any, another: Any) -> None:
+    """Alias, kind, device and version make the id; a folder's and an adapter's are never the same."""
+    first, second = replace(MODEL, alias=one, device=device), replace(ADAPTER, alias=other, device=another)
+    assert first.model_id == f"{one}-folder-{device}:1"
+    assert first.model_id != second.model_id
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("alias", "Mine"),
+        ("alias", ""),
+        ("alias", "../up"),
+        ("alias", "a" * 65),
+        ("alias", "auto"),
+        ("alias", "a:1"),
+        ("place", SMALL / "\udcff"),
+        ("adapter", "x:Y"),
+        ("device", "cuda"),
+        ("context_tokens", 0),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    """Field and value are named, in a program as in the file: one model must not hide all the others."""
+    with pytest.raises(ConfigurationError, match=rf"The {key} of the model '.*' is "):
+        replace(MODEL, **{key: value})
+    if key in {"alias", "context_tokens", "adapter"}:
+        with pytest.raises(DataFileError, match=rf"{registry.FILE_NAME}: The {key} of"):
+            registry.read(write(tmp_path, **{key: value}))
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    """A file with one model of which some values are changed; a value of `...` is left out."""
+    registry.add(MODEL, cache_dir=folder)
+    file = registry.file_in(folder)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    model = {**content["models"][0], **changes}
+    content["models"] = [{key: value for key, value in model.items() if value is not ...}]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"alias": ...}, r"'models\[0\].alias' is missing"),
+        ({"kind": "file"}, r"'models\[0\].kind' is 'file'"),
+        ({"size_mb": "big"}, r"'models\[0\].size_mb' is 'big'"),
+        ({"colour": "red"}, r"'models\[0\].colour' is an unknown key"),
+    ],
+)
+def test_a_faulty_file_is_refused_with_file_key_and_value(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    """Somebody edited it: the error says where."""
+    with pytest.raises(DataFileError, match=rf"{registry.FILE_NAME}: {words}"):
+        registry.read(write(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("content", ["{", '{"schema": 2, "models": []}', '{"models": []}'])
+def test_a_file_of_another_kind_is_refused_and_kept(tmp_path: Path, content: str) -> None:
+    """Neither half a file nor one of a newer version is read as empty, and neither is written over."""
+    file = registry.file_in(tmp_path)
+    file.write_text(content, encoding="utf-8")
+    for action in (registry.read, lambda folder: registry.add(MODEL, cache_dir=folder)):
+        with pytest.raises(DataFileError, match=registry.FILE_NAME):
+            action(tmp_path)
+    assert file.read_text(encoding="utf-8") == content
+
+
+def test_an_alias_names_one_model(tmp_path: Path) -> None:
+    """Neither what a catalog offers nor what is registered, nor twice in the file; what no catalog has is free."""
+    registry.add(MODEL, cache_dir=tmp_path)
+    for alias, words in (("mine", "unregister mine"), ("practice-small", "'practice'"), ("phi-4-mini", "'foundry'")):
+        with pytest.raises(ConfigurationError, match=words):
+            registry.add(replace(ADAPTER, alias=alias), cache_dir=tmp_path)
+    assert not data.read_models()["gemma-2-2b"].listed
+    registry.add(replace(MODEL, alias="gemma-2-2b"), cache_dir=tmp_path)
+    file = registry.file_in(tmp_path)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**content, "models": content["models"] * 2}), encoding="utf-8")
+    with pytest.raises(DataFileError, match="holds 'mine' twice"):
+        registry.read(tmp_path)
+
+
+def test_a_model_that_is_not_registered_cannot_be_removed(tmp_path: Path) -> None:
+    """Those that are registered are named; with none registered, that is said."""
+    with pytest.raises(ModelNotFoundError, match="No model is registered at all"):
+        registry.remove("mine", cache_dir=tmp_path)
+    registry.add(MODEL, cache_dir=tmp_path)
+    with pytest.raises(ModelNotFoundError, match="Registered are: mine"):
+        registry.remove("mime", cache_dir=tmp_path)
+
+
+def test_many_may_register_at_once(tmp_path: Path) -> None:
+    """Each waits for its turn: of twenty models none is lost, whoever reads meanwhile."""
+    with ThreadPoolExecutor(8) as pool:
+        models = [replace(MODEL, alias=f"m{number}") for number in range(20)]
+        done = [pool.submit(registry.add, model, cache_dir=tmp_path) for model in models]
+        seen = [len(registry.read(tmp_path)) for _ in range(10)]
+        for each in done:
+            each.result()
+    assert set(registry.read(tmp_path)) == set(models)
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("wait_s", [0.01, 0.1])
+def test_a_file_that_another_program_holds_is_not_waited_for_forever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_s: float
+) -> None:
+    """After its time the error says who is in the way."""
+    registry.add(MODEL, cache_dir=tmp_path)
+    monkeypatch.setattr(registry, "LOCK_TIMEOUT_S", wait_s)
+    with files.one_writer(registry.file_in(tmp_path), wait_s=1), pytest.raises(ConfigurationError, match="holding"):
+        registry.read(tmp_path)
+
+
+def test_a_cache_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    """The error says which variable moves it."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="WORKSHOP_CACHE_DIR"):
+        registry.add(MODEL, cache_dir=tmp_path / "file")
+
+
+def test_what_makes_a_model_unusable_is_said_without_naming_its_reader(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Folder, weights and the adapter's file must be there, the folder built for the same provider; home is `~`."""
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    assert MODEL.why_unusable() is None
+    assert ADAPTER.why_unusable() is None
+    changed = replace(MODEL, execution_provider="CUDAExecutionProvider")
+    empty = shutil.copytree(SMALL, tmp_path / "empty")
+    (empty / "genai_config.json").unlink()
+    for model, words in (
+        (replace(MODEL, place=tmp_path / "gone"), "The folder of 'mine'"),
+        (replace(ADAPTER, place=tmp_path / "gone"), "The weights of 'other'"),
+        (replace(ADAPTER, adapter=f"{tmp_path / 'gone'}.py:Mine"), "The adapter of 'other'"),
+        (replace(MODEL, place=empty), "genai_config.json is missing"),
+        (changed, "is now for CPUExecutionProvider"),
+    ):
+        what, fix = model.why_unusable() or ("", "")
+        assert words in what
+        assert str(tmp_path) not in what
+        assert f"unregister {model.alias}" in fix
+        assert model.variant().cached is False

@@ -1,0 +1,211 @@
+"""Reports: nothing invented, nothing executed, everything readable, and every metric in its place."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.comparison_helpers import cpu_run, reference
+from tests.report_helpers import FAILURE, HOSTILE, row, run_of_models
+from workshop_lib import timing
+from workshop_lib.compare import compare_results, read_report, read_results, results_of
+from workshop_lib.errors import ConfigurationError
+from workshop_lib.records import Completion, Row, Run
+from workshop_lib.show import charts, report, tables
+from workshop_lib.summary import WARNINGS, row_object, summarise
+
+
+@pytest.fixture
+def run() -> Run:
+    return run_of_models(6)
+
+
+def hostile_run() -> Run:
+    """A run in which answer, error, names and machine all carry hostile text."""
+    run = run_of_models(3, answer=HOSTILE)
+    servings = tuple(replace(each, error=each.error and HOSTILE) for each in run.servings)
+    prompts = tuple(replace(prompt, text=HOSTILE) for prompt in run.prompts)
+    return replace(run, servings=servings, prompts=prompts, machine={"cpu": HOSTILE}, profile=HOSTILE)
+
+
+def bursts(at: int) -> list[Row]:
+    """Three clearly different models, one of them with bursts."""
+    rows = [row(name, decode_tokens_per_sec=rate) for name, rate in (("a", 1000.0), ("b", 100.0), ("c", 10.0))]
+    return [replace(each, warnings=("bursts",)) if place == at else each for place, each in enumerate(rows)]
+
+
+UNRANKED = "Decode speeds cannot be ranked here: many tokens arrived at one moment (warning `bursts`)."
+TIE = "Fastest decode: too close to call between a · int4 · cpu (1,000 tok/s) and b · int4 · cpu (980 tok/s)."
+SHAKY = {"decode_tokens_per_sec": 920.0}
+
+
+@pytest.mark.parametrize(
+    ("place", "rows", "said"),
+    [
+        (0, [row("a", first_token_latency_avg=0.004), row("b")],
+         "Fastest first token: a · int4 · cpu (4.0 ms), ahead of b · int4 · cpu (6.0 ms)."),
+        (1, [row("a"), row("b", decode_tokens_per_sec=980.0), row("c", decode_tokens_per_sec=900.0)], TIE),
+        (1, [row("a"), row("b", **SHAKY)], "Fastest decode: a"),
+        (1, [row("a"), row("b", **SHAKY, warnings=("unstable",))], "Fastest decode: too close to call"),
+        (1, bursts(0), UNRANKED),
+        (1, bursts(2), UNRANKED),
+        (1, [*bursts(9), row("d", decode_tokens_per_sec=None, warnings=("bursts",))], "Fastest decode: a"),
+        (2, [row("a", size_mb=1.84, warnings=("unstable",)), row("b")], "Smallest on disk: a"),
+        (1, [row("a")], "a · int4 · cpu (1,000 tok/s) is the only model with a decode speed: nothing to compare."),
+        (0, [], "Nothing was measured."),
+        (0, [row("a", status="failed", error="gone")], "a · int4 · cpu failed: gone"),
+        (0, [row("a", status="skipped"), row("b", status="skipped")],
+         "a · int4 · cpu and b · int4 · cpu were skipped: no reason given"),
+    ],
+)  # fmt: skip
+def test_highlights_claim_no_more_than_averages_carry(place: int, rows: list[Row], said: str):
+    """Values within 5 % (10 % where unstable) tie, bursts leave no order, a race needs two, a size is exact."""
+    assert report.highlights(rows)[place].startswith(said)
+
+
+def test_highlights_admit_doubt():
+    """Few samples and spread get a sentence; no winner is invented."""
+    said = report.highlights([row(warnings=("too_few_samples", "unstable"), decode_tokens_per_sec=None)])
+    assert said[1] == "Fastest decode: not measured."
+    assert said[3].startswith("1 of 1 models answered fewer than 20 requests")
+    assert said[4].startswith("1 of 1 models varied by 10 % or more")
+
+
+def test_json_round_trips_and_keeps_null(run: Run, tmp_path: Path):
+    """Rows and samples read back equal those written; a failed row's numbers are null, and no number is NaN."""
+    files = report.write_report(run, tmp_path)
+    written = json.loads(files.json.read_text("utf-8"))
+    assert (written["schema"], written["machine"], written["plan"]) == (1, dict(run.machine), dict(run.plan))
+    assert list(written["rows"][0])[:5] == ["alias", "model_id", "device", "status", "error"]
+    assert written["rows"][-1]["latency_avg"] is None
+    assert read_report(files.json).rows == summarise(run)
+    assert len(read_results(files.json).samples) == 5 * 2 * 3
+    assert row_object(row(latency_avg=float("nan")))["latency_avg"] is None
+
+
+def test_csv_names_fields_as_the_json_and_leaves_gaps_empty(run: Run):
+    """Spreadsheets get the contract's names and units; not measured is an empty cell, never 0."""
+    rows = summarise(run)
+    lines = list(csv.DictReader(io.StringIO(report.report_csv(rows))))
+    assert list(lines[0]) == list(row_object(rows[0])) == report.report_csv([]).strip().split(",")
+    assert float(lines[0]["latency_avg"]) == rows[0].latency_avg
+    assert lines[-1]["latency_avg"] == ""
+
+
+class Tags(HTMLParser):
+    """Collects the tags of a page, every address that it could load, and its images."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
+        if tag == "img":
+            self.images.append(dict(attrs))
+
+
+def test_hostile_text_stays_text(tmp_path: Path):
+    """In the page no script, link or address; in Markdown no tag, link or broken table; in JSON as it came."""
+    files = report.write_report(hostile_run(), tmp_path)
+    page = files.html.read_text("utf-8")
+    seen = Tags(page)
+    assert not {"script", "a", "iframe", "link", "object"} & seen.tags
+    assert all(address.startswith("data:image/png;base64,") for address in seen.addresses)
+    assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;" in page
+    text = files.markdown.read_text("utf-8")
+    assert "<script" not in text.replace("\\<", "") and "http://" not in text
+    assert "](" not in text.replace("\\](", "").replace("\\]\\(", "")
+    assert json.loads(files.json.read_text("utf-8"))["rows"][-1]["error"] == HOSTILE
+
+
+def test_the_page_shows_pictures_answers_and_warnings(run: Run):
+    """Three figures said in words and drawn for light and dark; every prompt, answer and warning is there."""
+    page = report.report_html(run, summarise(run))
+    images = Tags(page).images
+    assert len(images) == page.count('media="(prefers-color-scheme: dark)" srcset="data:') == 3
+    assert all(len(image["alt"] or "") > 40 for image in images)
+    assert all(prompt.text in page for prompt in run.prompts) and page.count("word word") >= 10
+    codes = {code for each in summarise(run) for code in each.warnings}
+    assert codes and all(f"<dt><code>{code}</code></dt><dd>{WARNINGS[code][:20]}" in page for code in codes)
+
+
+def test_files_are_whole_utf8_with_unix_line_ends(run: Run, tmp_path: Path):
+    """Four files and three figures, nothing left behind, rewritten in place by a second report."""
+    folder = tmp_path / "new" / "folder"
+    for _ in range(2):
+        files = report.write_report(run, folder)
+    texts = [files.markdown, files.csv, files.json, files.html]
+    assert all(b"\r" not in path.read_bytes() and path.read_text("utf-8").endswith("\n") for path in texts)
+    assert [path.stem for path in files.figures] == ["latency", "first_token_against_decode", "resources"]
+    assert {path for path in folder.rglob("*") if path.is_file()} == {*texts, *files.figures}
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ConfigurationError, match=r"cannot be written.*choose another folder"):
+        report.write_report(run, tmp_path / "taken")
+
+
+def test_models_that_failed_for_one_reason_share_a_sentence():
+    """A run without answers still has a report."""
+    run = run_of_models(2, failed=2)
+    said = report.report_markdown(run, summarise(run))
+    assert f"practice-small · int4 · cpu and practice-small · fp32 · cpu failed: {FAILURE}" in said
+
+
+def test_devices_are_compared_where_there_is_a_gpu(tmp_path: Path):
+    """With a reference: a table, the notes and a figure; without: none of them. A reference is no row of this run."""
+    files = report.write_report(cpu_run(), tmp_path / "a", (reference(),))
+    without = report.write_report(cpu_run(), tmp_path / "b", ())
+    for path in (files.markdown, files.html):
+        text = path.read_text("utf-8").replace("\\", "")
+        assert "CPU against GPU" in text and "On that machine alone" in text
+        assert "reference, another machine: Made-up GPU, 2026" in text
+    assert [path.stem for path in files.figures] == list(charts.FIGURES)
+    assert [path.stem for path in without.figures] == list(charts.FIGURES)[:-1]
+    assert "CPU against GPU" not in without.markdown.read_text("utf-8") + without.html.read_text("utf-8")
+    rows = json.loads(files.json.read_text("utf-8"))["rows"]
+    assert {each["device"] for each in rows if each["status"] == "ok"} == {"cpu"}
+
+
+def test_the_report_says_where_energy_is_from_or_why_there_is_none(run: Run):
+    """Columns where it was measured; else one sentence for all models that share the reason."""
+    why = "Energy was not measured: this machine shows no energy counter of its processor."
+    noted = replace(run, servings=tuple(replace(serving, energy_note=why) for serving in run.servings))
+    assert report.report_markdown(noted, summarise(noted)).count(why) == 1
+    joules = {"energy_j": 2.1, "energy_source": "measured:rapl"}
+    measured = replace(run, completions=tuple(replace(each, **joules) for each in run.completions))
+    for page in (report.report_markdown, report.report_html):
+        text = page(measured, summarise(measured))
+        assert "energy (mWh per 1000 tok)" in text and "measured:rapl" in text
+
+
+def test_a_new_metric_appears_everywhere(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One row of METRICS: in rows, JSON, CSV, tables, the report, comparisons and figures, and read back again."""
+
+    def first_gap_s(completion: Completion) -> float:
+        return completion.chunks[1].at_s - completion.chunks[0].at_s
+
+    gap = timing.Metric("first_gap_s", "First gap", "s", first_gap_s, "lower")
+    monkeypatch.setattr(timing, "METRICS", (*timing.METRICS, gap))
+    files = report.write_report(run, tmp_path)
+    written = json.loads(files.json.read_text("utf-8"))
+    assert written["rows"][0]["first_gap_s"] == pytest.approx(0.001)
+    assert written["samples"][0]["first_gap_s"] == 0.001
+    assert list(csv.DictReader(io.StringIO(files.csv.read_text("utf-8"))))[-1]["first_gap_s"] == ""
+    assert tables.speed(summarise(run)).iloc[0]["first gap (ms)"] == 1.0
+    assert "first gap (ms)" in files.markdown.read_text("utf-8") and "first gap (ms)" in files.html.read_text("utf-8")
+    assert "first gap" in tables.differences(run).columns
+    assert "First gap of every request." in files.html.read_text("utf-8")
+    assert [path.stem for path in files.figures] == [*list(charts.FIGURES)[:-1], "first_gap_s"]
+    assert read_report(files.json).rows[0].more["first_gap_s"] == pytest.approx(0.001)
+    changed = compare_results(results_of(run), read_results(files.json)).lines
+    assert {line.measure: line.ratio.value for line in changed}["first gap"] == pytest.approx(1.0)

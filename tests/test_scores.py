@@ -1,0 +1,333 @@
+"""Answers, verdicts and their files: appended, synced, undone by a further line; safe against names and crashes."""
+
+from __future__ import annotations
+
+import doctest
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.annotation_helpers import answer, variant
+from tests.measurement_helpers import run_of
+from workshop_lib import data, places
+from workshop_lib.errors import ConfigurationError, DataFileError, RecordFileError
+from workshop_lib.quality import scores
+from workshop_lib.quality.scores import Preference, Score, ScoreFile, current, rater_name, read_all
+from workshop_lib.records import Prompt, Serving
+
+FIXTURE = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+def score(grade: int | None = 3, answer: str = "a" * 64, **changes: object) -> Score:
+    values = {"rater": "ada", "prompt_id": "p", "rubric_version": "1+x", "scored_at": "2026-01-01T00:00:00Z", **changes}
+    return Score(answer_sha256=answer, grade=grade, **values)
+
+
+def preference(a: str, b: str, choice: str | None, rater: str = "ada") -> Preference:
+    return Preference(rater, "p", a, b, choice, "1+x", "2026-01-01T00:00:00Z")
+
+
+def verdicts_of(file: ScoreFile) -> list[object]:
+    return list(file.lines().values())
+
+
+def test_answers_are_the_first_timed_ones_with_their_authors() -> None:
+    """The same text of two models is one answer of both; warm-ups, failures, silence and unserved models give none."""
+    run = run_of(
+        [
+            answer("p", "a", "warm", round=0),
+            answer("p", "a", "same"),
+            answer("p", "a", "later", round=2),
+            answer("p", "b", "same"),
+            answer("p", "c", " \n"),
+            answer("p", "d", "late", error="broke", error_kind="reset"),
+            answer("p", "ghost", "boo"),
+        ],
+        servings=tuple(Serving(variant(name)) for name in "abcd"),
+    )
+    (found,) = scores.distinct_answers(run)
+    assert (found.text, [author.alias for author in found.authors]) == ("same", ["a", "b"])
+
+
+KEPT = [
+    (" Ada ", "ada"), ("Ada Lovelace", "ada-lovelace"), ("JOSÉ", "josé"), ("李", "李"), ("r2.d2", "r2.d2"),
+    ("judge:org/model:1", "judge:org/model:1"),
+]  # fmt: skip
+REFUSED = ["", "  ", "..", "../ada", "a/b", "a\\b", "-ada", "ada.", "con", "NUL.x", "a\0b", "a:b", "x" * 41, "judge:"]
+
+
+@pytest.mark.parametrize(("typed", "kept"), KEPT)
+def test_names_are_kept_in_one_spelling(typed: str, kept: str) -> None:
+    """The same person is one file on systems that tell upper from lower case and on those that do not."""
+    assert rater_name(typed) == kept
+
+
+@pytest.mark.parametrize("typed", REFUSED)
+def test_names_that_are_no_file_names_are_refused(typed: str) -> None:
+    """No name leaves the folder, hides a file, or means a device on Windows."""
+    with pytest.raises(ConfigurationError):
+        rater_name(typed)
+
+
+@FIXTURE
+@given(typed=st.text(max_size=60))
+def test_no_name_ever_leaves_the_folder(tmp_path: Path, typed: str) -> None:
+    """Whatever is typed, either it is refused or its file lies directly in the folder."""
+    try:
+        file = ScoreFile(tmp_path, typed)
+    except ConfigurationError:
+        return
+    assert file.path.resolve().parent == tmp_path.resolve()
+    assert rater_name(file.rater) == file.rater
+
+
+@pytest.mark.parametrize(
+    "model", ["org/model:1", "モデル", "fox🦊-é:1", "lone\ud800", "/m/" + "long/" * 60, "家" * 300]
+)
+def test_a_judge_may_have_any_model_id(tmp_path: Path, model: str) -> None:
+    """Ids in any script and whole paths become file names that every folder holds, and come back whole."""
+    file = ScoreFile(tmp_path, f"judge:{model}")
+    file.add(score(rater=file.rater))
+    assert file.path.name.isascii() and len(file.path.name) <= 126
+    assert [verdict.rater for verdict in read_all(tmp_path)] == [f"judge:{model}"]
+    assert ScoreFile(tmp_path, f"judge:{model}x").path != file.path
+
+
+KINDS = {
+    "ada": "people",
+    "aspects": "aspects",
+    "judge:m:1": "judge",
+    "judge:m:1+own": "own",
+    "reference:1": "reference",
+}
+
+
+@pytest.mark.parametrize("rater", KINDS)
+def test_the_name_says_who_a_rater_is(rater: str) -> None:
+    """Judges, references and the aspect check have names that no person can have."""
+    assert scores.kind_of(rater) == KINDS[rater]
+
+
+@FIXTURE
+@given(comment=st.text(max_size=60))
+def test_verdicts_read_back_in_order_with_any_comment(tmp_path: Path, comment: str) -> None:
+    """Scores and preferences share a file; new lines, quotes and half characters come back unchanged."""
+    file = ScoreFile(tmp_path, "Ada")
+    file.path.unlink(missing_ok=True)
+    given_ = [score(4, comment=comment), preference("a", "b", "tie"), score(None)]
+    for verdict in given_:
+        file.add(verdict)
+    assert list(ScoreFile(tmp_path, "ada").lines().items()) == list(enumerate(given_, 2))
+
+
+def test_a_later_verdict_replaces_an_earlier_one_and_undo_brings_it_back(tmp_path: Path) -> None:
+    """Nothing is rewritten; only a verdict that is there can be undone."""
+    file = ScoreFile(tmp_path, "ada")
+    file.add(score(2), score(5))
+    assert current(verdicts_of(file)) == (score(5),)
+    file.undo(3)
+    assert current(verdicts_of(file)) == (score(2),)
+    for line in (1, 3, 4, 9):
+        with pytest.raises(RecordFileError, match="no verdict to undo"):
+            file.undo(line)
+    assert len(file.path.read_bytes().splitlines()) == 4
+
+
+def test_both_orders_of_a_pair_are_two_verdicts() -> None:
+    """A judge is asked twice about a pair, so the order in which it was shown belongs to the key."""
+    both = (preference("a", "b", "a"), preference("b", "a", "b"))
+    assert current(both) == both
+
+
+def test_every_cut_of_the_file_keeps_the_whole_lines(tmp_path: Path) -> None:
+    """Wherever a crash cuts the file, whole lines are kept, and the next verdict follows them."""
+    file = ScoreFile(tmp_path, "ada")
+    for grade in (1, 2, 3):
+        file.add(score(grade, answer=str(grade)))
+    whole = file.path.read_bytes()
+    for cut in range(len(whole)):
+        file.path.write_bytes(whole[:cut])
+        kept = max(0, whole[:cut].count(b"\n") - 1)
+        assert len(read_all(tmp_path)) == len(file.lines()) == kept
+        file.add(score(5, answer="new"))
+        assert [verdict.grade for verdict in verdicts_of(file)] == [*range(1, kept + 1), 5]
+
+
+def test_a_full_disk_saves_nothing_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verdict that could not be synced is not in the file, and the next one is written as ever."""
+    file = ScoreFile(tmp_path, "ada")
+    file.add(score(1))
+    before = file.path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RecordFileError, match="No space left on device"):
+            file.add(score(2, answer="x"), score(3, answer="y"))
+    assert file.path.read_bytes() == before
+    file.add(score(4, answer="z"))
+    assert [verdict.grade for verdict in verdicts_of(file)] == [1, 4]
+
+
+def test_what_cannot_be_written_or_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file where the folder should be, a folder where the file should be, a lock that is never released."""
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordFileError, match="cannot be written"):
+        ScoreFile(tmp_path / "file", "ada").add(score())
+    (tmp_path / "bob.jsonl").mkdir()
+    with pytest.raises(RecordFileError, match="cannot be read"):
+        read_all(tmp_path)
+    monkeypatch.setattr(scores, "LOCK_TIMEOUT_S", 0.05)
+    file = ScoreFile(tmp_path, "ada")
+    with FileLock(f"{file.path}.lock"), pytest.raises(RecordFileError, match="locked by another program"):
+        file.add(score())
+
+
+def test_two_writers_of_one_rater_interleave_whole_lines(tmp_path: Path) -> None:
+    """Two notebooks with the same name wait for each other: all verdicts arrive, each on its own line."""
+    code = (
+        "import sys; from pathlib import Path; from tests.test_scores import score, ScoreFile\n"
+        "file = ScoreFile(Path(sys.argv[1]), 'ada')\n"
+        "for n in range(25): file.add(score(3, answer=f'{sys.argv[2]}-{n}'))"
+    )
+    root, names = Path(__file__).parents[1], ("one", "two")
+    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], cwd=root) for name in names]
+    assert [writer.wait(60) for writer in both] == [0, 0]
+    seen = [verdict.answer_sha256 for verdict in verdicts_of(ScoreFile(tmp_path, "ada"))]
+    assert sorted(seen) == sorted(f"{name}-{n}" for name in names for n in range(25))
+
+
+HEADER = {"kind": "scores", "schema": 1, "rater": "ada"}
+GOOD = {"kind": "score", "prompt_id": "p", "answer_sha256": "a", "grade": 3, "rubric_version": "1", "scored_at": "now"}
+BROKEN = [
+    (["{"], "line 1: not a verdict"),
+    (["[]"], "line 1: not a verdict"),
+    ([{**HEADER, "schema": 9}], "has schema 9, this version reads 1"),
+    ([{**HEADER, "rater": "bob"}], "holds the verdicts of 'bob'"),
+    ([HEADER, {**GOOD, "grade": 6}], "line 2: not a verdict"),
+    ([HEADER, {**GOOD, "colour": "red"}], "line 2: not a verdict"),
+    ([HEADER, {"kind": "preference", "choice": "c"}], "line 2: not a verdict"),
+    ([HEADER, GOOD, {"kind": "undo", "line": 7}], "line 3: not a verdict"),
+]
+
+
+@pytest.mark.parametrize(("lines", "said"), BROKEN)
+def test_broken_files_are_refused_with_the_line(tmp_path: Path, lines: list[object], said: str) -> None:
+    """A broken line before the last is never passed over, on reading and before writing."""
+    file = ScoreFile(tmp_path, "ada")
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    file.path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    for act in (file.lines, lambda: file.add(score())):
+        with pytest.raises(RecordFileError, match=said):
+            act()
+
+
+def test_all_raters_are_read_together_and_a_copy_is_refused(tmp_path: Path) -> None:
+    """The current verdicts of every rater, by name; a copied file would count a person twice."""
+    ScoreFile(tmp_path, "bob").add(score(5, rater="bob"))
+    ScoreFile(tmp_path, "ada").add(score(1), score(2))
+    (tmp_path / "template.csv").write_text("x")
+    assert read_all(tmp_path) == (score(2), score(5, rater="bob"))
+    assert read_all(tmp_path / "none") == ()
+    (tmp_path / "copy.jsonl").write_bytes((tmp_path / "ada.jsonl").read_bytes())
+    with pytest.raises(RecordFileError, match="second file of the rater 'ada'"):
+        read_all(tmp_path)
+
+
+def test_the_aspect_check_grades_as_a_rater() -> None:
+    """1 + 4 x share, rounded half up: 1 of 2 is 3, 1 of 3 is 2; 1 for what must not be said; no aspects, no grade."""
+    prompts = [
+        Prompt("p0", "?", aspects=("local", "private"), forbidden=("cloud",)),
+        Prompt("p1", "?", aspects=("local", "private", "fast")),
+        Prompt("p2", "?"),
+        Prompt("p3", "?", aspects=("it",), forbidden=("cloud",)),
+    ]
+    found = [scores.Answer(prompt, "It is local") for prompt in prompts]
+    scored = scores.aspect_scores(found, rubric_version="1", scored_at="now")
+    assert [(each.rater, each.grade, each.comment) for each in scored] == [
+        ("aspects", 3, "missing: private"), ("aspects", 2, "missing: private, fast"), ("aspects", None, ""),
+        ("aspects", 5, ""),
+    ]  # fmt: skip
+    bad = [scores.Answer(prompt, "It is in the cloud") for prompt in prompts]
+    scored = scores.aspect_scores(bad, rubric_version="1", scored_at="now")
+    assert [each.grade for each in scored] == [1, 1, None, 1]
+
+
+def test_the_version_names_rubric_and_prompts() -> None:
+    """Shipped prompts, any of them, have the version of their file; others a hash of what they say."""
+    shipped = data.read_prompts()
+    assert scores.version_for(shipped) == scores.version_for(shipped[:2]) == f"1+{data.read_prompt_file().version}"
+    versions = {scores.version_for([Prompt("p", text)]) for text in "ab"}
+    assert len(versions) == 2 and all(len(version) == len("1+") + 12 for version in versions)
+
+
+LINES = [{"grade": grade, "name": "x", "meaning": "y"} for grade in (1, 2, 3, 5, 4)]
+ENTRY = {"prompt_id": "p", "answer_sha256": "0" * 64, "grade": 4, "second_grade": None}
+FAULTS = [
+    ("RUBRIC_FILE", {"schema": 2}, "'schema' is 2"),
+    ("RUBRIC_FILE", {"grades": LINES}, "not 1 to 5"),
+    ("RUBRIC_FILE", {"grades": [{"grade": 6, "name": "x", "meaning": "y"}]}, r"'grades\[0\].grade' is 6"),
+    ("REFERENCE_FILE", {"schema": 2}, "'schema' is 2"),
+    ("REFERENCE_FILE", {"scores": [ENTRY, {**ENTRY, "second_grade": 0}]}, r"'scores\[1\].second_grade' is 0"),
+    ("REFERENCE_FILE", {"author": "x"}, "'author' is an unknown key"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "said"), FAULTS)
+def test_a_faulty_file_of_the_project_is_named_with_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, change: dict[str, object], said: str
+) -> None:
+    """Rubric and reference grades: every fault says where it is."""
+    content = json.loads(getattr(scores, name).read_text("utf-8"))
+    path = tmp_path / "file.json"
+    path.write_text(json.dumps({**content, **change}), encoding="utf-8")
+    monkeypatch.setattr(scores, name, path)
+    with pytest.raises(DataFileError, match=said):
+        scores.read_rubric() if name == "RUBRIC_FILE" else scores.read_reference()
+
+
+def test_two_readings_are_two_raters_and_say_who_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reading is a score of its own; a missing second grade is no score."""
+    content = {"schema": 1, "rubric_version": "1", "read_by": "a reader", "read_at": "2026", "method": "twice"}
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({**content, "scores": [{**ENTRY, "second_grade": 3}, {**ENTRY, "prompt_id": "q"}]}))
+    monkeypatch.setattr(scores, "REFERENCE_FILE", path)
+    found = scores.read_reference()
+    assert [(each.rater, each.prompt_id, each.grade) for each in found.as_scores()] == [
+        ("reference:1", "p", 4), ("reference:2", "p", 3), ("reference:1", "q", 4),
+    ]  # fmt: skip
+    assert (found.read_by, found.as_scores()[0].scored_at) == ("a reader", "2026")
+
+
+def test_the_shipped_grades_fit_answers_of_the_shipped_prompts() -> None:
+    """Somebody is named as their reader, and every grade is about a prompt of the course."""
+    found = scores.read_reference()
+    assert found.read_by.strip() and found.method.strip()
+    assert {each.prompt_id for each in found.scores} <= {prompt.id for prompt in data.read_prompts()}
+    assert found.rubric_version == scores.version_for(data.read_prompts())
+
+
+def test_importing_it_loads_no_heavy_library() -> None:
+    """Commands that never compute an agreement do not pay for it."""
+    heavy = "{'numpy', 'scipy', 'krippendorff', 'choix', 'pandas', 'matplotlib', 'openai'}"
+    imports = "; ".join(
+        f"import workshop_lib.quality.{name}" for name in ("scores", "annotation", "agreement", "judge")
+    )
+    code = f"import sys; {imports}; print(sorted({heavy} & set(sys.modules)))"
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=places.PROJECT)
+    assert seen.stdout.strip() == "[]"
+
+
+def test_the_example_in_the_documentation_holds() -> None:
+    """The doctest of the module runs."""
+    assert doctest.testmod(scores).failed == 0

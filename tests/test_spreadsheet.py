@@ -1,0 +1,250 @@
+"""The CSV template: blind, safe in a spreadsheet, and read back with every fault named by row and column."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.annotation_helpers import run_with
+from workshop_lib.errors import ConfigurationError, DataFileError
+from workshop_lib.quality import scores, spreadsheet
+from workshop_lib.quality.annotation import JudgingError, Session, clean_comment
+from workshop_lib.quality.spreadsheet import add_scores, defuse, read_scores, restore, write_template
+from workshop_lib.show.text import FORMULA_STARTS
+
+FIXTURE = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+STARTS = ("=", "+", "-", "@", "\t", "\r")
+TEXTS = {"one": {"x": "first", "y": "=cmd|' /C calc'!A0"}, "two": {"x": 'a,b;\n"c"', "y": "naïve 你好"}}
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    return Session(run_with(TEXTS), tmp_path / "annotations", rater="ada")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "template.csv"
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")))
+
+
+def fill(path: Path, *changes: dict[str, str], delimiter: str = ",", encoding: str = "utf-8-sig") -> None:
+    """Write the rows back as a person's spreadsheet would, with these cells changed row by row."""
+    rows = rows_of(path)
+    for row, change in zip(rows, changes, strict=False):
+        row.update(change)
+    with path.open("w", encoding=encoding, newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_the_template_is_blind_and_complete(session: Session, path: Path):
+    """One row per answer in the rater's order, aspects in words, scores empty, no model anywhere."""
+    write_template(session, path)
+    assert write_template(session) == session.folder / "ada-20260101T000000Z.csv"
+    assert path.read_bytes()[:3] == b"\xef\xbb\xbf"  # without which Excel garbles every accent
+    rows = rows_of(path)
+    assert [row["prompt_id"] for row in rows] == [item.shown[0].prompt.id for item in session.items]
+    assert tuple(rows[0]) == spreadsheet.COLUMNS
+    assert {row["score"] + row["comment"] for row in rows} == {""}
+    assert "int4" not in path.read_text("utf-8") and "x:1" not in path.read_text("utf-8")
+
+
+def test_no_cell_is_a_formula(session: Session, path: Path):
+    """Answers and prompts that begin like formulas are shown, not run."""
+    write_template(session, path)
+    cells = [cell for row in rows_of(path) for cell in row.values()]
+    assert not [cell for cell in cells if cell.lstrip(" ").startswith(FORMULA_STARTS)]
+    assert "'=cmd|' /C calc'!A0" in cells
+
+
+@given(
+    text=st.text()
+    | st.builds("".join, st.tuples(st.sampled_from(["", "'", " ", "''"]), st.sampled_from(STARTS), st.text()))
+)
+def test_defusing_can_be_undone(text: str):
+    """Whatever the text, the cell is no formula, and reading gives the text back."""
+    cell = defuse(text)
+    assert not cell.lstrip(" ").startswith(STARTS)
+    assert restore(cell) == text
+
+
+@FIXTURE
+@given(
+    grades=st.lists(st.sampled_from([1, 2, 3, 4, 5, None]), min_size=4, max_size=4),
+    comments=st.lists(
+        st.text(max_size=30) | st.sampled_from(["=1+1", "-", "'x", "'=x", 'a;b,c\n"d"']), min_size=4, max_size=4
+    ),
+)
+def test_grades_and_comments_come_back(tmp_path: Path, grades: list[int | None], comments: list[str]):
+    """What was judged in the notebook and written out is read in again, cell by cell."""
+    session = Session(run_with(TEXTS), tmp_path / "annotations", rater="ada")
+    session.file.path.unlink(missing_ok=True)
+    session.switch("ada")
+    for grade, comment in zip(grades, comments, strict=True):
+        session.judge(grade, comment)
+    path = tmp_path / "round.csv"
+    path.unlink(missing_ok=True)
+    read = read_scores(write_template(session, path), session)
+    assert [(s.grade, s.comment) for s in read] == [
+        (grade, clean_comment(comment))
+        for grade, comment in zip(grades, comments, strict=True)
+        if grade or clean_comment(comment)
+    ]
+    assert add_scores(path, session) == 0
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_filled_template_becomes_verdicts_once(session: Session, path: Path, delimiter: str):
+    """Scores arrive in the rater's file with either list separator; reading twice adds nothing."""
+    write_template(session, path)
+    fill(path, {"score": "4", "comment": "good"}, {"score": " 2.0 "}, {"comment": "odd"}, delimiter=delimiter)
+    assert add_scores(path, session) == 3
+    assert add_scores(path, session) == 0
+    assert [(v.grade, v.comment) for v in scores.read_all(session.folder)] == [(4, "good"), (2, ""), (None, "odd")]
+    assert (session.judged, session.skipped) == (2, 1)
+
+
+HEADING = ("prompt_id", "answer_id", "score", "comment")
+SHAPES = {
+    "sep line": lambda text: "sep=;\r\n" + text.replace(",", ";"),
+    "quoted sep line": lambda text: '"sep=;"\r\n' + text.replace(",", ";"),
+    "sep line, other sign": lambda text: "sep=|\n" + text.replace(",", "|"),
+    "sep line, tab": lambda text: "sep=\t\n" + text.replace(",", "\t"),
+    "blank lines first": lambda text: "\r\n ,,,\r\n" + text,
+    "all quoted": lambda text: "".join('"' + line.replace(",", '","') + '"\r\n' for line in text.splitlines()),
+    "rows quoted whole": lambda text: "".join('"' + line.replace('"', '""') + '"\r\n' for line in text.splitlines()),
+    "only the heading in capitals": lambda text: text.replace("prompt_id", "Prompt ID").replace("score", " SCORE "),
+    "old Mac line ends": lambda text: text.replace("\r\n", "\r"),
+    "blank line between": lambda text: text.replace("\r\n", "\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_file_is_read_as_spreadsheets_leave_it(session: Session, path: Path, shape: str, encoding: str):
+    """A line `sep=;`, quotes, blank lines, other list separators and UTF-16 change no grade."""
+    keys = [(row["prompt_id"], row["answer_id"]) for row in rows_of(write_template(session, path))]
+    text = "".join(f"{','.join(row)}\r\n" for row in [HEADING, (*keys[0], "4", "gut é"), (*keys[1], "2.0", "")])
+    path.write_bytes(SHAPES[shape](text).encode(encoding))
+    assert [(score.grade, score.comment) for score in read_scores(path, session)] == [(4, "gut é"), (2, "")]
+
+
+@pytest.mark.parametrize(("cell", "grade"), [("4,0", 4), ("4.00", 4), ("\uff14", 4), (" 5 ", 5)])
+def test_a_grade_is_read_as_keyboards_and_spreadsheets_write_it(session: Session, path: Path, cell: str, grade: int):
+    """Decimal commas and full-width digits are the same grade."""
+    write_template(session, path)
+    fill(path, {"score": cell}, delimiter=";")
+    assert [score.grade for score in read_scores(path, session)] == [grade]
+
+
+def test_a_changed_grade_replaces_the_old_one(session: Session, path: Path):
+    """A second look in the spreadsheet counts; untouched rows take nothing back."""
+    write_template(session, path)
+    fill(path, {"score": "4"}, {"score": "3"})
+    add_scores(path, session)
+    fill(path, {"score": "5"}, {"score": ""})
+    assert add_scores(path, session) == 1
+    assert [verdict.grade for verdict in scores.read_all(session.folder)] == [3, 5]
+
+
+def test_a_template_that_is_there_is_never_overwritten(session: Session, path: Path):
+    """Running the cell again does not destroy an hour's work."""
+    write_template(session, path)
+    fill(path, {"score": "4"})
+    before = path.read_bytes()
+    assert write_template(session, path).read_bytes() == before
+
+
+def test_every_fault_is_named_with_row_and_column(session: Session, path: Path):
+    """All faults at once, numbered as the spreadsheet does; nothing of a faulty file is saved."""
+    write_template(session, path)
+    first = rows_of(path)[0]
+    fill(
+        path,
+        {"score": "6"},
+        {"score": "good", "comment": "x"},
+        {"answer_id": "sha256-0"},
+        {key: first[key] for key in ("prompt_id", "answer_id")},
+    )
+    with pytest.raises(DataFileError) as caught:
+        add_scores(path, session)
+    said = str(caught.value)
+    assert "row 2, column score: '6' is no grade; give 1, 2, 3, 4 or 5, or leave it empty" in said
+    assert "row 3, column score: 'good' is no grade" in said
+    assert "row 4, column answer_id: 'sha256-0' for the prompt" in said and "is no answer of this run" in said
+    assert "row 5, column answer_id:" in said and "is in row 2 already" in said
+    assert not session.file.path.exists()
+
+
+def test_many_faults_are_cut_to_ten(tmp_path: Path, path: Path):
+    """A wrong file is not answered with a screenful."""
+    session = Session(run_with({str(n): {"x": f"answer {n}"} for n in range(14)}), tmp_path)
+    write_template(session, path)
+    fill(path, *[{"score": "A"}] * 14)
+    with pytest.raises(DataFileError, match="And 4 more") as caught:
+        read_scores(path, session)
+    assert str(caught.value).count("row ") == 10
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no single column 'prompt_id'"),
+        (b"prompt_id,answer_id,score\n", "no single column 'comment'"),
+        (b"prompt_id,answer_id,score,score,comment\n", "no single column 'score'"),
+        ("prompt_id,answer_id,score,comment\np,a,,é".encode("cp1252"), "not UTF-8 text at byte 39.*CSV UTF-8"),
+        (b'prompt_id,answer_id,score,comment\np,a,"x', "is not CSV"),
+        (b"\nprompt_id,answer_id,score,comment\n\np,a,4,0,\n", "5 cells in row 4 under a heading of 4.*quotes"),
+        (b"p,sha256-0,4,good\n", "no single column 'prompt_id' in row 1.*prompt_id, answer_id, prompt, answer"),
+        (b"PK\x03\x04\x14\0", "is a workbook.*CSV UTF-8"),
+        (b"prompt_id,answer_id,score,comment\n" + b"x" * 140_000, "is not CSV"),
+    ],
+)
+def test_other_files_are_refused(session: Session, path: Path, content: bytes, said: str):
+    """A file that is no template is one sentence with the way out."""
+    path.write_bytes(content)
+    with pytest.raises(DataFileError, match=said):
+        read_scores(path, session)
+
+
+def test_missing_files_and_folders_are_said(session: Session, path: Path, tmp_path: Path):
+    """Neither reading nor writing ends in a traceback."""
+    with pytest.raises(DataFileError, match="cannot be read"):
+        read_scores(path, session)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=r"template\.csv cannot be written"):
+        write_template(session, tmp_path / "file" / "template.csv")
+
+
+def test_short_rows_and_extra_columns_do_no_harm(session: Session, path: Path):
+    """Spreadsheets drop empty cells at the end of a row, and people add columns and empty rows."""
+    write_template(session, path)
+    row = rows_of(path)[0]
+    text = f"Score,prompt_id,answer_id,comment,mine\r\n5,{row['prompt_id']},{row['answer_id']}\r\n,,,,\r\n"
+    path.write_text(text, encoding="utf-8", newline="")
+    assert [score.grade for score in read_scores(path, session)] == [5]
+
+
+def test_a_huge_answer_fits_a_cell(tmp_path: Path, path: Path):
+    """Excel cuts silently after 32,767 characters; here the cut is said."""
+    session = Session(run_with({"one": {"x": "word " * 20_000}}), tmp_path)
+    (row,) = rows_of(write_template(session, path))
+    assert len(row["answer"]) < 32_767 and row["answer"].endswith("[cut here: 70,000 more characters]")
+    fill(path, {"score": "1"})
+    assert add_scores(path, session) == 1
+
+
+def test_pairs_have_no_template(session: Session, path: Path):
+    """Grades and preferences are different questions."""
+    with pytest.raises(JudgingError, match="holds grades, not pairs"):
+        write_template(Session(session.run, session.folder, mode="pairwise"), path)

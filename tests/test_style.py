@@ -1,0 +1,63 @@
+"""The look of figures: nothing rests on colour alone, names keep apart, pictures have words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import matplotlib as mpl
+import pytest
+from matplotlib.figure import Figure
+
+from tests.figure_helpers import draw
+from tests.report_helpers import run_of_models
+from workshop_lib.show import charts, style
+
+
+def test_precision_and_device_never_rest_on_colour_alone():
+    """Each precision has its own marker and hatch, each device its own colour, in both themes."""
+    assert len(set(style.MARKERS.values())) == len(style.MARKERS)
+    assert len(set(style.HATCHES.values())) == len(style.HATCHES)
+    for palette in style.PALETTES.values():
+        assert len({palette.device(each) for each in ("cpu", "gpu", "npu", "unknown")}) == 4
+
+
+def test_far_apart_values_get_a_logarithmic_axis_that_says_so():
+    """Above a ratio of 20 a linear axis would hide the fast models."""
+    axes = style.sheet(["a"], "?", "", "light")[1][0]
+    style.scale(axes, "x", [1.0, 21.0], "Latency (ms)")
+    assert (axes.get_xscale(), axes.get_xlabel()) == ("log", "Latency (ms) (log scale)")
+    style.scale(axes, "x", [1.0, 19.0], "Latency (ms)")
+    assert (axes.get_xscale(), axes.get_xlim()[0]) == ("linear", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("heights", "placed"),
+    [([0.0, 0.0, 0.05, 0.9], [0.0, 0.2, 0.4, 0.9]), ([0.9, 0.95, 1.0], [0.6, 0.8, 1.0]), ([0.5, 0.1], [0.1, 0.5])],
+)
+def test_names_move_apart_and_keep_their_order(heights: list[float], placed: list[float]):
+    """Neighbours end one step of 0.2 apart, within the axes."""
+    found = style.spread_out(dict(zip("abcd", heights, strict=False)), 0.2)
+    assert list(found.values()) == pytest.approx(placed)
+
+
+def test_a_notebook_shows_the_picture_with_its_alt_text():
+    """The alt text is escaped in the tag, and is all that a terminal shows."""
+    figure = Figure()
+    figure.set_label('A "chart" <b>')
+    shown = style.shown(figure)
+    assert 'alt="A &quot;chart&quot; &lt;b&gt;"' in shown._repr_html_()
+    assert 'src="data:image/png;base64,' in shown._repr_html_()
+    assert repr(shown) == 'A "chart" <b>'
+
+
+def test_drawing_leaves_no_trace():
+    """The same bytes twice, no pyplot, no changed settings; importing the package loads no plotting."""
+    before, run = dict(mpl.rcParams), run_of_models(2)
+    assert style.png(charts.latency(run)) == style.png(draw(charts.latency(run)))
+    assert dict(mpl.rcParams) == before
+    check = (
+        "import sys, workshop_lib, workshop_lib.show.text; assert 'matplotlib' not in sys.modules;"
+        "import workshop_lib.show.charts; assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)

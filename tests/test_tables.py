@@ -1,0 +1,129 @@
+"""Tables for people: their units, words where nothing was measured, and every metric in its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.comparison_helpers import cpu_run, mislabelled_run, reference
+from tests.report_helpers import row, run_of_models
+from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
+from workshop_lib.show import tables
+
+HEADINGS = list(tables.results([]).columns)
+
+
+@pytest.fixture
+def run() -> Run:
+    return run_of_models(6)
+
+
+def test_results_are_in_units_for_people():
+    """0.0062 s are 6.2 ms; rates stay tokens per second, sizes megabytes, warnings codes."""
+    shown = row(first_token_latency_avg=0.0062, size_mb=1.26, warnings=("outliers", "unstable"))
+    line = tables.results([shown]).iloc[0]
+    assert (line["first token (ms)"], line["decode (tok/s)"], line["size (MB)"]) == (6.2, 1000.0, 1.26)
+    assert line["warnings"] == "outliers, unstable"
+
+
+def test_what_was_not_measured_says_so_and_is_never_zero():
+    """A failed model has words where its numbers would be."""
+    line = tables.results([Row("small", "small:1", "cpu", "failed", error="gone")]).iloc[0]
+    assert {line[name] for name in HEADINGS[5:-1]} == {"not measured"}
+
+
+def test_speed_and_cost_are_the_two_halves():
+    """Together they have every column; both say whom a line is about."""
+    speed, cost = tables.speed([row()]), tables.cost([row()])
+    assert {*speed.columns, *cost.columns} == set(HEADINGS)
+    assert set(speed.columns) & set(cost.columns) == {"model", "precision", "device", "status"}
+
+
+def test_energy_memory_and_price_have_columns_only_where_something_is_known():
+    """Without a meter the table is as it was; with one row measured, the others say `not measured`."""
+    assert list(tables.results([row(), row("large")]).columns) == HEADINGS
+    figures = {"energy_per_1000_tokens_wh": 0.0125, "energy_source": "measured:rapl", "gpu_memory_mb": 1234.56}
+    shown = tables.cost([row(**figures, energy_cost_per_million_tokens=0.08333), row("large")])
+    assert list(shown["energy (mWh per 1000 tok)"]) == [12.5, "not measured"]
+    assert list(shown["energy known from"]) == ["measured:rapl", "not measured"]
+    assert list(shown["GPU memory (MB)"]) == [1234.6, "not measured"]
+    assert list(shown["energy cost (per million tok)"]) == [0.0833, "not measured"]
+    assert shown.columns[-1] == "warnings"
+
+
+def test_meanings_count_the_models_they_concern():
+    """Only codes that occur are explained."""
+    told = tables.meanings([row(warnings=("outliers",)), row(warnings=("outliers", "unstable"))])
+    assert dict(zip(told["warning"], told["models"], strict=True)) == {"unstable": 1, "outliers": 2}
+
+
+def test_models_are_listed_with_what_is_unknown_named():
+    """A catalog line says unknown rather than nan; cached is a word."""
+    line = tables.models([ModelVariant("a", "a:1", "cpu"), ModelVariant("b", "b:1", "gpu", cached=True)])
+    assert line.iloc[0]["size (MB)"] == "unknown"
+    assert list(line["cached"]) == ["unknown", "yes"]
+
+
+@pytest.mark.parametrize(("free_mb", "verdict"), [(100.0, "enough"), (2.0, "too little")])
+def test_room_counts_only_what_is_missing(free_mb: float, verdict: str):
+    """3 MB are to be downloaded, 9 MB are here."""
+    variants = [ModelVariant("a", "a:1", "cpu", size_mb=3.0, cached=False),
+                ModelVariant("b", "b:1", "cpu", size_mb=9.0, cached=True)]  # fmt: skip
+    line = tables.room(variants, free_mb).iloc[0]
+    assert line["needed (MB)"] == 3.0 and line["verdict"].startswith(verdict)
+
+
+def test_what_is_missing_has_its_reason():
+    """Models that were left out and devices that are absent are lines with the reason; text is visible."""
+    assert list(tables.left_out([(ModelVariant("a", "a:1", "gpu"), "No\x1b GPU.")]).iloc[0]) == ["a", "gpu", "No� GPU."]
+    assert list(tables.absent_devices({"gpu": "No provider."}).iloc[0]) == ["gpu", "No provider."]
+    assert list(tables.prompts([Prompt("p", "Say \x00 it.")])["prompt"]) == ["Say � it."]
+    assert list(tables.sentences(["One.", "Two."])["what stands out"]) == ["One.", "Two."]
+
+
+def test_answers_are_those_of_the_first_round_and_last_attempt(run: Run):
+    """One line per model; a repeated request counts with its last attempt; a failure is said."""
+    first = next(each for each in run.completions if each.round == 1)
+    again = replace(first, attempt=2, chunks=(), error="stalled")
+    told = tables.answers(replace(run, completions=(*run.completions, again)), first.prompt_id)
+    assert len(told) == 5
+    assert told.iloc[0]["answer"] == "failed: stalled"
+    assert told.iloc[1]["answer"].startswith(" word word")
+
+
+def test_one_request_can_be_looked_at(run: Run):
+    """Arrivals are milliseconds after the request; metrics that are unknown say so."""
+    completion = next(each for each in run.completions if each.round == 1)
+    assert tables.arrivals(completion).iloc[0]["arrived (ms)"] == pytest.approx(4.2)
+    assert list(tables.metrics(completion).iloc[1]) == ["Time to first token", 4.2, "ms"]
+    failed = Completion("r", "a", "a:1", "cpu", "p", 1, "2026", error="gone")
+    assert set(tables.metrics(failed)["value"]) == {"not measured"}
+
+
+def test_steadiness_counts_prompts_with_one_answer(run: Run):
+    """A second text for one prompt leaves one steady prompt of two."""
+    assert list(tables.steadiness(run)["same answer every round"]) == [2] * 5
+    last = run.completions[-1]
+    other = replace(last, chunks=last.chunks[1:], round=9)
+    changed = tables.steadiness(replace(run, completions=(*run.completions, other)))
+    assert sorted(changed["same answer every round"]) == [1, 2, 2, 2, 2]
+
+
+def test_builds_of_a_model_are_compared_with_an_interval(run: Run):
+    """fp32 against int4 of the same model, in every compared metric; a failed build is not compared."""
+    told = tables.differences(run)
+    assert list(told.columns) == ["model", "this", "against", "latency", "first token", "decode"]
+    assert set(told["this"]) == {"fp32 · cpu"} and len(told) == 2
+    assert set(told["decode"].str.startswith("no clear difference (1.00x")) == {True}
+
+
+def test_the_table_of_devices_says_where_each_build_was_measured():
+    """Another machine's figure never passes for this one's; a label without provider says that it is one."""
+    shown = tables.devices(cpu_run(), (reference(),))
+    here, elsewhere = "this machine", "reference, another machine: Made-up GPU, 2026-10-01"
+    assert list(shown["measured on"]) == [here, here, elsewhere, elsewhere] * 3
+    assert list(shown["build"])[:4] == ["int4 · cpu", "fp32 · cpu", "fp16 · gpu", "int4 · gpu"]
+    assert list(shown["first token (ms)"])[:4] == [4.2, 4.2, 2.1, 2.1]
+    labelled = tables.devices(mislabelled_run()).iloc[2]
+    assert (labelled["build"], labelled["against"], labelled["decode"]) == ("fp16 · labelled gpu", "", "not compared")

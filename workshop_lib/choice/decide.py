@@ -1,0 +1,429 @@
+"""Which model to take: limits exclude models, weights order the rest, draws of prompts say how sure the order is.
+
+Criteria count in *steps*. Times, rates and sizes have a true zero, so a step is a factor of two. Grades have none (a 4
+is not twice as good as a 2), so a step is one grade. A score is the weighted mean of a model's steps, an additive value
+function (Keeney and Raiffa 1976, chapter 3): do not weight one thing twice, for latency already contains the decode
+speed. Steps depend on no other model, so one that joins or leaves never reverses the others (Belton and Gear 1983).
+
+Measurements vary: `best_share` counts how often a model comes first in a bootstrap over prompts, with the same draw for
+every model and criterion. Weights are opinions: `sweep` changes them, one at a time.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from workshop_lib import compare, summary, timing
+from workshop_lib.compare import SAME_RUN, Estimate
+from workshop_lib.errors import ConfigurationError
+from workshop_lib.quality import pareto
+
+if TYPE_CHECKING:
+    from workshop_lib.quality.scores import Kind, Score
+    from workshop_lib.records import Row, Run
+
+Outcome = Literal["none", "tie", "only", "unknown", "few", "unsure", "slight", "clear"]
+FEWEST_CLEAR = 6
+"""Of two equal models, one is better in all of 5 prompts in 6 % of runs, in all of 6 prompts in 3 %."""
+MEASURED_ONCE = "Measured once per model, so without an interval."
+DECIMALS = 9
+"""Scores that differ by less are equal: sums of floats are not exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """A row of `CRITERIA`.
+
+    Attributes:
+        unit: as it is shown; what `measure` gives has seconds where this says ms.
+        per: what has a value: each prompt (the median of its requests, so that one asked more often does not count for
+            more), each request, each model, or each graded answer.
+        measure: a completion's value, or for a model its row's.
+        quantile: the figure over all values; None = their mean.
+        shaken_by: warnings of a row (`summaries.WARNINGS`) that cast doubt on it; empty = not timed.
+        limit: the setting that bounds it, in the unit of `measure`; empty = none.
+        step: what one step is, a factor of two or one point.
+    """
+
+    name: str
+    label: str
+    unit: str
+    better: Literal["lower", "higher"]
+    per: Literal["prompt", "request", "model", "answer"]
+    measure: Callable[[Any], float | None]
+    quantile: float | None = None
+    shaken_by: tuple[str, ...] = ()
+    limit: str = ""
+    step: Literal["doubling", "point"] = "doubling"
+
+    def steps(self, values: np.ndarray) -> np.ndarray:
+        """Values → steps, more is better; nan where a value is unknown or, not being above 0, has no ratio."""
+        known = np.asarray(values, dtype=float)
+        if self.step == "doubling":
+            known = np.log2(known, out=np.full(known.shape, np.nan), where=known > 0)
+        return known if self.better == "higher" else -known
+
+    def keeps(self, value: float, bound: float) -> bool:
+        """Whether a value is on the right side of a bound."""
+        return value >= bound if self.better == "higher" else value <= bound
+
+    def number(self, value: float) -> str:
+        """A value for a column that names the unit: `15.3`."""
+        shown = value * 1000 if self.unit == "ms" else value
+        return f"{shown:,.0f}" if abs(shown) >= 1000 else f"{shown:.3g}"
+
+    def say(self, value: float) -> str:
+        """A value with its unit: `15.3 ms`."""
+        return f"{self.number(value)} {self.unit}".rstrip()
+
+
+_LATENCY, _FIRST, _DECODE = timing.latency_s, timing.first_token_s, timing.decode_tokens_per_s
+_SLOWEST, _CACHED, _BURSTS = ("unstable", "too_few_samples"), ("unstable", "cached_prompt"), ("unstable", "bursts")
+_ROWS = (
+    Criterion("quality", "quality", "", "higher", "answer", float, limit="min_quality", step="point"),
+    Criterion("latency", "latency", "ms", "lower", "prompt", _LATENCY, 0.5, ("unstable",)),
+    Criterion("latency_p95", "p95 latency", "ms", "lower", "request", _LATENCY, 0.95, _SLOWEST, "max_latency_s"),
+    Criterion("first_token", "first token", "ms", "lower", "prompt", _FIRST, 0.5, _CACHED, "max_first_token_s"),
+    Criterion("throughput", "decode speed", "tok/s", "higher", "prompt", _DECODE, 0.5, _BURSTS),
+    Criterion("memory", "peak memory", "MB", "lower", "model", attrgetter("peak_resident_mb"), limit="max_memory_mb"),
+    Criterion("footprint", "size on disk", "MB", "lower", "model", attrgetter("size_mb"), limit="max_size_mb"),
+)
+CRITERIA: dict[str, Criterion] = {each.name: each for each in _ROWS}
+LIMITS: dict[str, Criterion] = {each.limit: each for each in _ROWS if each.limit}
+
+
+def check_weights(**weights: float) -> dict[str, float]:
+    """What one step in each criterion is worth, checked, without those of 0; only their ratios matter."""
+    checked = _checked("weight", weights, CRITERIA)
+    if not checked:
+        raise ConfigurationError("All weights are 0.", "Give at least one criterion a weight above 0.")
+    return checked
+
+
+def check_limits(**limits: float) -> dict[str, float]:
+    """What a model must keep to be chosen at all: names of `LIMITS` with their bounds, checked, without those of 0."""
+    return _checked("limit", limits, LIMITS)
+
+
+def _checked(kind: str, given: Mapping[str, float], known: Iterable[str]) -> dict[str, float]:
+    """Refuse an unknown name, and a value below 0 or not finite, by `ConfigurationError`; leave out those of 0."""
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise ConfigurationError(f"There is no {kind} {name!r}.", f"Did you mean {near[0]}?")
+        if not 0 <= value < math.inf:
+            raise ConfigurationError(f"The {kind} {name} is {value}.", "Give 0 or more.")
+    return {name: given[name] for name in known if given.get(name)}
+
+
+def quantiles(table: np.ndarray, share: float) -> np.ndarray:
+    """Quantiles over the second axis of what is known, interpolated as numpy does; nan where nothing is known."""
+    ordered = np.sort(table, axis=1)  # nan comes last
+    last = np.maximum(np.isfinite(table).sum(axis=1) - 1, 0)[:, None, :]
+    place = share * last
+    below = np.floor(place).astype(int)
+    low = np.take_along_axis(ordered, below, axis=1)
+    high = np.take_along_axis(ordered, np.minimum(below + 1, last), axis=1)
+    between: np.ndarray = (low + (place - below) * (high - low))[:, 0, :]
+    return between
+
+
+def _mean(table: np.ndarray) -> np.ndarray:
+    """Means over the second axis of what is known; nan where nothing is."""
+    counts, sums = np.isfinite(table).sum(axis=1), np.nansum(table, axis=1)
+    means: np.ndarray = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    return means
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """All that is known of the models of a run, gathered once; deciding again needs nothing else.
+
+    Attributes:
+        rows: the models that answered.
+        figures: criterion → figure of each model, with its interval over prompts.
+        drawn: criterion → its figures by `[draw, model]`, the same prompts in every criterion's draw.
+        measure: whose grades are the quality.
+    """
+
+    rows: tuple[Row, ...]
+    figures: Mapping[str, tuple[Estimate, ...]]
+    drawn: Mapping[str, np.ndarray]
+    measure: Kind
+    remarks: tuple[str, ...] = ()
+
+    def values(self, name: str) -> np.ndarray:
+        """A criterion's figures by `[model]`; nan where there is none."""
+        return np.array([each.value for each in self.figures[name]], dtype=float)
+
+
+def gather(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = None) -> Evidence:
+    """Read every criterion of every model that answered, and draw the prompts again.
+
+    Args:
+        run: with its prompts and answers.
+        scores: grades of people, references and judges; the aspects are checked here, as grade 1 + 4 x share.
+        measure: whose grades are the quality; None = as `pareto.decisive_measure` chooses.
+
+    Raises `ConfigurationError` where no model answered, or nothing was scored by the measure asked for.
+    """
+    rows = tuple(row for row in summary.summarise(run) if row.status == "ok")
+    if not rows:
+        raise ConfigurationError(f"No model answered in run {run.run_id}.", "Choose a run in which one did.")
+    used, remarks = pareto.one_rubric(tuple(scores))
+    tables = pareto.grade_tables(run, rows, used)
+    chosen = pareto.decisive_measure(tables, measure)
+    grades = tables.get(chosen, np.full((len(run.prompts), len(rows)), np.nan))[:, None, :]
+    grades = 1 + 4 * grades if chosen == "aspects" else grades
+    picked = compare.draws(len(run.prompts), seed=20)
+    figures, drawn = {}, {}
+    for name, which in CRITERIA.items():
+        table = _values(which, run, rows) if which.per != "answer" else grades
+        figures[name], drawn[name] = _figures(which.quantile, table, picked)
+    remarks += [] if measure else pareto.passed_over(tables, chosen)
+    for name, verb in (("quality", "graded"), ("latency", "timed")):
+        counts = sorted({each.n for each in figures[name]})
+        if len(counts) > 1:
+            prompts = f"{counts[0]} to {counts[-1]} prompts"
+            remarks.append(f"Models were {verb} on {prompts}: their figures rest on different questions.")
+    return Evidence(rows, figures, drawn, chosen, tuple(remarks))
+
+
+def _values(which: Criterion, run: Run, rows: Sequence[Row]) -> np.ndarray:
+    """A criterion's values by `[prompt, request, model]`, or by `[model]`; nan where one is unknown."""
+    if which.per == "model":
+        return np.array([which.measure(row) for row in rows], dtype=float)
+    prompts = {prompt.id: place for place, prompt in enumerate(run.prompts)}
+    models = {(row.model_id, row.device): place for place, row in enumerate(rows)}
+    table = np.full((len(prompts), max(each.round for each in run.completions), len(models)), np.nan)
+    for each in run.completions:
+        model, value = models.get((each.model_id, each.device)), which.measure(each)
+        if each.round and model is not None and value is not None:
+            table[prompts[each.prompt_id], each.round - 1, model] = value
+    return quantiles(table, 0.5)[:, None, :] if which.per == "prompt" else table
+
+
+def _figures(share: float | None, table: np.ndarray, picked: np.ndarray) -> tuple[tuple[Estimate, ...], np.ndarray]:
+    """Each model's figure, and the figures of every draw by `[draw, model]`."""
+    if table.ndim == 1:
+        known = [None if np.isnan(value) else float(value) for value in table]
+        once = tuple(Estimate(value, reason="Not measured." if value is None else MEASURED_ONCE) for value in known)
+        return once, np.broadcast_to(table, (len(picked), len(table)))
+
+    def figure(part: np.ndarray) -> np.ndarray:
+        pooled = part.reshape(len(part), -1, part.shape[-1])
+        return _mean(pooled) if share is None else quantiles(pooled, share)
+
+    values, counts = figure(table[None])[0], np.isfinite(table).any(axis=1).sum(axis=0)
+    drawn = np.concatenate(
+        [figure(table[part]) for part in np.array_split(picked, 20)]
+    )  # in parts: it fits into memory
+    estimates = tuple(
+        compare.estimate(float(value) if n else None, int(n), drawn[:, place])
+        for place, (value, n) in enumerate(zip(values, counts, strict=True))
+    )
+    return estimates, drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One model in the order.
+
+    Attributes:
+        place: its position in `evidence.rows`; `row` is that row.
+        rank: 1 = first; equal scores share a rank.
+        behind: weighted steps behind the first.
+        best_share: in what share of the draws of prompts it comes first; None where there are too few to say.
+    """
+
+    place: int
+    row: Row
+    rank: int
+    behind: float
+    best_share: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """The order, what is excluded, and how sure all of it is.
+
+    Attributes:
+        weights: those of the criteria that count, all above 0.
+        ranked: the models in order, the first first; empty where every model is excluded.
+        excluded: position in `evidence.rows` → broken limit, or criterion that was not measured → reason in words.
+        reason: why `best_share` is missing; None where it is there.
+        prompts: how many prompts the draws rest on: the fewest of any figure that counts and varies.
+    """
+
+    evidence: Evidence
+    weights: Mapping[str, float]
+    limits: Mapping[str, float]
+    licences: str
+    ranked: tuple[Ranked, ...]
+    excluded: Mapping[int, Mapping[str, str]]
+    reason: str | None
+    prompts: int
+    remarks: tuple[str, ...]
+
+    @property
+    def first(self) -> Ranked | None:
+        """The model that comes first; None where none is left, or several share the first place."""
+        leaders = [each for each in self.ranked if each.rank == 1]
+        return leaders[0] if len(leaders) == 1 else None
+
+    @property
+    def outcome(self) -> Outcome:
+        """How sure the first place is: clear in enough of the draws, and by more than measuring times again changes."""
+        leaders, enough = [each for each in self.ranked if each.rank == 1], clear_from(self.prompts)
+        if len(leaders) != 1:
+            return "tie" if leaders else "none"
+        if len(self.ranked) == 1:
+            return "only"
+        if leaders[0].best_share is None or enough is None:
+            return "unknown" if self.reason else "few"
+        timed = sum(self.share(name) for name in self.weights if CRITERIA[name].shaken_by)
+        is_slight = self.ranked[1].behind < timed * math.log2(1 + SAME_RUN)
+        return "unsure" if leaders[0].best_share < enough else "slight" if is_slight else "clear"
+
+    def share(self, name: str) -> float:
+        """A criterion's share of all weights, 0 to 1."""
+        return self.weights[name] / sum(self.weights.values())
+
+
+def clear_from(prompts: int) -> float | None:
+    """The share of the draws of so many prompts that makes a first place clear; None where no share does.
+
+    It is where a t interval at `resampling.CONFIDENCE` would begin, because draws understate the scatter of few prompts
+    (by sqrt(n / (n - 1))): of two equal models, one comes first in 95 % of the draws in every fourth run of 3 prompts.
+
+    >>> clear_from(5), clear_from(6), clear_from(12)
+    (None, 0.998, 0.99)
+    """
+    if prompts < FEWEST_CLEAR:
+        return None
+    from scipy import special
+
+    bound = special.stdtrit(prompts - 1, 0.5 + compare.CONFIDENCE / 2) * math.sqrt(prompts / (prompts - 1))
+    return math.ceil(1000 * float(special.ndtr(bound))) / 1000
+
+
+def decide(
+    evidence: Evidence, weights: Mapping[str, float], limits: Mapping[str, float] | None = None, licences: str = ""
+) -> Decision:
+    """Exclude what breaks a limit, order the rest, and say how sure that is.
+
+    What was not measured keeps no limit. A model that lacks a figure which others have, in a criterion with a weight,
+    cannot be ordered and is excluded. A criterion that was measured for no model does not count, and a remark says so.
+
+    `licences` are those that may be shipped, separated by commas; empty = any. Raises `ConfigurationError` where
+    `check_weights` and `check_limits` do, and where none of the criteria with a weight was measured.
+    """
+    given, bounds = check_weights(**weights), check_limits(**limits or {})
+    allowed = [name.strip().casefold() for name in licences.split(",") if name.strip()]
+    known = {name: np.isfinite(CRITERIA[name].steps(evidence.values(name))) for name in given}
+    counted = {name: weight for name, weight in given.items() if known[name].any()}
+    missing = [CRITERIA[name].label for name in given if name not in counted]
+    if not counted:
+        what = f"Nothing that has a weight was measured: {', '.join(missing)}."
+        raise ConfigurationError(what, "Give a weight to something that was measured.")
+    remarks = [*evidence.remarks, *(f"Not counted, because no model has a figure: {label}." for label in missing)]
+    remarks += _doubts(evidence.rows, {*counted, *(LIMITS[name].name for name in bounds)})
+    excluded: dict[int, dict[str, str]] = {}
+    for place, row in enumerate(evidence.rows):
+        broken = _broken(evidence, bounds, place)
+        if allowed and (row.licence or "").casefold() not in allowed:
+            broken["licences"] = f"licence {row.licence or 'unknown'}, allowed: {licences}"
+        broken |= {name: f"{CRITERIA[name].label} was not measured" for name in counted if not known[name][place]}
+        excluded |= {place: broken} if broken else {}
+    keep = [place for place in range(len(evidence.rows)) if place not in excluded]
+    ranked, prompts, reason = _rank(evidence, counted, keep) if keep else ((), 0, "No model is left.")
+    return Decision(evidence, counted, bounds, licences, ranked, excluded, reason, prompts, tuple(remarks))
+
+
+def _doubts(rows: Sequence[Row], concerned: Iterable[str]) -> list[str]:
+    """The warnings that cast doubt on a criterion with a weight or a limit."""
+    return [
+        f"{which.label.capitalize()} of {shaken} of {len(rows)} models, warning {code}: {summary.WARNINGS[code]}"
+        for which in _ROWS
+        for code in which.shaken_by
+        if which.name in concerned and (shaken := sum(code in row.warnings for row in rows))
+    ]
+
+
+def _broken(evidence: Evidence, limits: Mapping[str, float], place: int) -> dict[str, str]:
+    """The limits that a model breaks, each with the value seen."""
+    broken = {}
+    for name, bound in limits.items():
+        which, figure = LIMITS[name], evidence.figures[LIMITS[name].name][place]
+        if figure.value is None or not which.keeps(figure.value, bound):
+            seen = "was not measured" if figure.value is None else which.say(figure.value)
+            broken[name] = f"{which.label} {seen}, the limit is {which.say(bound)}"
+    return broken
+
+
+def _steps(names: Iterable[str], values: Callable[[str], np.ndarray]) -> np.ndarray:
+    """Steps by `[..., model, criterion]`, from each criterion's values by `[..., model]`."""
+    return np.stack([CRITERIA[name].steps(values(name)) for name in names], axis=-1)
+
+
+def _rank(
+    evidence: Evidence, weights: Mapping[str, float], keep: Sequence[int]
+) -> tuple[tuple[Ranked, ...], int, str | None]:
+    """The models at `keep` in order, on how many prompts the draws rest, and why `best_share` is missing."""
+    own = np.array(list(weights.values())) / sum(weights.values())
+    scores = np.round(_steps(weights, evidence.values)[list(keep)] @ own, DECIMALS)
+    drawn = np.round(_steps(weights, evidence.drawn.__getitem__)[:, list(keep)] @ own, DECIMALS)
+    known = drawn[np.isfinite(drawn).all(axis=1)]
+    varying = [evidence.figures[name][place] for name in weights for place in keep]
+    prompts = min((each.n for each in varying if each.reason != MEASURED_ONCE), default=None)
+    reason = None
+    if prompts is None:
+        reason = "Only figures count that were measured once per model: there is nothing to draw."
+    elif prompts < compare.FEWEST_PROMPTS:
+        reason = f"It takes at least {compare.FEWEST_PROMPTS} prompts, and there are {prompts}."
+    elif len(known) < compare.FEWEST_DEFINED * len(drawn):
+        reason = "In most draws of prompts a model has no figure."
+    best = known == known.max(axis=1, keepdims=True, initial=-np.inf)
+    shares = (best / best.sum(axis=1, keepdims=True)).sum(axis=0) / max(len(known), 1)  # who is equal shares a draw
+    ranked = []
+    for at, place in enumerate(keep):
+        rank, behind = 1 + int((scores > scores[at]).sum()), float(scores.max() - scores[at])
+        ranked.append(Ranked(place, evidence.rows[place], rank, behind, None if reason else float(shares[at])))
+    return tuple(sorted(ranked, key=lambda each: each.rank)), prompts or 0, reason
+
+
+def sweep(decision: Decision) -> dict[str, list[tuple[int, int, int]]]:
+    """Weight sensitivity: which model leads as one criterion's share of all weights goes from 0 to 100 %.
+
+    The others keep their proportions; where models are equal, the first in the order leads.
+
+    Returns:
+        Criterion → (from per cent, to per cent, position in `evidence.rows`) in order, from 101 points.
+    """
+    keep, own = [each.place for each in decision.ranked], np.array(list(decision.weights.values()))
+    if not keep:
+        return {name: [] for name in decision.weights}
+    table, shares = _steps(decision.weights, decision.evidence.values)[keep], np.linspace(0, 1, 101)[:, None]
+    found = {}
+    for at, name in enumerate(decision.weights):
+        others = np.delete(own, at)
+        rest = np.delete(table, at, axis=1) @ (others / (others.sum() or 1.0))
+        leaders = np.round((1 - shares) * rest + shares * table[:, at], DECIMALS).argmax(axis=1)
+        parts = [(keep[leader], list(part)) for leader, part in groupby(range(101), key=leaders.__getitem__)]
+        found[name] = [(part[0], part[-1], place) for place, part in parts]
+    return found
+
+
+def percent(share: float) -> str:
+    """A share of draws; never 0 % or 100 % where it is not."""
+    if 0 < share < 0.005:
+        return "under 1 %"
+    return "over 99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"

@@ -1,0 +1,168 @@
+"""Which model does a task: by the capability tags of `models.json`, within limits, always in the same order.
+
+Of the models that carry the tag and keep the limits, those named in `prefer` come first (for instance the order of a
+decision), then the smallest, because a smaller one costs less memory and time, then by name. Within a model the first
+device of its `device_preference` is taken, then the smallest build. An unknown size or licence keeps no limit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from workshop_lib import data
+from workshop_lib.choice.decide import CRITERIA
+from workshop_lib.client import ChatClient
+from workshop_lib.errors import ModelNotFoundError, WorkshopError
+from workshop_lib.records import ModelVariant, Prompt, Request
+from workshop_lib.runtimes.selection import AUTO
+from workshop_lib.show.table import Table
+from workshop_lib.show.text import one_line, printable
+
+if TYPE_CHECKING:
+    from workshop_lib.data import ModelCard
+    from workshop_lib.runtimes.profiles import Runtime
+
+QUALITY_FILE = data.DATA_FOLDER / "practice_models" / "quality.json"
+"""What each shipped build got right in held-out questions."""
+TESTS: dict[str, tuple[str, ...]] = {
+    "kept_out_phrasing": ("explain", "list", "summarise"),
+    "notes_known_names": ("summarise-meeting", "action-items"),
+    "question_known_names": ("decisions", "who-owns-what", "due-dates"),
+}
+"""Test → the capabilities that a practice model has if it got half of it right. Those of public models are claims."""
+
+
+class Route(NamedTuple):
+    """Where a task goes, and why."""
+
+    variant: ModelVariant
+    why: str
+
+
+def choose(
+    *,
+    capability: str,
+    max_size_mb: float | None = None,
+    licences: Iterable[str] = (),
+    prefer: Sequence[str] = (),
+    devices: Sequence[str] = ("cpu", "gpu", "npu"),
+    runtime: Runtime | None = None,
+    cards: Mapping[str, ModelCard] | None = None,
+) -> Route:
+    """Choose the model for a kind of task.
+
+    Args:
+        capability: a tag of `models.json`, e.g. `action-items`.
+        max_size_mb: largest size on disk in 10^6 bytes; None = any.
+        licences: licences that may be used; none = any.
+        prefer: aliases to take before all others, the best first.
+        devices: devices that may be used.
+        runtime: only what is ready there is chosen; None = everything that `models.json` lists, on the CPU.
+        cards: alias → card; None = the shipped `models.json`.
+
+    Raises:
+        ModelNotFoundError: no model has the capability (names the nearest tag), or none of those keeps the limits.
+    """
+    cards = data.read_models() if cards is None else cards
+    listed = [
+        ModelVariant(alias, alias, "cpu", size_mb=card.size_mb, licence=card.licence, capabilities=card.capabilities)
+        for alias, card in cards.items()
+        if card.listed and "cpu" in devices
+    ]
+    offered = runtime.find([AUTO], devices) if runtime else listed
+    able = [each for each in offered if capability in each.capabilities]
+    if not able:
+        tags = sorted({tag for each in offered for tag in each.capabilities})
+        near = difflib.get_close_matches(capability, tags, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        fix = (
+            f"{hint}There are: {one_line(', '.join(tags), 400)}."
+            if tags
+            else "Download one, or add tags to data/models.json."
+        )
+        raise ModelNotFoundError(f"No model here has the capability '{one_line(capability)}'.", fix)
+    allowed = {name.strip().casefold() for name in licences if name.strip()}
+    obstacles = {each.model_id: _obstacle(each, max_size_mb, allowed) for each in able}
+    fitting = [each for each in able if not obstacles[each.model_id]]
+    if not fitting:
+        seen = dict.fromkeys(f"{each.alias} ({obstacles[each.model_id]})" for each in able)
+        what = f"No model for '{one_line(capability)}' keeps the limits: {one_line('; '.join(seen), 400)}."
+        raise ModelNotFoundError(what, "Allow more, or choose another task.")
+    aliases = {each.alias for each in fitting}
+    smallest = {alias: min(_size(each) for each in fitting if each.alias == alias) for alias in aliases}
+
+    def order(each: ModelVariant) -> tuple[Any, ...]:
+        wanted = prefer.index(each.alias) if each.alias in prefer else len(prefer)
+        devices = cards[each.alias].device_preference if each.alias in cards else ()
+        device = devices.index(each.device) if each.device in devices else len(devices)
+        return wanted, smallest[each.alias], each.alias, device, _size(each), each.model_id
+
+    first = min(fitting, key=order)
+    if first.alias in prefer:
+        return Route(first, "It comes first in the given order of preference.")
+    count = f"{len(aliases)} models that carry" if len(aliases) > 1 else "1 model that carries"
+    return Route(first, f"It is the smallest ({_said(first.size_mb)}) of {count} the tag within the limits.")
+
+
+def _size(variant: ModelVariant) -> float:
+    return math.inf if variant.size_mb is None else variant.size_mb
+
+
+def _said(size_mb: float | None) -> str:
+    return "size unknown" if size_mb is None else CRITERIA["footprint"].say(size_mb)
+
+
+def _obstacle(variant: ModelVariant, max_size_mb: float | None, allowed: set[str]) -> str:
+    """The limit that a variant does not keep, or nothing."""
+    if max_size_mb is not None and _size(variant) > max_size_mb:
+        return f"{_said(variant.size_mb)}, allowed {_said(max_size_mb)}"
+    if allowed and (variant.licence or "").strip().casefold() not in allowed:
+        return f"licence {variant.licence or 'unknown'}"
+    return ""
+
+
+def ask(runtime: Runtime, prompts: Iterable[Prompt], *, max_tokens: int = 120, **limits: Any) -> Table:
+    """Send each prompt to the model that `choose` names for its capability, loaded for it alone.
+
+    One line per prompt: what was asked, the kind of work, which model was chosen and why, and what it answered. What
+    goes wrong stands in its line, and the others go on.
+    """
+    lines = []
+    for prompt in prompts:
+        model, why, answer = "none", "", ""
+        try:
+            route = choose(capability=prompt.capability, runtime=runtime, **limits)
+            model, why = route.variant.model_id, route.why
+            with runtime.serve(route.variant) as served, ChatClient.to(served) as client:
+                asked = (f"route/{prompt.id}", route.variant, prompt.id, prompt.text)
+                done = client.ask(Request(*asked, round=1, max_tokens=max_tokens))
+            answer = (done.text or "(no text)") if done.ok else f"failed: {done.error}"
+        except WorkshopError as error:
+            why, answer = (why, f"failed: {error}") if why else (str(error), "")
+        lines.append([printable(cell) for cell in (prompt.text, prompt.capability, model, why, answer)])
+    return Table(lines, columns=["task", "capability", "model", "why", "answer"])
+
+
+def read_shares(file: Path = QUALITY_FILE) -> dict[str, dict[str, float]]:
+    """Alias of each practice model → test → the share that its weakest build got right: a route may lead to any."""
+    models = json.loads(file.read_text(encoding="utf-8"))["models"]
+    return {
+        model["alias"]: {test: min(build["scores"][test] for build in model["variants"]) for test in TESTS}
+        for model in models
+    }
+
+
+def tags(cards: Mapping[str, ModelCard]) -> Table:
+    """One line per capability: what each practice model's weakest build got right in the test for it, and the tag."""
+    lines = []
+    for test, tag in [(test, tag) for test, tags in TESTS.items() for tag in tags]:
+        line = {"capability": tag, "test": test}
+        for alias, share in read_shares().items():
+            line[alias] = f"{share[test]:.0%} right, {'tagged' if tag in cards[alias].capabilities else 'no tag'}"
+        lines.append(line)
+    return Table(lines)

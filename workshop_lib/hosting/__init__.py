@@ -1,1 +1,0 @@
-"""What every served model needs: a name, a place in the cache, a child process."""

@@ -1,1 +1,0 @@
-"""Arithmetic on what was recorded: time stamps, tokens and joules become metrics, rows and comparisons. Pure."""

@@ -1,0 +1,194 @@
+"""A folder for ONNX Runtime GenAI: what its files say, before the runtime loads it.
+
+`genai_config.json` names the model files, the context and the execution providers; a model card or a licence file says
+what people may do with it. Whether the runtime takes it, only loading shows: `local.try_folder` does.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from workshop_lib.data import fault, read_as, read_untyped
+from workshop_lib.errors import DataFileError
+from workshop_lib.files import typed_path
+from workshop_lib.machine import CPU_PROVIDER
+from workshop_lib.show.text import one_line
+
+CONFIG = "genai_config.json"
+AGAIN = "Convert the model again with `python -m onnxruntime_genai.models.builder`, or copy the whole folder again."
+_OF_HUGGING_FACE = {"transformers_version", "_from_model_config", "architectures", "bos_token_id", "eos_token_id"}
+"""Keys of `config.json` and `generation_config.json`, which stand inside `model` here."""
+
+_CONVERT = "Convert it first, as samples/03-huggingface-models shows."
+Device = Literal["cpu", "gpu", "npu"]
+_PROVIDERS: Mapping[str, tuple[Device, str]] = {
+    "cpu": ("cpu", CPU_PROVIDER),
+    "cuda": ("gpu", "CUDAExecutionProvider"),
+    "dml": ("gpu", "DmlExecutionProvider"),
+    "webgpu": ("gpu", "WebGpuExecutionProvider"),
+    "nvtensorrtrtx": ("gpu", "NvTensorRTRTXExecutionProvider"),
+    "openvino": ("cpu", "OpenVINOExecutionProvider"),
+    "qnn": ("npu", "QNNExecutionProvider"),
+    "ryzenai": ("npu", "RyzenAIExecutionProvider"),
+    "vitisai": ("npu", "VitisAIExecutionProvider"),
+}
+"""Provider as the configuration names it, in lower case → the device, and the provider as the runtime names it."""
+
+_LICENCES = (
+    (r"Apache License\s+Version 2\.0", "apache-2.0"),
+    (r"MIT License|Permission is hereby granted, free of charge", "mit"),
+    (r"BSD 3-Clause License", "bsd-3-clause"),
+    (r"GNU GENERAL PUBLIC LICENSE\s+Version 3", "gpl-3.0"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    type: str
+    context_length: int
+    decoder: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Config:
+    """The configuration, as far as it says what the model is; the runtime reads the rest."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "ignore", "strict": True}
+
+    model: _Model
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """What a folder's files say.
+
+    Attributes:
+        place: its absolute path.
+        model_type: the family, e.g. `qwen2`.
+        files: names of the ONNX files, relative to it.
+        device, execution_provider: those of the first stage that names a provider other than the CPU's.
+        context_tokens: longest prompt plus answer.
+    """
+
+    place: Path
+    model_type: str
+    files: tuple[str, ...]
+    device: Device
+    execution_provider: str
+    context_tokens: int
+
+    @property
+    def precision(self) -> str | None:
+        """Of the weights; None where no model file tells."""
+        return next(filter(None, (_precision(self.place / name) for name in self.files)), None)
+
+    @property
+    def licence(self) -> str | None:
+        """As the folder states it; None where nothing does."""
+        return _licence(self.place)
+
+
+def read_folder(folder: Path | str) -> ModelFolder:
+    """Look at a folder's files without loading anything.
+
+    Raises:
+        DataFileError: the configuration or a file that it names is missing or cannot be used; says what was mistaken
+            for it.
+    """
+    place = typed_path(folder).absolute()
+    file = _config_in(place)
+    content = read_untyped(file)
+    if isinstance(content, dict) and "model" not in content and _OF_HUGGING_FACE & content.keys():
+        raise fault(file, "", "is a configuration of Hugging Face under another name", _CONVERT)
+    model = read_as(_Config, file).model
+    files = tuple(dict.fromkeys(name for _, name in _all(content, "filename") if isinstance(name, str)))
+    missing = [name for name in files if not (place / name).is_file()]
+    if missing or not files:
+        what = f"{place / missing[0]} is missing." if missing else f"{file} names no model file."
+        raise DataFileError(what, AGAIN)
+    device, provider = _runs_on(file, content)
+    return ModelFolder(place, model.type, files, device, provider, model.context_length)
+
+
+def _config_in(place: Path) -> Path:
+    """The configuration of a folder. Raises `DataFileError`, which says what is there instead."""
+    file = place / CONFIG
+    if file.is_file():
+        return file
+    if not place.is_dir():
+        what = f"{place} is {'a file' if place.exists() else 'not there'}."
+        raise DataFileError(what, f"Give the folder that holds {CONFIG}.")
+    deeper = sorted(found.parent.as_posix() for depth in ("*", "*/*") for found in place.glob(f"{depth}/{CONFIG}"))
+    if deeper:
+        raise DataFileError(f"{place} holds no model, but a folder in it does.", f"Give {' or '.join(deeper[:3])}.")
+    if (place / "generation_config.json").is_file():
+        what = f"{file} is missing; generation_config.json is another file, of a download from Hugging Face."
+        raise DataFileError(what, _CONVERT)
+    raise fault(file, "", "is missing", f"Give the folder that holds it. A download from Hugging Face: {_CONVERT}")
+
+
+def _all(content: object, wanted: str, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a key, at any depth, with its place: a model has parts, and a part may have stages."""
+    if isinstance(content, list):
+        for entry in content:
+            yield from _all(entry, wanted, place)
+    for key, value in content.items() if isinstance(content, dict) else ():
+        inside = f"{place}.{key}".lstrip(".")
+        if key == wanted:
+            yield inside, value
+        else:
+            yield from _all(value, wanted, inside)
+
+
+def _runs_on(file: Path, content: object) -> tuple[Device, str]:
+    """Where the whole model needs to run: the first provider, of any part or stage, that is not the CPU's."""
+    found: tuple[Device, str] = ("cpu", CPU_PROVIDER)
+    for key, listed in _all(content, "provider_options"):
+        if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+            raise fault(file, key, "is no list of providers", AGAIN)
+        for name, options in (pair for entry in listed for pair in entry.items()):
+            known = _PROVIDERS.get(name.lower().removesuffix("executionprovider"))
+            if known is None:
+                fix = f"Use one of {', '.join(_PROVIDERS)}, or an empty list for the CPU."
+                raise fault(file, key, f"names the provider '{one_line(name, 60)}'", fix)
+            if found[1] == CPU_PROVIDER:
+                chosen = str((options or {}).get("device_type", "")).lower()  # OpenVINO runs on all three
+                device: Device = "gpu" if chosen.startswith("gpu") else "npu" if chosen.startswith("npu") else known[0]
+                found = (device, known[1])
+    return found
+
+
+def _precision(file: Path) -> str | None:
+    """The bits of most packed weights, else the type of the `logits`, found by how ONNX writes those two."""
+    if not file.stat().st_size:
+        return None
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        bits = Counter(found[0] for found in re.findall(rb"\n\x04bits\x18([\x01-\x10])", content))
+        if bits:
+            return f"int{bits.most_common(1)[0][0]}"
+        kind = re.search(rb"\n\x06logits\x12.\n.\x08(.)", content, re.DOTALL)
+        return {1: "fp32", 10: "fp16", 16: "bf16"}.get(kind[1][0]) if kind else None
+
+
+def _licence(folder: Path) -> str | None:
+    """What the head of `README.md` states, else which licence a licence file holds."""
+    head = re.match(r"\ufeff?---\s*\n(.*?)\n---", _text(folder / "README.md"), re.DOTALL)
+    stated = dict(re.findall(r"^(license|license_name):[ \t]*['\"]?([^#'\"\n]*)", head[1] if head else "", re.M))
+    if licence := stated.get("license", "").strip():
+        named = stated.get("license_name", "").strip() if licence == "other" else ""
+        return one_line(named or licence, 200)
+    texts = "".join(_text(file)[:2000] for file in sorted(folder.glob("LICEN[CS]E*")))
+    return next((name for pattern, name in _LICENCES if re.search(pattern, texts, re.IGNORECASE)), None)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    except OSError:
+        return ""

@@ -1,1 +1,0 @@
-"""People and second models at work on answers: annotation on screen and in spreadsheets, judging."""

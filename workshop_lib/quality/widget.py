@@ -1,0 +1,139 @@
+"""The annotation session on the screen: an anywidget whose every state comes from Python, after the disk.
+
+The page sends commands and draws what it is sent. That holds nothing that would end the blindness before the reveal: no
+model, and no hash. Text of models is made visible-only here and inserted as text there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from workshop_lib.errors import WorkshopError
+from workshop_lib.quality import annotation
+from workshop_lib.quality.annotation import CHOICE_NAMES, JudgingError, Session
+from workshop_lib.quality.scores import GRADES
+from workshop_lib.show.text import printable
+
+STATIC = Path(__file__).resolve().parents[1] / "static"
+SHORT = 90
+"""Characters of a question or an answer in the reveal."""
+
+CHOICE_KEYS = {"a": ("A", "A"), "b": ("B", "B"), "tie": ("T", "equally good"), "both_bad": ("X", "neither is usable")}
+"""A choice, its key, and what it means."""
+
+
+class AnnotationWidget(anywidget.AnyWidget):
+    """One rater's session as a widget; where none can be shown, a sentence says how far it is.
+
+    `view` is all that the page knows: what the function `view` returns, what was saved or went wrong, and a turn that
+    rises with every answer to the page. A command of an older turn was meant for another item and is not carried out.
+    """
+
+    _esm = STATIC / "annotation.js"
+    _css = STATIC / "annotation.css"
+    view = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._turn = 0
+        super().__init__(view=self._shown())
+        self.on_msg(self._receive)
+
+    def __repr__(self) -> str:
+        session = self._session
+        what = "answers" if session.mode == "rubric" else "pairs of answers"
+        return (
+            f"{session.judged} of {session.total} {what} judged as {session.rater}. Judging here needs a running "
+            "notebook: run this cell in JupyterLab, or fill in the CSV template."
+        )
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        bundle = super()._repr_mimebundle_(**options)
+        if bundle is not None:
+            bundle[0]["text/plain"] = repr(self)
+        return bundle
+
+    def _receive(self, _: object, message: Mapping[str, Any], __: object) -> None:
+        said = problem = ""
+        if message.get("turn") == self._turn:
+            try:
+                said = obey(self._session, message)
+            except WorkshopError as error:
+                problem = str(error)
+        self._turn += 1
+        self.view = self._shown(said, problem)
+
+    def _shown(self, said: str = "", problem: str = "") -> dict[str, Any]:
+        return {**view(self._session), "turn": self._turn, "said": said, "problem": printable(problem)}
+
+
+def obey(session: Session, message: Mapping[str, Any]) -> str:
+    """Do what a message of the page asks; return the sentence to show once it is done.
+
+    Raises:
+        JudgingError: an unknown command, or one that is not possible now.
+        WorkshopError: it could not be saved.
+    """
+    command, value, draft = (message.get(key) for key in ("command", "value", "comment"))
+    text, comment = str(value), draft if isinstance(draft, str) else None
+    grades = {str(grade): grade for grade in GRADES}
+    commands: dict[str, tuple[Callable[[], None], str]] = {
+        "grade": (lambda: session.judge(grades.get(text, 0), comment), f"Saved: grade {text}"),
+        "choose": (lambda: session.judge(text, comment), f"Saved: {CHOICE_NAMES.get(text)}"),
+        "skip": (lambda: session.judge(None, comment), "Saved: skipped"),
+        "comment": (lambda: session.comment(text), "Saved: comment"),
+        "undo": (session.undo, "Saved: taken back"),
+        "rater": (lambda: session.switch(text), "Judging as {rater}"),
+        "next": (session.next, ""),
+        "previous": (session.previous, ""),
+        "skipped": (session.to_skipped, ""),
+        "reveal": (session.reveal, "The models are revealed"),
+    }
+    if str(command) not in commands:
+        raise JudgingError(f"There is no command {command!r}.", "Use the buttons.")
+    act, said = commands[str(command)]
+    act()
+    return said.format(rater=session.rater)
+
+
+def view(session: Session) -> dict[str, Any]:
+    """Everything that is shown now."""
+    item = session.item
+    verdict = session.verdict(item)
+    value = None if verdict is None else "skip" if verdict.value is None else str(verdict.value)
+    stage = "item" if item else "end"
+    plain = ("rater", "mode", "position", "total", "judged", "skipped", "finished")
+    return {
+        **{name: getattr(session, name) for name in plain},
+        "stage": "empty" if session.total == 0 else "revealed" if session.revealed else stage,
+        "prompt": printable(item.shown[0].prompt.text) if item else "",
+        "answers": [printable(answer.text) for answer in item.shown] if item else [],
+        "verdict": value,
+        "comment": verdict.comment if verdict else "",
+        "scale": _scale(session),
+        "revealed": _revealed(session) if session.revealed else None,
+    }
+
+
+def _scale(session: Session) -> list[dict[str, str]]:
+    """The verdicts to choose from: key, value, name and meaning."""
+    if session.mode == "rubric":
+        lines = [(str(line.grade), str(line.grade), line.name, line.meaning) for line in session.rubric.grades]
+    else:
+        lines = [(choice, key, CHOICE_NAMES[choice], meaning) for choice, (key, meaning) in CHOICE_KEYS.items()]
+    return [dict(zip(("value", "key", "name", "meaning"), line, strict=True)) for line in lines]
+
+
+def _revealed(session: Session) -> dict[str, Any]:
+    """Models and answers with the models' names, as rows of texts."""
+    headings, models = annotation.reveal_models(session)
+    return {
+        "headings": [heading.capitalize() if len(heading) > 1 else heading for heading in headings],
+        "models": [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in models],
+        "answers": [list(row) for row in annotation.reveal_answers(session, SHORT)],
+    }

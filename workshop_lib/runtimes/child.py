@@ -1,0 +1,100 @@
+"""The child's side of a child process: its pipes, its one job, and its end when its parent ends.
+
+It reads its job, a JSON object on one line of standard input, answers with JSON lines on standard output (events, or
+one `error` as the last of them), and lives until standard input closes: it dies with its parent however the parent
+dies, on every operating system. `child_process` starts it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from workshop_lib.errors import WorkshopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Emit = Callable[[Mapping[str, Any]], None]
+
+PARENT_CHECK_S = 1.0
+
+
+def do_the_job(work: Callable[[Mapping[str, Any], Emit], None], *, on_exit: Callable[[], None] = lambda: None) -> None:
+    """Give the job that standard input names to `work`, and end the process when it returns.
+
+    Args:
+        work: a `WorkshopError` that it raises becomes the event `error`, with the name of its class.
+        on_exit: gives back what the child holds, within half a second: its parent waits one, then kills.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted notebook cell keeps its models
+    emit, parent = take_standard_output(), _take_standard_input()
+    line = parent.readline()
+    if not line:
+        return  # the parent ended before it could say what to do
+    _end_with(parent, on_exit)
+    try:
+        work(json.loads(line), emit)
+    except WorkshopError as error:
+        emit({"event": "error", "kind": type(error).__name__, "what": error.what, "fix": error.fix})
+    except BaseException:
+        _ending.acquire()
+        on_exit()
+        raise
+    _end(on_exit)
+
+
+_ending = threading.Lock()
+"""Held by the one thread that ends the process; it is never given back."""
+
+
+def _end(on_exit: Callable[[], None]) -> None:
+    """End the process, once: the job, the pipe and the parent may all end at the same moment."""
+    _ending.acquire()
+    on_exit()
+    os._exit(0)  # closing a runtime takes a second, and nothing of it needs saving
+
+
+def take_standard_output() -> Emit:
+    """Keep standard output for events; all that prints, natively too, goes to standard error."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    lock = threading.Lock()
+
+    def emit(event: Mapping[str, Any]) -> None:
+        with lock:  # progress comes from threads of the runtime
+            events.write(f"{json.dumps(event)}\n")
+            events.flush()
+
+    return emit
+
+
+def _take_standard_input() -> BinaryIO:
+    """Keep standard input for the parent: on Windows a library that looks at it would wait for our own read."""
+    parent = os.fdopen(os.dup(0), "rb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return parent
+
+
+def _end_with(parent_pipe: BinaryIO, on_exit: Callable[[], None]) -> None:
+    """End this process when the parent closes the pipe, or is gone: a fork of the parent holds the pipe open."""
+
+    def at_end_of_pipe() -> None:
+        parent_pipe.read()
+        _end(on_exit)
+
+    def at_new_parent(first: int) -> None:
+        while os.getppid() == first:
+            time.sleep(PARENT_CHECK_S)
+        _end(on_exit)
+
+    threading.Thread(target=at_end_of_pipe, daemon=True).start()
+    if sys.platform != "win32":
+        threading.Thread(target=at_new_parent, args=[os.getppid()], daemon=True).start()

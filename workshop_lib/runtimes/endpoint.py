@@ -1,0 +1,264 @@
+"""Models of any OpenAI-compatible server, seen as a runtime. Imports no SDK and starts nothing."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from workshop_lib import client
+from workshop_lib.addresses import Address, parse_address
+from workshop_lib.errors import ConfigurationError, EndpointError, ModelNotFoundError
+from workshop_lib.records import ModelVariant
+from workshop_lib.runtimes import selection
+from workshop_lib.settings import ENDPOINT_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from workshop_lib.data import ModelCard
+
+LIST_TIMEOUT_S = 15.0
+WITHOUT_A_LIST = {"http_400", "http_403", "http_404", "http_405", "http_500", "http_501", "not_json"}
+"""How servers answer that have no model list: models that are named can be asked all the same."""
+
+_NO_CHAT = re.compile(
+    r"(?i)(?<![a-z])(embed(ding)?s?|rerank(er)?|bge|e5|gte|minilm|whisper|tts|asr|transcribe|moderation|dall-e|clip|colbert|kokoro|stable-diffusion|sdxl|flux|wav2vec2|parakeet|gpt-image|sora)(?![a-z])"
+)
+"""Words in the ids of models that make vectors, speech or pictures."""
+
+_CHAT_KINDS = re.compile(r"chat(?!': false)|llm|vlm|language|text-to-text|text-generation|(?<!embeddings)completion\b")
+_NO_CHAT_KINDS = re.compile("embed|rerank|image|audio|speech|transcri|moderation|feature-extraction|chat': false")
+"""What lists say of a model's kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedEndpoint:
+    """A model behind an endpoint: it was served before, and nothing is known of its process."""
+
+    variant: ModelVariant
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    load_s: None = None
+    pid: None = None
+    resident_mb: None = None
+    registered_providers: tuple[str, ...] = ()
+
+    def peak_resident_mb(self) -> None:
+        """Not ours to see."""
+
+    def failure(self) -> None:
+        """Not ours to see: a request that fails says so itself."""
+
+    def stop(self) -> None:
+        """Nothing was started."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing was started."""
+
+
+class EndpointRuntime:
+    """Models of any OpenAI-compatible server.
+
+    Args:
+        address: e.g. `http://127.0.0.1:5273/v1`; `/v1` is added where the address has no path, or where only that
+            finds the models.
+        api_key: key that the server asks for; None = none.
+        cards: `models.json`, for capabilities.
+
+    Raises:
+        ConfigurationError: the address cannot be one.
+    """
+
+    profile = "endpoint"
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        api_key: str | None = None,
+        cards: Mapping[str, ModelCard] | None = None,
+    ) -> None:
+        if not address:
+            raise ConfigurationError(
+                "The profile 'endpoint' needs the address of a server.",
+                f"Set {ENDPOINT_VARIABLE}, e.g. to http://127.0.0.1:5273/v1.",
+            )
+        self._address = parse_address(address)
+        self._api_key = api_key
+        self._cards = cards or {}
+        self._left_out: list[tuple[ModelVariant, str]] = []
+
+    @property
+    def base_url(self) -> str:
+        """The address that requests go to."""
+        return self._address.url()
+
+    def list_models(self) -> list[ModelVariant]:
+        """What `/models` names; an id that is a path is shown by its last part.
+
+        Raises:
+            EndpointError: no server, an HTTP error, or an answer that is no list of models.
+        """
+        return self._variants(self._entries())
+
+    def _entries(self) -> tuple[dict[str, Any], ...]:
+        try:
+            return self._listed(self._address)
+        except EndpointError as error:
+            if error.kind not in WITHOUT_A_LIST or re.search(r"/v\d[^/]*$", self._address.path):
+                raise
+            try:
+                return self._listed(self._address.with_version())
+            except EndpointError:
+                raise error from None
+
+    def _listed(self, address: Address) -> tuple[dict[str, Any], ...]:
+        """What an address lists; it is this runtime's from then on, redirects followed."""
+        from tqdm.auto import tqdm
+
+        with ExitStack() as held:
+            bars: list[tqdm[NoReturn]] = []
+
+            def show(wait_s: float) -> None:
+                if not bars:
+                    bars.append(held.enter_context(tqdm(desc="The server is loading a model", unit="s")))
+                bars[0].update(wait_s)
+
+            asked = client.ChatClient(address.url(), api_key=self._api_key, timeout_s=LIST_TIMEOUT_S, on_wait=show)
+            held.enter_context(asked)
+            entries = asked.list_entries()
+            self._address = asked.address
+            return entries
+
+    def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
+        """Variants for ids or `auto`; a device counts only where the id names one.
+
+        `auto` means all that the server has loaded and that can chat. Foundry Local lists its whole catalog and refuses
+        what it has not loaded; of a server that does not say what is loaded, all that it lists. A server without a list
+        is asked for the models that are named.
+
+        Raises:
+            EndpointError: as `list_models`.
+            ModelNotFoundError: no such model, and the nearest that exist; or `auto`, and none is loaded.
+        """
+        nearest = {alias: card.nearest for alias, card in self._cards.items()}
+        try:
+            entries = self._entries()
+        except EndpointError as error:
+            if error.kind not in WITHOUT_A_LIST or selection.AUTO in names:
+                raise
+            entries = ()
+        if not entries and selection.AUTO not in names:
+            entries = tuple({"id": name} for name in names)
+        offered = self._variants(entries)
+        if not offered:
+            raise ModelNotFoundError(f"The server at {self._address.shown} lists no model.", "Load one there.")
+        loaded = self._loaded() if selection.AUTO in names else None
+        if loaded is not None and not any(_name(variant) in loaded for variant in offered):
+            raise ModelNotFoundError(
+                f"The server lists {len(offered)} models and has loaded none of them.",
+                "Load one there, with `foundry run NAME` (CLI 0.10 and later) or `foundry model run NAME` (until 0.9).",
+            )
+        silent = {_name(variant) for variant, entry in zip(offered, entries, strict=True) if _cannot_chat(entry)}
+        silent &= set(loaded) if loaded is not None else silent
+        self._left_out = [
+            (variant, "It is no chat model: it makes embeddings, speech or pictures. Name it to ask it all the same.")
+            for variant in offered
+            if _name(variant) in silent
+        ]
+        return selection.select_variants(
+            offered,
+            [_shown_id(name) if any(each.served_as == name for each in offered) else name for name in names],
+            devices,
+            in_auto=lambda each: _name(each) not in silent and (loaded is None or _name(each) in loaded),
+            nearest=nearest,
+        )
+
+    def _loaded(self) -> tuple[str, ...] | None:
+        with client.ChatClient(self.base_url, api_key=self._api_key, timeout_s=LIST_TIMEOUT_S) as asked:
+            return asked.list_loaded()
+
+    def download(
+        self,
+        variant: ModelVariant,  # noqa: ARG002 - part of the interface
+        *,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """The server has its models: nothing to do."""
+        if on_progress is not None:
+            on_progress(100.0)
+
+    def serve(self, variant: ModelVariant) -> ServedEndpoint:
+        """The server serves already: only says where."""
+        return ServedEndpoint(variant, self.base_url, self._api_key)
+
+    def absent_devices(self) -> dict[str, str]:
+        """Unknown for another machine, so none."""
+        return {}
+
+    def left_out(self) -> list[tuple[ModelVariant, str]]:
+        """What the last `auto` left out: models that do not chat."""
+        return self._left_out
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing was started."""
+
+    def _variants(self, entries: Iterable[Mapping[str, Any]]) -> list[ModelVariant]:
+        """The models of a list, in its order; two paths with the same last part keep their whole names."""
+        ids = [str(entry["id"]) for entry in entries]
+        shown = [_shown_id(name) for name in ids]
+        return [
+            self._variant(short if shown.count(short) == 1 else name, name)
+            for name, short in zip(ids, shown, strict=True)
+        ]
+
+    def _variant(self, model_id: str, served_as: str) -> ModelVariant:
+        parts = set(model_id.lower().replace(":", "-").split("-"))
+        device = next((device for device in ("cpu", "gpu", "npu") if device in parts), "unknown")
+        card = self._cards.get(model_id)
+        return ModelVariant(
+            alias=model_id,
+            model_id=model_id,
+            device=device,
+            capabilities=card.capabilities if card else (),
+            watts=card.watts if card else None,
+            served_as=None if served_as == model_id else served_as,
+        )
+
+
+def _name(variant: ModelVariant) -> str:
+    """What the server calls it."""
+    return variant.served_as or variant.model_id
+
+
+def _shown_id(name: str) -> str:
+    """The last part of an id that is a path of the server's machine; any other id as it is.
+
+    >>> _shown_id("/srv/models/tiny.gguf"), _shown_id("Qwen/Qwen3-0.6B")
+    ('tiny.gguf', 'Qwen/Qwen3-0.6B')
+    """
+    is_path = name.startswith(("/", "~", "./", "../", "\\\\")) or re.match(r"[A-Za-z]:[\\/]", name)
+    if not is_path and not name.lower().endswith((".gguf", ".onnx", ".safetensors", ".bin")):
+        return name
+    parts = re.split(r"[\\/]", name.rstrip("/\\"))
+    cached = next((part for part in parts if part.startswith("models--")), "")  # Hugging Face's cache
+    return cached.removeprefix("models--").replace("--", "/") or parts[-1] or name
+
+
+def _cannot_chat(entry: Mapping[str, Any]) -> bool:
+    """Whether a list's entry says that the model is no chat model, by its type or else by its name."""
+    said = " ".join(str(entry.get(name) or "") for name in ("type", "task", "mode", "labels", "capabilities")).lower()
+    if _CHAT_KINDS.search(said):
+        return False
+    return bool(_NO_CHAT_KINDS.search(said) or _NO_CHAT.search(str(entry["id"])))

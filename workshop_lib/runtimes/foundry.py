@@ -1,0 +1,338 @@
+"""Foundry Local as a runtime: the public catalog or the shipped practice models, and beside them one's own.
+
+The shipped and the registered models are folders and adapters of this machine and need no network and no copy; only
+models of the public catalog are downloaded. Whatever is served has a child process of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import weakref
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from workshop_lib import data, machine
+from workshop_lib.errors import (
+    DataFileError,
+    DiskSpaceError,
+    ModelNotFoundError,
+    ModelServerError,
+    RuntimeUnavailableError,
+)
+from workshop_lib.models import local, registry
+from workshop_lib.places import CACHE_VARIABLE, cache_root, make_folder
+from workshop_lib.records import ModelVariant
+from workshop_lib.runtimes import selection
+from workshop_lib.runtimes.child_process import ChildProcess, ServedChild
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from workshop_lib.data import ModelCard
+    from workshop_lib.models.registry import RegisteredModel
+
+    OnProgress = Callable[[float], None]
+
+DISK_RESERVE_MB = 50.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long to wait, in seconds, and how often to try a download.
+
+    Attributes:
+        list_s: for the catalog; a GPU machine may fetch its execution providers meanwhile.
+        load_s: for a model to be loaded and served.
+        stall_s: for a download to show progress.
+        download_attempts: tries in all.
+        backoff_s: pause before the second try; it doubles each time.
+    """
+
+    list_s: float = 300.0
+    load_s: float = local.LOAD_TIMEOUT_S
+    stall_s: float = 180.0
+    download_attempts: int = 3
+    backoff_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at the public catalog, empty in the practice profile, and at this machine's execution providers.
+
+    `registered` are those that models can run on, `discoverable` those that the runtime knows for this machine beside
+    the CPU's, `fault` what went wrong when they were registered.
+    """
+
+    public: tuple[ModelVariant, ...]
+    registered: tuple[str, ...]
+    discoverable: tuple[str, ...]
+    fault: str | None
+
+    def can_run(self, variant: ModelVariant) -> bool:
+        """Whether the provider that a variant was built for is registered; its label counts for nothing."""
+        return variant.execution_provider in {None, machine.CPU_PROVIDER, *self.registered}
+
+    def why_not(self, variant: ModelVariant) -> tuple[str, str]:
+        """Why a variant cannot run here, and what to do."""
+        reason = f"{self.why_no_gpu()} " if variant.device == "gpu" else ""
+        what = f"{variant.model_id} needs {variant.execution_provider}, which is not registered."
+        return what, f"{reason}Choose a CPU variant. {machine.GPU_FIX}"
+
+    def why_no_gpu(self) -> str:
+        """Why no GPU can be used, as a sentence."""
+        return machine.why_no_gpu(self.discoverable, self.fault)
+
+
+class FoundryRuntime:
+    """Models of a profile, and those that are registered, which are read anew each time.
+
+    Args:
+        profile: `practice` = the shipped models; `foundry` = the public catalog.
+        cache_dir: where downloads, logs and the file of registered models are kept; None = `places.cache_root()`.
+        port: of the web service; 0 = a free one. Two models cannot be served on one fixed port.
+        cards: `models.json`: capabilities, and what to offer for names that no catalog lists.
+        index_file: index of the practice models; None = the shipped one.
+        catalog_url: where the public catalog is; None = Microsoft's.
+        patience: time limits and retries.
+        sleep: waits between tries; replaced in tests.
+
+    Raises:
+        DataFileError: the index is missing or malformed.
+    """
+
+    def __init__(
+        self,
+        profile: Literal["practice", "foundry"],
+        *,
+        cache_dir: Path | None = None,
+        port: int = 0,
+        cards: Mapping[str, ModelCard] | None = None,
+        index_file: Path | None = None,
+        catalog_url: str | None = None,
+        patience: Patience | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.profile = profile
+        self._cache_dir = cache_dir or cache_root()
+        self._port = port
+        self._catalog_url = catalog_url or ""
+        self._cards = cards or {}
+        self._patience = patience or Patience()
+        self._sleep = sleep
+        self._practice: list[ModelVariant] = []
+        self._shipped: dict[str, Path] = {}
+        if profile == "practice":
+            self._read_shipped(index_file or data.PRACTICE_INDEX_FILE)
+        self._seen: Look | None = None
+        self._downloaded: set[str] = set()
+        self._warned: set[str] = set()
+        self._served: weakref.WeakSet[ServedChild] = weakref.WeakSet()
+
+    @property
+    def models_dir(self) -> Path:
+        """Where models of the public catalog are kept."""
+        return self._cache_dir / self.profile / "models"
+
+    def list_models(self) -> list[ModelVariant]:
+        """Every variant that can run here, cached or not; a registered one whose files are gone is not cached.
+
+        Raises:
+            RuntimeUnavailableError: the runtime cannot run here.
+            ModelServerError: the public catalog did not answer, and nothing is registered.
+        """
+        self._seen = None
+        return self._offered(self._registered())[0]
+
+    def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
+        """Variants that can run here; names as in `selection.select_variants`.
+
+        `auto` means every variant that is cached, shipped or registered; a registered one whose files are gone is left
+        out, with a warning in the log, and named by `left_out`. An alias that is registered means that model. The last
+        look at the public catalog counts: `list_models` takes a new one. Adapters need no runtime at all.
+
+        Raises:
+            ModelNotFoundError: no such model, and the nearest that exist; or it cannot be used here, and why.
+        """
+        registered = self._registered()
+        for model in registered:
+            self._refuse_unusable(model, names)
+        adapters = [model for model in registered if model.kind == "adapter"]
+        if set(names) <= {name for model in adapters for name in (model.alias, model.model_id)}:
+            here = [model.variant() for model in adapters]
+        else:
+            here, absent = self._offered(registered)
+            aliases = {variant.alias for variant in here}
+            for variant in absent:
+                if variant.model_id in names or variant.alias in set(names) - aliases:
+                    raise ModelNotFoundError(*self._look().why_not(variant))
+        nearest = {alias: card.nearest for alias, card in self._cards.items()}
+        return selection.select_variants(here, names, devices, in_auto=lambda each: bool(each.cached), nearest=nearest)
+
+    def download(self, variant: ModelVariant, *, on_progress: OnProgress | None = None) -> None:
+        """Bring a variant of the public catalog into the model cache; does nothing for one that is here.
+
+        Raises:
+            DiskSpaceError: too little is free.
+            ModelServerError: it could not be downloaded in several tries; or it was registered, and its files are gone.
+            DataFileError: the files of a shipped model are gone.
+        """
+        model, shipped = self._registered_as(variant), self._shipped.get(variant.model_id)
+        if model and (gone := model.why_unusable()):
+            raise ModelServerError(*gone)
+        if shipped and not (shipped / "genai_config.json").is_file():
+            fix = "Get it back with 'git checkout -- data/practice_models'."
+            raise DataFileError(f"The shipped model {shipped} is missing.", fix)
+        if not (model or shipped or variant.cached or variant.model_id in self._downloaded):
+            self._check_disk(variant)
+            self._try_download(variant, on_progress)
+            self._downloaded.add(variant.model_id)
+            self._seen = None
+        if on_progress is not None:
+            on_progress(100.0)
+
+    def serve(self, variant: ModelVariant) -> ServedChild:
+        """Download if need be, load and serve a variant in a process of its own.
+
+        Raises:
+            RuntimeUnavailableError: the runtime, or the variant's provider, is not there.
+            ModelServerError: it could not be loaded or served, or its process died.
+            WorkshopError: as `download`.
+        """
+        self.download(variant)
+        model = self._registered_as(variant)
+        if model and model.kind == "adapter":
+            served = local.serve_adapter(model)
+        else:
+            if variant.execution_provider not in {None, machine.CPU_PROVIDER} and not self._look().can_run(variant):
+                raise RuntimeUnavailableError(*self._look().why_not(variant))
+            child = self._start("serve", variant, model.place if model else self._shipped.get(variant.model_id))
+            served = ServedChild.when_ready(variant, child, timeout_s=self._patience.load_s)
+        self._served.add(served)
+        return served
+
+    def absent_devices(self) -> dict[str, str]:
+        """Devices that cannot be measured here → the reason and what to install."""
+        look = self._look()
+        return {} if machine.has_gpu(look.registered) else {"gpu": f"{look.why_no_gpu()} {machine.GPU_FIX}"}
+
+    def left_out(self) -> list[tuple[ModelVariant, str]]:
+        """Registered models whose files are gone, each with the reason and what to do."""
+        return [(model.variant(), " ".join(gone)) for model in self._registered() if (gone := model.why_unusable())]
+
+    def close(self) -> None:
+        """Stop every model that is still served."""
+        for served in list(self._served):
+            served.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _registered(self) -> tuple[RegisteredModel, ...]:
+        return registry.read(self._cache_dir)
+
+    def _registered_as(self, variant: ModelVariant) -> RegisteredModel | None:
+        return next((model for model in self._registered() if model.model_id == variant.model_id), None)
+
+    def _offered(self, registered: Sequence[RegisteredModel]) -> tuple[list[ModelVariant], list[ModelVariant]]:
+        """What can run here, smallest shipped model first, adapters last; and what cannot.
+
+        Adapters bring their own library: the runtime's providers say nothing of them.
+        """
+        look, own = self._look(), {model.alias: model.variant() for model in registered}
+        if self.profile == "foundry" and not look.public:
+            self._seen = None
+            if not own:
+                fix = "Check the network, or use the profile 'practice', which needs none."
+                raise ModelServerError("The catalog of Foundry Local did not answer.", fix)
+            self._warn("The public catalog did not answer: only registered models are listed. Check the network.")
+        public = [replace(each, alias=each.model_id) if each.alias in own else each for each in look.public]
+        folders = [own[model.alias] for model in registered if model.kind == "folder"]
+        aliases = list(dict.fromkeys(variant.alias for variant in self._practice))
+        ordered = selection.in_reading_order([*public, *self._practice, *folders], aliases)
+        adapters = [own[model.alias] for model in registered if model.kind == "adapter"]
+        absent = [variant for variant in ordered if not look.can_run(variant)]
+        return [*filter(look.can_run, ordered), *adapters], absent
+
+    def _refuse_unusable(self, model: RegisteredModel, names: Sequence[str]) -> None:
+        """Raise where its name was given; where `auto` was, warn once."""
+        own = {model.alias, model.model_id}
+        if (own | {selection.AUTO}) & set(names) and (gone := model.why_unusable()):
+            if own & set(names):
+                raise ModelNotFoundError(*gone)
+            self._warn(" ".join(gone))
+
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            _log.warning(sentence)
+
+    def _look(self) -> Look:
+        if self._seen is None:
+            with self._start("look") as child:
+                event = child.wait_for("listing", timeout_s=self._patience.list_s)
+            public = tuple(_public_variant(each, self._cards.get(each["alias"])) for each in event["models"])
+            self._seen = Look(public, tuple(event["registered"]), tuple(event["discoverable"]), event["fault"])
+        return self._seen
+
+    def _check_disk(self, variant: ModelVariant) -> None:
+        need, have = (variant.size_mb or 0.0) + DISK_RESERVE_MB, machine.free_disk_mb(self.models_dir)
+        if variant.size_mb is not None and have < need:
+            raise DiskSpaceError(
+                f"{variant.model_id} needs {need:.0f} MB of free disk, and {have:.0f} MB are free.",
+                f"Free some space, or set {CACHE_VARIABLE} to a folder on a larger disk.",
+            )
+
+    def _try_download(self, variant: ModelVariant, on_progress: OnProgress | None) -> None:
+        attempts = self._patience.download_attempts
+        for attempt in range(1, attempts + 1):
+            try:
+                with self._start("download", variant) as child:
+                    child.wait_for("downloaded", timeout_s=self._patience.stall_s, on_progress=on_progress)
+            except ModelServerError as error:
+                if attempt == attempts:
+                    what = f"{error.what} That was the last of {attempts} tries."
+                    raise ModelServerError(what, error.fix) from error
+                self._sleep(self._patience.backoff_s * 2 ** (attempt - 1))
+            else:
+                return
+
+    def _start(self, task: str, variant: ModelVariant | None = None, place: Path | None = None) -> ChildProcess:
+        job = {"port": self._port, "catalog_url": self._catalog_url}
+        if self.profile == "foundry" and place is None:
+            job["models_dir"] = str(make_folder(self.models_dir))
+        return local.foundry_process(task, variant, logs_dir=self._cache_dir / "logs", place=place, **job)
+
+    def _read_shipped(self, index_file: Path) -> None:
+        index = data.read_practice_index(index_file)
+        for model in index.models:
+            for build in model.variants:
+                self._shipped[build.model_id] = index_file.parent / build.folder
+                variant = ModelVariant(
+                    model.alias, build.model_id, build.device, build.execution_provider, build.precision,
+                    build.size_mb, index.licence, model.context_tokens, cached=True,
+                )  # fmt: skip
+                self._practice.append(_with_card(variant, self._cards.get(model.alias)))
+
+
+def _public_variant(described: Mapping[str, Any], card: ModelCard | None) -> ModelVariant:
+    """A model as the child describes it; a size of 0 is unknown, and a precision that it does not name."""
+    precision = _precision(described["precision"] or "") or _precision(described["model_id"])
+    values = {**described, "precision": precision, "size_mb": float(described["size_mb"] or 0) or None}
+    return _with_card(ModelVariant(**values), card)
+
+
+def _with_card(variant: ModelVariant, card: ModelCard | None) -> ModelVariant:
+    return replace(variant, capabilities=card.capabilities, watts=card.watts) if card else variant
+
+
+def _precision(text: str) -> str | None:
+    """`int4`, `fp16`, … where a text names one."""
+    found = re.search(r"(?<![a-z0-9])(u?int|fp|bf)\d+", text.lower())
+    return found.group() if found else None

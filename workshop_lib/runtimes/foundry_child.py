@@ -1,0 +1,246 @@
+"""The child process that holds the Foundry Local runtime: look at the catalog, download a model, or serve one.
+
+Run as `python -m workshop_lib.runtimes.foundry_child`. The only module that imports the SDK. A model of this machine is
+registered with the runtime's local catalog, from its own folder, under `/catalogs/local/v1`; one of the public catalog
+is served under `/v1`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from workshop_lib.errors import ModelNotFoundError, ModelServerError, RuntimeUnavailableError
+from workshop_lib.machine import CPU_PROVIDER
+from workshop_lib.runtimes import child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from foundry_local_sdk import FoundryLocalManager, IModel
+
+APP_NAME = "edge-ai-workshop"
+_INSTALL = (
+    "Install it with 'pip install foundry-local-sdk==2.2.1' (Python 3.11 to 3.14 on Windows, "
+    "Linux or macOS arm64), or set FOUNDRY_LOCAL_ENDPOINT to a server on another machine."
+)
+_NATIVE_PLACE = re.compile(r"\S+\.(?:cc|h):\d+ (?:(?:[^():]|::)*\((?:[^()]|\([^()]*\))*\)(?: const)?|\w+)\s*")
+"""Where in its own source the runtime met a fault: nothing that a reader can use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to do.
+
+    Attributes:
+        task: `look`, `download` or `serve`.
+        logs_dir: where the runtime writes its log.
+        models_dir: the cache of the public catalog; empty = the public catalog is not asked.
+        catalog_url: where that one is, ending in `/asset-gallery/v1.0/models`; empty = the runtime's own.
+        model_id: the exact `name:version` to download or serve.
+        folder: the files of a model of this machine; empty = it is the public catalog's.
+        execution_provider: what the model is built for; None when unknown.
+        port: of the web service; 0 = a free one.
+    """
+
+    task: str
+    logs_dir: str
+    models_dir: str = ""
+    catalog_url: str = ""
+    model_id: str = ""
+    folder: str = ""
+    execution_provider: str | None = None
+    port: int = 0
+
+
+class FoundryChild:
+    """The runtime, doing one job, with the events `listing`, `progress`, `downloaded`, `ready`.
+
+    The local catalog keeps its registrations in the model cache, for every process that shares it, and reads them again
+    at each request. So each child has an empty cache of its own for as long as it lives.
+    """
+
+    def __init__(self) -> None:
+        self._own_cache: str | None = None
+
+    def do(self, described: Mapping[str, Any], emit: child.Emit) -> None:
+        """Do a `Job`. Raises `WorkshopError`."""
+        job = Job(**described)
+        manager = self._start(job)
+        {"look": _look, "download": _download, "serve": _serve}[job.task](manager, job, emit)
+
+    def end(self) -> None:
+        """Remove the cache of this child's own."""
+        if self._own_cache:
+            shutil.rmtree(self._own_cache, ignore_errors=True)
+
+    def _start(self, job: Job) -> FoundryLocalManager:
+        if not job.models_dir:
+            self._own_cache = tempfile.mkdtemp(prefix=f"{APP_NAME}-")
+        models_dir = job.models_dir or self._own_cache
+        try:
+            from foundry_local_sdk import Configuration, FoundryLocalException, FoundryLocalManager
+
+            service = Configuration.WebService(urls=f"http://127.0.0.1:{job.port}")
+            urls: list[tuple[str, str | None]] = [(job.catalog_url, None)] if job.catalog_url else []
+            return FoundryLocalManager(
+                Configuration(
+                    APP_NAME, model_cache_dir=models_dir, logs_dir=job.logs_dir, web=service, catalog_urls=urls
+                )
+            )
+        except (ImportError, OSError) as error:
+            what = f"The Foundry Local runtime cannot run here ({_one_line(error)})."
+            raise RuntimeUnavailableError(what, _INSTALL) from error
+        except FoundryLocalException as error:
+            what = f"The Foundry Local runtime did not start ({_one_line(error)})."
+            fix = f"Check that {models_dir} can be written and that memory is free, then try again."
+            raise RuntimeUnavailableError(what, fix) from error
+
+
+def _look(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
+    fault = _register_providers(manager)
+    models = manager.catalog.list_models() if job.models_dir else []
+    emit(
+        {
+            "event": "listing",
+            "models": [_description(variant) for model in models for variant in model.variants],
+            "registered": _registered(manager),
+            "discoverable": sorted(provider.name for provider in manager.discover_eps()),
+            "fault": fault,
+        }
+    )
+
+
+def _download(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
+    if job.execution_provider not in {None, CPU_PROVIDER}:
+        _register_providers(manager)  # the catalog offers a GPU build only then
+    model = _public_model(manager, job.model_id)
+    fix = "Check the network and try again; what has arrived is kept where the runtime can."
+    with _faults(f"{job.model_id} could not be downloaded", fix):
+        model.download(lambda percent: emit({"event": "progress", "percent": percent}))
+    emit({"event": "downloaded"})
+
+
+def _serve(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
+    """Load a model, serve it, and stay: the process ends by its parent's will."""
+    _require_provider(job, manager)
+    model = _local_model(manager, job) if job.folder else _public_model(manager, job.model_id)
+    if not model.is_cached:
+        raise ModelServerError(f"{job.model_id} is not in the model cache.", "Download it first.")
+    fix = "End the program that uses that port, or choose another; 0 takes a free one."
+    with _faults(f"The web service could not listen on port {job.port} of 127.0.0.1", fix):
+        manager.start_web_service()
+    started = time.perf_counter()
+    fix = "Stop other models, choose a smaller variant, or download or convert it again."
+    with _faults(f"{job.model_id} could not be loaded", fix):
+        model.load()
+    emit(
+        {
+            "event": "ready",
+            "load_s": time.perf_counter() - started,
+            "base_url": f"{(manager.urls or [''])[0].rstrip('/')}{'/catalogs/local' if job.folder else ''}/v1",
+            "pid": os.getpid(),
+            "registered": _registered(manager),
+        }
+    )
+    threading.Event().wait()
+
+
+def main() -> None:
+    """Do the job that standard input names, and end."""
+    os.environ["CI"] = "true"  # the runtime then sends no telemetry
+    foundry = FoundryChild()
+    child.do_the_job(foundry.do, on_exit=foundry.end)
+
+
+def _local_model(manager: FoundryLocalManager, job: Job) -> IModel:
+    from foundry_local_sdk import CatalogType, ModelInfoBuilder
+
+    info = ModelInfoBuilder().set_string_property("task", "chat-completion")
+    with _faults("The runtime does not take the folder", "Give a folder for ONNX Runtime GenAI."):
+        return manager.get_catalog(CatalogType.LOCAL).register_model(job.folder, job.model_id, info)
+
+
+def _public_model(manager: FoundryLocalManager, model_id: str) -> IModel:
+    model = manager.catalog.get_model_variant(model_id)
+    if model is None:
+        raise ModelNotFoundError(
+            f"The catalog does not offer '{model_id}' here.", "List the models for their exact ids."
+        )
+    return model
+
+
+def _register_providers(manager: FoundryLocalManager) -> str | None:
+    """Register every execution provider this machine can use; returns what went wrong, if anything.
+
+    The runtime may download a provider for that; `FOUNDRY_LOCAL_CUDA_EP_LIBRARY` names the file of a CUDA provider that
+    is here already; it needs CUDA libraries, which are installed apart.
+    """
+    from foundry_local_sdk import FoundryLocalException
+
+    try:
+        if not all(provider.is_registered for provider in manager.discover_eps()):
+            manager.download_and_register_eps()
+    except FoundryLocalException as error:
+        return _one_line(error)
+    return None
+
+
+def _registered(manager: FoundryLocalManager) -> list[str]:
+    """What a model can really run on; the runtime never lists the CPU, which is part of it."""
+    return [CPU_PROVIDER, *sorted(each.name for each in manager.discover_eps() if each.is_registered)]
+
+
+def _require_provider(job: Job, manager: FoundryLocalManager) -> None:
+    """Refuse what the runtime would run on the CPU without a word, as if it were the GPU."""
+    wanted = job.execution_provider
+    if wanted in {None, CPU_PROVIDER}:
+        return
+    fault = _register_providers(manager)
+    if wanted not in _registered(manager):
+        reason = f" ({fault})" if fault else ""
+        what = f"{job.model_id} needs {wanted}, which is not registered on this machine{reason}."
+        raise RuntimeUnavailableError(what, "Choose a CPU variant, or install the driver and the libraries it needs.")
+
+
+def _description(variant: IModel) -> dict[str, Any]:
+    info = variant.info
+    device = info.runtime.device_type if info.runtime else None
+    return {
+        "alias": info.alias,
+        "model_id": info.id,
+        "device": str(device).lower() if device else "unknown",
+        "execution_provider": (info.runtime.execution_provider if info.runtime else None) or None,
+        "precision": info.get_string_property("quantization"),
+        "size_mb": info.file_size_mb,
+        "licence": info.license,
+        "context_tokens": info.context_length,
+        "cached": variant.is_cached,
+    }
+
+
+@contextmanager
+def _faults(what: str, fix: str) -> Iterator[None]:
+    """Turn what the runtime raises into an error of ours, in its own words."""
+    from foundry_local_sdk import FoundryLocalException
+
+    try:
+        yield
+    except FoundryLocalException as error:
+        raise ModelServerError(f"{what} ({_one_line(error)}).", fix) from error
+
+
+def _one_line(error: Exception) -> str:
+    text = _NATIVE_PLACE.sub("", " ".join(str(error).split())).rstrip(".")
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""Where models come from: the shipped ones, the public catalog, an endpoint, and one's own beside them."""

@@ -1,0 +1,294 @@
+"""Records and rows as figures: one function per question, each figure with its alt text; `FIGURES` are the report's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+from workshop_lib import compare, summary, timing
+from workshop_lib.load import saturation
+from workshop_lib.records import Row, Run
+from workshop_lib.show import style
+from workshop_lib.show.style import PALETTES, SUBTITLE_LETTERS, Theme, alt_text, png, shown
+from workshop_lib.show.text import NAME_LETTERS, NOT_MEASURED, UNKNOWN, key, names, number, one_line
+from workshop_lib.timing import METRICS, Metric
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.figure import Figure
+
+    from workshop_lib.compare import Build, Reference
+    from workshop_lib.load import Load
+
+__all__ = ["FIGURES", "alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "report_figures",
+           "requests", "resources", "shown"]  # fmt: skip
+
+BY_NAME = {metric.name: metric for metric in METRICS}
+LATENCY, FIRST_TOKEN, DECODE = BY_NAME["latency_s"], BY_NAME["first_token_s"], BY_NAME["decode_tokens_per_s"]
+TITLES = {"latency_s": "How long does each model take to answer?"}
+COSTS: dict[str, Callable[[Row], float | None]] = {
+    "Size on disk (MB)\nless is better": lambda row: row.size_mb,
+    "Peak memory (MB)\nless is better": lambda row: row.peak_resident_mb,
+    "Decode rate (tok/s)\nmore is better": lambda row: row.decode_tokens_per_sec,
+}
+Draw = Callable[[Run, "Sequence[Reference]", Theme], "Figure | None"]
+
+
+class Line(NamedTuple):
+    """A line of a strip chart: metric → the value of each request, or why there is none.
+
+    `ringed` are outliers, `warm_ups` do not count, `where` is the other machine that measured the line.
+    """
+
+    look: style.Look
+    values: Mapping[str, Sequence[float]]
+    why: str = NOT_MEASURED
+    ringed: Sequence[bool] = ()
+    warm_ups: Sequence[float] = ()
+    where: str = ""
+
+
+def latency(run: Run, *, theme: Theme = "light") -> Figure:
+    """Draw each request's latency (ms), one line per model; warm-ups hollow, failures named."""
+    return requests(run, LATENCY, theme=theme)
+
+
+def requests(run: Run, metric: Metric, *, theme: Theme = "light") -> Figure:
+    """Draw one metric of every request, one line per model, the best on top; warm-ups hollow, failures named."""
+    rows, colours = summary.summarise(run), PALETTES[theme]
+    lines: dict[str, Line] = {}
+    for which, label in names(rows).items():
+        row = next(row for row in rows if key(row) == which)
+        asked = [(each, metric.shown(metric.measure(each))) for each in run.completions if key(each) == which]
+        timed = [(each, value) for each, value in asked if each.round and value is not None]
+        far = {each.request_id for each in summary.outliers([each for each, _ in timed])}
+        rings = [metric is LATENCY and each.request_id in far for each, _ in timed]
+        warm_ups = [value for each, value in asked if not each.round and value is not None]
+        why = NOT_MEASURED if row.status == "ok" else f"{row.status}: {row.error or 'no answer'}"
+        values = {metric.name: [value for _, value in timed]}
+        lines[label] = Line((row.device, row.precision), values, why, rings, warm_ups)
+    sign = 1 if metric.better == "lower" else -1
+    best_first = sorted(lines, key=lambda label: sign * _median(lines[label], metric, absent=sign * float("inf")))
+    lines = {label: lines[label] for label in best_first}
+    title = TITLES.get(metric.name, f"{metric.label}: how do the models differ?")
+    figure = _strips(
+        lines, [metric], title, "One mark per request. The bar, and the number on the right: the median.", theme
+    )
+    extra: list[Artist] = [style.mark("|", colours.ink, "median")]
+    if any(any(line.ringed) for line in lines.values()):
+        extra.append(style.mark("o", colours.ink, "outlier for its prompt", filled=False))
+    if any(line.warm_ups for line in lines.values()):
+        extra.append(style.mark("o", colours.quiet, "warm-up, not counted", filled=False))
+    style.legend(figure, [*style.legend_entries(rows, colours), *extra], colours)
+    figure.set_label(f"{metric.label} of every request. Medians, best first: {_medians(lines, [metric])}")
+    return figure
+
+
+def first_token_against_decode(run: Run, *, theme: Theme = "light") -> Figure:
+    """Draw time to first token (ms) against the decode rate (tok/s): requests small, medians large."""
+    answered = [row for row in summary.summarise(run) if row.status == "ok"]
+    points = {key(row): _points(run, row) for row in answered if _points(run, row)}
+    middles = {which: (median(x for x, _ in some), median(y for _, y in some)) for which, some in points.items()}
+    rows = [row for row in answered if key(row) in points]
+    label, colours, missing = names(rows), PALETTES[theme], len(answered) - len(rows)
+    figure, axes = style.plane(
+        list(label.values()),
+        "Which model starts soonest, and which writes fastest?",
+        "Better is up and to the left. Small marks are requests, large ones medians."
+        + (f" Without a decode rate: {missing}." if missing else ""),
+        theme,
+    )
+    everything = [point for some in points.values() for point in some]
+    style.scale(axes, "x", [x for x, _ in everything], f"{FIRST_TOKEN.label} ({FIRST_TOKEN.shown_unit})")
+    style.scale(axes, "y", [y for _, y in everything], f"{DECODE.label} ({DECODE.shown_unit})")
+    for row in rows:
+        style.cloud(axes, points[key(row)], middles[key(row)], (row.device, row.precision), colours)
+    style.name_points(axes, {label[which]: point for which, point in middles.items()}, colours)
+    style.legend(figure, style.legend_entries(rows, colours), colours)
+    said = [f"{label[which]} {number(x)} ms, {number(y)} tok/s" for which, (x, y) in middles.items()]
+    figure.set_label(f"First token against decode rate, medians: {_listed(said)}")
+    return figure
+
+
+def resources(rows: Iterable[Row], *, theme: Theme = "light") -> Figure:
+    """Draw size on disk (MB), peak memory (MB) and decode rate (tok/s), one line per model."""
+    rows = [row for row in rows if row.status != "skipped"]
+    rows.sort(key=lambda row: (row.status != "ok", -(row.decode_tokens_per_sec or 0.0)))
+    label, colours = names(rows), PALETTES[theme]
+    on_gpu = any(row.device == "gpu" for row in rows)
+    figure, panels = style.sheet(
+        [label[key(row)] for row in rows],
+        "What does speed cost in disk and memory?",
+        "One line per model. Memory is the peak of the serving process"
+        + ("; a GPU's own memory is not in it." if on_gpu else "."),
+        theme,
+        columns=len(COSTS),
+    )
+    said = [[label[key(row)]] for row in rows]
+    for axes, (title, measured) in zip(panels, COSTS.items(), strict=True):
+        values = [measured(row) for row in rows]
+        absent = [NOT_MEASURED if row.status == "ok" else row.status for row in rows]
+        words = [why if value is None else number(value) for value, why in zip(values, absent, strict=True)]
+        style.bars(axes, values, words, [(row.device, row.precision) for row in rows], theme)
+        axes.set_xlabel(title)
+        for parts, word in zip(said, words, strict=True):
+            parts.append(f"{title.partition(' (')[0].lower()} {word}")
+    style.legend(figure, style.legend_entries(rows, colours, "hatch"), colours)
+    figure.set_label(f"Cost in MB and decode rate in tok/s: {_listed(map(', '.join, said))}")
+    return figure
+
+
+def devices(run: Run, references: Sequence[Reference] = (), *, theme: Theme = "light") -> Figure:
+    """Draw every request of each model's CPU and GPU builds; another machine's are hollow, an absent GPU has a line."""
+    builds, colours, metrics = compare.side_by_side(run, references), PALETTES[theme], (FIRST_TOKEN, DECODE)
+    rows = [replace(build.row, device=build.row.device if build.is_confirmed else UNKNOWN) for build in builds]
+    absent = compare.absent_gpus(run)
+    lines: dict[str, Line] = {}
+    for alias in dict.fromkeys([row.alias for row in rows] + list(absent)):
+        for build, row in zip(builds, rows, strict=True):
+            if row.alias == alias:
+                kind = ", reference" if build.is_reference else "" if build.is_confirmed else ", by its label"
+                short = one_line(summary.name_of(build.row) + kind, NAME_LETTERS)
+                label = one_line(f"{row.model_id}, {build.where}", NAME_LETTERS) if short in lines else short
+                where = build.where if build.is_reference else ""
+                values = {metric.name: _values(build, metric) for metric in metrics}
+                lines[label] = Line((row.device, row.precision), values, where=where)
+        if alias in absent and ("gpu", alias) not in {(build.row.device, build.row.alias) for build in builds}:
+            lines[one_line(f"{alias} · gpu", NAME_LETTERS)] = Line(("gpu", None), {}, "not measured on this machine")
+    elsewhere, reasons = (
+        {line.where: None for line in lines.values() if line.where},
+        list(dict.fromkeys(absent.values())),
+    )
+    subtitle = "One mark per request; the bar is the median."
+    if elsewhere:
+        subtitle = f"One mark per request. Hollow: reference of another machine ({'; '.join(elsewhere)})."
+    elif reasons:
+        subtitle += f" {reasons[0].partition('. ')[0].rstrip('.')}."
+    figure = _strips(lines, metrics, "What does a GPU change?", one_line(subtitle, SUBTITLE_LETTERS), theme)
+    entries = [*style.legend_entries(rows, colours), style.mark("|", colours.ink, "median")]
+    hollow = [style.mark("o", colours.ink, compare.ELSEWHERE, filled=False)] if elsewhere else []
+    style.legend(figure, [*entries, *hollow], colours)
+    figure.set_label(" ".join([f"CPU beside GPU, medians: {_medians(lines, metrics)}", *reasons]))
+    return figure
+
+
+def loads(found: Sequence[Load], *, theme: Theme = "light") -> Figure:
+    """Draw tokens per second against simultaneous users: of all together, and as one of them sees it."""
+    colours = PALETTES[theme]
+    rates = {
+        "all users together": [(load.users, load.total_tokens_per_s) for load in found if load.total_tokens_per_s],
+        "each user": [(load.users, load.tokens_per_s) for load in found if load.tokens_per_s],
+    }
+    looks = {
+        "all users together": {"color": colours.ink, "marker": "o", "linestyle": "-"},
+        "each user": {"color": colours.quiet, "marker": "s", "linestyle": "--"},
+    }
+    drawn = {name: points for name, points in rates.items() if points}
+    users = saturation(found)
+    subtitle = "Together they get more as long as the line rises; each one gets less."
+    if users is not None:
+        subtitle = f"From {users} on, more users only wait: the next step adds under 10 % to what all get together."
+    figure, axes = style.plane(list(rates), "What if several people ask at once?", subtitle, theme)
+    axes.set_xticks([load.users for load in found])
+    axes.set_xlim(0, 1.06 * max((load.users for load in found), default=1))
+    axes.set_xlabel("Users asking at the same time (number)")
+    style.scale(axes, "y", [rate for points in drawn.values() for _, rate in points], "Speed (tok/s)")
+    for name, points in drawn.items():
+        style.track(axes, points, looks[name])
+    style.name_points(axes, {name: points[-1] for name, points in drawn.items()}, colours)
+    marks = [style.mark(looks[name]["marker"], looks[name]["color"], name) for name in drawn]
+    style.legend(figure, marks, colours)
+    said = [f"{name} {', '.join(f'{number(y)} with {x}' for x, y in points)}" for name, points in drawn.items()]
+    figure.set_label(f"Tokens per second by number of users: {_listed(said)}")
+    return figure
+
+
+FIGURES: dict[str, Draw] = {
+    "latency": lambda run, _, theme: latency(run, theme=theme),
+    "first_token_against_decode": lambda run, _, theme: first_token_against_decode(run, theme=theme),
+    "resources": lambda run, _, theme: resources(summary.summarise(run), theme=theme),
+    "devices": lambda run, others, theme: devices(run, others, theme=theme) if _has_gpu(run, others) else None,
+}
+"""The figures of a report by their file's name; a function gives None where there is nothing to draw."""
+
+
+def report_figures(run: Run, references: Sequence[Reference] = ()) -> dict[str, Callable[[Theme], Figure | None]]:
+    """The functions of `FIGURES`, and one of every other metric that has a figure, for one run."""
+    more = {each.name: each for each in timing.metrics_of("figure") if each.name != LATENCY.name}
+    drawn: dict[str, Callable[[Theme], Figure | None]] = {
+        name: partial(draw, run, references) for name, draw in FIGURES.items()
+    }
+    return drawn | {name: partial(_themed, run, metric) for name, metric in more.items()}
+
+
+def _themed(run: Run, metric: Metric, theme: Theme) -> Figure:
+    return requests(run, metric, theme=theme)
+
+
+def _has_gpu(run: Run, references: Sequence[Reference]) -> bool:
+    return compare.has_gpu_build(compare.side_by_side(run, references))
+
+
+def _strips(lines: Mapping[str, Line], metrics: Sequence[Metric], title: str, subtitle: str, theme: Theme) -> Figure:
+    """Draw a line per entry and a panel per metric: a mark per request and the median, or why there is none."""
+    figure, panels = style.sheet(list(lines), title, subtitle, theme, columns=len(metrics))
+    colours = PALETTES[theme]
+    for axes, metric in zip(panels, metrics, strict=True):
+        everything: list[float] = []
+        for place, line in enumerate(lines.values()):
+            values = line.values.get(metric.name, ())
+            everything += [*values, *line.warm_ups]
+            style.hollow(axes, place, line.warm_ups, ("", line.look[1]), colours)
+            if not values:
+                style.inside(axes, place, line.why, colours)
+                continue
+            if line.where:
+                style.hollow(axes, place, values, line.look, colours)
+            else:
+                style.dots(axes, place, values, line.look, colours, ringed=line.ringed)
+            style.median_bar(axes, place, median(values), colours)
+            if len(metrics) == 1:
+                style.beside(axes, place, f"{number(median(values))} {metric.shown_unit}", colours)
+        style.scale(axes, "x", everything, f"{metric.label} ({metric.shown_unit})")
+        axes.set_xlabel(f"{axes.get_xlabel()}\n{'less' if metric.better == 'lower' else 'more'} is better")
+        axes.xaxis.set_label_coords(0.5, -0.26 / (max(len(lines), 1) * style.LINE_IN))  # inches below the axes
+        if len(metrics) > 1:  # a panel is half as wide
+            few = {"nbins": 4} if axes.get_xscale() == "linear" else {"subs": (1.0, 3.0)}
+            axes.xaxis.get_major_locator().set_params(**few)
+    return figure
+
+
+def _medians(lines: Mapping[str, Line], metrics: Sequence[Metric]) -> str:
+    said = []
+    for label, line in lines.items():
+        known = [(median(values), each) for each in metrics if (values := line.values.get(each.name))]
+        place = f" ({line.where})" if line.where else ""
+        said.append(f"{label}{place} {', '.join(f'{number(v)} {each.shown_unit}' for v, each in known) or line.why}")
+    return _listed(said)
+
+
+def _median(line: Line, metric: Metric, *, absent: float) -> float:
+    values = line.values.get(metric.name)
+    return median(values) if values else absent
+
+
+def _values(build: Build, metric: Metric) -> list[float]:
+    values = (metric.shown(sample.value(metric.name)) for sample in build.samples)
+    return [value for value in values if value is not None]
+
+
+def _points(run: Run, row: Row) -> list[style.Point]:
+    """First token in ms and decode rate of timed requests; none where it was withheld."""
+    found = []
+    for each in run.completions if row.decode_tokens_per_sec else ():
+        first, rate = timing.first_token_s(each), timing.decode_tokens_per_s(each)
+        if each.round and key(each) == key(row) and first and rate:
+            found.append((first * 1000, rate))
+    return found
+
+
+def _listed(parts: Iterable[str]) -> str:
+    return ("; ".join(parts) or "nothing was measured") + "."

@@ -1,0 +1,340 @@
+"""How figures look, and the drawing of sheets, marks, bars, names and legends.
+
+Colour says the device, marker and hatch say the precision, so that no reading depends on colour alone. Figures are made
+without pyplot: no display is needed and nothing global is left behind.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from workshop_lib.show.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+    from workshop_lib.records import Row
+
+Theme = Literal["light", "dark"]
+Look = tuple[str, str | None]
+"""Device and precision."""
+Point = tuple[float, float]
+
+WIDTH_IN = 9.0
+LETTER_IN = 0.074  # width of a letter at 10 points
+LINE_IN = 0.40  # height of one model's line
+HEAD_IN, FOOT_IN = 0.90, 0.98  # title and subtitle; axis label and legend
+SUBTITLE_LETTERS = 118
+LOG_FROM = 20.0  # above this ratio of largest to smallest a linear axis hides the small values
+RC: dict[Any, Any] = {"font.family": "DejaVu Sans", "font.size": 10, "hatch.linewidth": 0.7}
+MARKERS = {"int4": "o", "int8": "D", "fp16": "s", "fp32": "^"}
+HATCHES = {"int4": "", "int8": "xxxx", "fp16": "....", "fp32": "////"}
+OTHER_MARKER, OTHER_HATCH = "P", "++++"
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """Colours of one theme; those of the devices are Okabe and Ito's, safe for the colour-blind."""
+
+    paper: str
+    ink: str
+    quiet: str
+    rule: str
+    cpu: str
+    gpu: str
+    npu: str
+
+    def device(self, device: str) -> str:
+        """The colour of a device, the quiet one when the device is unknown."""
+        return {"cpu": self.cpu, "gpu": self.gpu, "npu": self.npu}.get(device, self.quiet)
+
+
+PALETTES: dict[Theme, Palette] = {
+    "light": Palette("#ffffff", "#1f2328", "#656d76", "#e4e7eb", "#0072b2", "#d55e00", "#009e73"),
+    "dark": Palette("#16181c", "#e6e8eb", "#9aa2ac", "#33383f", "#56b4e9", "#e69f00", "#3fc9a0"),
+}
+
+
+def marker(precision: str | None) -> str:
+    """The marker of a precision."""
+    return MARKERS.get(precision or "", OTHER_MARKER)
+
+
+def hatch(precision: str | None) -> str:
+    """The hatch of a precision; int4 is plain."""
+    return HATCHES.get(precision or "", OTHER_HATCH)
+
+
+# -- sheets and axes
+
+
+def sheet(
+    labels: Sequence[str], title: str, subtitle: str, theme: Theme, *, columns: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `columns` axes that share one line per label, the first label on top."""
+    lines = max(len(labels), 1)
+    figure = _figure(HEAD_IN + FOOT_IN + lines * LINE_IN, title, subtitle, theme)
+    left = 0.30 + LETTER_IN * max((len(label) for label in labels), default=8)
+    right, gap = (0.95, 0.0) if columns == 1 else (0.25, 0.30)
+    width = (WIDTH_IN - left - right - gap * (columns - 1)) / columns
+    all_axes = []
+    for column in range(columns):
+        axes = _axes(figure, (left + column * (width + gap), FOOT_IN, width, lines * LINE_IN), PALETTES[theme])
+        axes.set_ylim(lines - 0.5, -0.5)
+        axes.set_yticks(range(len(labels)), [""] * len(labels) if column else labels, parse_math=False)
+        axes.grid(axis="x", color=PALETTES[theme].rule, linewidth=0.8)
+        all_axes.append(axes)
+    return figure, all_axes
+
+
+def plane(labels: Sequence[str], title: str, subtitle: str, theme: Theme) -> tuple[Figure, Axes]:
+    """A figure of one plane, with room for a column of labels on its right."""
+    height = 3.2 + max(0, len(labels) - 8) * 0.24
+    figure = _figure(HEAD_IN + FOOT_IN + height, title, subtitle, theme)
+    right = 0.75 + LETTER_IN * max((len(label) for label in labels), default=8)
+    axes = _axes(figure, (1.0, FOOT_IN, WIDTH_IN - 1.0 - right, height), PALETTES[theme])
+    axes.grid(color=PALETTES[theme].rule, linewidth=0.8)
+    return figure, axes
+
+
+def _figure(height: float, title: str, subtitle: str, theme: Theme) -> Figure:
+    colours, left = PALETTES[theme], 0.15 / WIDTH_IN
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(WIDTH_IN, height), facecolor=colours.paper)
+    figure.text(left, 1 - 0.16 / height, title, va="top", fontsize=14, color=colours.ink, weight="bold")
+    figure.text(left, 1 - 0.50 / height, subtitle, va="top", fontsize=9.5, color=colours.quiet)
+    return figure
+
+
+def _axes(figure: Figure, inches: tuple[float, float, float, float], colours: Palette) -> Axes:
+    size = (figure.get_figwidth(), figure.get_figheight())
+    left, bottom, width, height = (inch / size[place % 2] for place, inch in enumerate(inches))
+    with mpl.rc_context(RC):
+        axes = figure.add_axes((left, bottom, width, height), facecolor=colours.paper)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, colors=colours.quiet, labelsize=9)
+    axes.tick_params(axis="y", labelcolor=colours.ink)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set(color=colours.quiet, fontsize=9.5)
+    axes.spines[:].set_visible(False)
+    return axes
+
+
+def scale(axes: Axes, which: Literal["x", "y"], values: Iterable[float], label: str) -> None:
+    """Let an axis begin at 0; make it logarithmic, and say so, when the values are far apart."""
+    known = [value for value in values if value > 0] or [1.0]
+    wide = max(known) / min(known) > LOG_FROM
+    limits = (min(known) / 1.3, max(known) * 1.3) if wide else (0.0, max(known) * 1.06)
+    axes.set(**{f"{which}scale": "log" if wide else "linear", f"{which}lim": limits})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    if wide:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(_thousands))
+    axes.set(**{f"{which}label": f"{label} (log scale)" if wide else label})
+
+
+def _thousands(value: float, _: int | None) -> str:
+    return f"{value:,g}" if abs(value) < 1 else f"{value:,.0f}" if value % 1 == 0 else f"{value:g}"
+
+
+# -- marks
+
+
+def dots(
+    axes: Axes, line: int, values: Sequence[float], look: Look, colours: Palette, *, ringed: Sequence[bool] = ()
+) -> None:
+    """Draw every value on its line, spread a little so that equal ones stay visible; some ringed in ink."""
+    rings = list(ringed) or [False] * len(values)
+    edges: dict[str, Any] = {
+        "edgecolors": [colours.ink if ring else colours.paper for ring in rings],
+        "linewidths": [1.0 if ring else 0.4 for ring in rings],
+    }
+    face = to_rgba(colours.device(look[0]), 0.6)
+    axes.scatter(values, _spread(line, values), s=22, marker=marker(look[1]), facecolors=face, zorder=3, **edges)
+
+
+def hollow(axes: Axes, line: int, values: Sequence[float], look: Look, colours: Palette) -> None:
+    """Draw values that do not count here, of a warm-up or another machine: the marks of `dots`, hollow."""
+    edges: dict[str, Any] = {"edgecolors": colours.device(look[0]), "linewidths": 1.1}
+    axes.scatter(values, _spread(line, values), s=26, marker=marker(look[1]), facecolors="none", zorder=3, **edges)
+
+
+def _spread(line: int, values: Sequence[float]) -> list[float]:
+    return [line + 0.46 * ((0.618 * step) % 1.0 - 0.5) for step in range(1, len(values) + 1)]
+
+
+def cloud(axes: Axes, points: Sequence[Point], middle: Point, look: Look, colours: Palette) -> None:
+    """Draw small marks for requests and a large one, ringed, for their middle."""
+    colour, shape = colours.device(look[0]), marker(look[1])
+    across, up = [x for x, _ in points], [y for _, y in points]
+    axes.scatter(across, up, s=13, marker=shape, color=colour, alpha=0.28, linewidths=0, zorder=2)
+    ring: dict[str, Any] = {"edgecolors": colours.paper, "linewidths": 1.4}
+    axes.scatter(*middle, s=95, marker=shape, facecolors=colour, zorder=4, **ring)
+
+
+def track(axes: Axes, points: Sequence[Point], style: Mapping[str, Any], *, every: int = 1) -> None:
+    """Draw points that follow each other, joined by a line; a mark at every n-th."""
+    across, up = [x for x, _ in points], [y for _, y in points]
+    axes.plot(across, up, linewidth=1.8, markersize=5, markevery=every, zorder=3, **style)
+
+
+def median_bar(axes: Axes, line: int, value: float, colours: Palette) -> None:
+    """Draw a median as a bar across its line."""
+    axes.plot([value, value], [line - 0.36, line + 0.36], color=colours.ink, lw=2.0, zorder=4)
+
+
+def bars(axes: Axes, values: Sequence[float | None], words: Sequence[str], looks: Sequence[Look], theme: Theme) -> None:
+    """Draw one bar and its number per line; where there is no value, the word that says why."""
+    colours = PALETTES[theme]
+    axes.set_xlim(0, 1.30 * max((value for value in values if value), default=1.0))
+    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "zorder": 4, "fontsize": 8.5}
+    for line, (value, word, (device, precision)) in enumerate(zip(values, words, looks, strict=True)):
+        fill: dict[str, Any] = {"color": colours.device(device), "hatch": hatch(precision), "edgecolor": colours.paper}
+        axes.barh(line, value or 0, height=0.58, linewidth=0, zorder=3, **fill)
+        colour, font = (colours.quiet, "italic") if value is None else (colours.ink, "normal")
+        axes.annotate(word, (value or 0, line), (4, 0), color=colour, style=font, **place)
+
+
+# -- words
+
+
+def beside(axes: Axes, line: int, text: str, colours: Palette) -> None:
+    """Write a number at the right end of a line."""
+    place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
+    axes.annotate(text, (1, line), (8, 0), fontsize=9, color=colours.ink, **place)
+
+
+def inside(axes: Axes, line: int, text: str, colours: Palette) -> None:
+    """Write a remark into a line that has no data, cut to the width of the axes."""
+    text = one_line(text, int(_inches(axes)[0] / LETTER_IN))
+    look: dict[str, Any] = {"fontsize": 9, "style": "italic", "color": colours.quiet, "parse_math": False}
+    axes.text(0.012, line, text, transform=axes.get_yaxis_transform(), va="center", clip_on=True, **look)
+
+
+def name_points(axes: Axes, points: Mapping[str, Point], colours: Palette) -> None:
+    """Name points in a column on the right, in their order of height; names never collide."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+    heights = {name: float(to_axes.transform(point)[1]) for name, point in points.items()}
+    line = {"arrowstyle": "-", "color": colours.quiet, "lw": 0.7, "alpha": 0.7, "shrinkA": 2, "shrinkB": 5}
+    line["relpos"] = (0.0, 0.5)  # from the name's left edge, not through its letters
+    look: dict[str, Any] = {"fontsize": 9, "color": colours.ink, "parse_math": False, "arrowprops": line}
+    look |= {"textcoords": "axes fraction", "va": "center", "annotation_clip": False}
+    for name, height in spread_out(heights, 0.20 / _inches(axes)[1]).items():
+        axes.annotate(name, points[name], (1.05, height), **look)
+
+
+def spread_out(heights: Mapping[str, float], step: float) -> dict[str, float]:
+    """Move heights (0 to 1) apart until neighbours are `step` apart, keeping their order.
+
+    >>> spread_out({"a": 0.5, "b": 0.5}, 0.25)
+    {'a': 0.5, 'b': 0.75}
+    """
+    placed: dict[str, float] = {}
+    low, high = 0.0, 1.0
+    for name in sorted(heights, key=lambda name: heights[name]):
+        placed[name] = max(heights[name], low)
+        low = placed[name] + step
+    for name in reversed(placed):
+        placed[name] = min(placed[name], high)
+        high = placed[name] - step
+    return placed
+
+
+def _inches(axes: Axes) -> tuple[float, float]:
+    extent, dpi = axes.get_window_extent(), axes.figure.dpi
+    return extent.width / dpi, extent.height / dpi
+
+
+# -- legends
+
+
+def mark(shape: str, colour: str, text: str, *, filled: bool = True) -> Line2D:
+    """A legend entry drawn as a marker."""
+    look: dict[str, Any] = {"color": colour, "markerfacecolor": colour if filled else "none", "markersize": 6}
+    return Line2D(
+        [], [], linestyle="none", marker=shape, label=text, markeredgewidth=2.2 if shape == "|" else 1.0, **look
+    )
+
+
+def legend_entries(rows: Iterable[Row], colours: Palette, by: Literal["marker", "hatch"] = "marker") -> list[Artist]:
+    """One entry per device (colour) and precision (marker or hatch) that was drawn, coarsest precision first."""
+    good = [row for row in rows if row.status == "ok"]
+    known = {row.precision for row in good}
+    others = sorted({name for name in known if name} - set(HATCHES))
+    found: list[Artist] = [
+        Patch(facecolor=colours.device(device), label=device, linewidth=0)
+        for device in sorted({r.device for r in good})
+    ]
+    for precision in (name for name in (*HATCHES, *others, None) if name in known):
+        text, colour = precision or "precision unknown", colours.quiet
+        drawn = Patch(facecolor="none", edgecolor=colour, hatch=hatch(precision), label=text)
+        found.append(mark(marker(precision), colour, text) if by == "marker" else drawn)
+    return found
+
+
+def legend(figure: Figure, entries: Sequence[Artist], colours: Palette) -> None:
+    """Put the legend along the bottom edge."""
+    place: dict[str, Any] = {"loc": "lower left", "bbox_transform": figure.transFigure}
+    place["bbox_to_anchor"] = (0.10 / WIDTH_IN, 0.04 / figure.get_figheight())
+    look: dict[str, Any] = {"fontsize": 9, "frameon": False, "labelcolor": colours.quiet}
+    look |= {"handletextpad": 0.4, "columnspacing": 1.4}
+    figure.legend(handles=list(entries), ncols=max(1, len(entries)), **place, **look)
+
+
+# -- pictures
+
+
+def alt_text(figure: Figure) -> str:
+    """The sentences that say what `figure` shows, for readers who cannot see it."""
+    return str(figure.get_label())
+
+
+def png(figure: Figure, *, dpi: int = 120) -> bytes:
+    """The bytes of a figure's PNG file; the same figure always gives the same bytes."""
+    target = io.BytesIO()
+    with mpl.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of a script that the font lacks
+        figure.savefig(target, format="png", dpi=dpi, metadata={"Software": None})
+    return target.getvalue()
+
+
+def data_uri(figure: Figure, *, dpi: int = 120) -> str:
+    """A figure's PNG file as an address that holds it."""
+    return "data:image/png;base64," + base64.b64encode(png(figure, dpi=dpi)).decode("ascii")
+
+
+class Picture(NamedTuple):
+    """An image that a notebook shows with its alt text, and a terminal as that text alone."""
+
+    alt: str
+    src: str
+    width: int
+
+    def __repr__(self) -> str:
+        return self.alt
+
+    def _repr_html_(self) -> str:
+        return f'<img alt="{html.escape(self.alt)}" width="{self.width}" src="{self.src}">'
+
+
+def shown(figure: Figure) -> Picture:
+    """`figure` as a picture with alt text: the last line of a notebook cell."""
+    return Picture(alt_text(figure), data_uri(figure), round(figure.get_figwidth() * 96))

@@ -1,0 +1,147 @@
+"""Text for people: what others wrote made harmless for where it goes, numbers rounded, models named.
+
+HTML is escaped by `table` and by jinja2.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workshop_lib.records import Completion, ModelVariant, Row
+
+NOT_MEASURED = "not measured"
+UNKNOWN = "unknown"
+NAME_LETTERS = 44
+"""Longer names would leave no room for a chart."""
+
+Key = tuple[str, str]
+"""Model id and device: what a row and its completions have in common."""
+
+HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but not line end and tab
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # reversed reading direction
+    r"\ud800-\udfff]"  # half of a character
+)
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+MARKDOWN_ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|!~$&])")
+AUTOLINKS = re.compile(r"://|www\.|@", re.IGNORECASE)
+LINE_STARTS = re.compile(r"^(\s*)(?:([-+=])|(\d+)([.)])(?=\s))", re.MULTILINE)
+
+
+def number(value: float) -> str:
+    """Write a number with two or three figures; a count as it is.
+
+    >>> [number(value) for value in (7, 0.1234, 9.876, 54.32, 987.6, 12345.6)]
+    ['7', '0.12', '9.9', '54', '988', '12,346']
+    """
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not math.isfinite(value):
+        return NOT_MEASURED
+    decimals = 2 if abs(value) < 1 else 1 if abs(value) < 10 else 0
+    return f"{value:,.{decimals}f}"
+
+
+def key(item: Row | Completion | ModelVariant) -> Key:
+    """Model id and device."""
+    return item.model_id, item.device
+
+
+def names(items: Iterable[Row | ModelVariant]) -> dict[Key, str]:
+    """Name each `alias · precision · device`; where that is not unique, by its model id."""
+    short = {key(each): " · ".join(filter(None, (each.alias, each.precision, each.device))) for each in items}
+    taken = list(short.values())
+    return {
+        unique: one_line(name if taken.count(name) == 1 else " · ".join(unique), NAME_LETTERS)
+        for unique, name in short.items()
+    }
+
+
+def printable(text: str) -> str:
+    r"""Replace what no reader sees by `�`: control, direction and lone surrogate characters.
+
+    Line ends and tabs stay.
+
+    >>> printable("safe\x1b[31m text\n")
+    'safe�[31m text\n'
+    """
+    return HIDDEN.sub("�", text.replace("\r\n", "\n"))
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    r"""Return text as one visible line of at most `limit` characters, `…` where it was cut.
+
+    >>> one_line("first line\nsecond line", 16)
+    'first line seco…'
+    """
+    line = " ".join(printable(text).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def markdown(text: str) -> str:
+    r"""Escape text so that Markdown shows it as it is: no tags, tables, links or formatting.
+
+    >>> markdown("a|b <script> 1*2")
+    'a\\|b \\<script\\> 1\\*2'
+    """
+    escaped = MARKDOWN_ACTIVE.sub(r"\\\1", printable(text))
+    escaped = AUTOLINKS.sub(_broken_link, escaped)
+    return LINE_STARTS.sub(_broken_start, escaped)
+
+
+def csv_cell(text: str) -> str:
+    """Prefix text that a spreadsheet would run as a formula with an apostrophe.
+
+    >>> csv_cell("=cmd()"), csv_cell("plain")
+    ("'=cmd()", 'plain')
+    """
+    visible = printable(text)
+    return f"'{visible}" if text.lstrip(" ").startswith(FORMULA_STARTS) else visible
+
+
+def without_places(text: str, places: Mapping[Path, str]) -> str:
+    """Replace folders of this machine by names, so that an error tells nobody where and who its reader is.
+
+    Args:
+        text: anything that may hold paths, with either kind of slash, also doubled as in JSON.
+        places: folder → name, e.g. `{Path.home(): "~"}`; the longest folder wins, a root is left alone.
+
+    >>> without_places("no room in /home/ada/models", {Path("/home/ada"): "~"})
+    'no room in ~/models'
+    """
+    names = {written: name for place, name in places.items() for written in _ways_to_write(place)}
+    for written in sorted(names, key=len, reverse=True):
+        pattern = rf"(?<!\w){re.escape(written)}(?![\w-])"
+        text = re.sub(pattern, lambda _, name=names[written]: name, text, flags=_PATH_FLAGS)
+    return text
+
+
+def without_home(text: str) -> str:
+    """Replace the reader's own folder by `~`, as `without_places` does."""
+    return without_places(text, {Path(os.path.expanduser("~")): "~"})  # noqa: PTH111 - Path.home() raises without a home
+
+
+_PATH_FLAGS = re.IGNORECASE if os.name == "nt" else 0
+
+
+def _ways_to_write(place: Path) -> set[str]:
+    """A folder as given and with its links followed, each with every kind of slash; nothing for a root."""
+    folders = {place.absolute(), place.resolve()}
+    folders = {folder for folder in folders if folder != folder.parent}
+    return {way for each in folders for way in (str(each), each.as_posix(), str(each).replace("\\", "\\\\"))}
+
+
+def _broken_link(match: re.Match[str]) -> str:
+    first, rest = match.group()[0], match.group()[1:]
+    return f"&#{ord(first)};{rest}"
+
+
+def _broken_start(match: re.Match[str]) -> str:
+    space, sign, count, stop = match.groups()
+    return f"{space}\\{sign}" if sign else f"{space}{count}\\{stop}"

@@ -1,1 +1,0 @@
-"""Exercises, checkpoints, and what single pages do."""

@@ -1,1 +1,0 @@
-"""What people, checks and judges say of answers, and how far that can be trusted."""
