@@ -35,6 +35,7 @@ STRICT: dict[str, object] = {"extra": "forbid", "strict": True, "allow_inf_nan":
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NAME_FIX = "Begin with a letter or digit, then use letters, digits, '.', '_' and '-'."
+_TWICE_FIX = "Rename or remove one of them."
 
 
 class _WrongError(ValueError):
@@ -54,10 +55,12 @@ def _rule(is_good: Callable[[Any], object], fix: str, what: str = "") -> AfterVa
     return AfterValidator(check)
 
 
-def _unique(names_of: Callable[[Any], Iterable[str]]) -> AfterValidator:
+def unique(names_of: Callable[[Any], Iterable[str]]) -> AfterValidator:
+    """For the type of a field: whoever reads the file is told of a name given twice."""
+
     def check(value: T) -> T:
         if twice := _first_repeated(names_of(value)):
-            raise _WrongError("Rename or remove one of them.", what=f"holds '{twice}' twice")
+            raise _WrongError(_TWICE_FIX, what=f"holds '{twice}' twice")
         return value
 
     return AfterValidator(check)
@@ -103,7 +106,7 @@ Device = Literal["cpu", "gpu", "npu"]
 Prompts = Annotated[
     tuple[Annotated[Prompt, AfterValidator(_checked_prompt)], ...],
     _rule(len, "Add at least one.", "holds no prompt"),
-    _unique(lambda prompts: (prompt.id for prompt in prompts)),
+    unique(lambda prompts: (prompt.id for prompt in prompts)),
 ]
 
 
@@ -138,7 +141,7 @@ class PromptFile:
     schema: Schema
     version: str
     sets: Annotated[
-        dict[str, Prompts], _unique(lambda sets: (prompt.id for prompts in sets.values() for prompt in prompts))
+        dict[str, Prompts], unique(lambda sets: (prompt.id for prompts in sets.values() for prompt in prompts))
     ]
 
 
@@ -196,8 +199,8 @@ class PracticeIndex:
     licence: str
     models: Annotated[
         tuple[PracticeModel, ...],
-        _unique(lambda models: (model.alias for model in models)),
-        _unique(lambda models: (variant.model_id for model in models for variant in model.variants)),
+        unique(lambda models: (model.alias for model in models)),
+        unique(lambda models: (variant.model_id for model in models for variant in model.variants)),
     ]
 
 
@@ -288,18 +291,6 @@ def fault(file: Path, key: str, what: str, fix: str) -> DataFileError:
     return DataFileError(f"{place} {what}.", fix)
 
 
-def check_name(file: Path, key: str, name: str) -> None:
-    """Refuse what is no `Name`. Raises `DataFileError`."""
-    if not _NAME.fullmatch(name):
-        raise fault(file, key, f"is {name!r}", _NAME_FIX)
-
-
-def check_unique(file: Path, key: str, names: Iterable[str]) -> None:
-    """Refuse a name given twice. Raises `DataFileError`."""
-    if twice := _first_repeated(names):
-        raise fault(file, key, f"holds '{twice}' twice", "Rename or remove one of them.")
-
-
 def read_text(file: Path) -> str:
     """Read a file of text in any Unicode encoding. Raises `DataFileError`."""
     try:
@@ -317,12 +308,13 @@ def read_text(file: Path) -> str:
 def parse(file: Path, text: str) -> object:
     """Parse JSON, refusing a key given twice: Python would keep the last one silently. Raises `DataFileError`."""
 
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        check_unique(file, "a JSON object", (key for key, _ in pairs))
+    def without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        if twice := _first_repeated(key for key, _ in pairs):
+            raise fault(file, "a JSON object", f"holds '{twice}' twice", _TWICE_FIX)
         return dict(pairs)
 
     try:
-        parsed: object = json.loads(text, object_pairs_hook=unique)
+        parsed: object = json.loads(text, object_pairs_hook=without_twins)
     except json.JSONDecodeError as error:
         why = error.msg if text.strip() else "the file is empty"
         what = f"is not JSON at line {error.lineno}, column {error.colno} ({why})"

@@ -7,7 +7,7 @@ crash. A half-written last line is dropped with a note. One writer at a time: th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -95,8 +95,7 @@ class RunWriter:
 def read_run(path: Path) -> Run:
     """Read a run file back. Raises `RecordFileError`."""
     header: dict[str, Any] | None = None
-    servings: list[Serving] = []
-    completions: list[Completion] = []
+    records: list[Serving | Completion] = []
     notes: list[str] = []
     for number, entry in _entries(path):
         kind = entry.get("kind")
@@ -105,31 +104,23 @@ def read_run(path: Path) -> Run:
                 header = _header(path, entry)
             elif kind == "note":
                 notes.append(str(entry["text"]))
-            elif kind == "serving":
-                servings.append(_serving(entry))
-            elif kind == "completion":
-                completions.append(_completion(entry))
+            elif kind in _READERS:
+                records.append(_READERS[kind](entry))
         except (KeyError, TypeError) as error:
             what = f"{path.name}, line {number}: not a record of this version ({error})."
             raise RecordFileError(what, _FRESH_COPY) from error
     if header is None:
         raise RecordFileError(f"{path.name} has no run header.", "Give a records.jsonl that a benchmark run wrote.")
-    return Run(**header, servings=tuple(servings), completions=tuple(completions), notes=tuple(notes))
+    servings = tuple(record for record in records if isinstance(record, Serving))
+    completions = tuple(record for record in records if isinstance(record, Completion))
+    return Run(**header, servings=servings, completions=completions, notes=tuple(notes))
 
 
-def record_of(entry: object) -> Serving | Completion | None:
-    """Return the record that a line of a run file holds; None for its header and its notes.
-
-    Raises:
-        RecordFileError: it is no record of this version.
-    """
-    kind = entry.get("kind") if isinstance(entry, dict) else None
-    if kind in ("run", "note"):
-        return None
-    if kind not in ("serving", "completion"):
-        raise RecordFileError("Not a line of a run file.", _FRESH_COPY)
+def record_of(entry: Any) -> Serving | Completion | None:
+    """The record in a line of a run file; None for its header and its notes. Raises `RecordFileError`."""
     try:
-        return _serving(entry) if kind == "serving" else _completion(entry)  # type: ignore[arg-type]
+        kind = entry["kind"]
+        return None if kind in ("run", "note") else _READERS[kind](entry)
     except (KeyError, TypeError, ValueError) as error:
         raise RecordFileError(f"Not a record of this version ({error}).", _FRESH_COPY) from error
 
@@ -189,3 +180,9 @@ def _completion(entry: dict[str, Any]) -> Completion:
 def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
     """The values of a JSON object, lists as tuples, without its kind."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items() if name != "kind"}
+
+
+_READERS: dict[object, Callable[[dict[str, Any]], Serving | Completion]] = {
+    "serving": _serving,
+    "completion": _completion,
+}

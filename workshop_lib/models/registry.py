@@ -12,17 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from workshop_lib import data, files, places
-from workshop_lib.data import STRICT, check_unique, fault, read_as
+from workshop_lib.data import SCHEMA, STRICT, read_as
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
 from workshop_lib.models.folder import read_folder
 from workshop_lib.records import ModelVariant
 from workshop_lib.show.text import one_line, without_home
 
 FILE_NAME = "registered_models.json"
-SCHEMA = 1
 LOCK_TIMEOUT_S = 20.0
 _ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -116,8 +115,8 @@ class _File:
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
-    schema: int
-    models: tuple[RegisteredModel, ...]
+    schema: data.Schema
+    models: Annotated[tuple[RegisteredModel, ...], data.unique(lambda models: (model.alias for model in models))]
 
 
 def file_in(cache_dir: Path | None = None) -> Path:
@@ -194,9 +193,6 @@ def _read(file: Path) -> tuple[RegisteredModel, ...]:
         raise
     except ConfigurationError as error:  # of a model in it
         raise DataFileError(f"{file}: {error.what}", error.fix) from None
-    if content.schema != SCHEMA:
-        raise fault(file, "schema", f"is {content.schema}", f"This version reads schema {SCHEMA}.")
-    check_unique(file, "models", (model.alias for model in content.models))
     return content.models
 
 
