@@ -141,7 +141,7 @@ def _median_noise(prompts: list[np.ndarray], generator: np.random.Generator) -> 
     return noise
 
 
-def describe(ratio: Ratio, better: Literal["lower", "higher"], *, noun: str = "faster") -> str:
+def describe(ratio: Ratio, better: Literal["lower", "higher"]) -> str:
     """The comparison in words: `1.80x faster (95 % CI 1.60-2.00)` or `no clear difference (...)`.
 
     Where the interval is wider than the factor `WIDEST`, its ends are left out: nothing can be said.
@@ -158,7 +158,7 @@ def describe(ratio: Ratio, better: Literal["lower", "higher"], *, noun: str = "f
     is_gain = (ratio.value > 1) == (better == "higher")
     times = [ratio.value, ratio.low, ratio.high]
     value, low, high = times if ratio.value > 1 else (1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
-    return f"{value:.2f}x {noun if is_gain else 'slower'} (95 % CI {low:.2f}-{high:.2f})"
+    return f"{value:.2f}x {'faster' if is_gain else 'slower'} (95 % CI {low:.2f}-{high:.2f})"
 
 
 @dataclass(frozen=True, slots=True)
