@@ -32,7 +32,7 @@ ALONE = {
 WHOLE = ("browser", "test_pages.py", "test_llama_cpp.py", "test_notebooks.py")
 """Tests that run whole pages, mostly in kernels; see the marker `whole`."""
 LONGEST_FIRST = (
-    "test_annotation_page.py", "test_pages.py", "test_llama_cpp.py", "browser",
+    "test_every_notebook.py", "test_annotation_page.py", "test_pages.py", "test_llama_cpp.py", "browser",
     "test_notebooks.py", "test_commands.py", "test_consoles_and_disks.py", "test_endpoints.py", "test_bootstrap.py",
 )  # fmt: skip
 """Files that take long are begun first, so that all processors end together."""
