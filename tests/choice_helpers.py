@@ -7,9 +7,9 @@ from statistics import fmean
 
 import numpy as np
 
-from workshop_lib import compare
+from workshop_lib import comparison
 from workshop_lib.choice.decide import CRITERIA, MEASURED_ONCE, Decision, Evidence, decide
-from workshop_lib.compare import Estimate
+from workshop_lib.comparison import Estimate
 from workshop_lib.records import Row
 
 Values = Mapping[str, float | Sequence[float]]
@@ -27,7 +27,7 @@ def evidence_of(models: Mapping[str, Values], *, prompts: int = 4) -> Evidence:
         Row(alias=name, model_id=f"{name}:1", device="cpu", status="ok", precision="int4", licence="MIT")
         for name in models
     )
-    drawn = compare.draws(prompts, seed=1, resamples=200)
+    drawn = comparison.draws(prompts, seed=1, resamples=200)
     figures, draws = {}, {}
     for name in CRITERIA:
         table = np.array(

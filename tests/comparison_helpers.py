@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.report_helpers import run_of_models
-from workshop_lib.compare import Reference, results_of
+from workshop_lib.comparison import Reference, results_of
 from workshop_lib.records import Completion, ModelVariant, Run, Serving
 from workshop_lib.summary import summarise
 

@@ -18,7 +18,7 @@ from unittest import mock
 
 from tests.fault_server import FaultServer
 from tests.fault_steps import Behaviour
-from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
+from workshop_lib.benchmark import RECORDS_FILE, run_plan
 from workshop_lib.plan import Plan, make_plan
 from workshop_lib.records import ModelVariant, Prompt, Run
 from workshop_lib.storage import RunWriter, read_run
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str]) -> None:
         client.prepare()
     print("started", flush=True)  # noqa: T201
     with mock.patch("tqdm.auto.tqdm", Bar), mock.patch.object(RunWriter, "append", remembering):
-        run_benchmark(plan_for(rounds), EndpointRuntime(base_url), folder)
+        run_plan(plan_for(rounds), EndpointRuntime(base_url), folder)
     print("done", flush=True)  # noqa: T201
 
 

@@ -18,8 +18,8 @@ from tests.kill_helpers import MODELS, TINY, differences, kill_until_done, plan_
 from tests.report_helpers import run_of_models
 from tests.test_samples import FULL
 from tests.test_samples import run as run_script
-from workshop_lib import benchmark, compare, places
-from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
+from workshop_lib import benchmark, comparison, places
+from workshop_lib.benchmark import RECORDS_FILE, run_plan
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.machine import PowerSources
 from workshop_lib.plan import Plan, choose_variants, make_plan
@@ -49,7 +49,7 @@ def plan_of(*models: str, **options: object) -> Plan:
 
 def test_a_run_measures_every_model_and_records_every_request(runtime: FaultRuntime, tmp_path: Path):
     """Two models, two prompts, two rounds: two warm-ups, eight timed requests, two ok rows, everything stopped."""
-    run = run_benchmark(plan_of("fast", "steady"), runtime, tmp_path, show_progress=False)
+    run = run_plan(plan_of("fast", "steady"), runtime, tmp_path, show_progress=False)
     assert sum(completion.round == 0 for completion in run.completions) == 2
     assert sum(completion.round > 0 for completion in run.completions) == 8
     assert [row.status for row in summarise(run)] == ["ok", "ok"]
@@ -61,7 +61,7 @@ def test_a_run_measures_every_model_and_records_every_request(runtime: FaultRunt
 @pytest.mark.parametrize("fault", ["http-500", "stall-middle", "reset", "bad-json", "empty"])
 def test_a_failing_model_is_a_failed_row_and_the_others_are_measured(runtime: FaultRuntime, tmp_path: Path, fault: str):
     """A faulty model is left alone after two failures; the batch goes on."""
-    run = run_benchmark(plan_of(fault, "fast"), runtime, tmp_path, show_progress=False)
+    run = run_plan(plan_of(fault, "fast"), runtime, tmp_path, show_progress=False)
     rows = {row.alias: row for row in summarise(run)}
     assert (rows[fault].status, rows["fast"].status) == ("failed", "ok")
     assert rows[fault].error
@@ -72,7 +72,7 @@ def test_a_model_that_cannot_be_loaded_or_died_is_a_failed_row(runtime: FaultRun
     """The reason is the row's error: nothing is asked of the first, and the second is given up after one request."""
     runtime.unservable.add("steady")
     runtime.dead["reset"] = "The process was killed by signal 9; probably out of memory."
-    run = run_benchmark(plan_of("steady", "reset", "fast"), runtime, tmp_path, show_progress=False)
+    run = run_plan(plan_of("steady", "reset", "fast"), runtime, tmp_path, show_progress=False)
     rows = {row.alias: row for row in summarise(run)}
     assert [rows[name].status for name in ("steady", "reset", "fast")] == ["failed", "failed", "ok"]
     assert "could not be loaded" in (rows["steady"].error or "")
@@ -84,30 +84,30 @@ def test_a_retry_is_a_record_of_its_own(runtime: FaultRuntime, tmp_path: Path):
     """Two retries of a failing request are three records with attempts 1, 2, 3 and doubling pauses."""
     pauses: list[float] = []
     plan = plan_of("http-500", retries=2, retry_backoff_s=1.0)
-    run = run_benchmark(plan, runtime, tmp_path, show_progress=False, sleep=pauses.append)
+    run = run_plan(plan, runtime, tmp_path, show_progress=False, sleep=pauses.append)
     assert [completion.attempt for completion in run.completions][:3] == [1, 2, 3]
     assert pauses[:2] == [1.0, 2.0]
 
 
 def test_a_complete_run_is_not_served_again(runtime: FaultRuntime, tmp_path: Path):
     """Running a finished plan again loads nothing."""
-    run_benchmark(plan_of("fast"), runtime, tmp_path, show_progress=False)
+    run_plan(plan_of("fast"), runtime, tmp_path, show_progress=False)
     runtime.served_in_order.clear()
-    run_benchmark(plan_of("fast"), runtime, tmp_path, show_progress=False)
+    run_plan(plan_of("fast"), runtime, tmp_path, show_progress=False)
     assert runtime.served_in_order == []
 
 
 def test_another_plan_does_not_mix_into_a_folder(runtime: FaultRuntime, tmp_path: Path):
     """A folder with a run of three rounds refuses one of two, naming what differs."""
-    run_benchmark(plan_of("fast"), runtime, tmp_path, show_progress=False)
+    run_plan(plan_of("fast"), runtime, tmp_path, show_progress=False)
     with pytest.raises(ConfigurationError, match="different: rounds"):
-        run_benchmark(plan_of("fast", rounds=1), runtime, tmp_path, show_progress=False)
+        run_plan(plan_of("fast", rounds=1), runtime, tmp_path, show_progress=False)
 
 
 def test_unknown_names_and_absent_devices_are_skipped_rows(runtime: FaultRuntime, tmp_path: Path):
     """What cannot be measured stays in the report with its reason, one row per alias and device."""
     variants, skipped = choose_variants(runtime, ["fast", "fsat"], ["cpu", "gpu"])
-    run = run_benchmark(
+    run = run_plan(
         make_plan(variants, PROMPTS, rounds=1, skipped=tuple(skipped)), runtime, tmp_path, show_progress=False
     )
     rows = {(row.alias, row.device): row for row in summarise(run)}
@@ -155,7 +155,7 @@ def test_energy_is_attributed_to_each_request_on_its_own(runtime: FaultRuntime, 
     power = MadeUpPower()
     power.meter = Meter(runtime.server)
     plan = make_plan([variant("fast", "cpu"), variant("steady")], PROMPTS, rounds=2)
-    run = run_benchmark(plan, runtime, tmp_path, show_progress=False, power=power)
+    run = run_plan(plan, runtime, tmp_path, show_progress=False, power=power)
     fast, steady = summarise(run)
     assert {each.energy_j for each in run.completions if each.alias == "fast"} == {10.0}
     assert {each.energy_source for each in run.completions if each.alias == "fast"} == {"measured:rapl"}
@@ -172,9 +172,9 @@ def test_energy_is_attributed_to_each_request_on_its_own(runtime: FaultRuntime, 
 def test_declared_watts_make_an_assumed_energy(runtime: FaultRuntime, tmp_path: Path):
     """36 W for the time of the request: the plan's watts win over those of models.json, and both are called assumed."""
     carded = replace(variant("fast"), watts=500.0)
-    run = run_benchmark(make_plan([carded], PROMPTS, rounds=1), runtime, tmp_path / "card", show_progress=False)
+    run = run_plan(make_plan([carded], PROMPTS, rounds=1), runtime, tmp_path / "card", show_progress=False)
     told = make_plan([carded], PROMPTS, rounds=1, watts=36.0, price_per_kwh=0.5)
-    told_run = run_benchmark(told, runtime, tmp_path / "plan", show_progress=False)
+    told_run = run_plan(told, runtime, tmp_path / "plan", show_progress=False)
     (by_card,), (by_plan,) = summarise(run), summarise(told_run)
     assert by_card.energy_source == by_plan.energy_source == "assumed"
     assert "500 W were declared" in str(run.servings[-1].energy_note)
@@ -190,10 +190,10 @@ def test_gpu_memory_is_looked_at_after_load_and_at_the_end(
 ):
     """The serving process's own memory on graphics cards reaches the row; without a process it is not measured."""
     plan = plan_of("fast", rounds=1)
-    run = run_benchmark(plan, runtime, tmp_path / "unknown", show_progress=False, power=MadeUpPower())
+    run = run_plan(plan, runtime, tmp_path / "unknown", show_progress=False, power=MadeUpPower())
     assert summarise(run)[0].gpu_memory_mb is None
     monkeypatch.setattr(Served, "pid", 4711)
-    run = run_benchmark(plan, runtime, tmp_path / "known", show_progress=False, power=MadeUpPower())
+    run = run_plan(plan, runtime, tmp_path / "known", show_progress=False, power=MadeUpPower())
     assert [serving.gpu_memory_mb for serving in run.servings] == [7.0, 7.0]
     assert summarise(run)[0].gpu_memory_mb == 7.0
 
@@ -227,7 +227,7 @@ def test_two_runs_cannot_share_a_folder(base_url: str, tmp_path: Path):
         assert first.stdout is not None
         first.stdout.readline()  # it has acknowledged a request, so it holds the file
         with pytest.raises(RecordFileError, match=r"Another run is writing records\.jsonl"):
-            run_benchmark(plan_for(200), EndpointRuntime(base_url), tmp_path, show_progress=False)
+            run_plan(plan_for(200), EndpointRuntime(base_url), tmp_path, show_progress=False)
     finally:
         first.kill()
         first.communicate()
@@ -244,10 +244,10 @@ def interrupted(folder: Path, keep: int, half: bytes = b"") -> None:
 def test_a_half_written_record_is_dropped_with_a_note(base_url: str, tmp_path: Path):
     """The note stands in the run before it is resumed, and once after; the request is measured again."""
     plan = plan_for(1)
-    run_benchmark(plan, EndpointRuntime(base_url), tmp_path, show_progress=False)
+    run_plan(plan, EndpointRuntime(base_url), tmp_path, show_progress=False)
     interrupted(tmp_path, 12, b'{"kind":"comp')
     before = read_run(tmp_path / RECORDS_FILE)
-    resumed = run_benchmark(plan, EndpointRuntime(base_url), tmp_path, show_progress=False)
+    resumed = run_plan(plan, EndpointRuntime(base_url), tmp_path, show_progress=False)
     assert len(before.notes) == len(resumed.notes) == 1
     assert "13 bytes are dropped" in resumed.notes[0]
     assert differences(tmp_path, 1) == []
@@ -258,30 +258,30 @@ def test_a_half_written_record_is_dropped_with_a_note(base_url: str, tmp_path: P
 def test_a_run_killed_before_its_first_line_begins_anew(base_url: str, tmp_path: Path, left: bytes):
     """An empty file, or half a header, holds nothing: the run starts as if it were not there."""
     (tmp_path / RECORDS_FILE).write_bytes(left)
-    resumed = run_benchmark(plan_for(1), EndpointRuntime(base_url), tmp_path, show_progress=False)
+    resumed = run_plan(plan_for(1), EndpointRuntime(base_url), tmp_path, show_progress=False)
     assert differences(tmp_path, 1) == []
     assert len(resumed.notes) == bool(left)
 
 
 def test_the_order_of_the_first_start_is_kept(base_url: str, tmp_path: Path):
     """Free memory decides the order anew at every start; a run in progress stays as it began."""
-    run_benchmark(plan_for(1), EndpointRuntime(base_url), tmp_path, show_progress=False)
+    run_plan(plan_for(1), EndpointRuntime(base_url), tmp_path, show_progress=False)
     interrupted(tmp_path, 12)
     other = replace(plan_for(1), order="blocks")
-    assert run_benchmark(other, EndpointRuntime(base_url), tmp_path, show_progress=False).plan["order"] == "round-robin"
+    assert run_plan(other, EndpointRuntime(base_url), tmp_path, show_progress=False).plan["order"] == "round-robin"
     assert differences(tmp_path, 1) == []
 
 
 def test_a_run_of_another_machine_is_not_continued(base_url: str, tmp_path: Path):
     """Records of two processors never mix in one run."""
-    run_benchmark(plan_for(1), EndpointRuntime(base_url), tmp_path, show_progress=False)
+    run_plan(plan_for(1), EndpointRuntime(base_url), tmp_path, show_progress=False)
     path = tmp_path / RECORDS_FILE
     header, rest = path.read_text(encoding="utf-8").split("\n", 1)
     entry = json.loads(header)
     entry["machine"]["cpu"] = "Another CPU"
     path.write_text(json.dumps(entry) + "\n" + rest, encoding="utf-8")
     with pytest.raises(ConfigurationError, match="different: cpu"):
-        run_benchmark(plan_for(1), EndpointRuntime(base_url), tmp_path, show_progress=False)
+        run_plan(plan_for(1), EndpointRuntime(base_url), tmp_path, show_progress=False)
 
 
 def test_the_script_completes_an_interrupted_folder(tmp_path: Path):
@@ -316,8 +316,8 @@ def test_a_failed_model_stays_one_row_when_the_run_is_resumed(tmp_path: Path):
     with FaultServer(behaviours) as server:
         runtime = EndpointRuntime(server.base_url)
         plan = make_plan(runtime.find(["auto"]), plan_for(1).prompts, rounds=1)
-        first = run_benchmark(plan, runtime, tmp_path, show_progress=False)
-        second = run_benchmark(plan, runtime, tmp_path, show_progress=False)
+        first = run_plan(plan, runtime, tmp_path, show_progress=False)
+        second = run_plan(plan, runtime, tmp_path, show_progress=False)
     assert [(row.alias, row.status) for row in summarise(second)] == [("good", "ok"), ("bad", "failed")]
     timed = Counter(each.request_id for each in second.completions if each.round > 0)
     assert set(timed.values()) == {1}
@@ -416,7 +416,7 @@ def test_a_run_is_compared_with_the_newest_other_one_of_the_same_work(tmp_path: 
 def test_a_run_alone_is_compared_with_the_shipped_reference(tmp_path: Path, monkeypatch):
     """Without another run the reference takes its place; with neither, a sentence says so."""
     monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path / "runs"))
-    monkeypatch.setattr(compare, "REFERENCES", tmp_path / "reference")
+    monkeypatch.setattr(comparison, "REFERENCES", tmp_path / "reference")
     run = run_of_models(2, failed=0)
     path = write(tmp_path / "runs" / "20260101T000000Z", run)
     alone = benchmark.changes_since_another(path)
@@ -424,7 +424,7 @@ def test_a_run_alone_is_compared_with_the_shipped_reference(tmp_path: Path, monk
     assert alone.remarks[0].startswith("There is no other run of the same work to compare with")
     (tmp_path / "reference" / "practice").mkdir(parents=True)
     written = report.report_json(run, summarise(run))
-    (tmp_path / "reference" / "practice" / compare.REPORT).write_text(written, "utf-8")
+    (tmp_path / "reference" / "practice" / comparison.REPORT).write_text(written, "utf-8")
     found = benchmark.changes_since_another(path)
     assert "against the reference of Test CPU, date unknown" in found.remarks[0]
     assert len(found.lines) == 2 * 3

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgba
 from tests.comparison_helpers import WHY, cpu_run, gpu_run, mislabelled_run, reference
 from tests.figure_helpers import assert_words_are_clear, draw, legend, marks
 from tests.report_helpers import HOSTILE, row, run_of_models
-from workshop_lib.compare import Reference
+from workshop_lib.comparison import Reference
 from workshop_lib.records import Run
 from workshop_lib.show import charts, style
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.choice_helpers import EVEN, TWO, decided, evidence_of
 from tests.test_pareto import grade, made_run
 from workshop_lib.choice import decide as deciding
-from workshop_lib.choice.decide import CRITERIA, LIMITS, Decision, Evidence, decide, gather
+from workshop_lib.choice.decide import CRITERIA, LIMITS, Decision, Evidence, decide, gather_evidence
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.quality import pareto
 from workshop_lib.records import Serving
@@ -87,7 +87,7 @@ def test_impossible_settings_are_refused(weights: dict[str, float], limits: dict
 def test_figures_of_a_run_by_hand() -> None:
     """Latency is 10 ms plus 1 ms per place of five prompts: median 12 ms, 95 % of ten requests within 14 ms."""
     run = made_run()
-    found = gather(run, grade(run, "fast", [4, 3, 5, 4, 4]), measure="people")
+    found = gather_evidence(run, grade(run, "fast", [4, 3, 5, 4, 4]), measure="people")
     fast = {name: figures[0] for name, figures in found.figures.items()}
     assert (found.measure, fast["quality"].value) == ("people", 4)
     assert fast["latency"].value == fast["first_token"].value == pytest.approx(0.012)
@@ -101,7 +101,7 @@ def test_latency_and_quality_agree_with_page_04() -> None:
     """Two pages never show two figures for one thing."""
     run = made_run()
     scores = grade(run, "fast", [4, 3, 5, 4, 4]) + grade(run, "slow", [5, 5, 4, 5, 5])
-    found = gather(run, scores, measure="people")
+    found = gather_evidence(run, scores, measure="people")
     for place, model in enumerate(pareto.speed_against_quality(run, scores, measure="people").models):
         assert found.figures["latency"][place] == model.latency_s
         assert found.figures["quality"][place] == model.quality["people"]
@@ -111,7 +111,7 @@ def test_what_is_measured_once_has_no_interval_and_does_not_vary() -> None:
     """The peak memory is the same in every draw; half of the aspects is grade 3, all of them 5, none 1."""
     run = made_run()
     served = tuple(replace(each, peak_resident_mb=100.0 * (place + 1)) for place, each in enumerate(run.servings))
-    found = gather(replace(run, servings=served))
+    found = gather_evidence(replace(run, servings=served))
     assert (found.measure, [each.value for each in found.figures["quality"]]) == ("aspects", [3, 1, 5])
     memory = found.figures["memory"][0]
     assert (memory.value, memory.low, memory.reason) == (100, None, deciding.MEASURED_ONCE)
@@ -123,16 +123,16 @@ def test_a_run_without_answers_is_refused() -> None:
     run = made_run()
     failed = tuple(Serving(each.variant, status="failed", error="no") for each in run.servings)
     with pytest.raises(ConfigurationError, match="No model answered in run r"):
-        gather(replace(run, servings=failed, completions=()))
+        gather_evidence(replace(run, servings=failed, completions=()))
     with pytest.raises(ConfigurationError, match="by 'judge'"):
-        gather(run, measure="judge")
+        gather_evidence(run, measure="judge")
 
 
 def test_medians_do_not_favour_a_prompt_that_was_asked_more_often() -> None:
     """A prompt with three requests has as much weight in the latency as one with a single request."""
     run = made_run(rounds=3)
     thinned = tuple(each for each in run.completions if each.prompt_id != "p0" or each.round < 2)
-    latency = gather(replace(run, completions=thinned)).figures["latency"][0]
+    latency = gather_evidence(replace(run, completions=thinned)).figures["latency"][0]
     assert latency.value == pytest.approx(median([0.010, 0.011, 0.012, 0.013, 0.014]))
 
 

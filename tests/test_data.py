@@ -145,14 +145,14 @@ def test_prompts_are_read_as_people_have_them(tmp_path: Path, name: str, text: s
     """A list, JSON lines or plain lines, texts or objects, from editors and shells of any system."""
     (tmp_path / name).write_bytes(text.encode(encoding))
     expected = (Prompt(id="prompt-1", text="Warum?"), Prompt(id="prompt-2", text="なぜ。"))
-    assert data.read_prompts(tmp_path / name) == expected
+    assert data.read_prompts(path=tmp_path / name) == expected
 
 
 def test_an_object_keeps_its_other_fields(tmp_path: Path) -> None:
     """A line may say all that a prompt of the shipped file says; a single one is a prompt, too."""
     file = tmp_path / "one.jsonl"
     file.write_text('{"id": "why", "text": "Why?", "aspects": ["because"]}', encoding="utf-8")
-    assert data.read_prompts(file) == (Prompt(id="why", text="Why?", aspects=("because",)),)
+    assert data.read_prompts(path=file) == (Prompt(id="why", text="Why?", aspects=("because",)),)
 
 
 def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

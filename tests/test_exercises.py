@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from tests import notebook_rules
 from tests.measurement_helpers import completion, run_of
 from workshop_lib import benchmark, exercises, places, storage, timing
-from workshop_lib.choice.decide import Evidence, gather
-from workshop_lib.compare import Estimate
+from workshop_lib.choice.decide import Evidence, gather_evidence
+from workshop_lib.comparison import Estimate
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.exercises import EXERCISES, NOT_ANSWERED, Number, Word, check
 from workshop_lib.programs import notebooks
@@ -39,7 +39,7 @@ def page_names() -> dict[str, Any]:
         "asked_last": run.completions[-1],
         "shown": run.prompts[0],
     }
-    return made | {"known": gather(run), "benchmark": benchmark, "timing": timing, "exercises": exercises}
+    return made | {"known": gather_evidence(run), "benchmark": benchmark, "timing": timing, "exercises": exercises}
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)

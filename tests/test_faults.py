@@ -15,7 +15,7 @@ from tests.behaviours import BEHAVIOURS, SITES
 from tests.fault_runtime import FaultRuntime, variant
 from tests.fault_server import FaultServer, free_port
 from tests.foundry_helpers import practice
-from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
+from workshop_lib.benchmark import RECORDS_FILE, run_plan
 from workshop_lib.client import ChatClient
 from workshop_lib.plan import Plan, make_plan
 from workshop_lib.records import ModelVariant, Prompt, Row, Run
@@ -70,7 +70,7 @@ def test_a_fault_is_a_failed_row_beside_a_measured_one(
     assert fault in BEHAVIOURS
     monkeypatch.setattr("workshop_lib.client.LONGEST_KEEP_ALIVE_S", TIMEOUT_S)
     started = time.monotonic()
-    run = run_benchmark(plan_of(fault, "fast", max_tokens=40), FaultRuntime(server), tmp_path, show_progress=False)
+    run = run_plan(plan_of(fault, "fast", max_tokens=40), FaultRuntime(server), tmp_path, show_progress=False)
     rows = rows_of(run)
     assert time.monotonic() - started < 10
     assert (rows[fault].status, rows[fault].requests_ok) == ("failed", 0)
@@ -84,7 +84,7 @@ def test_no_server_is_a_failed_row(server: FaultServer, tmp_path: Path):
     """Nothing listens at the model's address: said with the address, and the other model is measured."""
     address = f"http://127.0.0.1:{free_port()}/v1"
     runtime = FaultRuntime(server, {"steady": address})
-    rows = rows_of(run_benchmark(plan_of("steady", "fast"), runtime, tmp_path, show_progress=False))
+    rows = rows_of(run_plan(plan_of("steady", "fast"), runtime, tmp_path, show_progress=False))
     assert (rows["steady"].status, rows["fast"].status) == ("failed", "ok")
     assert f"No server listens at {address}" in (rows["steady"].error or "")
 
@@ -93,7 +93,7 @@ def test_a_wrong_port_is_a_failed_row(server: FaultServer, tmp_path: Path):
     """Some other service answers there with a page: said so, and the other model is measured."""
     with FaultServer(routes=SITES["sign-in"]) as page:
         runtime = FaultRuntime(server, {"steady": page.base_url})
-        rows = rows_of(run_benchmark(plan_of("steady", "fast"), runtime, tmp_path, show_progress=False))
+        rows = rows_of(run_plan(plan_of("steady", "fast"), runtime, tmp_path, show_progress=False))
     assert (rows["steady"].status, rows["fast"].status) == ("failed", "ok")
     assert "web page" in (rows["steady"].error or "")
 
@@ -102,7 +102,7 @@ def test_what_was_measured_before_a_fault_is_kept(tmp_path: Path):
     """A model that answers three timed requests and then breaks is failed, with the figures of those three."""
     with FaultServer() as fresh:
         plan = plan_of("breaks-later", "fast", rounds=3)
-        run = run_benchmark(plan, FaultRuntime(fresh), tmp_path, show_progress=False)
+        run = run_plan(plan, FaultRuntime(fresh), tmp_path, show_progress=False)
     row = rows_of(run)["breaks-later"]
     assert (row.status, row.requests_ok) == ("failed", 3)
     assert row.latency_avg is not None and row.latency_avg >= 0.439
@@ -112,7 +112,7 @@ def test_what_was_measured_before_a_fault_is_kept(tmp_path: Path):
 def test_a_single_fault_does_not_fail_the_model(tmp_path: Path):
     """One HTTP 500 among good answers: the row is ok and says that some failed."""
     with FaultServer() as fresh:
-        run = run_benchmark(plan_of("flaky", rounds=2), FaultRuntime(fresh), tmp_path, show_progress=False)
+        run = run_plan(plan_of("flaky", rounds=2), FaultRuntime(fresh), tmp_path, show_progress=False)
     (row,) = summarise(run)
     assert (row.status, row.requests_ok) == ("ok", 3)
     assert "some_failed" in row.warnings
@@ -121,7 +121,7 @@ def test_a_single_fault_does_not_fail_the_model(tmp_path: Path):
 def test_a_model_that_was_given_up_is_not_loaded_again(server: FaultServer, tmp_path: Path):
     """In blocks every model is served once per round; one that failed is left alone in the later blocks."""
     runtime = FaultRuntime(server)
-    run_benchmark(plan_of("http-500", "fast", rounds=3, order="blocks"), runtime, tmp_path, show_progress=False)
+    run_plan(plan_of("http-500", "fast", rounds=3, order="blocks"), runtime, tmp_path, show_progress=False)
     assert (runtime.served_in_order.count("http-500"), runtime.served_in_order.count("fast")) == (1, 3)
 
 
@@ -155,7 +155,7 @@ def test_a_runtime_killed_while_it_streams_fails_alone(tmp_path: Path, monkeypat
         monkeypatch.setattr(ChatClient, "_stamp", killing)
         plan = make_plan([healthy, doomed], PROMPTS, rounds=2, timeout_s=20.0, order="round-robin")
         started = time.monotonic()
-        run = run_benchmark(plan, runtime, tmp_path / "run", show_progress=False)
+        run = run_plan(plan, runtime, tmp_path / "run", show_progress=False)
     rows = {row.model_id: row for row in summarise(run)}
     assert time.monotonic() - started < 30
     assert rows[healthy.model_id].requests_ok == 4

@@ -80,7 +80,7 @@ def test_no_request_is_counted_twice(killed: tuple[Fleet, Path], tmp_path: Path)
     fleet, folder = killed
     with profiles.open_runtime("practice") as runtime:
         variants = runtime.find([LARGE, SMALL], ["cpu"])
-        single = benchmark.run_benchmark(PLAN.for_models(variants), runtime, tmp_path, show_progress=False)
+        single = benchmark.run_plan(PLAN.for_models(variants), runtime, tmp_path, show_progress=False)
     assert sorted(fleet.runs) == [machine.label for machine in fleet.machines] and len(fleet.runs) == 3
     for label, run in fleet.runs.items():
         assert request_ids(run) == request_ids(single) and set(request_ids(run).values()) == {1}

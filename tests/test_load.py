@@ -33,7 +33,7 @@ from workshop_lib.load import (
     measure_loads,
     saturation,
 )
-from workshop_lib.plan import choose
+from workshop_lib.plan import find_models
 from workshop_lib.programs import commands
 from workshop_lib.records import ModelVariant, Prompt, Run
 from workshop_lib.runtimes import profiles
@@ -138,7 +138,7 @@ def test_a_load_is_kept_with_every_request(tmp_path: Path):
 def probe(endpoint: str, model: str) -> tuple[profiles.Runtime, Run]:
     """An open runtime and a small run of one model."""
     runtime = profiles.open_runtime("endpoint", endpoint=endpoint)
-    variants, _ = choose(runtime, [model], ["cpu"])
+    variants, _ = find_models(runtime, [model], ["cpu"])
     return runtime, benchmark.probe(runtime, variants, Prompt("p", "Say it."), max_tokens=4)
 
 

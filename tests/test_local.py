@@ -19,7 +19,7 @@ import pytest
 from tests.adapter_helpers import GENAI, SMALL, register, scripted, weights_in
 from tests.foundry_helpers import practice
 from workshop_lib import __main__ as command_line
-from workshop_lib import compare, data, places, storage, summary
+from workshop_lib import comparison, data, places, storage, summary
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, ModelServerError
 from workshop_lib.models import local, registry
 from workshop_lib.programs import commands, notebooks
@@ -255,7 +255,7 @@ def test_the_benchmark_script_measures_an_adapter_like_any_model(measured: Path)
 def test_the_report_of_an_adapter_can_be_compared(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`compare` reads the report and holds the adapter against the runtime's own model."""
     report = measured / "benchmark_report.json"
-    assert {sample.model_id for sample in compare.read_results(report).samples} == {OWN_ID, OTHER_ID}
+    assert {sample.model_id for sample in comparison.read_results(report).samples} == {OWN_ID, OTHER_ID}
     assert commands.compare(report, report, model=OTHER_ID, against=OWN_ID) == 0
     assert OWN_ID in capsys.readouterr().out
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report_helpers import run_of_models
-from workshop_lib import compare
+from workshop_lib import comparison
 from workshop_lib.choice import decide
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.quality import pareto, scores
@@ -99,7 +99,7 @@ def test_a_few_grades_do_not_put_out_models_that_nobody_has_graded_yet() -> None
     assert standing.measure == "aspects"
     said = "Grades by people do not cover every model on 3 prompts yet: they are not used here."
     assert standing.remarks[0] == said
-    assert decide.gather(run, scores).remarks[0] == said
+    assert decide.gather_evidence(run, scores).remarks[0] == said
     enough = speed_against_quality(run, [*scores, *grade(run, "middle", [3, 3, 3])[2:]])
     assert enough.measure == "people"
     assert said not in enough.remarks
@@ -175,8 +175,8 @@ def test_an_interval_needs_prompts() -> None:
     two = by_alias(speed_against_quality(made_run(prompts=PROMPTS[:2])))["fast"].latency_s
     assert (two.low, two.high, two.reason) == (None, None, "2 prompts are too few for an interval.")
     assert speed_against_quality(made_run()) == speed_against_quality(made_run())
-    assert compare.interval([math.nan] * 6 + [1.0] * 4) is None
-    assert compare.estimate(1.0, 5, [math.nan]).reason == "Most draws leave it undefined."
+    assert comparison.interval([math.nan] * 6 + [1.0] * 4) is None
+    assert comparison.estimate(1.0, 5, [math.nan]).reason == "Most draws leave it undefined."
 
 
 def test_a_run_without_aspects_and_scores_has_speed_only() -> None:

@@ -13,7 +13,7 @@ from tests.behaviours import BEHAVIOURS
 from tests.fault_runtime import FaultRuntime, variant
 from tests.fault_server import FaultServer
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
-from workshop_lib.plan import Plan, choose, choose_variants, make_plan
+from workshop_lib.plan import Plan, choose_variants, find_models, make_plan
 from workshop_lib.records import ModelVariant, Prompt
 
 PROMPTS = (Prompt("first", "Say one."), Prompt("second", "Say two."))
@@ -119,8 +119,8 @@ def test_an_absent_device_alone_gives_the_rows_it_gives_beside_another(runtime: 
 
 def test_choosing_nothing_is_an_error_that_names_the_nearest(runtime: FaultRuntime):
     """A wrong name beside a right one is skipped with its reason; a wrong one alone stops."""
-    variants, skipped = choose(runtime, ["steady", "stedy"], ["cpu"])
+    variants, skipped = find_models(runtime, ["steady", "stedy"], ["cpu"])
     assert [variant.model_id for variant in variants] == ["steady"]
     assert skipped[0][0].alias == "stedy"
     with pytest.raises(ModelNotFoundError, match="No model is called 'stedy'"):
-        choose(runtime, ["stedy"], ["cpu"])
+        find_models(runtime, ["stedy"], ["cpu"])

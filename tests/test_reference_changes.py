@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.comparison_helpers import cpu_run, gpu_run
 from tests.report_helpers import run_of_models
 from tests.test_notebook_files import cell, text, write
-from workshop_lib.compare import Reference, Results, results_of
+from workshop_lib.comparison import Reference, Results, results_of
 from workshop_lib.programs import reference_changes
 from workshop_lib.records import Row
 from workshop_lib.summary import summarise

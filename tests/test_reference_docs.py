@@ -165,7 +165,8 @@ def test_a_feature_says_where_it_is_seen_where_it_lies_and_what_tests_it(number:
     assert set(PLACES) <= set(lines), sorted(lines)
     assert set(lines) <= {*PLACES, "Not run"}
     assert code_in(lines["See it"]) or links_in(lines["See it"])
-    for name in code_in(lines["In"]):
+    assert code_in(lines["Tests"])
+    for name in code_in(lines["In"]) + code_in(lines["Tests"]):
         assert (PROJECT / name).exists(), name
     for label, target in re.findall(r"\[([^\]]+)\]\(([^)]+\.ipynb)\)", lines["See it"]):
         assert label in headings_of((FEATURES.path.parent / target).resolve()), f"{target}: {label}"
@@ -180,15 +181,3 @@ def headings_of(notebook: Path) -> set[str]:
                 if heading := re.match(r"#+ (.+)", line):
                     found.add(re.sub(r" \([\d.]+ minutes?\)$", "", heading[1]))
     return found
-
-
-@pytest.mark.parametrize("number", range(1, 22))
-def test_the_tests_of_a_feature_exist(number: int) -> None:
-    """Each is a file of tests, or a test in it."""
-    named = code_in(feature_lines(number)["Tests"])
-    assert named
-    for node in named:
-        file, _, test = node.partition("::")
-        source = (PROJECT / file).read_text(encoding="utf-8")
-        functions = {each.name for each in ast.walk(ast.parse(source)) if isinstance(each, ast.FunctionDef)}
-        assert test in functions if test else any(name.startswith("test_") for name in functions), node

@@ -14,7 +14,7 @@ import pytest
 from tests.comparison_helpers import cpu_run, reference
 from tests.report_helpers import FAILURE, HOSTILE, row, run_of_models
 from workshop_lib import timing
-from workshop_lib.compare import compare_results, read_report, read_results, results_of
+from workshop_lib.comparison import compare_results, read_report, read_results, results_of
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.records import Completion, Row, Run
 from workshop_lib.show import charts, report, tables

@@ -163,10 +163,10 @@ def test_the_flags_fit_another_parser() -> None:
     assert settings.from_arguments(parser.parse_args(["--more", "--rounds", "4"]), {}).rounds == 4
 
 
-def test_every_field_has_one_setting_and_one_row_in_the_readme() -> None:
+def test_every_field_has_one_setting_and_one_row_in_the_manual() -> None:
     """Nothing can be set that is not described, with variable and flag."""
     assert [each.name for each in settings.SETTINGS] == list(BenchmarkSettings.__dataclass_fields__)
-    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).resolve().parents[1] / "docs/MANUAL.md").read_text(encoding="utf-8")
     rows = [line for line in readme.splitlines() if line.startswith("| `")]
     for each in settings.SETTINGS:
         (row,) = [line for line in rows if line.startswith(f"| `{each.variable}` |")]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.comparison_helpers import gpu_run, mislabelled_run
 from tests.measurement_helpers import VARIANT, completion, run_of
 from workshop_lib import summary, timing
-from workshop_lib.compare import compare_results, results_of, sample_objects
+from workshop_lib.comparison import compare_results, results_of, sample_objects
 from workshop_lib.records import Chunk, Completion, Row, Serving
 from workshop_lib.show import report
 from workshop_lib.summary import (

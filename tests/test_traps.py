@@ -25,7 +25,7 @@ from tests.fault_steps import scaled
 from tests.scripts import FULL
 from tests.scripts import run as run_script
 from workshop_lib import timing
-from workshop_lib.benchmark import run_benchmark
+from workshop_lib.benchmark import run_plan
 from workshop_lib.plan import make_plan
 from workshop_lib.records import Completion, Prompt, Row, Run
 from workshop_lib.runtimes.profiles import open_runtime
@@ -51,7 +51,7 @@ def measured(base_url: str, folder: Path, *models: str, rounds: int = 2, **optio
     """Rows by alias, and the run, of a benchmark of behaviours."""
     with open_runtime("endpoint", endpoint=base_url) as runtime:
         plan = make_plan(runtime.find(models), PROMPTS, **{"rounds": rounds, "timeout_s": 5.0, **options})
-        run = run_benchmark(plan, runtime, folder, show_progress=False)
+        run = run_plan(plan, runtime, folder, show_progress=False)
     assert {code for row in summarise(run) for code in row.warnings} <= WARNINGS.keys()
     return {row.alias: row for row in summarise(run)}, run
 
@@ -170,7 +170,7 @@ def test_one_prompt_asked_five_times_is_enough_to_see_the_cache(tmp_path: Path):
     """The warm-up is another text, so that round 1 of a single prompt is the first time it is asked."""
     with fresh("cached") as server, open_runtime("endpoint", endpoint=server.base_url) as runtime:
         plan = make_plan(runtime.find(["cached"]), PROMPTS[:1], rounds=5)
-        (row,) = summarise(run_benchmark(plan, runtime, tmp_path, show_progress=False))
+        (row,) = summarise(run_plan(plan, runtime, tmp_path, show_progress=False))
     assert "cached_prompt" in row.warnings
 
 
@@ -231,7 +231,7 @@ def test_a_retry_is_outside_every_timing(tmp_path: Path):
     with FaultServer({"flaky": scaled(BEHAVIOURS["flaky"], SCALE)}) as server:
         with open_runtime("endpoint", endpoint=server.base_url) as runtime:
             plan = make_plan(runtime.find(["flaky"]), PROMPTS, rounds=2, retries=1, retry_backoff_s=1.0)
-            run = run_benchmark(plan, runtime, tmp_path, show_progress=False, sleep=pauses.append)
+            run = run_plan(plan, runtime, tmp_path, show_progress=False, sleep=pauses.append)
         sent = server.requests["flaky"]
     (row,) = summarise(run)
     assert pauses == [1.0]

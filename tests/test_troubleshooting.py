@@ -35,7 +35,7 @@ from tests.test_foundry import PROXIES
 from tests.troubleshooting import ENTRIES, expect, shown
 from workshop_lib import __main__ as command_line
 from workshop_lib import data, summary
-from workshop_lib.benchmark import RECORDS_FILE, run_benchmark
+from workshop_lib.benchmark import RECORDS_FILE, run_plan
 from workshop_lib.client import ChatClient
 from workshop_lib.errors import (
     ConfigurationError,
@@ -92,7 +92,7 @@ def measured(behaviours: dict[str, Behaviour], folder: Path, **options: Any) -> 
     with FaultServer(behaviours) as server:
         runtime = EndpointRuntime(server.base_url)
         plan = make_plan(runtime.find(["auto"]), PROMPTS, **{"rounds": 5, "timeout_s": 5.0, **options})
-        run = run_benchmark(plan, runtime, folder, show_progress=False)
+        run = run_plan(plan, runtime, folder, show_progress=False)
     return {row.alias: row for row in summary.summarise(run)}, stability_notes(run)
 
 
@@ -560,10 +560,10 @@ def test_a_folder_in_use_or_of_another_plan_is_refused(tmp_path: Path) -> None:
             assert first.stdout is not None
             first.stdout.readline()  # it has acknowledged a request, so it holds the file
             with pytest.raises(RecordFileError) as taken:
-                run_benchmark(plan_for(200), EndpointRuntime(server.base_url), tmp_path, show_progress=False)
+                run_plan(plan_for(200), EndpointRuntime(server.base_url), tmp_path, show_progress=False)
         finally:
             first.kill()
             first.communicate()
         with pytest.raises(ConfigurationError) as other:
-            run_benchmark(plan_for(3), EndpointRuntime(server.base_url), tmp_path, show_progress=False)
+            run_plan(plan_for(3), EndpointRuntime(server.base_url), tmp_path, show_progress=False)
     expect("folder-of-another-run", shown(taken.value), shown(other.value))

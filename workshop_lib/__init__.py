@@ -1,3 +1,109 @@
-"""Choose a small language model with numbers that can be defended."""
+"""Choose a small language model with numbers that can be defended.
+
+    import workshop_lib as ws
+
+    runtime = ws.open_runtime()
+    models, skipped = ws.find_models(runtime, "practice-small")
+    run = ws.run_benchmark(runtime, models, ws.read_prompts("meeting-notes"), skipped=skipped)
+    ws.tables.speed(ws.summarise(run))
+
+The tables below say where each public name lives; its module is loaded when the name is first used. `docs/API.md`
+has an example of each.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+MODULES = {
+    "agreement": "quality.agreement",
+    "annotation": "quality.annotation",
+    "charts": "show.charts",
+    "choosing": "choice.show",
+    "errors": "errors",
+    "exercises": "exercises",
+    "fleet_default": "fleet.default",
+    "fleet_tables": "fleet.show",
+    "grading": "quality.show",
+    "judging": "quality.judge",
+    "own_models": "own_models",
+    "ranking": "quality.ranking",
+    "scores": "quality.scores",
+    "settings": "settings",
+    "spreadsheet": "quality.spreadsheet",
+    "tables": "show.tables",
+    "timing": "timing",
+}
+"""Public modules, by the name that pages use: several functions on one topic."""
+
+NAMES = {
+    "AnnotationWidget": "quality.widget",
+    "Chat": "models.adapter",
+    "ChoiceWidget": "choice.widget",
+    "CustomModelAdapter": "models.adapter",
+    "FleetPlan": "fleet.plan",
+    "KeepWarm": "load",
+    "Piece": "models.adapter",
+    "PromptTooLongError": "models.adapter",
+    "WorkshopError": "errors",
+    "answered": "benchmark",
+    "ask_routed": "choice.router:ask",
+    "capability_tags": "choice.router:tags",
+    "changes_since_another": "benchmark",
+    "check_instrument": "self_check",
+    "check_limits": "choice.decide",
+    "check_models": "checklist",
+    "check_weights": "choice.decide",
+    "compare": "comparison",
+    "decide": "choice.decide",
+    "describe_fleet": "fleet.collect:how",
+    "describe_loads": "load:describe",
+    "device_notes": "comparison",
+    "download": "benchmark",
+    "find_models": "plan",
+    "find_records": "benchmark",
+    "free_disk_mb": "machine",
+    "gather_evidence": "choice.decide",
+    "gpu_references": "comparison",
+    "highlights": "show.report",
+    "measure_cold_and_kept": "load",
+    "measure_fleet": "fleet.collect",
+    "measure_users": "load:try_users",
+    "new_folder": "benchmark",
+    "open_runtime": "runtimes.profiles",
+    "pick_racers": "race:pick",
+    "probe": "benchmark",
+    "race_figure": "show.race",
+    "read_models": "data",
+    "read_prompts": "data",
+    "read_run": "storage",
+    "register": "models.local",
+    "run_benchmark": "benchmark",
+    "score_aspects": "quality.scores",
+    "speed_against_quality": "quality.pareto",
+    "summarise": "summary",
+    "try_folder": "models.local",
+    "watch_race": "show.race:watch",
+    "write_report": "show.report",
+}
+"""Public functions and classes: the module of each, and its name there where that is another."""
+
+__all__ = sorted([*MODULES, *NAMES])  # noqa: PLE0605 - the tables are the list
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used, so that `import workshop_lib` costs next to nothing."""
+    if name in MODULES:
+        return import_module(f"{__name__}.{MODULES[name]}")
+    if name in NAMES:
+        module, _, inner = NAMES[name].partition(":")
+        return getattr(import_module(f"{__name__}.{module}"), inner or name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -1,6 +1,6 @@
 """The loop that runs a plan: serve, warm up, ask, record; skip what fails and go on. And where its runs are.
 
-run = run_benchmark(plan, runtime, new_folder())      # records.jsonl grows as it goes
+run = run_plan(plan, runtime, new_folder())      # records.jsonl grows as it goes
 run = read_run(find_records())                        # the newest run, read back
 """
 
@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workshop_lib import compare, data, machine, places
+from workshop_lib import comparison, data, machine, places
 from workshop_lib.client import ChatClient
 from workshop_lib.errors import ConfigurationError, RecordFileError, WorkshopError
 from workshop_lib.machine import Meter, PowerSources
-from workshop_lib.plan import Plan, choose, make_plan
+from workshop_lib.plan import Plan, find_models, make_plan
 from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Run, Serving, variant_key
 from workshop_lib.runtimes import profiles
 from workshop_lib.show.text import one_line
@@ -35,7 +35,7 @@ GIVE_UP_AFTER = 2
 SMALL_RUN_PROMPTS, SMALL_RUN_ROUNDS = 3, 2
 
 
-def run_benchmark(
+def run_plan(
     plan: Plan,
     runtime: Runtime,
     folder: Path,
@@ -66,6 +66,30 @@ def run_benchmark(
     with RunWriter(path, run) as writer, power or PowerSources() as sources:
         _Measurement(plan, runtime, writer, recorded, sleep, sources).measure(show_progress=show_progress)
     return read_run(path)
+
+
+def run_benchmark(
+    runtime: Runtime,
+    models: Sequence[ModelVariant],
+    prompts: Sequence[Prompt],
+    *,
+    folder: Path | str = "",
+    skipped: Sequence[tuple[ModelVariant, str]] = (),
+    **options: Any,
+) -> Run:
+    """Ask every model every prompt, after an untimed warm-up, and record each request as it ends.
+
+    Args:
+        runtime: what `open_runtime` returned.
+        models: what `find_models` found.
+        prompts: what `read_prompts` read.
+        folder: where `records.jsonl` goes; empty = a new folder under `runs/`.
+        skipped: what `find_models` left out, so that the report says why.
+        options: `rounds`, `max_tokens`, `temperature`, `seed`, `watts` and the other fields of `plan.Plan`.
+
+    Raises `ConfigurationError`, and what `run_plan` raises.
+    """
+    return run_plan(make_plan(models, prompts, skipped=tuple(skipped), **options), runtime, new_folder(str(folder)))
 
 
 def _run_id(started: datetime) -> str:
@@ -226,7 +250,7 @@ def probe(runtime: Runtime, variants: Sequence[ModelVariant], prompt: Prompt, *,
     """Ask every variant one question once, after a warm-up; a failure becomes a record."""
     small = make_plan(variants, [prompt], rounds=1, max_tokens=max_tokens)
     with tempfile.TemporaryDirectory() as folder:
-        return run_benchmark(small, runtime, Path(folder))
+        return run_plan(small, runtime, Path(folder))
 
 
 def answered(run: Run) -> list[ModelVariant]:
@@ -266,31 +290,33 @@ def _runs() -> Iterator[tuple[Path, Run]]:
 def measure_a_little(folder: Path) -> Path:
     """Measure every ready model on few prompts and rounds, so that there is something to chart."""
     with profiles.open_runtime() as runtime:
-        variants, skipped = choose(runtime, ["auto"])
+        variants, skipped = find_models(runtime, ["auto"])
         prompts = data.read_prompts()[:SMALL_RUN_PROMPTS]
         small = make_plan(variants, prompts, rounds=SMALL_RUN_ROUNDS, skipped=tuple(skipped))
-        run_benchmark(small, runtime, folder)
+        run_plan(small, runtime, folder)
     return folder / RECORDS_FILE
 
 
-def changes_since_another(path: Path) -> compare.Changes:
+def changes_since_another(path: Path) -> comparison.Changes:
     """Compare the run whose records are at `path` with the newest other run that did the same work.
 
     Without one under `runs/` it is compared with the shipped reference results; with neither, the remark says so.
     Raises `RecordFileError`, `DataFileError`.
     """
-    this = compare.read_results(path)
+    this = comparison.read_results(path)
     for other in _other_results(path):
         with suppress(ConfigurationError):  # it did other work, or measured other models
-            found = compare.compare_results(other, this)
+            found = comparison.compare_results(other, this)
             said = f"This run, {this.name}, against {other.name}: a ratio is this run's in units of the other's."
             return replace(found, remarks=(said, *found.remarks))
-    return compare.Changes((), ("There is no other run of the same work to compare with: run page 02 once more.",), ())
+    return comparison.Changes(
+        (), ("There is no other run of the same work to compare with: run page 02 once more.",), ()
+    )
 
 
-def _other_results(path: Path) -> Iterator[compare.Results]:
+def _other_results(path: Path) -> Iterator[comparison.Results]:
     for other, run in _runs():
         if other.resolve() != path.resolve():
-            yield compare.results_of(run, other.parent.name)
-    for reference in compare.read_references():
+            yield comparison.results_of(run, other.parent.name)
+    for reference in comparison.read_references():
         yield replace(reference.results, name=f"the reference of {reference.label}")

@@ -1,7 +1,7 @@
 """Data files: `models.json`, `prompts.json`, the index of the practice models, and any other checked JSON.
 
     cards = read_models()                       # alias → ModelCard
-    prompts = read_prompts("mine.txt")          # or a set of data/prompts.json
+    prompts = read_prompts(path="mine.txt")          # or a set of data/prompts.json
     rubric = read_as(Rubric, Path("rubric.json"))
 
 pydantic checks the values; its errors become one `DataFileError` that names the file, the key, the value and the fix.
@@ -219,7 +219,7 @@ def read_practice_index(path: Path | str | None = None) -> PracticeIndex:
     return read_as(PracticeIndex, Path(path or PRACTICE_INDEX_FILE))
 
 
-def read_prompts(path: Path | str | None = None, set_name: str = "course") -> tuple[Prompt, ...]:
+def read_prompts(set_name: str = "course", path: Path | str | None = None) -> tuple[Prompt, ...]:
     """Read one set of `prompts.json` (or `path`). Raises `DataFileError`.
 
     Also read are a JSON list, JSON lines, and a `.txt` file with one prompt per line, in which blank lines and lines

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workshop_lib import timing
 from workshop_lib.benchmark import answered
-from workshop_lib.compare import WIDEST, Side, compare_sides, results_of
+from workshop_lib.comparison import WIDEST, Side, compare_sides, results_of
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.quality.scores import aspect_scores, distinct_answers

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from workshop_lib import compare, files, timing
+from workshop_lib import comparison, files, settings, timing
 from workshop_lib.benchmark import answered
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError
@@ -30,7 +30,7 @@ from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Run
 from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
-    from workshop_lib.compare import Ratio
+    from workshop_lib.comparison import Ratio
     from workshop_lib.runtimes.protocols import Runtime, ServedModel
 
 LEVELS = (1, 2, 4, 8)
@@ -139,16 +139,18 @@ def measure_users(
         return measure_loads(model, prompts, levels=users, **options)
 
 
-def try_users(runtime: Runtime, run: Run, users: Sequence[int], folder: Path) -> tuple[Load, ...]:
+def try_users(runtime: Runtime, run: Run, users: str | Sequence[int], folder: Path) -> tuple[Load, ...]:
     """Let several users ask the first model that answered in `run`, and keep every request in `folder`.
 
-    Returns nothing where no number of users is given or no model answered. Raises `WorkshopError`.
+    `users` are numbers, or text like `1,2,4`. Returns nothing where none is given or no model answered. Raises
+    `WorkshopError`.
     """
     models = answered(run)
-    if not users or not models:
+    levels = settings.users(users) if isinstance(users, str) else users
+    if not levels or not models:
         return ()
     options = {"requests_per_user": TRIED_REQUESTS, "max_tokens": TRIED_TOKENS}
-    loads = measure_users(runtime, models[0], run.prompts, users, **options)
+    loads = measure_users(runtime, models[0], run.prompts, levels, **options)
     save_loads(folder, models[0], loads)
     return loads
 
@@ -341,7 +343,7 @@ class KeepWarmResult:
             f"A user's first request to {self.variant.model_id}, after one light prompt against right after loading.",
             *(
                 f"{each.name.capitalize()}: {1e3 * (each.kept_s or 0.0):.0f} ms against "
-                f"{1e3 * (each.cold_s or 0.0):.0f} ms, {compare.describe(each.ratio, 'lower')}."
+                f"{1e3 * (each.cold_s or 0.0):.0f} ms, {comparison.describe(each.ratio, 'lower')}."
                 for each in lines
             ),
             *lost,
@@ -360,7 +362,7 @@ class Line(NamedTuple):
 
 def _line(name: str, cold_s: Sequence[float], kept_s: Sequence[float]) -> Line:
     sides = ({"first request": times} for times in (cold_s, kept_s))
-    ratio = compare.compare_samples(*sides, smallest=compare.BETWEEN_RUNS)
+    ratio = comparison.compare_samples(*sides, smallest=comparison.BETWEEN_RUNS)
     return Line(name, _median(cold_s), _median(kept_s), ratio)
 
 

@@ -26,6 +26,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
+from workshop_lib import places
+
 BYTES_PER_MB = 1_000_000
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 PACKAGES = ("foundry-local-sdk", "onnxruntime", "onnxruntime-genai-core", "openai", "numpy", "pandas")
@@ -116,9 +118,9 @@ def peak_resident_mb(pid: int) -> float | None:
     return _memory_mb(pid, "peak_wset")
 
 
-def free_disk_mb(path: Path) -> float:
-    """Free space in 10^6 bytes where `path` lies, or would be made if it does not exist yet."""
-    folder = path.absolute()
+def free_disk_mb(path: Path | None = None) -> float:
+    """Free space in 10^6 bytes where `path` (None = the model cache) lies, or would be made if it is not there yet."""
+    folder = (path or places.cache_root()).absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free / BYTES_PER_MB

@@ -14,7 +14,7 @@ from textwrap import dedent
 
 from IPython.display import Markdown
 
-from workshop_lib import benchmark, compare, data, places, plan
+from workshop_lib import benchmark, comparison, data, places, plan
 from workshop_lib.client import ChatClient
 from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.models import local, registry
@@ -124,7 +124,7 @@ def measure(runtime: Runtime, names: Sequence[str], *, rounds: int, max_tokens: 
     found, skipped = _find(runtime, names)
     asked = plan.make_plan(found, data.read_prompts(), rounds=rounds, max_tokens=max_tokens, skipped=tuple(skipped))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        return benchmark.run_benchmark(asked, runtime, Path(folder))
+        return benchmark.run_plan(asked, runtime, Path(folder))
 
 
 def same_answers(run: Run) -> bool:
@@ -133,13 +133,13 @@ def same_answers(run: Run) -> bool:
     return bool(said) and len(said) == len(dict(said)) and None not in dict(said).values()
 
 
-def price(run: Run, first: str, second: str) -> compare.Changes:
+def price(run: Run, first: str, second: str) -> comparison.Changes:
     """What the second model costs in units of the first; where one of them was not measured, that is the remark."""
-    measured = compare.results_of(run)
+    measured = comparison.results_of(run)
     try:
-        return compare.compare_named(measured, measured, first, second)
+        return comparison.compare_named(measured, measured, first, second)
     except WorkshopError as error:
-        return compare.Changes((), (str(error),), ())
+        return comparison.Changes((), (str(error),), ())
 
 
 def _find(runtime: Runtime, names: Sequence[str]) -> tuple[list[ModelVariant], list[tuple[ModelVariant, str]]]:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Literal
 
+from workshop_lib import settings
 from workshop_lib.client import DEFAULT_TIMEOUT_S
 from workshop_lib.credentials import redact
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
@@ -146,13 +147,19 @@ def _order(variants: Sequence[ModelVariant]) -> Order:
     return "round-robin" if needed <= MEMORY_SHARE * free_mb else "blocks"
 
 
-def choose(
-    runtime: Runtime, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")
+def find_models(
+    runtime: Runtime, models: str | Sequence[str] = AUTO, devices: str | Sequence[str] = ("cpu", "gpu")
 ) -> tuple[list[ModelVariant], Skipped]:
-    """The variants to work with, and what cannot be used, with reasons. Raises `ModelNotFoundError` for none."""
-    variants, skipped = choose_variants(runtime, names, devices)
+    """The variants to work with, and what cannot be used, with reasons.
+
+    `models` are aliases or exact ids, `devices` `cpu` or `gpu`, as sequences or as text with commas; `auto` means all
+    that are ready. Raises `ModelNotFoundError` where none is left, `ConfigurationError` for an unknown device.
+    """
+    wanted = settings.names(models) if isinstance(models, str) else models
+    places = settings.devices(devices) if isinstance(devices, str) else devices
+    variants, skipped = choose_variants(runtime, wanted, places)
     if not variants:
-        why = skipped[0][1] if skipped else f"No model is ready for {' or '.join(devices)}."
+        why = skipped[0][1] if skipped else f"No model is ready for {' or '.join(places)}."
         raise ModelNotFoundError(why, "Name models that the catalog lists, or other devices.")
     return variants, skipped
 
@@ -160,7 +167,7 @@ def choose(
 def choose_variants(
     runtime: Runtime, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")
 ) -> tuple[list[ModelVariant], Skipped]:
-    """As `choose`, and nothing may be left.
+    """As `find_models`, and nothing may be left.
 
     Skipped are unknown names, absent devices, and, of `auto`, registered models that cannot be served any more.
     """

@@ -1,7 +1,7 @@
 """What a benchmark is asked to do: `BENCH_*` variables and flags → one checked `BenchmarkSettings`.
 
 A flag overrides its variable; an empty variable counts as absent. A value that cannot be used is a
-`ConfigurationError` naming where it was given, the value, and what is allowed. Flags and the table in the README
+`ConfigurationError` naming where it was given, the value, and what is allowed. Flags and the table in the manual
 follow from the fields.
 """
 
@@ -162,7 +162,7 @@ class BenchmarkSettings:
         """Return the prompts to send. Raises `DataFileError` for a file that cannot be used."""
         if self.prompt is not None:
             return (Prompt(id="custom", text=self.prompt),)
-        return data.read_prompts(self.prompts_file, self.prompt_set)
+        return data.read_prompts(self.prompt_set, self.prompts_file)
 
     def plan_options(self) -> dict[str, Any]:
         """Return the settings that are options of a plan, by the plan's names."""

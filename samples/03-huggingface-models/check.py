@@ -21,7 +21,7 @@ import facts
 import steps
 from facts import ALIAS, CONVERTED, SNAPSHOT, Limits, Shape, TodoError
 
-from workshop_lib.errors import WorkshopError
+import workshop_lib as ws
 
 TRUE_PARAMETERS = 1_391_040
 """Of practice-medium, counted when it was trained."""
@@ -75,7 +75,7 @@ def _finding(
         return Finding(step, "to do", "", error.fix)
     except UnexpectedError as error:
         return Finding(step, "wrong", *error.args)
-    except WorkshopError as error:
+    except ws.WorkshopError as error:
         return Finding(step, "wrong", error.what, error.fix)
     except Exception as error:  # noqa: BLE001 - a learner's step may raise anything, and the others are checked all the same
         return Finding(
@@ -194,7 +194,7 @@ def main(arguments: list[str]) -> int:
     """Print a line per step; 0 when every one is right, 2 when the form cannot be imported."""
     try:
         findings = check(arguments[0] if arguments else "starter")
-    except WorkshopError as error:
+    except ws.WorkshopError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     print(*findings, sep="\n")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 try:
-    from workshop_lib.errors import WorkshopError
+    import workshop_lib as ws
 except ModuleNotFoundError as error:
     sys.exit(f"Python cannot find {error.name}. Run `python3 workshop.py run` once, then use the Python in .venv.")
 
@@ -25,7 +25,7 @@ BITS = {"int4": 5, "fp16": 16, "fp32": 32}
 """Bits per weight on disk. int4 keeps one 32-bit scale for every 32 weights, which is one more bit for each."""
 
 
-class TodoError(WorkshopError):
+class TodoError(ws.WorkshopError):
     """A step that is not written yet: which one, and the line to begin with."""
 
     def __init__(self, step: str, line: str) -> None:

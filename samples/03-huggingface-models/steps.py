@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from facts import HERE
 
-from workshop_lib.errors import ConfigurationError
+import workshop_lib as ws
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,18 +28,20 @@ def load(form: str) -> ModuleType:
     """
     file = HERE / form / "candidate.py"
     if form not in FORMS or not file.is_file():
-        raise ConfigurationError(f"There is no form '{form}'.", f"Use {' or '.join(FORMS)}.")
+        raise ws.errors.ConfigurationError(f"There is no form '{form}'.", f"Use {' or '.join(FORMS)}.")
     specification = importlib.util.spec_from_file_location(f"{form}_candidate", file)
     if specification is None or specification.loader is None:
-        raise ConfigurationError(f"{file} cannot be imported.", "Bring it back with 'git checkout'.")
+        raise ws.errors.ConfigurationError(f"{file} cannot be imported.", "Bring it back with 'git checkout'.")
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
     except (SyntaxError, ImportError, NameError) as error:
-        raise ConfigurationError(f"{file} cannot be imported: {error}.", "Correct that line.") from error
+        raise ws.errors.ConfigurationError(f"{file} cannot be imported: {error}.", "Correct that line.") from error
     missing = [step for step in STEPS if not callable(getattr(module, step, None))]
     if missing:
-        raise ConfigurationError(f"{file} has no function {', '.join(missing)}.", "Bring it back with 'git checkout'.")
+        raise ws.errors.ConfigurationError(
+            f"{file} has no function {', '.join(missing)}.", "Bring it back with 'git checkout'."
+        )
     return module
 
 

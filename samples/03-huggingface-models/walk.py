@@ -18,7 +18,7 @@ from types import ModuleType
 import steps
 from facts import ALIAS, BITS, CONVERTED, OUTPUT, SNAPSHOT, Limits
 
-from workshop_lib.errors import ModelServerError, WorkshopError
+import workshop_lib as ws
 
 
 def walk(candidate: ModuleType, options: argparse.Namespace) -> None:
@@ -38,7 +38,7 @@ def walk(candidate: ModuleType, options: argparse.Namespace) -> None:
     print(f"4 Estimated size: {sizes}.")
     reasons = candidate.objections(card, shape, estimates["int4"][0], limits)
     if reasons:
-        raise ModelServerError(
+        raise ws.errors.ModelServerError(
             f"The candidate is out: {'; '.join(reasons)}.", "Look for another, or change the limits."
         )
     print("5 It breaks no limit.")
@@ -48,7 +48,9 @@ def walk(candidate: ModuleType, options: argparse.Namespace) -> None:
             f"  The snapshot has no weights, so that this would fail; its shipped result is {options.converted.name}."
         )
     if not options.converted.is_dir():
-        raise ModelServerError(f"{options.converted} is not there yet.", "Run the command of step 6, then walk again.")
+        raise ws.errors.ModelServerError(
+            f"{options.converted} is not there yet.", "Run the command of step 6, then walk again."
+        )
     found = candidate.examine_converted(options.converted)
     print(f"7 The runtime loads the converted folder: {found.precision}, {found.device}, "
           f"{steps.folder_mb(options.converted):.2f} MB, "
@@ -75,7 +77,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         walk(steps.load(options.form), options)
-    except WorkshopError as error:
+    except ws.WorkshopError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     except (OSError, LookupError, ValueError) as error:

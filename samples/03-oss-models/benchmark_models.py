@@ -11,8 +11,7 @@ import time
 import numpy as np
 from openai import OpenAI, OpenAIError
 
-from workshop_lib.errors import WorkshopError
-from workshop_lib.runtimes.profiles import open_runtime
+import workshop_lib as ws
 
 MODELS = ["practice-small", "practice-medium", "practice-large"]
 PROMPT = "Explain the principle of retrieval augmented generation in 2 sentences."
@@ -46,12 +45,12 @@ def measure(base_url: str, model: str) -> dict[str, object]:
 
 summary = []
 try:
-    with open_runtime() as runtime:
+    with ws.open_runtime() as runtime:
         variants = runtime.find(["auto"] if REMOTE else MODELS, devices=["cpu"])
         for variant in list({each.alias: each for each in reversed(variants)}.values())[::-1][:3]:
             with runtime.serve(variant) as served:
                 summary.append(measure(served.base_url, variant.model_id))
-except (WorkshopError, OpenAIError, IndexError) as error:
+except (ws.WorkshopError, OpenAIError, IndexError) as error:
     sys.exit(f"{type(error).__name__}: {error}")
 print(json.dumps(summary, indent=2))
 print("Seconds: lower is better; tokens_per_s: higher. A p95 of 3 rounds is nearly the slowest one.", file=sys.stderr)

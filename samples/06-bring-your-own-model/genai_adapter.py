@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from workshop_lib.errors import RuntimeUnavailableError
-from workshop_lib.models.adapter import Chat, CustomModelAdapter, Piece, PromptTooLongError
+import workshop_lib as ws
 
 
-class GenAIAdapter(CustomModelAdapter):
+class GenAIAdapter(ws.CustomModelAdapter):
     """Runs a folder with `genai_config.json` on the CPU."""
 
     def load(self, weights_path: Path) -> None:
@@ -36,17 +35,17 @@ class GenAIAdapter(CustomModelAdapter):
             generator.generate_next_token()
             token = generator.get_next_tokens()[0]
             if token not in self.tokenizer.eos_token_ids:
-                yield Piece(decoder.decode(token), tokens=1)
+                yield ws.Piece(decoder.decode(token), tokens=1)
 
     def count_tokens(self, text: str) -> int:
         """Count with the model's own tokenizer; a chat includes its template."""
-        return len(self.tokenizer.encode(self._with_template(text) if isinstance(text, Chat) else text))
+        return len(self.tokenizer.encode(self._with_template(text) if isinstance(text, ws.Chat) else text))
 
     def _generator(self, prompt: str, params: dict[str, Any]) -> Any:
         tokens = self.tokenizer.encode(self._with_template(prompt))
         room = self.context_tokens - len(tokens)
         if room < 1:
-            raise PromptTooLongError(f"The prompt has {len(tokens)} tokens.", f"{self.context_tokens} fit.")
+            raise ws.PromptTooLongError(f"The prompt has {len(tokens)} tokens.", f"{self.context_tokens} fit.")
         genai = _library()
         options = genai.GeneratorParams(self.model)
         options.set_search_options(max_length=len(tokens) + min(params["max_tokens"], room), **_sampling(params))
@@ -55,7 +54,7 @@ class GenAIAdapter(CustomModelAdapter):
         return generator
 
     def _with_template(self, prompt: str) -> str:
-        messages = [{"role": each.role, "content": each.content} for each in Chat(prompt).messages]
+        messages = [{"role": each.role, "content": each.content} for each in ws.Chat(prompt).messages]
         return self.tokenizer.apply_chat_template(json.dumps(messages), add_generation_prompt=True)
 
 
@@ -73,5 +72,5 @@ def _library() -> Any:
     except ImportError as error:
         what = f"onnxruntime-genai cannot be used here ({error})."
         fix = "pip install onnxruntime-genai==0.18.0 (Linux x64 and arm64, macOS arm64, Windows; Python 3.11 to 3.14)."
-        raise RuntimeUnavailableError(what, fix) from error
+        raise ws.errors.RuntimeUnavailableError(what, fix) from error
     return onnxruntime_genai

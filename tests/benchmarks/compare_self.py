@@ -23,7 +23,7 @@ from tests.fault_server import FaultServer
 from tests.fault_steps import scaled
 from workshop_lib import timing
 from workshop_lib.client import ChatClient
-from workshop_lib.compare import Ratio, compare_samples
+from workshop_lib.comparison import Ratio, compare_samples
 from workshop_lib.plan import Plan, make_plan
 from workshop_lib.records import Completion, ModelVariant, Prompt
 

@@ -18,7 +18,7 @@ from tests.fault_runtime import FaultRuntime
 from tests.fault_server import FaultServer, free_port
 from tests.test_faults import FAULTS, plan_of
 from workshop_lib import client
-from workshop_lib.benchmark import run_benchmark
+from workshop_lib.benchmark import run_plan
 from workshop_lib.errors import WorkshopError
 from workshop_lib.runtimes.profiles import open_runtime
 from workshop_lib.summary import summarise
@@ -28,7 +28,7 @@ def line(fault: str, runtime: FaultRuntime, model: str, *, rounds: int = 2) -> s
     """One line: what the row of the faulty model says, and whether the healthy one was measured."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        run = run_benchmark(plan_of(model, "fast", rounds=rounds), runtime, Path(folder), show_progress=False)
+        run = run_plan(plan_of(model, "fast", rounds=rounds), runtime, Path(folder), show_progress=False)
     rows = {row.alias: row for row in summarise(run)}
     faulty, healthy = rows[model], rows["fast"]
     kinds = ", ".join(sorted({str(each.error_kind) for each in run.completions if each.error}))

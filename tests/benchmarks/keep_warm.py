@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.behaviours import BEHAVIOURS
 from tests.fault_server import fault_server
-from workshop_lib import compare, timing
+from workshop_lib import comparison, timing
 from workshop_lib.client import ChatClient
 from workshop_lib.load import KeepWarm, measure_cold_and_kept
 from workshop_lib.records import Request
@@ -54,9 +54,9 @@ def after_a_pause(repeats: int) -> None:
                     with keeper.busy():
                         times["kept warm"].append(timing.first_token_s(client.ask(request)) or 0.0)
     medians = ", ".join(f"{name} {1e3 * median(values):.0f} ms" for name, values in times.items())
-    ratio = compare.compare_samples({"p": times["left alone"]}, {"p": times["kept warm"]})
+    ratio = comparison.compare_samples({"p": times["left alone"]}, {"p": times["kept warm"]})
     print(f"\nFirst token after {pause_s:g} s without a request, n = {repeats}: {medians}.")
-    print(f"Kept warm against left alone: {compare.describe(ratio, 'lower')}")
+    print(f"Kept warm against left alone: {comparison.describe(ratio, 'lower')}")
 
 
 def main() -> None:

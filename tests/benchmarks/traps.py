@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 from tests.fault_server import fault_server
-from workshop_lib.benchmark import run_benchmark
+from workshop_lib.benchmark import run_plan
 from workshop_lib.plan import make_plan
 from workshop_lib.records import Prompt, Row, Run
 from workshop_lib.runtimes.profiles import open_runtime
@@ -30,7 +30,7 @@ def measured(base_url: str, model: str, **options: Any) -> tuple[Row, Run]:
     """One behaviour, measured end to end: server, client, record file, row."""
     with open_runtime("endpoint", endpoint=base_url) as runtime, tempfile.TemporaryDirectory() as folder:
         plan = make_plan(runtime.find([model]), PROMPTS, **{"rounds": 3, "timeout_s": 5.0, **options})
-        run = run_benchmark(plan, runtime, Path(folder), show_progress=False)
+        run = run_plan(plan, runtime, Path(folder), show_progress=False)
     (row,) = summarise(run)
     return row, run
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from workshop_lib import compare, summary, timing
-from workshop_lib.compare import SAME_RUN, Estimate
+from workshop_lib import comparison, summary, timing
+from workshop_lib.comparison import SAME_RUN, Estimate
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.quality import pareto
 
@@ -100,6 +100,10 @@ CRITERIA: dict[str, Criterion] = {each.name: each for each in _ROWS}
 LIMITS: dict[str, Criterion] = {each.limit: each for each in _ROWS if each.limit}
 
 
+WEIGHTS = {"quality": 4.0, "latency": 2.0, "memory": 1.0, "footprint": 1.0}
+"""What a step of each criterion is worth where nobody says; a step is explained in `Criterion`."""
+
+
 def check_weights(**weights: float) -> dict[str, float]:
     """What one step in each criterion is worth, checked, without those of 0; only their ratios matter."""
     checked = _checked("weight", weights, CRITERIA)
@@ -165,7 +169,7 @@ class Evidence:
         return np.array([each.value for each in self.figures[name]], dtype=float)
 
 
-def gather(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = None) -> Evidence:
+def gather_evidence(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = None) -> Evidence:
     """Read every criterion of every model that answered, and draw the prompts again.
 
     Args:
@@ -183,7 +187,7 @@ def gather(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = Non
     chosen = pareto.decisive_measure(tables, measure)
     grades = tables.get(chosen, np.full((len(run.prompts), len(rows)), np.nan))[:, None, :]
     grades = 1 + 4 * grades if chosen == "aspects" else grades
-    picked = compare.draws(len(run.prompts), seed=20)
+    picked = comparison.draws(len(run.prompts), seed=20)
     figures, drawn = {}, {}
     for name, which in CRITERIA.items():
         table = _values(which, run, rows) if which.per != "answer" else grades
@@ -227,7 +231,7 @@ def _figures(share: float | None, table: np.ndarray, picked: np.ndarray) -> tupl
         [figure(table[part]) for part in np.array_split(picked, 20)]
     )  # in parts: it fits into memory
     estimates = tuple(
-        compare.estimate(float(value) if n else None, int(n), drawn[:, place])
+        comparison.estimate(float(value) if n else None, int(n), drawn[:, place])
         for place, (value, n) in enumerate(zip(values, counts, strict=True))
     )
     return estimates, drawn
@@ -311,14 +315,22 @@ def clear_from(prompts: int) -> float | None:
         return None
     from scipy import special
 
-    bound = special.stdtrit(prompts - 1, 0.5 + compare.CONFIDENCE / 2) * math.sqrt(prompts / (prompts - 1))
+    bound = special.stdtrit(prompts - 1, 0.5 + comparison.CONFIDENCE / 2) * math.sqrt(prompts / (prompts - 1))
     return math.ceil(1000 * float(special.ndtr(bound))) / 1000
 
 
 def decide(
-    evidence: Evidence, weights: Mapping[str, float], limits: Mapping[str, float] | None = None, licences: str = ""
+    evidence: Evidence | Run,
+    weights: Mapping[str, float] | None = None,
+    limits: Mapping[str, float] | None = None,
+    licences: str = "",
+    *,
+    scores: Iterable[Score] = (),
 ) -> Decision:
     """Exclude what breaks a limit, order the rest, and say how sure that is.
+
+    `evidence` is what `gather_evidence` made, or a run, whose evidence is gathered with `scores`.
+    Without `weights`: quality 4, latency 2, memory and footprint 1.
 
     What was not measured keeps no limit. A model that lacks a figure which others have, in a criterion with a weight,
     cannot be ordered and is excluded. A criterion that was measured for no model does not count, and a remark says so.
@@ -326,7 +338,9 @@ def decide(
     `licences` are those that may be shipped, separated by commas; empty = any. Raises `ConfigurationError` where
     `check_weights` and `check_limits` do, and where none of the criteria with a weight was measured.
     """
-    given, bounds = check_weights(**weights), check_limits(**limits or {})
+    if not isinstance(evidence, Evidence):
+        evidence = gather_evidence(evidence, scores)
+    given, bounds = check_weights(**(weights or WEIGHTS)), check_limits(**limits or {})
     allowed = [name.strip().casefold() for name in licences.split(",") if name.strip()]
     known = {name: np.isfinite(CRITERIA[name].steps(evidence.values(name))) for name in given}
     counted = {name: weight for name, weight in given.items() if known[name].any()}
@@ -387,9 +401,9 @@ def _rank(
     reason = None
     if prompts is None:
         reason = "Only figures count that were measured once per model: there is nothing to draw."
-    elif prompts < compare.FEWEST_PROMPTS:
-        reason = f"It takes at least {compare.FEWEST_PROMPTS} prompts, and there are {prompts}."
-    elif len(known) < compare.FEWEST_DEFINED * len(drawn):
+    elif prompts < comparison.FEWEST_PROMPTS:
+        reason = f"It takes at least {comparison.FEWEST_PROMPTS} prompts, and there are {prompts}."
+    elif len(known) < comparison.FEWEST_DEFINED * len(drawn):
         reason = "In most draws of prompts a model has no figure."
     best = known == known.max(axis=1, keepdims=True, initial=-np.inf)
     shares = (best / best.sum(axis=1, keepdims=True)).sum(axis=0) / max(len(known), 1)  # who is equal shares a draw

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from workshop_lib.choice.decide import Decision, Evidence
-    from workshop_lib.compare import Estimate
+    from workshop_lib.comparison import Estimate
     from workshop_lib.records import Run
 
 UNKNOWN, LINE, NOTE = "unknown", 400, 4000

@@ -18,9 +18,9 @@ from typing import Literal
 
 import numpy as np
 
-from workshop_lib import compare, summary, timing
+from workshop_lib import comparison, summary, timing
 from workshop_lib.choice.decide import FEWEST_CLEAR, clear_from, percent
-from workshop_lib.compare import Changes, Estimate, compare_results, results_of
+from workshop_lib.comparison import Changes, Estimate, compare_results, results_of
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleet.plan import Fleet
 from workshop_lib.fleet.worker import DECISIVE
@@ -221,7 +221,7 @@ def _grade(answer: str, prompt: Prompt) -> float | None:
 
 def _drawn(count: int, seed: int) -> np.ndarray:
     """All positions as they are in row 0, then draws of them."""
-    return np.vstack([np.arange(count), compare.draws(count, seed)])
+    return np.vstack([np.arange(count), comparison.draws(count, seed)])
 
 
 def _table(found: Samples, prompts: Sequence[Prompt], keys: Sequence[Key]) -> np.ndarray:
@@ -250,7 +250,7 @@ def _firsts(latency: np.ndarray, quality: np.ndarray, limits: Limits) -> np.ndar
 def _estimate(values: np.ndarray, prompts: int) -> Estimate:
     """A figure with its interval; the first value is what was measured, the others are drawn; nan is unknown."""
     first = float(values[0]) if np.isfinite(values[0]) else None
-    return compare.estimate(first, prompts, values[1:], "No prompt names expected aspects.")
+    return comparison.estimate(first, prompts, values[1:], "No prompt names expected aspects.")
 
 
 def _broken(latency: Estimate, quality: Estimate, limits: Limits) -> str | None:
@@ -284,7 +284,7 @@ def _sentence(choice: Choice, view: View) -> str:
         waits += f" (95 % CI {1000 * latency.low:.0f}-{1000 * latency.high:.0f})"
     others = sorted((each for each in choice.candidates if each is not best), key=lambda each: -each.wins[view])
     rival = f", {_name(others[0])} in {percent(others[0].wins[view])}" if others and others[0].wins[view] else ""
-    draws = f"{percent(best.wins[view])} of {compare.RESAMPLES:,} draws of machines and prompts"
+    draws = f"{percent(best.wins[view])} of {comparison.RESAMPLES:,} draws of machines and prompts"
     how = f"This is {sure}: it came first in {draws}{rival}."
     if sure == "only one":
         how = "This is the only model that every machine measured, so nothing was compared."

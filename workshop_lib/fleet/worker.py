@@ -179,7 +179,7 @@ def _measure_share(job: Mapping[str, Any], emit: Emit) -> None:
     asked = TypeAdapter(FleetPlan).validate_python(job["plan"])
     variant = TypeAdapter(ModelVariant).validate_python(job["variant"])
     with profiles.open_runtime(asked.profile) as runtime:
-        benchmark.run_benchmark(asked.for_models([variant]), runtime, Path(job["folder"]), show_progress=False)
+        benchmark.run_plan(asked.for_models([variant]), runtime, Path(job["folder"]), show_progress=False)
     emit({"event": "measured"})
 
 

@@ -100,13 +100,13 @@ def check(profile: str, models: str, devices: str, *, download: bool = False) ->
         WorkshopError: the catalog cannot be asked, or a download failed.
     """
     from workshop_lib import benchmark, checklist, settings
-    from workshop_lib.plan import choose
+    from workshop_lib.plan import find_models
     from workshop_lib.runtimes import profiles
 
     names, on = settings.names(models), settings.devices(devices)
     with profiles.open_runtime(profile) as runtime:
         if download:
-            variants, _ = choose(runtime, names, on)
+            variants, _ = find_models(runtime, names, on)
             benchmark.download(runtime, variants)
         checks = checklist.check_models(runtime, names, devices=on)
     if not checks:
@@ -125,7 +125,7 @@ def compare(first: Path, second: Path, *, model: str = "", against: str = "", fa
         ConfigurationError: `against` without `model`, or results that cannot be compared.
         ModelNotFoundError: no model of that name was measured.
     """
-    from workshop_lib.compare import compare_named, compare_results, read_results
+    from workshop_lib.comparison import compare_named, compare_results, read_results
 
     if against and not model:
         raise ConfigurationError(f"--against is {against!r} without --model.", "Name the model of the first file too.")
@@ -178,7 +178,7 @@ def _said(error: OSError) -> WorkshopError:
 
 def _benchmark(chosen: BenchmarkSettings) -> int:
     from workshop_lib import benchmark, load
-    from workshop_lib.benchmark import run_benchmark
+    from workshop_lib.benchmark import run_plan
     from workshop_lib.plan import choose_variants, make_plan
     from workshop_lib.runtimes.profiles import open_runtime
     from workshop_lib.summary import summarise
@@ -192,7 +192,7 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
             if not variants and not skipped:
                 terminal.notice(f"No model is ready for {' or '.join(chosen.devices)}.")
             plan = make_plan(variants, chosen.read_prompts(), skipped=tuple(skipped), **chosen.plan_options())
-            measured = run_benchmark(plan, runtime, folder)
+            measured = run_plan(plan, runtime, folder)
         rows = summarise(measured)
         _write_results(measured, rows, chosen)
         if chosen.users:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from workshop_lib.compare import Reference, Results
+    from workshop_lib.comparison import Reference, Results
     from workshop_lib.records import Row
 
 MADE = ("*.ipynb", "*.jsonl", "benchmark_report.*", "decision*.md", "figures/*")

@@ -68,15 +68,15 @@ def measure_practice(folder: Path) -> int:
 
 def _compared(old: Path, new: Path) -> bool:
     """Print what changed; return whether the old results may be replaced."""
-    from workshop_lib import compare
+    from workshop_lib import comparison
 
     print("Against the reference until now:")
     try:
-        before, after = compare.read_report(_report(old)), compare.read_report(_report(new))
+        before, after = comparison.read_report(_report(old)), comparison.read_report(_report(new))
         if reference_changes.lost_gpu(before, after):
             print(f"It holds results of a GPU ({before.label}), and this machine has none: it stays. Use --output.")
             return False
-        terminal.show_changes(compare.compare_results(before.results, after.results))
+        terminal.show_changes(comparison.compare_results(before.results, after.results))
     except WorkshopError as error:
         print(error)
         return True

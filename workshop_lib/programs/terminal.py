@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from workshop_lib.checklist import ModelCheck
-    from workshop_lib.compare import Changes
+    from workshop_lib.comparison import Changes
     from workshop_lib.load import Load
     from workshop_lib.models.registry import RegisteredModel
     from workshop_lib.records import Row

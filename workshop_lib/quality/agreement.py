@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from workshop_lib import compare
+from workshop_lib import comparison
 from workshop_lib.quality.scores import GRADES, REFERENCE, Score, kind_of
 
 RESAMPLES = 500
@@ -125,11 +125,11 @@ def _interval(shared: Mapping[Key, Sequence[int]], seed: int) -> tuple[float | N
     for key in sorted(shared, key=lambda key: key[1:]):
         by_prompt.setdefault(key[1], []).append(shared[key])
     groups = list(by_prompt.values())
-    if len(groups) < compare.FEWEST_PROMPTS:
+    if len(groups) < comparison.FEWEST_PROMPTS:
         return None, None
-    draws = compare.draws(len(groups), seed, RESAMPLES)
+    draws = comparison.draws(len(groups), seed, RESAMPLES)
     figures = [_alpha([grades for place in draw for grades in groups[place]]) for draw in draws]
-    return compare.interval(figures) or (None, None)
+    return comparison.interval(figures) or (None, None)
 
 
 @dataclass(frozen=True, slots=True)

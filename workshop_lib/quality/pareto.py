@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Literal
 
-from workshop_lib import compare, summary, timing
-from workshop_lib.compare import Estimate
+from workshop_lib import comparison, summary, timing
+from workshop_lib.comparison import Estimate
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.quality import agreement
 from workshop_lib.quality.aspects import score_aspects
@@ -72,7 +72,7 @@ def speed_against_quality(
     quality = grade_tables(run, rows, used)
     chosen = decisive_measure(quality, measure)
     decisive = quality.get(chosen, np.full(latency.shape, np.nan))
-    drawn = compare.draws(len(run.prompts), seed)
+    drawn = comparison.draws(len(run.prompts), seed)
     best = _front(_over_prompts(latency[None], "median"), _over_prompts(decisive[None], "mean"))[0]
     grades = _over_prompts(decisive[drawn], "mean")
     won = _front(_over_prompts(latency[drawn], "median"), grades).sum(axis=0)
@@ -86,7 +86,7 @@ def speed_against_quality(
             latency_s=waits[place],
             quality={kind: figures[place] for kind, figures in estimates.items()},
             on_front=bool(best[place]),
-            front_share=float(won[place] / graded[place]) if counts[place] >= compare.FEWEST_PROMPTS else None,
+            front_share=float(won[place] / graded[place]) if counts[place] >= comparison.FEWEST_PROMPTS else None,
         )
         for place, row in enumerate(rows)
     )
@@ -125,14 +125,14 @@ def decisive_measure(scored: Mapping[Kind, np.ndarray], wanted: Kind | None = No
 def _covers(table: np.ndarray) -> bool:
     import numpy as np
 
-    return bool((np.isfinite(table).sum(axis=0) >= min(compare.FEWEST_PROMPTS, len(table))).all())
+    return bool((np.isfinite(table).sum(axis=0) >= min(comparison.FEWEST_PROMPTS, len(table))).all())
 
 
 def passed_over(scored: Mapping[Kind, np.ndarray], chosen: Kind) -> list[str]:
     """A sentence for each kind of rater that would decide, and has not graded enough yet."""
     earlier = PREFERRED[: PREFERRED.index(chosen)] if chosen in PREFERRED else ()
     return [
-        f"Grades by {kind} do not cover every model on {compare.FEWEST_PROMPTS} prompts yet: they are not used here."
+        f"Grades by {kind} do not cover every model on {comparison.FEWEST_PROMPTS} prompts yet: they are not used here."
         for kind in earlier
         if kind in scored
     ]
@@ -209,6 +209,6 @@ def _estimates(table: np.ndarray, drawn: np.ndarray, figure: Figure) -> tuple[Es
     values, draws = _over_prompts(table[None], figure)[0], _over_prompts(table[drawn], figure)
     counts = np.isfinite(table).sum(axis=0)
     return tuple(
-        compare.estimate(float(value) if n else None, int(n), draws[:, place])
+        comparison.estimate(float(value) if n else None, int(n), draws[:, place])
         for place, (value, n) in enumerate(zip(values, counts, strict=True))
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from workshop_lib import compare
+from workshop_lib import comparison
 from workshop_lib.quality.scores import JUDGE, AnswerKey, Preference
 
 ALPHA = 0.01
@@ -153,12 +153,12 @@ def rank(preferences: Iterable[Preference], authors: Authors, *, seed: int = 20)
     values = _fit(won)
     lows: Sequence[float | None] = [None] * len(models)
     highs, best = lows, lows
-    if prompts < compare.FEWEST_PROMPTS:
+    if prompts < comparison.FEWEST_PROMPTS:
         reason = f"{prompts} prompts are too few for an interval."
     else:
-        draws = compare.draws(prompts, seed, RESAMPLES)
+        draws = comparison.draws(prompts, seed, RESAMPLES)
         drawn = np.array([_fit(by_prompt[draw].sum(axis=0)) for draw in draws])
-        lows, highs = zip(*(compare.interval(column) or (None, None) for column in drawn.T), strict=True)
+        lows, highs = zip(*(comparison.interval(column) or (None, None) for column in drawn.T), strict=True)
         top = drawn >= drawn.max(axis=1, keepdims=True) - 1e-9  # several strongest share a draw
         best = (top / top.sum(axis=1, keepdims=True)).mean(axis=0).tolist()
     wins = won.sum(axis=1).tolist()

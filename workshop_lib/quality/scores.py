@@ -25,7 +25,7 @@ from urllib.parse import quote
 from workshop_lib import data, files
 from workshop_lib.data import STRICT, fault, read_as
 from workshop_lib.errors import ConfigurationError, RecordFileError
-from workshop_lib.quality.aspects import score_aspects
+from workshop_lib.quality import aspects
 from workshop_lib.records import Completion, ModelVariant, Prompt, Run, variant_key
 
 RUBRIC_FILE = data.DATA_FOLDER / "rubric.json"
@@ -211,12 +211,17 @@ def aspect_scores(answers: Iterable[Answer], *, rubric_version: str, scored_at: 
     """
     scored = []
     for answer in answers:
-        found = score_aspects(answer.text, answer.prompt)
+        found = aspects.score_aspects(answer.text, answer.prompt)
         grade = None if found.credit is None else int(1 + 4 * found.credit + 0.5)
         parts = {"missing": found.missing, "forbidden": found.forbidden_found}
         comment = "; ".join(f"{name}: {', '.join(aspects)}" for name, aspects in parts.items() if aspects)
         scored.append(Score(ASPECTS, *answer.key, grade, rubric_version, scored_at, comment))
     return scored
+
+
+def score_aspects(run: Run) -> list[Score]:
+    """The aspect check of every distinct answer of a run, as scores that `decide` takes."""
+    return aspect_scores(distinct_answers(run), rubric_version=version_for(run.prompts), scored_at=run.started_at)
 
 
 # -- files

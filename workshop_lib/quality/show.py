@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from workshop_lib.compare import Estimate
+from workshop_lib.comparison import Estimate
 from workshop_lib.quality import annotation, scores
 from workshop_lib.quality.agreement import Agreement, Reliability, Trust
 from workshop_lib.quality.annotation import JudgingError, Session

@@ -8,7 +8,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
-from workshop_lib import compare, summary, timing
+from workshop_lib import comparison, summary, timing
 from workshop_lib.load import saturation
 from workshop_lib.records import Row, Run
 from workshop_lib.show import style
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-    from workshop_lib.compare import Build, Reference
+    from workshop_lib.comparison import Build, Reference
     from workshop_lib.load import Load
 
 __all__ = ["FIGURES", "alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "report_figures",
@@ -143,9 +143,9 @@ def resources(rows: Iterable[Row], *, theme: Theme = "light") -> Figure:
 
 def devices(run: Run, references: Sequence[Reference] = (), *, theme: Theme = "light") -> Figure:
     """Draw every request of each model's CPU and GPU builds; another machine's are hollow, an absent GPU has a line."""
-    builds, colours, metrics = compare.side_by_side(run, references), PALETTES[theme], (FIRST_TOKEN, DECODE)
+    builds, colours, metrics = comparison.side_by_side(run, references), PALETTES[theme], (FIRST_TOKEN, DECODE)
     rows = [replace(build.row, device=build.row.device if build.is_confirmed else UNKNOWN) for build in builds]
-    absent = compare.absent_gpus(run)
+    absent = comparison.absent_gpus(run)
     lines: dict[str, Line] = {}
     for alias in dict.fromkeys([row.alias for row in rows] + list(absent)):
         for build, row in zip(builds, rows, strict=True):
@@ -169,7 +169,7 @@ def devices(run: Run, references: Sequence[Reference] = (), *, theme: Theme = "l
         subtitle += f" {reasons[0].partition('. ')[0].rstrip('.')}."
     figure = _strips(lines, metrics, "What does a GPU change?", one_line(subtitle, SUBTITLE_LETTERS), theme)
     entries = [*style.legend_entries(rows, colours), style.mark("|", colours.ink, "median")]
-    hollow = [style.mark("o", colours.ink, compare.ELSEWHERE, filled=False)] if elsewhere else []
+    hollow = [style.mark("o", colours.ink, comparison.ELSEWHERE, filled=False)] if elsewhere else []
     style.legend(figure, [*entries, *hollow], colours)
     figure.set_label(" ".join([f"CPU beside GPU, medians: {_medians(lines, metrics)}", *reasons]))
     return figure
@@ -229,7 +229,7 @@ def _themed(run: Run, metric: Metric, theme: Theme) -> Figure:
 
 
 def _has_gpu(run: Run, references: Sequence[Reference]) -> bool:
-    return compare.has_gpu_build(compare.side_by_side(run, references))
+    return comparison.has_gpu_build(comparison.side_by_side(run, references))
 
 
 def _strips(lines: Mapping[str, Line], metrics: Sequence[Metric], title: str, subtitle: str, theme: Theme) -> Figure:

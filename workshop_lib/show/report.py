@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import jinja2
 
-from workshop_lib import compare, files, summary
-from workshop_lib.compare import Reference
+from workshop_lib import comparison, files, summary
+from workshop_lib.comparison import Reference
 from workshop_lib.records import Row, Run
 from workshop_lib.show import charts, style, tables
 from workshop_lib.show.table import Table
@@ -75,7 +75,7 @@ def write_report(run: Run, folder: Path, gpu_references: Sequence[Reference] | N
     Raises:
         ConfigurationError: when a file cannot be written there.
     """
-    shipped = compare.gpu_references() if gpu_references is None else gpu_references
+    shipped = comparison.gpu_references() if gpu_references is None else gpu_references
     rows = sorted(summary.summarise(run), key=lambda row: row.status != "ok")
     texts = {
         "md": report_markdown(run, rows, shipped),
@@ -103,7 +103,7 @@ def report_json(run: Run, rows: Sequence[Row]) -> str:
         "machine": dict(run.machine),
         "plan": dict(run.plan),
         "rows": [row_object(row) for row in rows],
-        "samples": compare.sample_objects(run),
+        "samples": comparison.sample_objects(run),
     }
     return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -149,7 +149,7 @@ def report_html(run: Run, rows: Sequence[Row], gpu_references: Sequence[Referenc
 
 def _content(run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference]) -> dict[str, Any]:
     """What both pages for people say; `devices` is None where there is no GPU to compare with."""
-    compared = compare.has_gpu_build(compare.side_by_side(run, gpu_references))
+    compared = comparison.has_gpu_build(comparison.side_by_side(run, gpu_references))
     rounds = run.plan.get("rounds", "an unknown number of")
     answered = sum(row.status == "ok" for row in rows)
     codes = {code for row in rows for code in row.warnings}
@@ -160,7 +160,7 @@ def _content(run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference])
         "highlights": highlights(rows),
         "results": tables.results(rows),
         "devices": tables.devices(run, gpu_references) if compared else None,
-        "device_notes": compare.device_notes(run, gpu_references) if compared else (),
+        "device_notes": comparison.device_notes(run, gpu_references) if compared else (),
         "warnings": known | dict.fromkeys(sorted(codes - known.keys()), "No explanation is known."),
         "notes": [*run.notes, *summary.stability_notes(run)],
         "facts": _facts(run),

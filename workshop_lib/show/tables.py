@@ -9,15 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from workshop_lib import checklist, compare, summary, timing
-from workshop_lib.compare import Side, results_of
+from workshop_lib import checklist, comparison, summary, timing
+from workshop_lib.comparison import Side, results_of
 from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run, variant_key
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, printable
 
 if TYPE_CHECKING:
     from workshop_lib.checklist import ModelCheck
-    from workshop_lib.compare import Changes, Reference
+    from workshop_lib.comparison import Changes, Reference
     from workshop_lib.load import KeepWarmResult, Load
     from workshop_lib.self_check import SelfCheck
 
@@ -218,7 +218,7 @@ def differences(run: Run) -> Table:
         first = first_of.setdefault(variant.alias, variant)
         if variant is not first:
             sides = (Side(results, *variant_key(each)) for each in (first, variant))
-            verdicts = [change.verdict for change in compare.compare_sides(*sides)]
+            verdicts = [change.verdict for change in comparison.compare_sides(*sides)]
             lines.append((variant.alias, _build(variant), _build(first), *verdicts))
     titles = [metric.title for metric in timing.metrics_of("comparison")]
     return Table(lines, columns=["model", "this", "against", *titles])
@@ -236,8 +236,8 @@ def changes(found: Changes) -> Table:
 def devices(run: Run, references: Sequence[Reference] = ()) -> Table:
     """The CPU builds of each model and its GPU builds, here or of another machine, with ratios to the CPU."""
     lines = []
-    for build in compare.side_by_side(run, references):
-        row, where = build.row, f"{compare.ELSEWHERE}: {build.where}" if build.is_reference else build.where
+    for build in comparison.side_by_side(run, references):
+        row, where = build.row, f"{comparison.ELSEWHERE}: {build.where}" if build.is_reference else build.where
         verdict = ("", "", "") if row.device == "cpu" else ("", "not compared", "not compared")
         if build.verdict is not None:
             verdict = (build.verdict.against, build.verdict.first_token, build.verdict.decode)
@@ -286,7 +286,7 @@ def kept_warm(found: KeepWarmResult) -> Table:
         (
             f"{each.name} (ms)",
             *(rounded(seconds, 1, 1000) for seconds in (each.cold_s, each.kept_s)),
-            compare.describe(each.ratio, "lower"),
+            comparison.describe(each.ratio, "lower"),
         )
         for each in found.lines()
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import cards
 from facts import BITS, PROJECT, Limits, Shape
 
-from workshop_lib.models import local
+import workshop_lib as ws
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,14 +96,14 @@ def builder_command(snapshot: Path, output: Path, *, precision: str = "int4", pr
 
 def examine_converted(folder: Path) -> ModelFolder:
     """What the converted folder is; the runtime loads it once."""
-    return local.try_folder(folder)
+    return ws.try_folder(folder)
 
 
 def register_converted(
     folder: Path, *, alias: str, licence: str | None, cache_dir: Path | None = None
 ) -> RegisteredModel:
     """Let the converted folder take its place beside the models of the catalog."""
-    return local.register(alias, folder, licence=licence, cache_dir=cache_dir)
+    return ws.register(alias, folder, licence=licence, cache_dir=cache_dir)
 
 
 def benchmark_command(alias: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import cards
 from facts import BITS, PROJECT, Limits, Shape, TodoError
 
-from workshop_lib.models import local
+import workshop_lib as ws
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +82,7 @@ def builder_command(snapshot: Path, output: Path, *, precision: str = "int4", pr
 
 def examine_converted(folder: Path) -> ModelFolder:
     """What the converted folder is; the runtime loads it once."""
-    raise TodoError("examine_converted", "`return local.try_folder(folder)`")
+    raise TodoError("examine_converted", "`return ws.try_folder(folder)`")
 
 
 def register_converted(
@@ -91,7 +91,7 @@ def register_converted(
     """Let the converted folder take its place beside the models of the catalog."""
     raise TodoError(
         "register_converted",
-        "`return local.register(alias, folder, licence=licence, cache_dir=cache_dir)`",
+        "`return ws.register(alias, folder, licence=licence, cache_dir=cache_dir)`",
     )
 
 

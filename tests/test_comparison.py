@@ -15,8 +15,8 @@ from tests.comparison_helpers import ALIASES, WHY, cpu_run, gpu_run, mislabelled
 from tests.comparison_helpers import PLAN as GPU_PLAN
 from tests.measurement_helpers import completion, run_of
 from tests.report_helpers import run_of_models
-from workshop_lib import compare
-from workshop_lib.compare import (
+from workshop_lib import comparison
+from workshop_lib.comparison import (
     NO_GPU,
     Ratio,
     compare_named,
@@ -301,7 +301,7 @@ def test_decode_rates_from_bursts_must_differ_by_half():
 
 def test_a_gpu_here_is_compared_with_the_cpu_build_of_its_precision():
     """Half the time is 2.00x faster; without a CPU build of the same precision the first one is taken."""
-    builds = compare.side_by_side(gpu_run(0.5))
+    builds = comparison.side_by_side(gpu_run(0.5))
     gpus = {(build.row.alias, build.row.precision): build for build in builds if build.row.device == "gpu"}
     assert (len(builds), len(gpus)) == (12, 6)
     int4 = gpus["practice-small", "int4"].verdict
@@ -309,24 +309,24 @@ def test_a_gpu_here_is_compared_with_the_cpu_build_of_its_precision():
     assert (int4.against, int4.decode) == ("int4 · cpu", "2.00x faster (95 % CI 2.00-2.00)")
     assert int4.first_token.startswith("2.00x faster (95 % CI 1.")
     assert gpus["practice-small", "fp16"].verdict == int4
-    assert {build.where for build in builds} == {compare.HERE}
+    assert {build.where for build in builds} == {comparison.HERE}
 
 
 def test_an_absent_gpu_is_said_with_the_reason_and_that_no_reference_ships():
     """The CPU results stand; one sentence gives the reason, one says that nothing stands in."""
-    assert [build.row.device for build in compare.side_by_side(cpu_run())] == ["cpu"] * 6
-    assert compare.absent_gpus(cpu_run()) == dict.fromkeys(ALIASES, WHY)
-    assert compare.device_notes(cpu_run()) == (f"There are no GPU figures of this machine. {WHY}", NO_GPU)
+    assert [build.row.device for build in comparison.side_by_side(cpu_run())] == ["cpu"] * 6
+    assert comparison.absent_gpus(cpu_run()) == dict.fromkeys(ALIASES, WHY)
+    assert comparison.device_notes(cpu_run()) == (f"There are no GPU figures of this machine. {WHY}", NO_GPU)
 
 
 def test_a_reference_stands_in_and_is_labelled():
     """Each GPU build of the other machine has its name and date, a ratio to the CPU here, and one to its own CPU."""
     references = (reference(0.5),)
-    elsewhere = [build for build in compare.side_by_side(cpu_run(), references) if build.is_reference]
+    elsewhere = [build for build in comparison.side_by_side(cpu_run(), references) if build.is_reference]
     assert {build.where for build in elsewhere} == {"Made-up GPU, 2026-10-01"}
     assert len(elsewhere) == 6
     assert all(build.verdict and build.verdict.decode.startswith("2.00x faster") for build in elsewhere)
-    notes = compare.device_notes(cpu_run(), references)
+    notes = comparison.device_notes(cpu_run(), references)
     assert notes[1].startswith("GPU figures of another machine stand beside this one's: Made-up GPU, 2026-10-01.")
     assert notes[2].startswith(
         "On that machine alone, practice-small · fp16 · gpu against its int4 · cpu: first token 2.0"
@@ -336,25 +336,25 @@ def test_a_reference_stands_in_and_is_labelled():
 
 def test_no_reference_is_drawn_where_a_gpu_was_measured():
     """A machine with a GPU needs no other's."""
-    builds = compare.side_by_side(gpu_run(), (reference(),))
+    builds = comparison.side_by_side(gpu_run(), (reference(),))
     assert not any(build.is_reference for build in builds)
-    assert compare.device_notes(gpu_run(), (reference(),)) == ()
+    assert comparison.device_notes(gpu_run(), (reference(),)) == ()
 
 
 def test_a_label_counts_as_no_gpu():
     """It is listed, compared with nothing, said in a sentence, and a reference still stands in."""
-    builds = compare.side_by_side(mislabelled_run(), (reference(),))
+    builds = comparison.side_by_side(mislabelled_run(), (reference(),))
     doubtful = [build for build in builds if not build.is_confirmed]
     assert [build.verdict for build in doubtful] == [None] * 6
     assert sum(build.is_reference for build in builds) == 6
-    assert not compare.has_gpu_build(compare.side_by_side(mislabelled_run()))
-    assert "so it counts as no GPU" in compare.device_notes(mislabelled_run())[0]
+    assert not comparison.has_gpu_build(comparison.side_by_side(mislabelled_run()))
+    assert "so it counts as no GPU" in comparison.device_notes(mislabelled_run())[0]
 
 
 def test_a_reference_of_other_work_is_shown_but_not_compared():
     """Another max_tokens is another task: the verdict says so."""
     run = replace(cpu_run(), plan={**GPU_PLAN, "max_tokens": 7})
-    builds = [build for build in compare.side_by_side(run, (reference(),)) if build.is_reference]
+    builds = [build for build in comparison.side_by_side(run, (reference(),)) if build.is_reference]
     assert all(
         build.verdict and "not compared: The runs did different work" in build.verdict.decode for build in builds
     )
@@ -364,7 +364,7 @@ def test_references_of_other_models_do_not_stand_in():
     """A shipped GPU result of models that were not measured here is no answer."""
     run = run_of_models(2, failed=0)
     other = replace(reference(), rows=tuple(row for row in reference().rows if row.alias == "practice-large"))
-    assert compare.device_notes(run, (other,)) == (
+    assert comparison.device_notes(run, (other,)) == (
         "This run has no GPU model: none was asked for, or the server does not say what it runs on.",
         "The shipped GPU reference results hold none of these models.",
     )
@@ -374,7 +374,7 @@ def test_a_gpu_without_a_cpu_build_has_nothing_to_be_compared_with():
     """Asked for the GPU alone, the table has its figures and no ratio."""
     run = gpu_run()
     run = replace(run, servings=tuple(each for each in run.servings if each.variant.device == "gpu"))
-    assert {build.verdict and build.verdict.against for build in compare.side_by_side(run)} == {"no CPU build"}
+    assert {build.verdict and build.verdict.against for build in comparison.side_by_side(run)} == {"no CPU build"}
 
 
 # -- shipped references
@@ -383,22 +383,22 @@ def test_a_gpu_without_a_cpu_build_has_nothing_to_be_compared_with():
 def write_whole(run: Run, folder: Path) -> Path:
     """The part of a report that is read back, as `write_report` writes it."""
     folder.mkdir()
-    path = folder / compare.REPORT
+    path = folder / comparison.REPORT
     path.write_text(report.report_json(run, summarise(run)), "utf-8")
     return path
 
 
 def test_no_reference_is_a_normal_state(tmp_path: Path):
     """A folder that does not exist, or holds no report, gives nothing and raises nothing."""
-    assert compare.read_references(tmp_path / "none") == ()
-    assert compare.gpu_references(tmp_path) == ()
+    assert comparison.read_references(tmp_path / "none") == ()
+    assert comparison.gpu_references(tmp_path) == ()
 
 
 def test_a_report_is_read_back_as_it_was_written(tmp_path: Path):
     """Rows and samples of a report that this version wrote; its name is the folder's."""
     run = gpu_run()
     write_whole(run, tmp_path / "cuda")
-    (reference,) = compare.read_references(tmp_path)
+    (reference,) = comparison.read_references(tmp_path)
     assert reference.results.name == "cuda"
     assert len(reference.results.samples) == 12 * 2 * 3
     assert [row.model_id for row in reference.gpu_rows] == [
@@ -411,8 +411,8 @@ def test_only_a_registered_provider_makes_a_gpu_reference(tmp_path: Path):
     """CPU results, and results labelled gpu without a provider, are references but none of a GPU."""
     write_whole(cpu_run(), tmp_path / "cpu")
     write_whole(mislabelled_run(), tmp_path / "label")
-    assert len(compare.read_references(tmp_path)) == 2
-    assert compare.gpu_references(tmp_path) == ()
+    assert len(comparison.read_references(tmp_path)) == 2
+    assert comparison.gpu_references(tmp_path) == ()
 
 
 @pytest.mark.parametrize(
@@ -426,7 +426,7 @@ def test_only_a_registered_provider_makes_a_gpu_reference(tmp_path: Path):
 def test_a_reference_is_called_by_machine_and_date(machine: dict[str, object], label: str, tmp_path: Path):
     """The card if its name was recorded, else the processor; what is unknown is said."""
     write_whole(replace(gpu_run(), machine=machine), tmp_path / "one")
-    assert compare.read_references(tmp_path)[0].label == label
+    assert comparison.read_references(tmp_path)[0].label == label
 
 
 def test_a_newer_report_is_read_without_what_it_added(tmp_path: Path):
@@ -435,7 +435,7 @@ def test_a_newer_report_is_read_without_what_it_added(tmp_path: Path):
     report = json.loads(path.read_text("utf-8"))
     report["rows"][0]["colour"] = "blue"
     path.write_text(json.dumps(report), "utf-8")
-    assert len(compare.gpu_references(tmp_path)) == 1
+    assert len(comparison.gpu_references(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("rows", [None, ["row"], [{"alias": "a"}]])
@@ -445,4 +445,4 @@ def test_a_damaged_report_is_named(rows: object, tmp_path: Path):
     report = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps({**report, "rows": rows}), "utf-8")
     with pytest.raises(DataFileError, match=r"benchmark_report\.json is no benchmark report"):
-        compare.read_references(tmp_path)
+        comparison.read_references(tmp_path)

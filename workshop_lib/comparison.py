@@ -366,6 +366,16 @@ class Changes:
     texts: tuple[str, ...]
 
 
+def compare(a: Run | Path | str, b: Run | Path | str) -> Changes:
+    """What changed from run `a` to run `b`, prompt by prompt; a ratio is b's in units of a's.
+
+    Each is a run, its `records.jsonl`, or a `benchmark_report.json`. Raises `ConfigurationError` where they did
+    different work or share no model, `RecordFileError` and `DataFileError` for files that cannot be used.
+    """
+    results = [results_of(each, each.run_id) if isinstance(each, Run) else read_results(Path(each)) for each in (a, b)]
+    return compare_results(*results)
+
+
 def compare_results(a: Results, b: Results) -> Changes:
     """Compare every model and device that both results have. Raises `ConfigurationError`."""
     remarks = _unlike(a, b)
