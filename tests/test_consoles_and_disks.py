@@ -22,9 +22,9 @@ from workshop_lib.archive.storage import read_run
 from workshop_lib.measuring import checklist, runs
 from workshop_lib.measuring.benchmark import RECORDS_FILE
 from workshop_lib.measuring.checklist import ModelCheck, Step
-from workshop_lib.models.registry import RegisteredModel
 from workshop_lib.programs import commands, notebooks, terminal
 from workshop_lib.records import Row
+from workshop_lib.show import tables
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=12)
 MODELS = {"モデル": QUICK, "fox🦊-é": QUICK, "silent": replace(QUICK, reasoning=12)}
@@ -117,14 +117,11 @@ def test_every_command_takes_a_closed_output(words: str):
 
 
 ROW = Row("モデル\ud800", "x🦊\x1b[31m", "cpu", "ok", latency_avg=0.5)
-MODEL = RegisteredModel("mine", "folder", Path("/家"), None, "cpu", "CPU", None, 1.0, "モ🦊", None)
 CHECKED = ModelCheck("モデル\ud800", "cpu", tuple(Step(name, "failed", "家\ud800\n") for name in checklist.NAMES))
 TABLES: dict[str, Callable[[], None]] = {
-    "rows": lambda: terminal.show_rows([ROW, replace(ROW, status="failed", error="\ud83e 家\nline")]),
-    "registered": lambda: terminal.show_registered([(MODEL, None), (MODEL, "家\ud800")]),
-    "checks": lambda: terminal.show_checks([CHECKED]),
-    "seconds": lambda: terminal.show_seconds({"モ\ud800": 1.0}),
-    "sentences": lambda: terminal.show_sentences("家", ["\ud800"]),
+    "rows": lambda: terminal.show(tables.results([ROW]), "家\ud800"),
+    "checks": lambda: terminal.show(tables.statuses([CHECKED]), "Checklist", stream=sys.stderr),
+    "sentences": lambda: terminal.say(["家 \ud800\nline"]),
     "notice": lambda: terminal.notice("家\ud800\x1b[2J"),
 }
 

@@ -194,9 +194,10 @@ def test_a_checkpoint_that_nobody_compares_is_found() -> None:
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        ([("x = 1", ())], "has 0 cells tagged"),
+        ([("x = 1", ())], "0 cells are tagged"),
         ([("x: int = 1  # rounds of all", ("parameters",)), ("y = 2", ())], "check the settings here"),
         ([("x: int = 1  # x", ("parameters",)), ("f(x)", ())], "what x is for"),
+        ([("x: int = len('a')  # rounds of all", ("parameters",)), ("f(x)", ())], "as a typed literal"),
         ([("y = 2", ()), ("x: int = 1  # rounds of all", ("parameters",))], "move it up"),
     ],
 )

@@ -52,6 +52,11 @@ class Line(NamedTuple):
     warm_ups: Sequence[float] = ()
     where: str = ""
 
+    def median(self, metric: Metric) -> float | None:
+        """The median of a metric's values; None where there are none."""
+        values = self.values.get(metric.name)
+        return median(values) if values else None
+
 
 def latency(run: Run, *, theme: Theme = "light") -> Figure:
     """Draw each request's latency (ms), one line per model; warm-ups hollow, failures named."""
@@ -72,9 +77,10 @@ def requests(run: Run, metric: Metric, *, theme: Theme = "light") -> Figure:
         why = NOT_MEASURED if row.status == "ok" else f"{row.status}: {row.error or 'no answer'}"
         values = {metric.name: [value for _, value in timed]}
         lines[label] = Line((row.device, row.precision), values, why, rings, warm_ups)
-    sign = 1 if metric.better == "lower" else -1
-    best_first = sorted(lines, key=lambda label: sign * _median(lines[label], metric, absent=sign * float("inf")))
-    lines = {label: lines[label] for label in best_first}
+    medians = {label: line.median(metric) for label, line in lines.items()}
+    best_first = sorted((value, label) for label, value in medians.items() if value is not None)
+    best_first = best_first if metric.better == "lower" else best_first[::-1]
+    lines = {label: lines[label] for label in dict.fromkeys([*(label for _, label in best_first), *lines])}
     title = TITLES.get(metric.name, f"{metric.label}: how do the models differ?")
     figure = _strips(
         lines, [metric], title, "One mark per request. The bar, and the number on the right: the median.", theme
@@ -219,14 +225,14 @@ FIGURES: dict[str, Draw] = {
 
 def report_figures(run: Run, references: Sequence[Reference] = ()) -> dict[str, Callable[[Theme], Figure | None]]:
     """The functions of `FIGURES`, and one of every other metric that has a figure, for one run."""
-    more = {each.name: each for each in timing.metrics_of("figure") if each.name != LATENCY.name}
+    more = [metric for metric in timing.metrics_of("figure") if metric.name != LATENCY.name]
     drawn: dict[str, Callable[[Theme], Figure | None]] = {
         name: partial(draw, run, references) for name, draw in FIGURES.items()
     }
-    return drawn | {name: partial(_themed, run, metric) for name, metric in more.items()}
+    return drawn | {metric.name: partial(_requests, run, metric) for metric in more}
 
 
-def _themed(run: Run, metric: Metric, theme: Theme) -> Figure:
+def _requests(run: Run, metric: Metric, theme: Theme) -> Figure:
     return requests(run, metric, theme=theme)
 
 
@@ -243,17 +249,16 @@ def _strips(lines: Mapping[str, Line], metrics: Sequence[Metric], title: str, su
         for place, line in enumerate(lines.values()):
             values = line.values.get(metric.name, ())
             everything += [*values, *line.warm_ups]
-            style.hollow(axes, place, line.warm_ups, ("", line.look[1]), colours)
-            if not values:
+            style.dots(axes, place, line.warm_ups, ("", line.look[1]), colours, face="hollow")
+            middle = line.median(metric)
+            if middle is None:
                 style.inside(axes, place, line.why, colours)
                 continue
-            if line.where:
-                style.hollow(axes, place, values, line.look, colours)
-            else:
-                style.dots(axes, place, values, line.look, colours, ringed=line.ringed)
-            style.median_bar(axes, place, median(values), colours)
+            face: style.Face = "hollow" if line.where else "filled"
+            style.dots(axes, place, values, line.look, colours, face=face, ringed=line.ringed)
+            style.median_bar(axes, place, middle, colours)
             if len(metrics) == 1:
-                style.beside(axes, place, f"{number(median(values))} {metric.shown_unit}", colours)
+                style.beside(axes, place, f"{number(middle)} {metric.shown_unit}", colours)
         style.scale(axes, "x", everything, f"{metric.label} ({metric.shown_unit})")
         axes.set_xlabel(f"{axes.get_xlabel()}\n{'less' if metric.better == 'lower' else 'more'} is better")
         axes.xaxis.set_label_coords(0.5, -0.26 / (max(len(lines), 1) * style.LINE_IN))  # inches below the axes
@@ -266,15 +271,10 @@ def _strips(lines: Mapping[str, Line], metrics: Sequence[Metric], title: str, su
 def _medians(lines: Mapping[str, Line], metrics: Sequence[Metric]) -> str:
     said = []
     for label, line in lines.items():
-        known = [(median(values), each) for each in metrics if (values := line.values.get(each.name))]
+        known = [f"{number(v)} {each.shown_unit}" for each in metrics if (v := line.median(each)) is not None]
         place = f" ({line.where})" if line.where else ""
-        said.append(f"{label}{place} {', '.join(f'{number(v)} {each.shown_unit}' for v, each in known) or line.why}")
+        said.append(f"{label}{place} {', '.join(known) or line.why}")
     return _listed(said)
-
-
-def _median(line: Line, metric: Metric, *, absent: float) -> float:
-    values = line.values.get(metric.name)
-    return median(values) if values else absent
 
 
 def _values(build: Build, metric: Metric) -> list[float]:
