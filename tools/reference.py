@@ -146,12 +146,17 @@ def _is_progress(output: Any) -> bool:
     return widget or output.get("name") == "stderr"
 
 
+def parser() -> argparse.ArgumentParser:
+    """What `workshop.py reference` takes."""
+    made = argparse.ArgumentParser(prog="workshop.py reference", description="Make data/reference/practice anew.")
+    made.add_argument("--output", type=Path, default=REFERENCE, help="another folder than data/reference/practice")
+    made.add_argument("--page", type=Path, help="execute this notebook and store its outputs in place instead")
+    return made
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the arguments and do one of the two."""
-    parser = argparse.ArgumentParser(prog="workshop.py reference", description="Make data/reference/practice anew.")
-    parser.add_argument("--output", type=Path, default=REFERENCE, help="another folder than data/reference/practice")
-    parser.add_argument("--page", type=Path, help="execute this notebook and store its outputs in place instead")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     if options.page:
         return commands.ended(lambda: refresh_outputs(options.page))
     return commands.ended(lambda: make_reference(options.output))

@@ -25,7 +25,6 @@ from workshop_lib.instrument.self_check import VARIANT
 from workshop_lib.metrics import timing
 from workshop_lib.metrics.streams import Arrival
 from workshop_lib.records import Completion, Request
-from workshop_lib.show.race import view
 
 ASKED = Request("watched", VARIANT, "p", "Say it.", 1, 40)
 
@@ -38,7 +37,7 @@ def ask(client: ChatClient, *, watched: bool) -> Completion:
         future = pool.submit(client.ask, ASKED, arrivals=arrivals)
         while wait({future}, 1 / race.UPDATES_PER_S if watched else None).not_done:
             lanes = (race.so_far("one", live.look()), race.so_far("other", live.look()))
-            json.dumps(view(lanes, "together"))
+            json.dumps(race.view(lanes, "together"))
         return future.result()
 
 

@@ -1,7 +1,8 @@
-"""What a decision shows: sentences that claim no more than it carries, tables, weight sensitivity, and decision.md."""
+"""What a decision shows: sentences that claim no more than it carries, tables, a figure, decision.md, and sliders."""
 
 from __future__ import annotations
 
+import html
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,9 +11,22 @@ from itertools import chain, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anywidget
+import ipywidgets
 from matplotlib.patches import Patch
 
-from workshop_lib.choice.decide import CRITERIA, FEWEST_CLEAR, LIMITS, Criterion, Outcome, clear_from, percent, sweep
+from workshop_lib.choice.decide import (
+    CRITERIA,
+    FEWEST_CLEAR,
+    LIMITS,
+    Criterion,
+    Outcome,
+    clear_from,
+    decide,
+    percent,
+    sweep,
+)
+from workshop_lib.errors import WorkshopError
 from workshop_lib.files import write_atomically
 from workshop_lib.show import style, text
 from workshop_lib.show.style import PALETTES, Theme
@@ -245,3 +259,80 @@ def _text(value: object) -> str:
 
 def _bullets(said: Iterable[str]) -> str:
     return "\n".join(f"- {_text(each)}" for each in said) or "none"
+
+
+# -- sliders
+
+LOOK = {"style": {"description_width": "13em"}, "layout": {"width": "30em"}}
+
+
+class _KeepShortcutsAway(anywidget.AnyWidget):
+    """Names each control of the box around it, and marks the focused one: JupyterLab's command keys leave it alone."""
+
+    _esm = """
+    function render({ el }) {
+      const mark = ({ target }) => {
+        target.setAttribute("data-lm-suppress-shortcuts", "true");
+        const label = target.closest(".jupyter-widgets")?.querySelector("label")?.textContent;
+        if (label && !target.hasAttribute("aria-label")) target.setAttribute("aria-label", label);
+      };
+      const find = () => {
+        const box = el.closest(".ws-choice");
+        if (box) box.addEventListener("focusin", mark);
+        else if (!gone) requestAnimationFrame(find);
+      };
+      let gone = false;
+      find();
+      return () => { gone = true; };
+    }
+    export default { render };
+    """
+
+
+class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
+    """The order of the models under the weights and limits that the controls show.
+
+    `decision` is where they begin, and then the last one that was possible; `problem` says why there is no newer one.
+    """
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision, self.problem = decision, ""
+        most = max(10.0, *decision.weights.values())
+        self.weights = {
+            name: ipywidgets.FloatSlider(value, max=most, description=CRITERIA[name].label, **LOOK)
+            for name, value in {**dict.fromkeys(CRITERIA, 0.0), **decision.weights}.items()
+        }
+        self.limits = {
+            name: ipywidgets.FloatText(decision.limits.get(name, 0.0), description=name.replace("_", " "), **LOOK)
+            for name in LIMITS
+        }
+        self._said, self._shown = ipywidgets.HTML(), ipywidgets.HTML()
+        columns = ipywidgets.HBox([ipywidgets.VBox(list(part.values())) for part in (self.weights, self.limits)])
+        hint = "Weights: what one step is worth. Limits: 0 means none."
+        super().__init__([ipywidgets.HTML(hint), columns, self._said, self._shown, _KeepShortcutsAway()])
+        self.add_class("ws-choice")
+        for control in (*self.weights.values(), *self.limits.values()):
+            control.observe(self._decide, names="value")
+        self._show()
+
+    def __repr__(self) -> str:
+        return f"{verdict(self.decision)} Sliders need a running notebook: run this cell in JupyterLab."
+
+    def _repr_mimebundle_(self, **options: Any) -> Mapping[str, Any]:
+        return {**super()._repr_mimebundle_(**options), "text/plain": repr(self)}
+
+    def _decide(self, _: object) -> None:
+        weights, limits = ({name: each.value for name, each in part.items()} for part in (self.weights, self.limits))
+        try:
+            self.decision = decide(self.decision.evidence, weights, limits, self.decision.licences)
+            self.problem = ""
+        except WorkshopError as error:
+            self.problem = str(error)
+        self._show()
+
+    def _show(self) -> None:
+        alarm = f"Not possible: {self.problem} Below is the last possible order. " if self.problem else ""
+        said = html.escape(printable(alarm + verdict(self.decision)))
+        self._said.value = f'<p role="status" aria-live="polite">{said}</p>'
+        shown = ranking(self.decision) if self.decision.ranked else limits(self.decision)
+        self._shown.value = shown._repr_html_()

@@ -8,6 +8,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
+from workshop_lib import race as races
 from workshop_lib.archive import devices as device_builds
 from workshop_lib.measuring.concurrency import saturation
 from workshop_lib.metrics import summaries, timing
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
     from workshop_lib.archive.devices import Build
     from workshop_lib.archive.references import Reference
     from workshop_lib.measuring.concurrency import Load
+    from workshop_lib.race import LaneState, RaceResult
 
-__all__ = ["FIGURES", "alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "report_figures",
-           "requests", "resources", "shown"]  # fmt: skip
+__all__ = ["FIGURES", "alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "race",
+           "report_figures", "requests", "resources", "shown"]  # fmt: skip
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 LATENCY, FIRST_TOKEN, DECODE = BY_NAME["latency_s"], BY_NAME["first_token_s"], BY_NAME["decode_tokens_per_s"]
+LANE_LOOKS = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
+"""Line and marker of each lane of a race: told apart without colour, also where they share device and precision."""
 TITLES = {"latency_s": "How long does each model take to answer?"}
 COSTS: dict[str, Callable[[Row], float | None]] = {
     "Size on disk (MB)\nless is better": lambda row: row.size_mb,
@@ -211,6 +215,39 @@ def loads(found: Sequence[Load], *, theme: Theme = "light") -> Figure:
     style.legend(figure, marks, colours)
     said = [f"{name} {', '.join(f'{number(y)} with {x}' for x, y in points)}" for name, points in drawn.items()]
     figure.set_label(f"Tokens per second by number of users: {_listed(said)}")
+    return figure
+
+
+def race(result: RaceResult, *, theme: Theme = "light") -> Figure:
+    """Draw the pieces of text that had arrived against time (ms), a line per lane, its first token ringed."""
+    colours, lanes, seen = PALETTES[theme], result.lanes, set[str]()
+    drawn: dict[str, tuple[LaneState, dict[str, str]]] = {}
+    for place, (lane, variant) in enumerate(zip(lanes, result.variants, strict=True)):
+        line, shape = LANE_LOOKS[place % len(LANE_LOOKS)]
+        colour = colours.ink if variant.device in seen else colours.device(variant.device)
+        seen.add(variant.device)
+        pace = "did not finish" if lane.error else races.figures(lane)["Pace"]
+        if lane.arrived_s:
+            drawn[one_line(f"{lane.name}: {pace}", 62)] = (lane, {"color": colour, "linestyle": line, "marker": shape})
+    failed = [f"{lane.name} did not finish: {lane.error}" for lane in lanes if lane.error]
+    subtitle = "Further left starts sooner, steeper writes faster, and where a line ends, so does the answer."
+    subtitle = one_line((*failed, subtitle)[0], SUBTITLE_LETTERS)
+    figure, axes = style.plane(list(drawn), "Who writes first, and who writes faster?", subtitle, theme)
+    ends = {label: (1000 * lane.arrived_s[-1], float(len(lane.arrived_s))) for label, (lane, _) in drawn.items()}
+    longest, most = (max(values) for values in zip((0.0, 0.0), *ends.values(), strict=True))
+    style.scale(axes, "x", [longest], "Time after each one's request (ms)")
+    style.scale(axes, "y", [most], "Pieces of text that had arrived (number)")
+    for lane, look in drawn.values():
+        points = [(1000 * at_s, float(count)) for count, at_s in enumerate(lane.arrived_s, 1)]
+        style.track(axes, points, look, every=-(-len(points) // 60))
+        style.ring(axes, points[0], look["color"])
+    style.name_points(axes, ends, colours)
+    style.legend(figure, [style.mark("o", colours.ink, "first token", filled=False)], colours)
+    said = []
+    for lane in lanes:
+        first, pace, written, whole = races.figures(lane).values()
+        said.append(f"{lane.name}: first token {first}, pace {pace}, written {written}, whole answer {whole}.")
+    figure.set_label(" ".join(["A race over time.", *said, *races.sentences(result)]))
     return figure
 
 

@@ -196,6 +196,11 @@ def track(axes: Axes, points: Sequence[Point], style: Mapping[str, Any], *, ever
     axes.plot(*zip(*points, strict=True), linewidth=1.8, markersize=5, markevery=every, zorder=3, **style)
 
 
+def ring(axes: Axes, point: Point, colour: str) -> None:
+    """Draw a circle around a point."""
+    axes.scatter(*point, s=130, facecolors="none", edgecolors=colour, linewidths=1.6, zorder=4, clip_on=False)
+
+
 def median_bar(axes: Axes, line: int, value: float, colours: Palette) -> None:
     """Draw a median as a bar across its line."""
     axes.plot([value, value], [line - 0.36, line + 0.36], color=colours.ink, lw=2.0, zorder=4)
