@@ -60,7 +60,7 @@ def run_once(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Ended:
 
 @pytest.mark.slow
 def test_run_writes_the_run_folder_and_prints_table_and_path(run_once: Ended):
-    """`run` on an endpoint needs no SDK, leaves pages, reports and raw records, and shows the table and the path."""
+    """`run` on an endpoint needs no SDK, leaves pages, reports and records, shows table, path and times."""
     assert run_once.code == 0
     written = {path.name for path in run_once.folder.iterdir()}
     assert {*notebooks.PAGES, *(f"benchmark_report.{kind}" for kind in ("md", "csv", "json", "html"))} <= written
@@ -72,17 +72,9 @@ def test_run_writes_the_run_folder_and_prints_table_and_path(run_once: Ended):
     assert {(row["alias"], row["status"]) for row in report["rows"]} == {("one", "ok"), ("two", "ok")}
     assert "one" in run_once.said and "two" in run_once.said
     assert str(run_once.folder / "benchmark_report.html") in run_once.said.replace("\n", "")
-
-
-@pytest.mark.slow
-def test_run_says_how_long_each_page_took(run_once: Ended):
-    """Every page has a line with its seconds, and the last line is their sum."""
-    table = run_once.said[run_once.said.index("Execution time") :]
-    seconds = {name: float(value) for name, value in re.findall(r"│ (\w+) +│ +([\d.]+) │", table)}
-    whole = seconds.pop("all")
-    assert list(seconds) == [Path(name).stem for name in notebooks.PAGES]
-    assert all(value > 0 for value in seconds.values())
-    assert whole == pytest.approx(sum(seconds.values()), abs=0.06 * len(seconds))
+    seconds = re.findall(r"│ (\w+) +│ +([\d.]+) │", run_once.said[run_once.said.index("Execution time") :])
+    assert [name for name, _ in seconds] == [*(Path(name).stem for name in notebooks.PAGES), "all"]
+    assert float(seconds[-1][1]) == pytest.approx(sum(float(took) for _, took in seconds[:-1]), abs=0.5) != 0
 
 
 def test_the_bootstrap_hands_over_every_command():

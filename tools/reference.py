@@ -110,7 +110,8 @@ def refresh_outputs(source: Path) -> int:
     try:
         client.execute()
     except (CellExecutionError, DeadKernelError) as fault:
-        raise NotebookError(f"{source.name} failed: {fault}.", "It stays as it was.") from None
+        what = f"{fault.ename}: {fault.evalue}" if isinstance(fault, CellExecutionError) else "its kernel died"
+        raise NotebookError(f"{source.name} failed: {what}.", "It stays as it was.") from None
     _clean(notebook)
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, source)  # type: ignore[no-untyped-call]

@@ -279,18 +279,6 @@ def _an_array_in_any_case(folder: Path, chosen: BenchmarkSettings) -> Iterator[N
         raise
 
 
-def _write_results(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
-    """Write the files that were asked for, then print the array and the notices, whatever became of the files."""
-    try:
-        if chosen.output:
-            from workshop_lib.show import report
-
-            report.write_report(measured, chosen.output)
-    finally:
-        _write_array(rows, chosen)
-        _print_notices(measured, rows, chosen)
-
-
 def _write_array(rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
     """Write the JSON array to its file, then to standard output: in ASCII, which every console and reader takes."""
     from workshop_lib.archive.results import row_object
@@ -303,6 +291,24 @@ def _write_array(rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
         print(array, end="", flush=True)
 
 
+def _write_results(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
+    """Write the files that were asked for, then print the array and the notices, whatever became of the files."""
+    try:
+        if chosen.output:
+            from workshop_lib.show import report
+
+            report.write_report(measured, chosen.output)
+    finally:
+        _write_array(rows, chosen)
+        said = list(measured.notes)
+        said += [f"{row.model_id} ({row.device}): {row.status}. {row.error}" for row in rows if row.status != "ok"]
+        if chosen.show_usage:
+            asked = measured.completions
+            said += [f"{one.request_id}: {one.prompt_tokens} + {one.completion_tokens} tokens" for one in asked]
+        for line in said:
+            terminal.notice(line)
+
+
 def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
     """Measure every model that answered under several users; keep all requests, show a table on standard error."""
     from workshop_lib.measuring import concurrency, runs
@@ -310,33 +316,15 @@ def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, f
 
     (folder / runs.LOADS_FILE).unlink(missing_ok=True)
     for variant in runs.answered(measured):
+        asked: dict[str, Any] = {"max_tokens": chosen.max_tokens, "timeout_s": chosen.timeout_s}
         try:
-            loads = runs.measure_users(
-                runtime,
-                variant,
-                measured.prompts,
-                chosen.users,
-                max_tokens=chosen.max_tokens,
-                timeout_s=chosen.timeout_s,
-            )
+            loads = runs.measure_users(runtime, variant, measured.prompts, chosen.users, **asked)
         except WorkshopError as error:
             terminal.notice(f"{variant.model_id} ({variant.device}), several users: failed. {error}")
             continue
         runs.save_loads(folder, variant, loads)
         terminal.show(tables.loads(loads), f"{variant.model_id} ({variant.device})", stream=sys.stderr)
         terminal.notice(concurrency.describe(loads))
-
-
-def _print_notices(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
-    for note in measured.notes:
-        terminal.notice(note)
-    for row in rows:
-        if row.status != "ok":
-            terminal.notice(f"{row.model_id} ({row.device}): {row.status}. {row.error}")
-    if chosen.show_usage:
-        for completion in measured.completions:
-            tokens = f"{completion.prompt_tokens} + {completion.completion_tokens} tokens"
-            terminal.notice(f"{completion.request_id}: {tokens}")
 
 
 def exit_code(rows: Sequence[Row]) -> int:
