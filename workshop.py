@@ -133,6 +133,8 @@ def hand_over(arguments):
         names = ["-s", *arguments[1:]] if arguments[1:] and arguments[1][0] != "-" else arguments[1:]
         module = ["nox", "-f", str(HERE / "tests" / "noxfile.py"), *names]
     command = [str(PYTHON), "-P", "-m", *module]
+    if arguments[0] == "reference":
+        command = [str(PYTHON), str(HERE / "tools" / "reference.py"), *arguments[1:]]
     environment = dict(os.environ, PYTHONUTF8="1")
     if os.name != "nt":
         os.execve(command[0], command, environment)

@@ -17,6 +17,7 @@ from tests.markdown import PROJECT, Document, code_in, written
 from tests.markdown import read as read_document
 from tests.shell import Command
 from tests.snippets import check_snippet, require
+from tools import reference
 from workshop_lib import __main__ as command_line
 from workshop_lib import settings
 from workshop_lib.errors import ConfigurationError
@@ -178,7 +179,9 @@ def _check_own(arguments: list[str], place: Place) -> None:
             unknown = set(arguments[1:]) - {"lint", "types", "tests", "pages", "alone", "coverage", "--list", "…"}
             require(not unknown, f"test has no check {', '.join(unknown)}")
             return
-        parsed(command_line._parser(), ["--help"] if place.in_prose and len(arguments) == 1 else arguments)
+        parser = reference.parser() if arguments[:1] == ["reference"] else command_line._parser()
+        arguments = arguments[1:] if arguments[:1] == ["reference"] else arguments
+        parsed(parser, ["--help"] if place.in_prose and len(arguments) == 1 else arguments)
 
 
 def _module_file(name: str) -> Path:

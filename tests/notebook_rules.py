@@ -15,7 +15,6 @@ from typing import Any
 import nbformat
 
 from workshop_lib import exercises
-from workshop_lib.errors import NotebookError
 from workshop_lib.programs import notebooks
 
 LONGEST_CELL = 15
@@ -145,18 +144,20 @@ def it_closes_with_answers(page: Page) -> Iterator[str]:
 
 def settings_are_one_checked_cell(page: Page) -> Iterator[str]:
     """Exactly one cell tagged `parameters`, the first with code: typed literals, each with its help."""
-    try:
-        settings = notebooks.read_parameters(page.path)
-    except NotebookError as error:
-        yield str(error)
+    tagged = [cell for cell in page.code if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        yield f"{len(tagged)} cells are tagged `parameters`: tag exactly one"
         return
-    tagged = next(cell for cell in page.code if "parameters" in cell.metadata.get("tags", []))
-    if tagged is not page.code[0]:
-        yield f"cell {tagged.id}: the settings are the first cell with code; move it up"
-    for setting in settings.values():
+    if tagged[0] is not page.code[0]:
+        yield f"cell {tagged[0].id}: the settings are the first cell with code; move it up"
+    settings = notebooks.read_parameters(page.path)
+    lines = [each for each in ast.parse(tagged[0].source).body if isinstance(each, ast.AnnAssign) and each.value]
+    if len(lines) != len(settings) or not all(isinstance(line.value, ast.Constant | ast.UnaryOp) for line in lines):
+        yield f"cell {tagged[0].id}: write each setting as a typed literal, e.g. `rounds: int = 3  # help`"
+    for name, setting in settings.items():
         if len(setting.help) < SHORTEST_HELP:
-            yield f"cell {tagged.id}: say in a comment what {setting.name} is for"
-    after = page.code[1] if len(page.code) > 1 else tagged
+            yield f"cell {tagged[0].id}: say in a comment what {name} is for"
+    after = page.code[1] if len(page.code) > 1 else tagged[0]
     used = {node.id for node in ast.walk(tree(after)) if isinstance(node, ast.Name)}
     if not used & set(settings):
         yield f"cell {after.id}: check the settings here, so that a mistake ends at once"

@@ -63,12 +63,10 @@ def chosen(*variants: ModelVariant, **options: Any) -> str:
         ({"capability": "explain", "max_size_mb": 400}, "tiny", "of 1 model that carries"),
         ({"capability": "reason"}, "huge", "of 2 models"),
         ({"capability": "reason", "max_size_mb": 20000}, "huge", "of 1 model that carries"),
-        ({"capability": "explain", "prefer": ["huge", "nobody"]}, "huge", "first in the given order of preference"),
-        ({"capability": "code", "prefer": ["tiny"]}, "middle", "of 2 models"),
     ],
 )
 def test_the_smallest_that_can_is_chosen(options: dict[str, Any], alias: str, why: str) -> None:
-    """Preferred ones first, then by size, an unknown size last; limits and licences come before both."""
+    """By size, an unknown size last; limits and licences come first."""
     route = choose(cards=CARDS, **options)
     assert route.variant.alias == alias and why in route.why
 
@@ -77,16 +75,15 @@ def test_only_what_is_ready_is_chosen_and_the_preferred_device_first() -> None:
     """Of one model the device of its card is taken, then the smallest build; what the runtime lacks is no choice."""
     builds = [variant("middle", "cpu", 3.0), variant("middle", "gpu", 9.0), variant("huge", "cpu", 5.0)]
     assert chosen(*builds) == "middle-gpu:1"
-    assert chosen(*builds, devices=["cpu"]) == chosen(*builds, max_size_mb=4) == "middle-cpu:1"
+    assert chosen(*builds, max_size_mb=4) == "middle-cpu:1"
     assert chosen(variant("huge", size_mb=7.0), variant("other", "unknown", None)) == "huge-cpu:1"
     assert chosen(variant("tiny", size_mb=2.0, model_id="b"), variant("tiny", size_mb=1.0, model_id="a")) == "a"
 
 
 @pytest.mark.parametrize("listed", list(permutations(["tiny", "middle", "huge"])))
 def test_the_order_of_the_listing_does_not_matter(listed: tuple[str, ...]) -> None:
-    """The same offer gives the same route, however it is sorted; a full preference decides alone."""
-    same = [variant(alias, size_mb=1.0) for alias in listed]
-    assert (chosen(*same), chosen(*same, prefer=["tiny", "huge"])) == ("huge-cpu:1", "tiny-cpu:1")
+    """The same offer gives the same route, however it is sorted."""
+    assert chosen(*(variant(alias, size_mb=1.0) for alias in listed)) == "huge-cpu:1"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +93,6 @@ def test_the_order_of_the_listing_does_not_matter(listed: tuple[str, ...]) -> No
         ({"capability": "poems"}, r"capability 'poems'. There are: code"),
         ({"capability": "reason", "max_size_mb": 100}, r"huge \(12,000 MB, allowed 100 MB\); unsized \(size unknown"),
         ({"capability": "reason", "licences": ["BSD"]}, r"huge \(licence MIT\); unsized \(licence unknown\)"),
-        ({"capability": "explain", "devices": ["gpu"]}, r"Download one, or add tags to data/models\.json"),
         ({"capability": "a\x1b[31m\nb"}, r"capability 'a�\[31m b'"),
     ],
 )
@@ -104,6 +100,8 @@ def test_a_task_that_no_model_can_do_is_said(options: dict[str, Any], said: str)
     """The nearest tag and those that exist, or each model that could with what stands in its way."""
     with pytest.raises(ModelNotFoundError, match=said):
         choose(cards=CARDS, **options)
+    with pytest.raises(ModelNotFoundError, match=r"Download a model, or add tags to data/models\.json"):
+        choose(capability="explain", cards={})
 
 
 def test_practice_models_carry_exactly_the_tags_they_earned() -> None:
@@ -130,6 +128,6 @@ def test_two_tasks_go_to_two_models_and_are_answered(tmp_path: Path) -> None:
     """Real answers: explaining goes to the smallest model, action items to the smallest that can copy them."""
     tasks = [data.read_prompts()[0], data.read_prompts(set_name="meeting-notes")[1]]
     with practice(tmp_path, cards=data.read_models()) as runtime:
-        shown = router.ask(runtime, tasks, devices=["cpu"])
+        shown = router.ask(runtime, tasks)
     assert [model.rsplit("-int4")[0] for model in shown["model"]] == ["practice-small", "practice-medium"]
     assert "documents" in shown["answer"][0] and "login screen by 6 May" in shown["answer"][1]

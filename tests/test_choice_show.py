@@ -16,7 +16,7 @@ from tests.test_pareto import made_run
 from workshop_lib import places
 from workshop_lib.choice import show
 from workshop_lib.choice.decide import Decision, decide
-from workshop_lib.choice.widget import ChoiceWidget
+from workshop_lib.choice.show import ChoiceWidget
 from workshop_lib.programs import notebooks
 from workshop_lib.show import style
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.choice_helpers import TWO, decided, evidence_of
 from workshop_lib.choice.decide import CRITERIA, LIMITS, decide
-from workshop_lib.choice.widget import ChoiceWidget
+from workshop_lib.choice.show import ChoiceWidget
 
 
 def test_sliders_order_anew_without_measuring() -> None:

@@ -1,4 +1,4 @@
-"""What the command line does: exit codes, printed tables, the reference results."""
+"""What the command line does: exit codes and printed tables."""
 
 from __future__ import annotations
 
@@ -9,22 +9,17 @@ import json
 import os
 import re
 import runpy
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from tests.behaviours import STEADY
-from tests.comparison_helpers import gpu_run
 from tests.fault_server import FaultServer
 from workshop_lib import __main__ as command_line
-from workshop_lib import data, places, summary
-from workshop_lib.programs import commands, notebook_files, notebooks, reference_commands
-from workshop_lib.show.report import report_json
+from workshop_lib import data, places
+from workshop_lib.programs import commands, notebooks
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=12)
 
@@ -65,7 +60,7 @@ def run_once(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Ended:
 
 @pytest.mark.slow
 def test_run_writes_the_run_folder_and_prints_table_and_path(run_once: Ended):
-    """`run` on an endpoint needs no SDK, leaves pages, reports and raw records, and shows the table and the path."""
+    """`run` on an endpoint needs no SDK, leaves pages, reports and records, shows table, path and times."""
     assert run_once.code == 0
     written = {path.name for path in run_once.folder.iterdir()}
     assert {*notebooks.PAGES, *(f"benchmark_report.{kind}" for kind in ("md", "csv", "json", "html"))} <= written
@@ -77,24 +72,16 @@ def test_run_writes_the_run_folder_and_prints_table_and_path(run_once: Ended):
     assert {(row["alias"], row["status"]) for row in report["rows"]} == {("one", "ok"), ("two", "ok")}
     assert "one" in run_once.said and "two" in run_once.said
     assert str(run_once.folder / "benchmark_report.html") in run_once.said.replace("\n", "")
-
-
-@pytest.mark.slow
-def test_run_says_how_long_each_page_took(run_once: Ended):
-    """Every page has a line with its seconds, and the last line is their sum."""
-    table = run_once.said[run_once.said.index("Execution time") :]
-    seconds = {name: float(value) for name, value in re.findall(r"│ (\w+) +│ +([\d.]+) │", table)}
-    whole = seconds.pop("all")
-    assert list(seconds) == [Path(name).stem for name in notebooks.PAGES]
-    assert all(value > 0 for value in seconds.values())
-    assert whole == pytest.approx(sum(seconds.values()), abs=0.06 * len(seconds))
+    seconds = re.findall(r"│ (\w+) +│ +([\d.]+) │", run_once.said[run_once.said.index("Execution time") :])
+    assert [name for name, _ in seconds] == [*(Path(name).stem for name in notebooks.PAGES), "all"]
+    assert float(seconds[-1][1]) == pytest.approx(sum(float(took) for _, took in seconds[:-1]), abs=0.5) != 0
 
 
 def test_the_bootstrap_hands_over_every_command():
     """`workshop.py` knows the commands that `python -m workshop_lib` has, and no other."""
     known = runpy.run_path(str(places.PROJECT / "workshop.py"))["COMMANDS"]
     (parts,) = (each for each in command_line._parser()._actions if isinstance(each, argparse._SubParsersAction))
-    assert sorted({*known} - {"test"}) == sorted(parts.choices)  # nox answers to that one
+    assert sorted({*known} - {"test", "reference"}) == sorted(parts.choices)  # nox and tools/ answer to these
 
 
 def test_watts_reach_the_pages_only_when_given(monkeypatch: pytest.MonkeyPatch):
@@ -124,7 +111,6 @@ def test_a_wrong_value_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]
         (["run", "--watts", "0"], "ConfigurationError: --watts is 0.0."),
         (["run", "--watts", "nan"], "ConfigurationError: --watts is nan."),
         (["run", "--output", "{file}"], "{file}/records.jsonl cannot be written"),
-        (["reference", "--output", "{file}"], "{file}/benchmark_report.json cannot be written"),
         (["compare", "a.json", "--against", "x"], "--against is 'x' without --model."),
         (["fleet", "run", "tcp://127.0.0.1:1", "--output", "{file}"], "{file}/fleet.json cannot be written"),
         (["fleet", "scheduler", "--port", "65536"], "--port is 65536."),
@@ -142,7 +128,6 @@ def test_what_cannot_be_used_is_one_line_and_exit_2_before_anything_starts(
     file = tmp_path / "file"
     file.write_text("mine", encoding="utf-8")
     monkeypatch.setattr(notebooks, "run_workshop", lambda *_: pytest.fail("a notebook was started"))
-    monkeypatch.setattr(reference_commands, "run_apart", lambda _: pytest.fail("something was measured"))
     try:
         code = command_line.main([word.format(file=file) for word in arguments])
     except SystemExit as end:
@@ -186,103 +171,6 @@ def test_a_model_that_does_not_exist_is_one_line_and_exit_1(tmp_path: Path, caps
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert "No model is called 'on'" in last
     assert "Did you mean one" in last
-
-
-def measured_again(run_once: Ended) -> Callable[[Path], int]:
-    """What `make_reference` is given in place of a measurement: the same run once more."""
-
-    def measure(apart: Path) -> int:
-        shutil.copytree(run_once.folder, apart / "run")
-        for path in (path for path in apart.rglob("*") if path.suffix in notebook_files.TEXTS):
-            text = path.read_text("utf-8").replace(str(run_once.folder), str(apart / "run"))
-            path.write_text(text, encoding="utf-8")
-        return 0
-
-    return measure
-
-
-@pytest.mark.slow
-def test_the_reference_is_replaced_compared_and_free_of_paths(
-    run_once: Ended, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    """`reference` leaves no path of this machine, keeps what was put there by hand, and says what changed."""
-    target = tmp_path / "reference"
-    (target / "figures").mkdir(parents=True)
-    (target / "scores.json").write_text("{}", encoding="utf-8")
-    again = measured_again(run_once)
-    assert reference_commands.make_reference(target, measure=again) == 0
-    assert "Against the reference" not in capsys.readouterr().out
-    (target / "figures" / "old.png").write_bytes(b"")
-    assert reference_commands.make_reference(target, measure=again) == 0
-    said = capsys.readouterr().out
-    assert "8 of 8 answers are the same" in said
-    assert "Changed, apart from speed: 0 answers, 0 rows, 0 notebook outputs, 1 files." in said
-    assert "- figures/old.png: not made any more, removed." in said
-    assert "Kept as they were: scores.json" in said
-    assert (target / "scores.json").exists() and not (target / "figures" / "old.png").exists()
-    assert json.loads((target / "benchmark_report.json").read_text(encoding="utf-8"))["samples"]
-    for path in (path for path in target.rglob("*") if path.suffix in notebook_files.TEXTS):
-        text = path.read_text(encoding="utf-8")
-        assert not [each for each in (tmp_path, run_once.folder.parent, places.PROJECT) if str(each) in text], path
-        assert '"papermill"' not in text
-    assert not (target / "annotations").exists()
-
-
-@pytest.mark.slow
-def test_a_changed_answer_of_the_reference_is_shown(
-    run_once: Ended, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    """At temperature 0 another text is a change of the model, so both texts are printed."""
-    target = tmp_path / "reference"
-    again = measured_again(run_once)
-    assert reference_commands.make_reference(target, measure=again) == 0
-    path = target / "benchmark_report.json"
-    report = json.loads(path.read_text("utf-8"))
-    report["samples"][0]["text"] = "An older answer."
-    path.write_text(json.dumps(report), encoding="utf-8")
-    assert reference_commands.make_reference(target, measure=again) == 0
-    said = capsys.readouterr().out
-    assert "1 answers, 0 rows, 0 notebook outputs, 0 files" in said
-    assert "the answer changed from 'An older answer.' to '" in said
-
-
-def test_a_reference_that_cannot_be_measured_stays(tmp_path: Path):
-    """The exit code is the measurement's, and the folder is not touched."""
-    (tmp_path / "benchmark_report.json").write_text("old")
-    assert reference_commands.make_reference(tmp_path, measure=lambda _: 1) == 1
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
-
-
-@pytest.mark.slow
-def test_results_of_a_gpu_are_not_replaced_by_those_of_a_machine_without_one(
-    run_once: Ended, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    """What only another machine can measure stays as it is, and the way out is said."""
-    run = gpu_run()
-    kept = tmp_path / "benchmark_report.json"
-    kept.write_text(report_json(run, summary.summarise(run)), encoding="utf-8")
-    before = kept.read_bytes()
-    assert reference_commands.make_reference(tmp_path, measure=measured_again(run_once)) == 1
-    assert "It holds results of a GPU" in capsys.readouterr().out
-    assert kept.read_bytes() == before
-
-
-def test_the_reference_is_measured_apart_from_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Neither settings nor registered models nor old runs reach the process that measures; it cannot write to them."""
-    for name in ("BENCH_ROUNDS", "API_KEY", "RETRY_ON_FAIL", "WORKSHOP_CACHE_DIR", "WORKSHOP_RUNS_DIR", "IPYTHONDIR"):
-        monkeypatch.setenv(name, "the user's")
-    monkeypatch.setenv("FOUNDRY_LOCAL_CUDA_EP_LIBRARY", "the machine's")
-    seen = json.loads(
-        subprocess.run(
-            [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"],
-            env=places.environment_apart(tmp_path), capture_output=True, check=True,
-        ).stdout
-    )  # fmt: skip
-    assert "the user's" not in seen.values()
-    assert not [name for name in seen if name.startswith(("BENCH_", "RETRY_", "API_KEY"))]
-    assert [name for name in seen if name.startswith("FOUNDRY_LOCAL_")] == ["FOUNDRY_LOCAL_CUDA_EP_LIBRARY"]
-    kept = {name: seen[name] for name in ("WORKSHOP_CACHE_DIR", "WORKSHOP_RUNS_DIR", "IPYTHONDIR")}
-    assert all(Path(place).parent == tmp_path for place in kept.values()) and len(set(kept.values())) == 3
 
 
 def test_lab_is_started_on_the_first_notebook(monkeypatch: pytest.MonkeyPatch):

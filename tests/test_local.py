@@ -170,7 +170,7 @@ def test_a_folder_is_registered_shown_and_forgotten(command: Callable[..., int],
     assert "workshop.py run --models my-folder" in said
     assert registry.read()[0].capabilities == ("explain", "list")
     assert command("registered") == 0
-    assert re.search(r"my-folder\W+folder\W+cpu\W+int4\W+0\.4\W+MIT\W+ready", capsys.readouterr().out)
+    assert re.search(r"my-folder\W+folder\W+cpu\W+int4\W+0\.42\W+MIT\W+ready", capsys.readouterr().out)
     assert command("unregister", "my-folder") == 0
     assert SMALL.is_dir()
     assert command("registered") == 0

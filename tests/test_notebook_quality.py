@@ -78,7 +78,7 @@ def test_every_exercise_stands_on_one_page_and_has_a_solution() -> None:
 
 
 def test_the_instructor_is_told_how_long_each_page_is() -> None:
-    """Words within 5 %, reading minutes at 230 words a minute, and how long it runs."""
+    """Words within 5 %, reading minutes at 230 words a minute, and how long it benchmark."""
     told = {
         name: (int(count), float(minutes)) for name, count, minutes, _ in LINE.findall(INSTRUCTOR.read_text("utf-8"))
     }
@@ -193,9 +193,10 @@ def test_a_checkpoint_that_nobody_compares_is_found() -> None:
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        ([("x = 1", ())], "has 0 cells tagged"),
+        ([("x = 1", ())], "0 cells are tagged"),
         ([("x: int = 1  # rounds of all", ("parameters",)), ("y = 2", ())], "check the settings here"),
         ([("x: int = 1  # x", ("parameters",)), ("f(x)", ())], "what x is for"),
+        ([("x: int = len('a')  # rounds of all", ("parameters",)), ("f(x)", ())], "as a typed literal"),
         ([("y = 2", ()), ("x: int = 1  # rounds of all", ("parameters",))], "move it up"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,63 +50,13 @@ def test_stored_pages_were_executed_from_top_to_bottom(path: Path):
     assert '"papermill"' not in path.read_text("utf-8")
 
 
-def test_parameters_are_read_with_type_default_and_help(page):
-    """A hash sign inside a text is no comment; numbers may be negative."""
-    settings = 'label: str = "a # b"  # what it is called\nlevel: float = -0.5  # from -1 to 1'
-    read = notebooks.read_parameters(page(settings=settings))
-    assert read["label"] == notebooks.Parameter("label", "str", "a # b", "what it is called")
-    assert read["level"].default == -0.5
-
-
-@pytest.mark.parametrize(
-    ("settings", "fault"),
-    [
-        ("rounds = 3", "line 1 is not `name: type = value`"),
-        ("rounds: int", "line 1 is not `name: type = value`"),
-        ("rounds: list = []", "line 1 has the type list"),
-        ("rounds: int = 'three'", "line 1 has a default that is not int"),
-        ("rounds: int = 1 + 2", "malformed node"),
-        ("rounds: int = ", "invalid syntax"),
-    ],
-)
-def test_settings_that_cannot_be_checked_are_refused(page, settings: str, fault: str):
-    """Anything but typed literals in the cell is an error that shows how to write it."""
-    with pytest.raises(NotebookError, match=rf"{re.escape(fault)}.*typed literal"):
-        notebooks.read_parameters(page(settings=settings))
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"round": 3}, r"no parameter round\. Did you mean rounds\?"),
-        ({"colour": 3}, r"no parameter colour\. It has rounds\."),
-        ({"rounds": "3"}, r"rounds is '3' \(str\), not int\. Give a value such as 3\."),
-        ({"rounds": 3.0}, r"rounds is 3\.0 \(float\), not int"),
-        ({"rounds": True}, r"rounds is True \(bool\), not int"),
-        ({"rounds": None}, r"rounds is None \(NoneType\), not int"),
-    ],
-)
-def test_unknown_names_and_wrong_types_are_refused(page, tmp_path: Path, given: Any, said: str):
-    """Nothing is executed when a setting does not exist or has another type."""
-    with pytest.raises(NotebookError, match=said):
-        notebooks.run_notebook(page(), tmp_path / "out.ipynb", given)
+def test_an_unknown_parameter_and_a_missing_notebook_are_refused(page, tmp_path: Path):
+    """Nothing is executed; the parameters that there are, are named."""
+    with pytest.raises(NotebookError, match=r"page\.ipynb has no parameter round\. It has rounds\."):
+        notebooks.run_notebook(page(), tmp_path / "out.ipynb", {"round": 3})
+    with pytest.raises(NotebookError, match="There is no notebook"):
+        notebooks.run_notebook(tmp_path / "none.ipynb", tmp_path / "out.ipynb", {})
     assert not (tmp_path / "out.ipynb").exists()
-
-
-def test_a_whole_number_is_a_float():
-    """Who writes 1 means 1.0."""
-    known = {"level": notebooks.Parameter("level", "float", 0.5, "")}
-    notebooks.check_parameters(known, {"level": 1}, "page")
-
-
-def test_one_cell_must_be_tagged(page):
-    """Without a settings cell there is nothing to check."""
-    path = page()
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells[0].metadata["tags"] = []
-    nbformat.write(notebook, path)
-    with pytest.raises(NotebookError, match="has 0 cells tagged"):
-        notebooks.read_parameters(path)
 
 
 @pytest.mark.slow
@@ -116,8 +65,8 @@ def test_a_page_runs_in_this_python_from_any_folder(page, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JUPYTER_PATH", str(_foreign_kernel(tmp_path)))
     source = page("import sys, workshop_lib\n[sys.executable, rounds]")
-    done = notebooks.run_notebook(source, tmp_path / "new" / "out.ipynb", {"rounds": 7})
-    assert code_cells(done)[-1].outputs[0].data["text/plain"] == f"[{sys.executable!r}, 7]"
+    assert notebooks.run_notebook(source, tmp_path / "new" / "out.ipynb", {"rounds": 7}) > 0
+    assert code_cells(tmp_path / "new" / "out.ipynb")[-1].outputs[0].data["text/plain"] == f"[{sys.executable!r}, 7]"
     captured = capfd.readouterr()
     assert captured.out == ""
     assert "page" in captured.err
@@ -156,33 +105,6 @@ def test_a_cell_that_takes_too_long_ends(page, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(notebooks, "CELL_TIMEOUT_S", 1)
     with pytest.raises(NotebookError, match="a cell took over 1 s"):
         notebooks.run_notebook(page("import time\ntime.sleep(60)"), tmp_path / "out.ipynb", {})
-
-
-@pytest.mark.slow
-def test_refreshed_outputs_are_fit_for_version_control(page):
-    """Results are stored; progress bars, which need their kernel, and warnings are not."""
-    path = page("from tqdm.auto import tqdm\nlist(tqdm([rounds]))", "import sys\nsys.stderr.write('x')")
-    notebooks.refresh_outputs(path)
-    _, bar, warning = code_cells(path)
-    assert [output.data["text/plain"] for output in bar.outputs] == ["[3]"]
-    assert [output.output_type for output in warning.outputs] == ["execute_result"]
-    assert "widgets" not in nbformat.read(path, as_version=4).metadata
-
-
-@pytest.mark.slow
-def test_a_failing_page_is_not_refreshed(page):
-    """The stored page stays as it was, and the error says what happened."""
-    path = page("raise ValueError('no')")
-    before = path.read_bytes()
-    with pytest.raises(NotebookError, match="ValueError: no"):
-        notebooks.refresh_outputs(path)
-    assert path.read_bytes() == before
-
-
-def test_a_setting_that_no_page_has_stops_the_workshop(tmp_path: Path):
-    """All pages' settings are known before the first one runs."""
-    with pytest.raises(NotebookError, match=r"The workshop has no parameter model\. Did you mean models\?"):
-        notebooks.run_workshop(tmp_path, {"model": "practice-small"})
 
 
 @pytest.mark.slow

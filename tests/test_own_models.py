@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.adapter_helpers import SMALL, register
-from tests.measurement_helpers import completion
 from workshop_lib import own_models, places
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.models import local, registry
 from workshop_lib.own_models import IN_RUNTIME
-from workshop_lib.records import Run
 from workshop_lib.runtimes import profiles
 
 
@@ -106,15 +103,3 @@ def test_a_model_is_asked_and_measured(cache: Path, monkeypatch: pytest.MonkeyPa
         assert own_models.ask(runtime, "mine", "Hello")["answer"].tolist() == ["You said: Hello"]
         run = own_models.measure(runtime, ["mine"], rounds=1)
     assert run.completions and all(each.ok for each in run.completions)
-
-
-@pytest.mark.parametrize(
-    ("said", "same"),
-    [("yes yes", True), ("yes no", False), ("yes failed", False), ("failed failed", False), ("", False)],
-)
-def test_answers_are_the_same_only_if_every_one_is(said: str, same: bool) -> None:
-    """One that differs, one that failed, or none at all: not the same; the warm-up does not count."""
-    made = [completion([0.1], [text], model_id=str(place), round=1) for place, text in enumerate(said.split())]
-    asked = [replace(each, error="broken") if each.text == "failed" else each for each in made]
-    asked.append(completion([0.1], ["warm"], model_id="0", round=0))
-    assert own_models.same_answers(Run("r", "now", "practice", {}, {}, (), completions=tuple(asked))) == same

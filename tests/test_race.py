@@ -20,13 +20,12 @@ from tests.measurement_helpers import completion, request
 from tests.report_helpers import HOSTILE
 from workshop_lib import data, race
 from workshop_lib.client import ChatClient
-from workshop_lib.errors import ConfigurationError, ModelServerError
+from workshop_lib.errors import ModelServerError
 from workshop_lib.race import LaneState, LiveAnswer, Pick, RaceResult, Turns, run_race
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.runtimes.profiles import ServedModel
-from workshop_lib.show import race as shown
-from workshop_lib.show import style
+from workshop_lib.show import charts, style
 from workshop_lib.streams import read_answer
 from workshop_lib.summary import WARNINGS
 
@@ -131,7 +130,7 @@ def test_without_a_gpu_the_smallest_races_the_largest():
 
 def test_sentences_claim_no_more_than_one_request_carries():
     """14 ms against 40 ms are 2.9 times; who wrote fewer tokens is said, how they ran, and what is doubtful."""
-    assert shown.sentences(result_of(SLOW, SWIFT, turns="together")) == [
+    assert race.sentences(result_of(SLOW, SWIFT, turns="together")) == [
         "b · int4 · cpu finished first, after 14 ms; a · int4 · cpu took 2.9 times as long, 40 ms.",
         "b · int4 · cpu had the first token first: 10 ms and 20 ms.",
         "They wrote 3 and 2 tokens, in this order: who writes less finishes sooner.",
@@ -139,14 +138,14 @@ def test_sentences_claim_no_more_than_one_request_carries():
         "One question is an anecdote; only a benchmark can say how sure this is.",
     ]
     burst = completion([0.1] * 20 + [0.11 + 0.01 * n for n in range(3)], cached_tokens=9)
-    said = shown.sentences(result_of(burst, BROKEN))
+    said = race.sentences(result_of(burst, BROKEN))
     doubts = [f"a · int4 · cpu: {WARNINGS[code]}" for code in ("cached_prompt", "bursts")]
     assert said[:3] == ["b · int4 · cpu did not finish: It broke.", *doubts]
 
 
 def test_frames_play_the_race_without_arithmetic():
     """Each lane has a frame at 0 and one per arrival; the last is the end, with the server's count."""
-    view = shown.finished_view(result_of(SWIFT, SLOW))
+    view = race.finished_view(result_of(SWIFT, SLOW))
     assert view["replay"]["factor"] == 100 and view["length_s"] == 0.040
     swift, slow = view["replay"]["frames"]
     assert [(frame["at_s"], frame["letters"], frame["status"]) for frame in swift] == [
@@ -154,8 +153,8 @@ def test_frames_play_the_race_without_arithmetic():
     ]  # fmt: skip
     assert dict(swift[2]["figures"])["Pace"] == "500 pieces/s" and dict(swift[3]["figures"])["Pace"] == "500 tokens/s"
     assert dict(slow[-1]["figures"])["Written"] == "2 tokens" and slow[-1]["ended"]
-    long = shown.finished_view(result_of(completion([0.01 * n for n in range(1, 2001)])))["replay"]
-    assert len(long["frames"][0]) <= shown.MOST_FRAMES + 2 and long["factor"] == 1
+    long = race.finished_view(result_of(completion([0.01 * n for n in range(1, 2001)])))["replay"]
+    assert len(long["frames"][0]) <= race.MOST_FRAMES + 2 and long["factor"] == 1
     assert (long["frames"][0][-1]["at_s"], long["frames"][0][-1]["status"]) == (20.0, "first")
 
 
@@ -229,7 +228,7 @@ def test_a_fault_stays_in_its_lane(base_url: str, behaviour: str, kind: str, tex
     broken, fast = result.lanes
     assert (broken.status, result.completions[0].error_kind, broken.text) == ("failed", kind, text)
     assert (fast.status, fast.place) == ("done", 1)
-    assert broken.error in shown.sentences(result)[0]
+    assert broken.error in race.sentences(result)[0]
 
 
 @pytest.mark.parametrize("turns", ["together", "in turns"])
@@ -248,34 +247,32 @@ def test_a_lane_that_cannot_be_served_has_failed(base_url: str, turns: Turns):
     assert [lane.status for lane in lanes] == ["failed", "failed", "done"]
     assert lanes[0].error == "It does not load. Choose a smaller one."
     assert "No server listens" in (lanes[1].error or "")
-    with pytest.raises(ConfigurationError, match="together or in turns"):
-        run_race(Partly(base_url), (), PROMPT, turns="backwards")  # type: ignore[arg-type]
 
 
 # -- the widget in Python
 
 
 @pytest.fixture
-def widget(base_url: str) -> Iterator[shown.RaceWidget]:
+def widget(base_url: str) -> Iterator[race.RaceWidget]:
     who = Pick(tuple(variants("fast", "steady")), "Two schedules.")
-    made = shown.RaceWidget(EndpointRuntime(base_url), who, PROMPT, max_tokens=10)
+    made = race.RaceWidget(EndpointRuntime(base_url), who, PROMPT, max_tokens=10)
     yield made
     made.close()
 
 
-def test_the_widget_tells_the_race_and_its_text_stands_alone(widget: shown.RaceWidget):
+def test_the_widget_tells_the_race_and_its_text_stands_alone(widget: race.RaceWidget):
     """Before, while and after: ready, running, over; where no widget is shown, sentences are."""
     stages: list[str] = []
     widget.observe(lambda change: stages.append(change["new"]["stage"]), "view")
     assert widget.view["stage"] == "ready" and "run this cell in JupyterLab" in repr(widget)
     result = widget.race()
     assert stages[-1] == "over" and set(stages[:-1]) == {"running"}
-    assert widget.view["said"] == shown.sentences(result) and widget.result is result
+    assert widget.view["said"] == race.sentences(result) and widget.result is result
     bundle = widget._repr_mimebundle_()
     assert bundle is not None and bundle[0]["text/plain"].startswith("fast · int4 · cpu finished first")
 
 
-def test_a_command_is_obeyed_once(widget: shown.RaceWidget):
+def test_a_command_is_obeyed_once(widget: race.RaceWidget):
     """A second press in the same turn, an unknown command and an unknown way to race change nothing."""
     widget._receive(widget, {"command": "race", "turn": 0, "turns": "together"}, None)
     first = widget.result
@@ -287,7 +284,7 @@ def test_a_command_is_obeyed_once(widget: shown.RaceWidget):
     assert widget.result is not first and widget.result.turns == "together"
 
 
-def test_an_interrupted_race_can_be_started_again(widget: shown.RaceWidget, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_race_can_be_started_again(widget: race.RaceWidget, monkeypatch: pytest.MonkeyPatch):
     """Who stops a race while it runs gets a page that is ready for another one, and no thread is left."""
     threads = threading.active_count()
 
@@ -310,7 +307,7 @@ def test_an_interrupted_race_can_be_started_again(widget: shown.RaceWidget, monk
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_figure_shows_every_arrival(theme: style.Theme):
     """A step per piece of text, first tokens ringed, lanes apart without colour, and all of it said in the alt text."""
-    figure = shown.race_figure(result_of(SWIFT, SLOW), theme=theme)
+    figure = charts.race(result_of(SWIFT, SLOW), theme=theme)
     swift, slow = figure.axes[0].lines
     assert list(swift.get_xdata()) == pytest.approx([10, 12, 14]) and list(swift.get_ydata()) == [1, 2, 3]
     assert (swift.get_linestyle(), swift.get_marker()) != (slow.get_linestyle(), slow.get_marker())
@@ -324,18 +321,18 @@ def test_hostile_text_is_harmless_in_view_and_figure():
     """Names, answers and errors of others are visible-only, a failed lane is named, and mathtext is not parsed."""
     bad = replace(completion([0.01, 0.02], [HOSTILE, "$x^$"]), error=HOSTILE, error_kind="reset")
     result = RaceResult(PROMPT, "in turns", (variant(f"$\\frac{HOSTILE}"), variant("b")), (bad, SLOW))
-    page = json.dumps(shown.finished_view(result), ensure_ascii=False)
+    page = json.dumps(race.finished_view(result), ensure_ascii=False)
     assert "\\u001b" not in page and "\u202e" not in page
-    figure = shown.race_figure(result)
+    figure = charts.race(result)
     assert style.png(figure, dpi=60).startswith(b"\x89PNG") and "did not finish" in style.alt_text(figure)
 
 
 def test_nobody_to_race_is_shown_and_drawn():
     """Without a model there is a sentence, an empty figure, and no error."""
-    widget = shown.RaceWidget(EndpointRuntime("http://127.0.0.1:9/v1"), race.pick([]), PROMPT)
+    widget = race.RaceWidget(EndpointRuntime("http://127.0.0.1:9/v1"), race.pick([]), PROMPT)
     result = widget.race()
     assert (widget.view["why"], widget.view["replay"]) == ("No model is here, so nobody races.", None)
-    assert style.alt_text(shown.race_figure(result)) == "A race over time."
+    assert style.alt_text(charts.race(result)) == "A race over time."
     widget.close()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.comparison_helpers import cpu_run, mislabelled_run, reference
 from tests.report_helpers import row, run_of_models
-from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
+from workshop_lib.records import Completion, ModelVariant, Row, Run
 from workshop_lib.show import tables
 
 HEADINGS = list(tables.results([]).columns)
@@ -78,8 +78,6 @@ def test_what_is_missing_has_its_reason():
     """Models that were left out and devices that are absent are lines with the reason; text is visible."""
     assert list(tables.left_out([(ModelVariant("a", "a:1", "gpu"), "No\x1b GPU.")]).iloc[0]) == ["a", "gpu", "No� GPU."]
     assert list(tables.absent_devices({"gpu": "No provider."}).iloc[0]) == ["gpu", "No provider."]
-    assert list(tables.prompts([Prompt("p", "Say \x00 it.")])["prompt"]) == ["Say � it."]
-    assert list(tables.sentences(["One.", "Two."])["what stands out"]) == ["One.", "Two."]
 
 
 def test_answers_are_those_of_the_first_round_and_last_attempt(run: Run):

@@ -7,7 +7,8 @@ import doctest
 import pytest
 
 from tests.report_helpers import row
-from workshop_lib.show import race, style, text
+from workshop_lib import race
+from workshop_lib.show import style, text
 from workshop_lib.show.text import csv_cell, markdown, names, number, one_line, printable
 
 

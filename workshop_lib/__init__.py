@@ -42,7 +42,7 @@ MODULES = {
 NAMES = {
     "AnnotationWidget": "quality.widget",
     "Chat": "models.adapter",
-    "ChoiceWidget": "choice.widget",
+    "ChoiceWidget": "choice.show",
     "CustomModelAdapter": "models.adapter",
     "FleetPlan": "fleet.plan",
     "KeepWarm": "load",
@@ -76,7 +76,7 @@ NAMES = {
     "open_runtime": "runtimes.profiles",
     "pick_racers": "race:pick",
     "probe": "benchmark",
-    "race_figure": "show.race",
+    "race_figure": "show.charts:race",
     "read_models": "data",
     "read_prompts": "data",
     "read_run": "storage",
@@ -86,7 +86,7 @@ NAMES = {
     "speed_against_quality": "quality.pareto",
     "summarise": "summary",
     "try_folder": "models.local",
-    "watch_race": "show.race:watch",
+    "watch_race": "race:watch",
     "write_report": "show.report",
 }
 """Public functions and classes: the module of each, and its name there where that is another."""

@@ -127,12 +127,6 @@ def measure(runtime: Runtime, names: Sequence[str], *, rounds: int, max_tokens: 
         return benchmark.run_plan(asked, runtime, Path(folder))
 
 
-def same_answers(run: Run) -> bool:
-    """Whether every prompt got one and the same answer from all models and in all rounds."""
-    said = {(each.prompt_id, each.text if each.ok else None) for each in run.completions if each.round}
-    return bool(said) and len(said) == len(dict(said)) and None not in dict(said).values()
-
-
 def price(run: Run, first: str, second: str) -> comparison.Changes:
     """What the second model costs in units of the first; where one of them was not measured, that is the remark."""
     measured = comparison.results_of(run)

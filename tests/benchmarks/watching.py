@@ -22,7 +22,6 @@ from workshop_lib import race, timing
 from workshop_lib.client import ChatClient
 from workshop_lib.records import Completion, Request
 from workshop_lib.self_check import FIRST_TOKEN_S, PACE_S, VARIANT, reference_server
-from workshop_lib.show.race import view
 from workshop_lib.streams import Arrival
 
 ASKED = Request("watched", VARIANT, "p", "Say it.", 1, 40)
@@ -36,7 +35,7 @@ def ask(client: ChatClient, *, watched: bool) -> Completion:
         future = pool.submit(client.ask, ASKED, arrivals=arrivals)
         while wait({future}, 1 / race.UPDATES_PER_S if watched else None).not_done:
             lanes = (race.so_far("one", live.look()), race.so_far("other", live.look()))
-            json.dumps(view(lanes, "together"))
+            json.dumps(race.view(lanes, "together"))
         return future.result()
 
 

@@ -10,7 +10,7 @@ from tests.browser.lab import Lab, cells_of
 pytestmark = pytest.mark.slow
 CELL = """\
 from tests.choice_helpers import decided
-from workshop_lib.choice.widget import ChoiceWidget
+from workshop_lib.choice.show import ChoiceWidget
 ChoiceWidget(decided())"""
 ANSWER_MS = 20_000
 

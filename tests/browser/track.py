@@ -11,22 +11,20 @@ from tests.browser.lab import Lab
 
 SCHEDULES = """\
 from workshop_lib import race
-from workshop_lib.show.race import watch
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.records import ModelVariant, Prompt
 runtime = EndpointRuntime({url!r})
 starters = race.Pick(tuple(ModelVariant(name, name, "cpu") for name in {models!r}), "Two schedules race.")
-contest = watch(runtime, starters, Prompt("p", "Say it."), **{options!r})"""
+contest = race.watch(runtime, starters, Prompt("p", "Say it."), **{options!r})"""
 """A race between behaviours of a reference server."""
 
 PRACTICE = """\
-from workshop_lib import catalog
+from workshop_lib import data
 from workshop_lib import race
 from workshop_lib.runtimes import profiles
-from workshop_lib.show.race import watch
 with profiles.open_runtime("practice") as runtime:
     starters = race.pick(runtime.find(["auto"]), runtime.absent_devices())
-    contest = watch(runtime, starters, catalog.read_prompts(set_name="meeting-notes")[0])"""
+    contest = race.watch(runtime, starters, data.read_prompts(set_name="meeting-notes")[0])"""
 """A race between shipped models."""
 
 RACE_MS = 30_000

@@ -48,7 +48,7 @@ class Criterion:
             more), each request, each model, or each graded answer.
         measure: a completion's value, or for a model its row's.
         quantile: the figure over all values; None = their mean.
-        shaken_by: warnings of a row (`summaries.WARNINGS`) that cast doubt on it; empty = not timed.
+        shaken_by: warnings of a row (`summary.WARNINGS`) that cast doubt on it; empty = not timed.
         limit: the setting that bounds it, in the unit of `measure`; empty = none.
         step: what one step is, a factor of two or one point.
     """
@@ -70,10 +70,6 @@ class Criterion:
         if self.step == "doubling":
             known = np.log2(known, out=np.full(known.shape, np.nan), where=known > 0)
         return known if self.better == "higher" else -known
-
-    def keeps(self, value: float, bound: float) -> bool:
-        """Whether a value is on the right side of a bound."""
-        return value >= bound if self.better == "higher" else value <= bound
 
     def number(self, value: float) -> str:
         """A value for a column that names the unit: `15.3`."""
@@ -118,7 +114,6 @@ def check_limits(**limits: float) -> dict[str, float]:
 
 
 def _checked(kind: str, given: Mapping[str, float], known: Iterable[str]) -> dict[str, float]:
-    """Refuse an unknown name, and a value below 0 or not finite, by `ConfigurationError`; leave out those of 0."""
     for name, value in given.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
@@ -128,23 +123,7 @@ def _checked(kind: str, given: Mapping[str, float], known: Iterable[str]) -> dic
     return {name: given[name] for name in known if given.get(name)}
 
 
-def quantiles(table: np.ndarray, share: float) -> np.ndarray:
-    """Quantiles over the second axis of what is known, interpolated as numpy does; nan where nothing is known."""
-    ordered = np.sort(table, axis=1)  # nan comes last
-    last = np.maximum(np.isfinite(table).sum(axis=1) - 1, 0)[:, None, :]
-    place = share * last
-    below = np.floor(place).astype(int)
-    low = np.take_along_axis(ordered, below, axis=1)
-    high = np.take_along_axis(ordered, np.minimum(below + 1, last), axis=1)
-    between: np.ndarray = (low + (place - below) * (high - low))[:, 0, :]
-    return between
-
-
-def _mean(table: np.ndarray) -> np.ndarray:
-    """Means over the second axis of what is known; nan where nothing is."""
-    counts, sums = np.isfinite(table).sum(axis=1), np.nansum(table, axis=1)
-    means: np.ndarray = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
-    return means
+# -- evidence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,8 +169,13 @@ def gather_evidence(run: Run, scores: Iterable[Score] = (), *, measure: Kind | N
     picked = comparison.draws(len(run.prompts), seed=20)
     figures, drawn = {}, {}
     for name, which in CRITERIA.items():
-        table = _values(which, run, rows) if which.per != "answer" else grades
-        figures[name], drawn[name] = _figures(which.quantile, table, picked)
+        if which.per == "model":
+            values = np.array([which.measure(row) for row in rows], dtype=float)
+            figures[name] = tuple(map(_measured_once, values))
+            drawn[name] = np.broadcast_to(values, (len(picked), len(values)))
+        else:
+            table = grades if which.per == "answer" else _requests(which, run, rows)
+            figures[name], drawn[name] = _figures(which.quantile, table, picked)
     remarks += [] if measure else pareto.passed_over(tables, chosen)
     for name, verb in (("quality", "graded"), ("latency", "timed")):
         counts = sorted({each.n for each in figures[name]})
@@ -201,10 +185,12 @@ def gather_evidence(run: Run, scores: Iterable[Score] = (), *, measure: Kind | N
     return Evidence(rows, figures, drawn, chosen, tuple(remarks))
 
 
-def _values(which: Criterion, run: Run, rows: Sequence[Row]) -> np.ndarray:
-    """A criterion's values by `[prompt, request, model]`, or by `[model]`; nan where one is unknown."""
-    if which.per == "model":
-        return np.array([which.measure(row) for row in rows], dtype=float)
+def _measured_once(value: float) -> Estimate:
+    return Estimate(None, reason="Not measured.") if np.isnan(value) else Estimate(float(value), reason=MEASURED_ONCE)
+
+
+def _requests(which: Criterion, run: Run, rows: Sequence[Row]) -> np.ndarray:
+    """A criterion's values by `[prompt, request, model]`; nan where one is unknown."""
     prompts = {prompt.id: place for place, prompt in enumerate(run.prompts)}
     models = {(row.model_id, row.device): place for place, row in enumerate(rows)}
     table = np.full((len(prompts), max(each.round for each in run.completions), len(models)), np.nan)
@@ -216,25 +202,34 @@ def _values(which: Criterion, run: Run, rows: Sequence[Row]) -> np.ndarray:
 
 
 def _figures(share: float | None, table: np.ndarray, picked: np.ndarray) -> tuple[tuple[Estimate, ...], np.ndarray]:
-    """Each model's figure, and the figures of every draw by `[draw, model]`."""
-    if table.ndim == 1:
-        known = [None if np.isnan(value) else float(value) for value in table]
-        once = tuple(Estimate(value, reason="Not measured." if value is None else MEASURED_ONCE) for value in known)
-        return once, np.broadcast_to(table, (len(picked), len(table)))
+    """Each model's figure over a table by `[prompt, request, model]`, and those of every draw by `[draw, model]`."""
 
     def figure(part: np.ndarray) -> np.ndarray:
         pooled = part.reshape(len(part), -1, part.shape[-1])
-        return _mean(pooled) if share is None else quantiles(pooled, share)
+        if share is not None:
+            return quantiles(pooled, share)
+        counts, sums = np.isfinite(pooled).sum(axis=1), np.nansum(pooled, axis=1)
+        return np.asarray(np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0))
 
     values, counts = figure(table[None])[0], np.isfinite(table).any(axis=1).sum(axis=0)
-    drawn = np.concatenate(
-        [figure(table[part]) for part in np.array_split(picked, 20)]
-    )  # in parts: it fits into memory
-    estimates = tuple(
+    drawn = np.concatenate([figure(table[part]) for part in np.array_split(picked, 20)])  # parts that fit into memory
+    return tuple(
         comparison.estimate(float(value) if n else None, int(n), drawn[:, place])
         for place, (value, n) in enumerate(zip(values, counts, strict=True))
-    )
-    return estimates, drawn
+    ), drawn
+
+
+def quantiles(table: np.ndarray, share: float) -> np.ndarray:
+    """Quantiles over the second axis of what is known, interpolated as numpy does; nan where nothing is known."""
+    ordered = np.sort(table, axis=1)  # nan comes last
+    last = np.maximum(np.isfinite(table).sum(axis=1) - 1, 0)[:, None, :]
+    place = share * last
+    below = np.floor(place).astype(int)
+    low, high = (np.take_along_axis(ordered, at, axis=1) for at in (below, np.minimum(below + 1, last)))
+    return np.asarray((low + (place - below) * (high - low))[:, 0, :])
+
+
+# -- deciding
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,16 +281,16 @@ class Decision:
     @property
     def outcome(self) -> Outcome:
         """How sure the first place is: clear in enough of the draws, and by more than measuring times again changes."""
-        leaders, enough = [each for each in self.ranked if each.rank == 1], clear_from(self.prompts)
-        if len(leaders) != 1:
-            return "tie" if leaders else "none"
+        first, enough = self.first, clear_from(self.prompts)
+        if first is None:
+            return "tie" if self.ranked else "none"
         if len(self.ranked) == 1:
             return "only"
-        if leaders[0].best_share is None or enough is None:
+        if first.best_share is None or enough is None:
             return "unknown" if self.reason else "few"
         timed = sum(self.share(name) for name in self.weights if CRITERIA[name].shaken_by)
         is_slight = self.ranked[1].behind < timed * math.log2(1 + SAME_RUN)
-        return "unsure" if leaders[0].best_share < enough else "slight" if is_slight else "clear"
+        return "unsure" if first.best_share < enough else "slight" if is_slight else "clear"
 
     def share(self, name: str) -> float:
         """A criterion's share of all weights, 0 to 1."""
@@ -305,7 +300,7 @@ class Decision:
 def clear_from(prompts: int) -> float | None:
     """The share of the draws of so many prompts that makes a first place clear; None where no share does.
 
-    It is where a t interval at `resampling.CONFIDENCE` would begin, because draws understate the scatter of few prompts
+    It is where a t interval at `comparison.CONFIDENCE` would begin, because draws understate the scatter of few prompts
     (by sqrt(n / (n - 1))): of two equal models, one comes first in 95 % of the draws in every fourth run of 3 prompts.
 
     >>> clear_from(5), clear_from(6), clear_from(12)
@@ -341,7 +336,6 @@ def decide(
     if not isinstance(evidence, Evidence):
         evidence = gather_evidence(evidence, scores)
     given, bounds = check_weights(**(weights or WEIGHTS)), check_limits(**limits or {})
-    allowed = [name.strip().casefold() for name in licences.split(",") if name.strip()]
     known = {name: np.isfinite(CRITERIA[name].steps(evidence.values(name))) for name in given}
     counted = {name: weight for name, weight in given.items() if known[name].any()}
     missing = [CRITERIA[name].label for name in given if name not in counted]
@@ -351,10 +345,8 @@ def decide(
     remarks = [*evidence.remarks, *(f"Not counted, because no model has a figure: {label}." for label in missing)]
     remarks += _doubts(evidence.rows, {*counted, *(LIMITS[name].name for name in bounds)})
     excluded: dict[int, dict[str, str]] = {}
-    for place, row in enumerate(evidence.rows):
-        broken = _broken(evidence, bounds, place)
-        if allowed and (row.licence or "").casefold() not in allowed:
-            broken["licences"] = f"licence {row.licence or 'unknown'}, allowed: {licences}"
+    for place in range(len(evidence.rows)):
+        broken = _broken(evidence, bounds, licences, place)
         broken |= {name: f"{CRITERIA[name].label} was not measured" for name in counted if not known[name][place]}
         excluded |= {place: broken} if broken else {}
     keep = [place for place in range(len(evidence.rows)) if place not in excluded]
@@ -372,14 +364,17 @@ def _doubts(rows: Sequence[Row], concerned: Iterable[str]) -> list[str]:
     ]
 
 
-def _broken(evidence: Evidence, limits: Mapping[str, float], place: int) -> dict[str, str]:
+def _broken(evidence: Evidence, limits: Mapping[str, float], licences: str, place: int) -> dict[str, str]:
     """The limits that a model breaks, each with the value seen."""
     broken = {}
     for name, bound in limits.items():
-        which, figure = LIMITS[name], evidence.figures[LIMITS[name].name][place]
-        if figure.value is None or not which.keeps(figure.value, bound):
-            seen = "was not measured" if figure.value is None else which.say(figure.value)
+        which, value = LIMITS[name], evidence.figures[LIMITS[name].name][place].value
+        if value is None or (value < bound if which.better == "higher" else value > bound):
+            seen = "was not measured" if value is None else which.say(value)
             broken[name] = f"{which.label} {seen}, the limit is {which.say(bound)}"
+    licence, allowed = evidence.rows[place].licence, [name.strip().casefold() for name in licences.split(",")]
+    if any(allowed) and (licence or "").casefold() not in filter(None, allowed):
+        broken["licences"] = f"licence {licence or 'unknown'}, allowed: {licences}"
     return broken
 
 

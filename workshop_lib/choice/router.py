@@ -1,8 +1,8 @@
 """Which model does a task: by the capability tags of `models.json`, within limits, always in the same order.
 
-Of the models that carry the tag and keep the limits, those named in `prefer` come first (for instance the order of a
-decision), then the smallest, because a smaller one costs less memory and time, then by name. Within a model the first
-device of its `device_preference` is taken, then the smallest build. An unknown size or licence keeps no limit.
+Of the models that carry the tag and keep the limits the smallest is taken, because it costs the least memory and time;
+of its builds the one on the first device of its `device_preference`, then the smallest. An unknown size or licence
+keeps no limit.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workshop_lib import data
@@ -21,7 +20,7 @@ from workshop_lib.errors import ModelNotFoundError, WorkshopError
 from workshop_lib.records import ModelVariant, Prompt, Request
 from workshop_lib.runtimes.selection import AUTO
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import one_line, printable
+from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from workshop_lib.data import ModelCard
@@ -49,8 +48,6 @@ def choose(
     capability: str,
     max_size_mb: float | None = None,
     licences: Iterable[str] = (),
-    prefer: Sequence[str] = (),
-    devices: Sequence[str] = ("cpu", "gpu", "npu"),
     runtime: Runtime | None = None,
     cards: Mapping[str, ModelCard] | None = None,
 ) -> Route:
@@ -60,8 +57,6 @@ def choose(
         capability: a tag of `models.json`, e.g. `action-items`.
         max_size_mb: largest size on disk in 10^6 bytes; None = any.
         licences: licences that may be used; none = any.
-        prefer: aliases to take before all others, the best first.
-        devices: devices that may be used.
         runtime: only what is ready there is chosen; None = everything that `models.json` lists, on the CPU.
         cards: alias → card; None = the shipped `models.json`.
 
@@ -72,20 +67,12 @@ def choose(
     listed = [
         ModelVariant(alias, alias, "cpu", size_mb=card.size_mb, licence=card.licence, capabilities=card.capabilities)
         for alias, card in cards.items()
-        if card.listed and "cpu" in devices
+        if card.listed
     ]
-    offered = runtime.find([AUTO], devices) if runtime else listed
+    offered = runtime.find([AUTO], ("cpu", "gpu", "npu")) if runtime else listed
     able = [each for each in offered if capability in each.capabilities]
     if not able:
-        tags = sorted({tag for each in offered for tag in each.capabilities})
-        near = difflib.get_close_matches(capability, tags, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        fix = (
-            f"{hint}There are: {one_line(', '.join(tags), 400)}."
-            if tags
-            else "Download one, or add tags to data/models.json."
-        )
-        raise ModelNotFoundError(f"No model here has the capability '{one_line(capability)}'.", fix)
+        raise _nobody(capability, offered)
     allowed = {name.strip().casefold() for name in licences if name.strip()}
     obstacles = {each.model_id: _obstacle(each, max_size_mb, allowed) for each in able}
     fitting = [each for each in able if not obstacles[each.model_id]]
@@ -93,20 +80,27 @@ def choose(
         seen = dict.fromkeys(f"{each.alias} ({obstacles[each.model_id]})" for each in able)
         what = f"No model for '{one_line(capability)}' keeps the limits: {one_line('; '.join(seen), 400)}."
         raise ModelNotFoundError(what, "Allow more, or choose another task.")
-    aliases = {each.alias for each in fitting}
-    smallest = {alias: min(_size(each) for each in fitting if each.alias == alias) for alias in aliases}
+    smallest: dict[str, float] = {}
+    for each in fitting:
+        smallest[each.alias] = min(_size(each), smallest.get(each.alias, math.inf))
 
     def order(each: ModelVariant) -> tuple[Any, ...]:
-        wanted = prefer.index(each.alias) if each.alias in prefer else len(prefer)
         devices = cards[each.alias].device_preference if each.alias in cards else ()
         device = devices.index(each.device) if each.device in devices else len(devices)
-        return wanted, smallest[each.alias], each.alias, device, _size(each), each.model_id
+        return smallest[each.alias], each.alias, device, _size(each), each.model_id
 
     first = min(fitting, key=order)
-    if first.alias in prefer:
-        return Route(first, "It comes first in the given order of preference.")
-    count = f"{len(aliases)} models that carry" if len(aliases) > 1 else "1 model that carries"
+    count = f"{len(smallest)} models that carry" if len(smallest) > 1 else "1 model that carries"
     return Route(first, f"It is the smallest ({_said(first.size_mb)}) of {count} the tag within the limits.")
+
+
+def _nobody(capability: str, offered: Iterable[ModelVariant]) -> ModelNotFoundError:
+    tags = sorted({tag for each in offered for tag in each.capabilities})
+    near = difflib.get_close_matches(capability, tags, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    there = f"There are: {one_line(', '.join(tags), 400)}."
+    fix = hint + there if tags else "Download a model, or add tags to data/models.json."
+    return ModelNotFoundError(f"No model here has the capability '{one_line(capability)}'.", fix)
 
 
 def _size(variant: ModelVariant) -> float:
@@ -144,13 +138,13 @@ def ask(runtime: Runtime, prompts: Iterable[Prompt], *, max_tokens: int = 120, *
             answer = (done.text or "(no text)") if done.ok else f"failed: {done.error}"
         except WorkshopError as error:
             why, answer = (why, f"failed: {error}") if why else (str(error), "")
-        lines.append([printable(cell) for cell in (prompt.text, prompt.capability, model, why, answer)])
-    return Table(lines, columns=["task", "capability", "model", "why", "answer"])
+        lines.append((prompt.text, prompt.capability, model, why, answer))
+    return Table.of(lines, "task", "capability", "model", "why", "answer")
 
 
-def read_shares(file: Path = QUALITY_FILE) -> dict[str, dict[str, float]]:
+def read_shares() -> dict[str, dict[str, float]]:
     """Alias of each practice model → test → the share that its weakest build got right: a route may lead to any."""
-    models = json.loads(file.read_text(encoding="utf-8"))["models"]
+    models = json.loads(QUALITY_FILE.read_text(encoding="utf-8"))["models"]
     return {
         model["alias"]: {test: min(build["scores"][test] for build in model["variants"]) for test in TESTS}
         for model in models
@@ -159,10 +153,8 @@ def read_shares(file: Path = QUALITY_FILE) -> dict[str, dict[str, float]]:
 
 def tags(cards: Mapping[str, ModelCard]) -> Table:
     """One line per capability: what each practice model's weakest build got right in the test for it, and the tag."""
-    lines = []
+    shares, lines = read_shares(), []
     for test, tag in [(test, tag) for test, tags in TESTS.items() for tag in tags]:
-        line = {"capability": tag, "test": test}
-        for alias, share in read_shares().items():
-            line[alias] = f"{share[test]:.0%} right, {'tagged' if tag in cards[alias].capabilities else 'no tag'}"
-        lines.append(line)
-    return Table(lines)
+        tagged = {alias: "tagged" if tag in cards[alias].capabilities else "no tag" for alias in shares}
+        lines.append((tag, test, *(f"{share[test]:.0%} right, {tagged[alias]}" for alias, share in shares.items())))
+    return Table.of(lines, "capability", "test", *shares)

@@ -1,23 +1,37 @@
-"""What a decision shows: sentences that claim no more than it carries, tables, weight sensitivity, and decision.md."""
+"""What a decision shows: sentences that claim no more than it carries, tables, a figure, decision.md, and sliders."""
 
 from __future__ import annotations
 
+import html
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import chain, cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import anywidget
+import ipywidgets
 from matplotlib.patches import Patch
 
-from workshop_lib.choice.decide import CRITERIA, FEWEST_CLEAR, LIMITS, Criterion, Outcome, clear_from, percent, sweep
+from workshop_lib.choice.decide import (
+    CRITERIA,
+    FEWEST_CLEAR,
+    LIMITS,
+    Criterion,
+    Outcome,
+    clear_from,
+    decide,
+    percent,
+    sweep,
+)
+from workshop_lib.errors import WorkshopError
 from workshop_lib.files import write_atomically
 from workshop_lib.show import style, text
 from workshop_lib.show.style import PALETTES, Theme
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import markdown, one_line, printable
+from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, markdown, one_line, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +40,7 @@ if TYPE_CHECKING:
     from workshop_lib.comparison import Estimate
     from workshop_lib.records import Run
 
-UNKNOWN, LINE, NOTE = "unknown", 400, 4000
+LINE, NOTE = 400, 4000
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
 """Okabe and Ito's, safe for the colour-blind; the order tells neighbours apart, and so does a hatch."""
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
@@ -51,6 +65,9 @@ def names(known: Evidence) -> list[str]:
     """What each model is called: `alias · precision · device`."""
     called = text.names(known.rows)
     return [called[text.key(row)] for row in known.rows]
+
+
+# -- sentences
 
 
 def verdict(decision: Decision) -> str:
@@ -95,56 +112,47 @@ def limits_set(limits: Mapping[str, float], licences: str = "") -> list[str]:
     return said + ([f"licence: {licences}"] if licences.strip() else [])
 
 
+# -- tables
+
+
 def sentences(decision: Decision) -> Table:
     """What a decision says: the verdict, how it depends on the weights, what to know of the figures."""
     said = [verdict(decision), *sensitivity(decision), *decision.remarks]
-    return Table([one_line(each, LINE) for each in said], columns=["what it says"])
+    return Table.of(([one_line(each, LINE)] for each in said), "what it says")
 
 
 def evidence(found: Evidence) -> Table:
     """One line per model that answered: every criterion with its 95 % interval over prompts, and the licence."""
-    lines = [
-        {
-            "model": name,
-            **{_heading(each): _ranged(each, found.figures[each.name][place]) for each in CRITERIA.values()},
-            "licence": printable(found.rows[place].licence or UNKNOWN),
-        }
-        for place, name in enumerate(names(found))
-    ]
-    return Table(lines)
+    lines = []
+    for place, name in enumerate(names(found)):
+        ranges = (_ranged(each, found.figures[each.name][place]) for each in CRITERIA.values())
+        lines.append((name, *ranges, found.rows[place].licence or UNKNOWN))
+    return Table.of(lines, "model", *map(_heading, CRITERIA.values()), "licence")
 
 
 def weights(given: Mapping[str, float]) -> Table:
     """One line per criterion: what a step of it is, what one is worth, and its share of all weights."""
-    whole = sum(given.values())
     values = [(each, given.get(each.name, 0.0)) for each in CRITERIA.values()]
-    lines = [(each.label, _step(each), f"{weight:g}", f"{weight / whole:.0%}") for each, weight in values]
-    return Table(lines, columns=["criterion", "one step", "weight", "share"])
+    lines = ((each.label, _step(each), f"{weight:g}", f"{weight / sum(given.values()):.0%}") for each, weight in values)
+    return Table.of(lines, "criterion", "one step", "weight", "share")
 
 
 def limits(decision: Decision) -> Table:
     """One line per model: kept or excluded, and why."""
-    lines = []
-    for place, name in enumerate(names(decision.evidence)):
-        reason = "; ".join(decision.excluded.get(place, {}).values())
-        lines.append((name, "excluded" if reason else "kept", printable(reason)))
-    return Table(lines, columns=["model", "verdict", "why"])
+    whys = ["; ".join(decision.excluded.get(place, {}).values()) for place in range(len(decision.evidence.rows))]
+    called = zip(names(decision.evidence), whys, strict=True)
+    return Table.of(((name, "excluded" if why else "kept", why) for name, why in called), "model", "verdict", "why")
 
 
 def ranking(decision: Decision) -> Table:
     """One line per model that is left, the first first, with what has a weight, and how sure its place is."""
     known, called, counted = decision.evidence, names(decision.evidence), [CRITERIA[name] for name in decision.weights]
-    lines = [
-        {
-            "rank": each.rank,
-            "model": called[each.place],
-            **{_heading(which): which.number(known.values(which.name)[each.place]) for which in counted},
-            "steps behind": f"{each.behind:.2f}",
-            "first in draws": UNKNOWN if each.best_share is None else percent(each.best_share),
-        }
-        for each in decision.ranked
-    ]
-    return Table(lines, columns=list(lines[0]) if lines else ["rank", "model"])
+    lines = []
+    for each in decision.ranked:
+        figures = (which.number(known.values(which.name)[each.place]) for which in counted)
+        share = UNKNOWN if each.best_share is None else percent(each.best_share)
+        lines.append((each.rank, called[each.place], *figures, f"{each.behind:.2f}", share))
+    return Table.of(lines, "rank", "model", *map(_heading, counted), "steps behind", "first in draws")
 
 
 def _heading(which: Criterion) -> str:
@@ -154,7 +162,7 @@ def _heading(which: Criterion) -> str:
 def _ranged(which: Criterion, figure: Estimate) -> str:
     """A figure with its interval: `15 (14.2 to 15.5)`, in the heading's unit."""
     if figure.value is None:
-        return "not measured"
+        return NOT_MEASURED
     low, high = figure.low, figure.high
     between = "" if low is None or high is None else f" ({which.number(low)} to {which.number(high)})"
     return which.number(figure.value) + between
@@ -163,6 +171,9 @@ def _ranged(which: Criterion, figure: Estimate) -> str:
 def _step(which: Criterion) -> str:
     halved = "half the" if which.better == "lower" else "twice the"
     return "one grade" if which.step == "point" else f"{halved} {which.label}"
+
+
+# -- the figure
 
 
 def weight_sensitivity(decision: Decision, *, theme: Theme = "light") -> Figure:
@@ -181,9 +192,8 @@ def weight_sensitivity(decision: Decision, *, theme: Theme = "light") -> Figure:
         now = decision.share(criterion)
         for start, end, place in found[criterion]:
             hatch, colour = looks[place]
-            axes.barh(
-                line, end - start + 1, left=start - 0.5, color=colour, hatch=hatch, edgecolor=colours.paper, zorder=3
-            )
+            look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": colours.paper}
+            axes.barh(line, end - start + 1, left=start - 0.5, zorder=3, **look)
         if not decision.ranked:
             style.inside(axes, line, "no model is left", colours)
         style.median_bar(axes, line, 100 * now, colours)
@@ -200,6 +210,9 @@ def weight_sensitivity(decision: Decision, *, theme: Theme = "light") -> Figure:
     return figure
 
 
+# -- the record
+
+
 def record(decision: Decision, run: Run, *, records: Path | str, note: str = "", decided_at: str = "") -> str:
     """A decision with its evidence as Markdown: what a reader needs to follow it, doubt it, or repeat it.
 
@@ -214,14 +227,13 @@ def record(decision: Decision, run: Run, *, records: Path | str, note: str = "",
         "Quality": f"mean grade from 1 to 5, by {known.measure}",
         "Licence": (first and first.row.licence) or "unknown: look it up before you ship the model",
     }
+    excluded = (f"{called[place]}: {'; '.join(reasons.values())}" for place, reasons in decision.excluded.items())
     parts = {
-        "Candidates": _markdown_table(evidence(known)),
+        "Candidates": evidence(known).markdown(),
         "Limits": _bullets(limits_set(decision.limits, decision.licences)),
-        "Excluded, and why": _bullets(
-            f"{called[place]}: {'; '.join(reasons.values())}" for place, reasons in decision.excluded.items()
-        ),
-        "Weights": _markdown_table(weights(decision.weights)),
-        "Order": _markdown_table(ranking(decision)),
+        "Excluded, and why": _bullets(excluded),
+        "Weights": weights(decision.weights).markdown(),
+        "Order": ranking(decision).markdown(),
         "Weight sensitivity": _bullets(sensitivity(decision)),
         "What to know of the figures": _bullets(decision.remarks),
     }
@@ -249,6 +261,78 @@ def _bullets(said: Iterable[str]) -> str:
     return "\n".join(f"- {_text(each)}" for each in said) or "none"
 
 
-def _markdown_table(shown: Table) -> str:
-    lines = [shown.columns, [":---"] * len(shown.columns), *shown.itertuples(index=False)]
-    return "\n".join(f"| {' | '.join(_text(cell) for cell in line)} |" for line in lines)
+# -- sliders
+
+LOOK = {"style": {"description_width": "13em"}, "layout": {"width": "30em"}}
+
+
+class _KeepShortcutsAway(anywidget.AnyWidget):
+    """Names each control of the box around it, and marks the focused one: JupyterLab's command keys leave it alone."""
+
+    _esm = """
+    function render({ el }) {
+      const mark = ({ target }) => {
+        target.setAttribute("data-lm-suppress-shortcuts", "true");
+        const label = target.closest(".jupyter-widgets")?.querySelector("label")?.textContent;
+        if (label && !target.hasAttribute("aria-label")) target.setAttribute("aria-label", label);
+      };
+      const find = () => {
+        const box = el.closest(".ws-choice");
+        if (box) box.addEventListener("focusin", mark);
+        else if (!gone) requestAnimationFrame(find);
+      };
+      let gone = false;
+      find();
+      return () => { gone = true; };
+    }
+    export default { render };
+    """
+
+
+class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
+    """The order of the models under the weights and limits that the controls show.
+
+    `decision` is where they begin, and then the last one that was possible; `problem` says why there is no newer one.
+    """
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision, self.problem = decision, ""
+        most = max(10.0, *decision.weights.values())
+        self.weights = {
+            name: ipywidgets.FloatSlider(value, max=most, description=CRITERIA[name].label, **LOOK)
+            for name, value in {**dict.fromkeys(CRITERIA, 0.0), **decision.weights}.items()
+        }
+        self.limits = {
+            name: ipywidgets.FloatText(decision.limits.get(name, 0.0), description=name.replace("_", " "), **LOOK)
+            for name in LIMITS
+        }
+        self._said, self._shown = ipywidgets.HTML(), ipywidgets.HTML()
+        columns = ipywidgets.HBox([ipywidgets.VBox(list(part.values())) for part in (self.weights, self.limits)])
+        hint = "Weights: what one step is worth. Limits: 0 means none."
+        super().__init__([ipywidgets.HTML(hint), columns, self._said, self._shown, _KeepShortcutsAway()])
+        self.add_class("ws-choice")
+        for control in (*self.weights.values(), *self.limits.values()):
+            control.observe(self._decide, names="value")
+        self._show()
+
+    def __repr__(self) -> str:
+        return f"{verdict(self.decision)} Sliders need a running notebook: run this cell in JupyterLab."
+
+    def _repr_mimebundle_(self, **options: Any) -> Mapping[str, Any]:
+        return {**super()._repr_mimebundle_(**options), "text/plain": repr(self)}
+
+    def _decide(self, _: object) -> None:
+        weights, limits = ({name: each.value for name, each in part.items()} for part in (self.weights, self.limits))
+        try:
+            self.decision = decide(self.decision.evidence, weights, limits, self.decision.licences)
+            self.problem = ""
+        except WorkshopError as error:
+            self.problem = str(error)
+        self._show()
+
+    def _show(self) -> None:
+        alarm = f"Not possible: {self.problem} Below is the last possible order. " if self.problem else ""
+        said = html.escape(printable(alarm + verdict(self.decision)))
+        self._said.value = f'<p role="status" aria-live="polite">{said}</p>'
+        shown = ranking(self.decision) if self.decision.ranked else limits(self.decision)
+        self._shown.value = shown._repr_html_()

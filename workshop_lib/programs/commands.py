@@ -1,16 +1,14 @@
-"""What the command line does: the headless workshop, the checklist, comparing, the benchmark script.
-
-Knows every part and joins them; computes nothing itself.
-"""
+"""What each command does: the headless workshop, the checklist, comparing, registering, the benchmark script."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workshop_lib import files, settings
 from workshop_lib.errors import (
@@ -23,19 +21,22 @@ from workshop_lib.errors import (
 from workshop_lib.programs import terminal
 
 if TYPE_CHECKING:
+    from workshop_lib.comparison import Changes
     from workshop_lib.programs.notebooks import Value
     from workshop_lib.records import Row, Run
     from workshop_lib.runtimes.profiles import Runtime
     from workshop_lib.settings import BenchmarkSettings
     from workshop_lib.show.report import ReportFiles
 
+ROW_COLUMNS = (
+    "model", "precision", "device", "status", "first token (ms)", "decode (tok/s)", "p95 (ms)",
+    "peak memory (MB)", "size (MB)",
+)  # fmt: skip
+"""What fits a terminal; the report has every column."""
+
 
 def run(parameters: dict[str, Value], output: Path | None = None) -> int:
-    """Run the workshop's notebooks headless into one folder, write the report, print its path and table.
-
-    Args:
-        parameters: parameters of the notebooks, e.g. `profile`, `models`, `devices`, `rounds`.
-        output: the run's folder; None = `runs/<started>`.
+    """Run the workshop's notebooks into one folder (None = `runs/<started>`), write the report, print path and table.
 
     Returns:
         0 if a model was measured, 1 if none was.
@@ -47,9 +48,9 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
     from workshop_lib import benchmark, settings
     from workshop_lib.runtimes import profiles
 
-    settings.names(str(parameters.get("models", "auto")))
-    settings.devices(str(parameters.get("devices", "cpu")))
-    profiles.open_runtime(str(parameters.get("profile", ""))).close()
+    settings.names(str(parameters["models"]))
+    settings.devices(str(parameters["devices"]))
+    profiles.open_runtime(str(parameters["profile"])).close()
     rows, report = measure(parameters, output or benchmark.new_folder())
     print(f"Report: {report.html}\n        {report.markdown}")
     return exit_code(rows)
@@ -65,20 +66,23 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
         NotebookError: a page failed.
     """
     from workshop_lib import data, storage, summary
-    from workshop_lib.programs import notebook_files, notebooks
-    from workshop_lib.show import report
+    from workshop_lib.programs import notebooks
+    from workshop_lib.show import report, tables
+    from workshop_lib.show.table import Table
 
     data.read_models()
     data.read_prompts()
     files.check_writable(folder / notebooks.RECORDS)
     try:
-        pages = notebooks.run_workshop(folder, parameters)
+        seconds = notebooks.run_workshop(folder, parameters)
     except OSError as error:
         raise (files.unwritable(folder, error) if error.errno in files.NO_SPACE else error) from None
     measured = storage.read_run(folder / notebooks.RECORDS)
     rows, written = summary.summarise(measured), report.write_report(measured, folder)
-    terminal.show_rows(rows)
-    terminal.show_seconds({page.stem: notebook_files.duration_s(page) or 0.0 for page in pages})
+    terminal.show(tables.results(row for row in rows if row.status == "ok")[list(ROW_COLUMNS)], "Benchmark")
+    terminal.say(f"{row.alias} on {row.device}: {row.status}. {row.error}" for row in rows if row.status != "ok")
+    times = [(page, f"{took:.1f}") for page, took in {**seconds, "all": sum(seconds.values())}.items()]
+    terminal.show(Table(times, columns=["page", "time (s)"]), "Execution time")
     return rows, written
 
 
@@ -95,13 +99,13 @@ def check(profile: str, models: str, devices: str, *, download: bool = False) ->
         0 if no check failed, 1 if any did.
 
     Raises:
-        ConfigurationError: a profile, name or device that cannot be used.
-        ModelNotFoundError: there is no model to check.
-        WorkshopError: the catalog cannot be asked, or a download failed.
+        WorkshopError: a profile, name or device that cannot be used, no model to check, a catalog that cannot be asked,
+            or a download that failed.
     """
     from workshop_lib import benchmark, checklist, settings
     from workshop_lib.plan import find_models
     from workshop_lib.runtimes import profiles
+    from workshop_lib.show import tables
 
     names, on = settings.names(models), settings.devices(devices)
     with profiles.open_runtime(profile) as runtime:
@@ -111,7 +115,10 @@ def check(profile: str, models: str, devices: str, *, download: bool = False) ->
         checks = checklist.check_models(runtime, names, devices=on)
     if not checks:
         raise ModelNotFoundError(f"No model is ready for {' or '.join(on)}.", "Name models with --models.")
-    terminal.show_checks(checks)
+    terminal.show(tables.statuses(checks), "Checklist")
+    failures = [(each, each.failure) for each in checks if each.failure]
+    terminal.say(f"{each.model} ({each.device}), {failed.name}: {failed.reason}" for each, failed in failures)
+    print(checklist.counted(checks))
     return int(checklist.has_failed(checks))
 
 
@@ -130,12 +137,59 @@ def compare(first: Path, second: Path, *, model: str = "", against: str = "", fa
     if against and not model:
         raise ConfigurationError(f"--against is {against!r} without --model.", "Name the model of the first file too.")
     a, b = read_results(first), read_results(second)
-    changes = compare_named(a, b, model, against or model) if model else compare_results(a, b)
-    terminal.show_changes(changes)
-    slower = any(
-        each.ratio.is_clear and (each.ratio.value or 0) > 1 for each in changes.lines if each.measure == "latency"
-    )
+    found = compare_named(a, b, model, against or model) if model else compare_results(a, b)
+    show_changes(found)
+    latencies = [each.ratio for each in found.lines if each.measure == "latency"]
+    slower = any(ratio.is_clear and (ratio.value or 0) > 1 for ratio in latencies)
     return int(fail_if_slower and slower)
+
+
+def show_changes(found: Changes) -> None:
+    """Print each measure of the second result against the first, then what is unlike and which answers changed."""
+    from workshop_lib.show import tables
+
+    terminal.show(tables.changes(found), "What changed")
+    terminal.say((*found.remarks, *found.texts))
+
+
+def register(alias: str, weights: Path, *, capabilities: str = "", **options: Any) -> int:
+    """Offer a model of one's own beside the others; the options are those of `models.local.register`."""
+    from workshop_lib.models import local
+
+    adapter = options["adapter"]
+    if adapter is None and options["context_tokens"] is not None:
+        raise ConfigurationError("--context was given without --adapter.", "Leave it out: the folder itself says.")
+    file = adapter and (adapter.rpartition(":")[0] or adapter)
+    terminal.notice(f"This runs {file} and loads the weights once." if file else f"This loads {weights} once.")
+    tags = tuple(tag.strip() for tag in capabilities.split(",") if tag.strip())
+    model = local.register(alias, weights, capabilities=tags, **options)
+    print(f"Registered: {model.alias} ({model.model_id}, {model.size_mb:.1f} MB).")
+    print(f"Measure it: python3 workshop.py run --models {model.alias}")
+    return 0
+
+
+def unregister(alias: str) -> int:
+    """No longer offer a model of one's own."""
+    from workshop_lib.models import registry
+
+    model = registry.remove(alias)
+    print(f"{model.alias} is no longer offered. Its files stay at {model.place}.")
+    return 0
+
+
+def registered() -> int:
+    """Print the models of one's own, and why those that cannot be used cannot."""
+    from workshop_lib.models import registry
+    from workshop_lib.show import tables
+
+    models = registry.read()
+    if not models:
+        print("No model is registered. Register one: python3 workshop.py register ALIAS FOLDER")
+        return 0
+    faults = [" ".join(model.why_unusable() or ()) for model in models]
+    terminal.show(tables.registered(models, faults), "Registered models")
+    terminal.say(filter(None, faults))
+    return 0
 
 
 def benchmark(arguments: Sequence[str]) -> int:
@@ -221,18 +275,6 @@ def _an_array_in_any_case(folder: Path, chosen: BenchmarkSettings) -> Iterator[N
         raise
 
 
-def _write_results(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
-    """Write the files that were asked for, then print the array and the notices, whatever became of the files."""
-    try:
-        if chosen.output:
-            from workshop_lib.show import report
-
-            report.write_report(measured, chosen.output)
-    finally:
-        _write_array(rows, chosen)
-        _print_notices(measured, rows, chosen)
-
-
 def _write_array(rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
     """Write the JSON array to its file, then to standard output: in ASCII, which every console and reader takes."""
     from workshop_lib.summary import row_object
@@ -245,39 +287,40 @@ def _write_array(rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
         print(array, end="", flush=True)
 
 
+def _write_results(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
+    """Write the files that were asked for, then print the array and the notices, whatever became of the files."""
+    try:
+        if chosen.output:
+            from workshop_lib.show import report
+
+            report.write_report(measured, chosen.output)
+    finally:
+        _write_array(rows, chosen)
+        said = list(measured.notes)
+        said += [f"{row.model_id} ({row.device}): {row.status}. {row.error}" for row in rows if row.status != "ok"]
+        if chosen.show_usage:
+            asked = measured.completions
+            said += [f"{one.request_id}: {one.prompt_tokens} + {one.completion_tokens} tokens" for one in asked]
+        for line in said:
+            terminal.notice(line)
+
+
 def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
     """Measure every model that answered under several users; keep all requests, show a table on standard error."""
     from workshop_lib import benchmark, load
+    from workshop_lib.show import tables
 
     (folder / load.LOADS_FILE).unlink(missing_ok=True)
     for variant in benchmark.answered(measured):
+        asked: dict[str, Any] = {"max_tokens": chosen.max_tokens, "timeout_s": chosen.timeout_s}
         try:
-            loads = load.measure_users(
-                runtime,
-                variant,
-                measured.prompts,
-                chosen.users,
-                max_tokens=chosen.max_tokens,
-                timeout_s=chosen.timeout_s,
-            )
+            loads = load.measure_users(runtime, variant, measured.prompts, chosen.users, **asked)
         except WorkshopError as error:
             terminal.notice(f"{variant.model_id} ({variant.device}), several users: failed. {error}")
             continue
         load.save_loads(folder, variant, loads)
-        terminal.show_loads(f"{variant.model_id} ({variant.device})", loads)
+        terminal.show(tables.loads(loads), f"{variant.model_id} ({variant.device})", stream=sys.stderr)
         terminal.notice(load.describe(loads))
-
-
-def _print_notices(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
-    for note in measured.notes:
-        terminal.notice(note)
-    for row in rows:
-        if row.status != "ok":
-            terminal.notice(f"{row.model_id} ({row.device}): {row.status}. {row.error}")
-    if chosen.show_usage:
-        for completion in measured.completions:
-            tokens = f"{completion.prompt_tokens} + {completion.completion_tokens} tokens"
-            terminal.notice(f"{completion.request_id}: {tokens}")
 
 
 def exit_code(rows: Sequence[Row]) -> int:

@@ -1,18 +1,14 @@
-"""What `python -m workshop_lib fleet ...` does: certificates, scheduler, join, run, show.
-
-Knows arguments and words on a terminal; computes nothing itself. Loads what a command needs when it runs.
-"""
+"""What `workshop.py fleet ...` does: certificates, scheduler, join, run, show."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workshop_lib import benchmark, data, files, settings
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleet import cluster
+from workshop_lib.programs import terminal
 from workshop_lib.settings import PROFILES
 
 if TYPE_CHECKING:
@@ -64,77 +60,75 @@ def add_parser(commands: Any) -> None:
         part.add_argument("--min-quality", type=float, default=0.0, help="least share of aspects, 0 to 1 (default: 0)")
 
 
-def _certificates(options: argparse.Namespace) -> int:
-    cluster.make_key(options.folder, days=options.days)
-    print(f"Made the fleet's key in {options.folder}, valid for {options.days} days. Copy the folder to every machine.")
+def _certificates(*, folder: Path, days: int) -> int:
+    cluster.make_key(folder, days=days)
+    print(f"Made the fleet's key in {folder}, valid for {days} days. Copy the folder to every machine.")
     print(
         "Whoever holds it can run programs on every machine that is connected: hand it on by memory stick, not by mail."
     )
     return 0
 
 
-def _scheduler(options: argparse.Namespace) -> int:
-    if not 0 <= options.port <= 65535:
-        raise ConfigurationError(f"--port is {options.port}.", "Give a number up to 65535; 0 takes a free one.")
-    cluster.run_scheduler(options.host, options.port, security=cluster.read_key(options.certificates), say=_say)
+def _scheduler(*, host: str, port: int, certificates: Path | None) -> int:
+    if not 0 <= port <= 65535:
+        raise ConfigurationError(f"--port is {port}.", "Give a number up to 65535; 0 takes a free one.")
+    cluster.run_scheduler(host, port, security=cluster.read_key(certificates), say=terminal.notice)
     return 0
 
 
-def _join(options: argparse.Namespace) -> int:
-    cluster.join(options.address, name=options.name, security=cluster.read_key(options.certificates), say=_say)
+def _join(*, address: str, name: str, certificates: Path | None) -> int:
+    cluster.join(address, name=name, security=cluster.read_key(certificates), say=terminal.notice)
     return 0
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(
+    *,
+    address: str,
+    output: Path | None,
+    models: str,
+    devices: str,
+    prompts: int,
+    grace: float,
+    limit: float | None,
+    refuse_other_versions: bool,
+    certificates: Path | None,
+    max_latency_ms: float | None,
+    min_quality: float,
+    **how: Any,
+) -> int:
     from workshop_lib.fleet import collect, plan
 
     asked = plan.FleetPlan(
-        data.read_prompts()[: options.prompts or None],
-        models=settings.names(options.models),
-        devices=settings.devices(options.devices),
-        profile=options.profile,
-        rounds=options.rounds,
-        max_tokens=options.max_tokens,
+        data.read_prompts()[: prompts or None], models=settings.names(models), devices=settings.devices(devices), **how
     )
-    folder = options.output or benchmark.new_folder()
+    folder = output or benchmark.new_folder()
     files.check_writable(folder / plan.FLEET_FILE)
-    with cluster.connect(options.address, cluster.read_key(options.certificates)) as client:
-        fleet = collect.run_fleet(
-            client,
-            asked,
-            folder,
-            grace_s=options.grace,
-            limit_s=options.limit,
-            versions="refuse" if options.refuse_other_versions else "warn",
-        )
-    _print(fleet, options)
+    versions: Any = "refuse" if refuse_other_versions else "warn"
+    with cluster.connect(address, cluster.read_key(certificates)) as client:
+        fleet = collect.run_fleet(client, asked, folder, grace_s=grace, limit_s=limit, versions=versions)
+    _print(fleet, max_latency_ms, min_quality)
     print(f"Results: {folder}")
     return 0 if fleet.runs else 1
 
 
-def _show(options: argparse.Namespace) -> int:
+def _show(*, folder: Path, max_latency_ms: float | None, min_quality: float) -> int:
     from workshop_lib.fleet.plan import read_fleet
 
-    _print(read_fleet(options.folder), options)
+    _print(read_fleet(folder), max_latency_ms, min_quality)
     return 0
 
 
-def _print(fleet: Fleet, options: argparse.Namespace) -> None:
+def _print(fleet: Fleet, max_latency_ms: float | None, min_quality: float) -> None:
     from workshop_lib.fleet import default, show
 
     for table in (show.shares(fleet), show.speed(fleet), show.skipped(fleet)):
         if len(table):
             print(f"{table.to_string(index=False)}\n")
     print(*default.remarks(fleet), sep="\n")
-    longest_s = None if options.max_latency_ms is None else options.max_latency_ms / 1000
     try:
-        chosen = default.choose(fleet, default.Limits(longest_s, options.min_quality))
+        chosen = default.choose(fleet, default.Limits(max_latency_ms and max_latency_ms / 1000, min_quality))
     except ConfigurationError as error:
         print(error)
         return
     print(f"\n{show.default(chosen).to_string(index=False)}\n")
     print(*default.describe(chosen), sep="\n")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

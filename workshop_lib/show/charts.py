@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from workshop_lib import comparison, summary, timing
+from workshop_lib import race as races
 from workshop_lib.load import saturation
 from workshop_lib.records import Row, Run
 from workshop_lib.show import style
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
 
     from workshop_lib.comparison import Build, Reference
     from workshop_lib.load import Load
+    from workshop_lib.race import LaneState, RaceResult
 
-__all__ = ["FIGURES", "alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "report_figures",
-           "requests", "resources", "shown"]  # fmt: skip
+__all__ = ["FIGURES", "alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "race",
+           "report_figures", "requests", "resources", "shown"]  # fmt: skip
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 LATENCY, FIRST_TOKEN, DECODE = BY_NAME["latency_s"], BY_NAME["first_token_s"], BY_NAME["decode_tokens_per_s"]
+LANE_LOOKS = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
+"""Line and marker of each lane of a race: told apart without colour, also where they share device and precision."""
 TITLES = {"latency_s": "How long does each model take to answer?"}
 COSTS: dict[str, Callable[[Row], float | None]] = {
     "Size on disk (MB)\nless is better": lambda row: row.size_mb,
@@ -50,6 +54,11 @@ class Line(NamedTuple):
     warm_ups: Sequence[float] = ()
     where: str = ""
 
+    def median(self, metric: Metric) -> float | None:
+        """The median of a metric's values; None where there are none."""
+        values = self.values.get(metric.name)
+        return median(values) if values else None
+
 
 def latency(run: Run, *, theme: Theme = "light") -> Figure:
     """Draw each request's latency (ms), one line per model; warm-ups hollow, failures named."""
@@ -70,9 +79,10 @@ def requests(run: Run, metric: Metric, *, theme: Theme = "light") -> Figure:
         why = NOT_MEASURED if row.status == "ok" else f"{row.status}: {row.error or 'no answer'}"
         values = {metric.name: [value for _, value in timed]}
         lines[label] = Line((row.device, row.precision), values, why, rings, warm_ups)
-    sign = 1 if metric.better == "lower" else -1
-    best_first = sorted(lines, key=lambda label: sign * _median(lines[label], metric, absent=sign * float("inf")))
-    lines = {label: lines[label] for label in best_first}
+    medians = {label: line.median(metric) for label, line in lines.items()}
+    best_first = sorted((value, label) for label, value in medians.items() if value is not None)
+    best_first = best_first if metric.better == "lower" else best_first[::-1]
+    lines = {label: lines[label] for label in dict.fromkeys([*(label for _, label in best_first), *lines])}
     title = TITLES.get(metric.name, f"{metric.label}: how do the models differ?")
     figure = _strips(
         lines, [metric], title, "One mark per request. The bar, and the number on the right: the median.", theme
@@ -206,6 +216,39 @@ def loads(found: Sequence[Load], *, theme: Theme = "light") -> Figure:
     return figure
 
 
+def race(result: RaceResult, *, theme: Theme = "light") -> Figure:
+    """Draw the pieces of text that had arrived against time (ms), a line per lane, its first token ringed."""
+    colours, lanes, seen = PALETTES[theme], result.lanes, set[str]()
+    drawn: dict[str, tuple[LaneState, dict[str, str]]] = {}
+    for place, (lane, variant) in enumerate(zip(lanes, result.variants, strict=True)):
+        line, shape = LANE_LOOKS[place % len(LANE_LOOKS)]
+        colour = colours.ink if variant.device in seen else colours.device(variant.device)
+        seen.add(variant.device)
+        pace = "did not finish" if lane.error else races.figures(lane)["Pace"]
+        if lane.arrived_s:
+            drawn[one_line(f"{lane.name}: {pace}", 62)] = (lane, {"color": colour, "linestyle": line, "marker": shape})
+    failed = [f"{lane.name} did not finish: {lane.error}" for lane in lanes if lane.error]
+    subtitle = "Further left starts sooner, steeper writes faster, and where a line ends, so does the answer."
+    subtitle = one_line((*failed, subtitle)[0], SUBTITLE_LETTERS)
+    figure, axes = style.plane(list(drawn), "Who writes first, and who writes faster?", subtitle, theme)
+    ends = {label: (1000 * lane.arrived_s[-1], float(len(lane.arrived_s))) for label, (lane, _) in drawn.items()}
+    longest, most = (max(values) for values in zip((0.0, 0.0), *ends.values(), strict=True))
+    style.scale(axes, "x", [longest], "Time after each one's request (ms)")
+    style.scale(axes, "y", [most], "Pieces of text that had arrived (number)")
+    for lane, look in drawn.values():
+        points = [(1000 * at_s, float(count)) for count, at_s in enumerate(lane.arrived_s, 1)]
+        style.track(axes, points, look, every=-(-len(points) // 60))
+        style.ring(axes, points[0], look["color"])
+    style.name_points(axes, ends, colours)
+    style.legend(figure, [style.mark("o", colours.ink, "first token", filled=False)], colours)
+    said = []
+    for lane in lanes:
+        first, pace, written, whole = races.figures(lane).values()
+        said.append(f"{lane.name}: first token {first}, pace {pace}, written {written}, whole answer {whole}.")
+    figure.set_label(" ".join(["A race over time.", *said, *races.sentences(result)]))
+    return figure
+
+
 FIGURES: dict[str, Draw] = {
     "latency": lambda run, _, theme: latency(run, theme=theme),
     "first_token_against_decode": lambda run, _, theme: first_token_against_decode(run, theme=theme),
@@ -217,14 +260,14 @@ FIGURES: dict[str, Draw] = {
 
 def report_figures(run: Run, references: Sequence[Reference] = ()) -> dict[str, Callable[[Theme], Figure | None]]:
     """The functions of `FIGURES`, and one of every other metric that has a figure, for one run."""
-    more = {each.name: each for each in timing.metrics_of("figure") if each.name != LATENCY.name}
+    more = [metric for metric in timing.metrics_of("figure") if metric.name != LATENCY.name]
     drawn: dict[str, Callable[[Theme], Figure | None]] = {
         name: partial(draw, run, references) for name, draw in FIGURES.items()
     }
-    return drawn | {name: partial(_themed, run, metric) for name, metric in more.items()}
+    return drawn | {metric.name: partial(_requests, run, metric) for metric in more}
 
 
-def _themed(run: Run, metric: Metric, theme: Theme) -> Figure:
+def _requests(run: Run, metric: Metric, theme: Theme) -> Figure:
     return requests(run, metric, theme=theme)
 
 
@@ -241,17 +284,16 @@ def _strips(lines: Mapping[str, Line], metrics: Sequence[Metric], title: str, su
         for place, line in enumerate(lines.values()):
             values = line.values.get(metric.name, ())
             everything += [*values, *line.warm_ups]
-            style.hollow(axes, place, line.warm_ups, ("", line.look[1]), colours)
-            if not values:
+            style.dots(axes, place, line.warm_ups, ("", line.look[1]), colours, face="hollow")
+            middle = line.median(metric)
+            if middle is None:
                 style.inside(axes, place, line.why, colours)
                 continue
-            if line.where:
-                style.hollow(axes, place, values, line.look, colours)
-            else:
-                style.dots(axes, place, values, line.look, colours, ringed=line.ringed)
-            style.median_bar(axes, place, median(values), colours)
+            face: style.Face = "hollow" if line.where else "filled"
+            style.dots(axes, place, values, line.look, colours, face=face, ringed=line.ringed)
+            style.median_bar(axes, place, middle, colours)
             if len(metrics) == 1:
-                style.beside(axes, place, f"{number(median(values))} {metric.shown_unit}", colours)
+                style.beside(axes, place, f"{number(middle)} {metric.shown_unit}", colours)
         style.scale(axes, "x", everything, f"{metric.label} ({metric.shown_unit})")
         axes.set_xlabel(f"{axes.get_xlabel()}\n{'less' if metric.better == 'lower' else 'more'} is better")
         axes.xaxis.set_label_coords(0.5, -0.26 / (max(len(lines), 1) * style.LINE_IN))  # inches below the axes
@@ -264,15 +306,10 @@ def _strips(lines: Mapping[str, Line], metrics: Sequence[Metric], title: str, su
 def _medians(lines: Mapping[str, Line], metrics: Sequence[Metric]) -> str:
     said = []
     for label, line in lines.items():
-        known = [(median(values), each) for each in metrics if (values := line.values.get(each.name))]
+        known = [f"{number(v)} {each.shown_unit}" for each in metrics if (v := line.median(each)) is not None]
         place = f" ({line.where})" if line.where else ""
-        said.append(f"{label}{place} {', '.join(f'{number(v)} {each.shown_unit}' for v, each in known) or line.why}")
+        said.append(f"{label}{place} {', '.join(known) or line.why}")
     return _listed(said)
-
-
-def _median(line: Line, metric: Metric, *, absent: float) -> float:
-    values = line.values.get(metric.name)
-    return median(values) if values else absent
 
 
 def _values(build: Build, metric: Metric) -> list[float]:

@@ -26,11 +26,10 @@ SCHEMA = 1
 NAME = "benchmark_report"
 CLOSE, CLOSE_WHEN_UNSTABLE = 0.05, 0.10
 """Values nearer than this share are called a tie; `unstable` stands for a spread of 10 %."""
-NOISE = frozenset({"unstable"})
 
 
 class Question(NamedTuple):
-    """One thing to be best at: the name of a row's figure, and the warnings that make close values closer."""
+    """One thing to be best at: the name of a row's figure, and the warnings that cast doubt on it."""
 
     winner: str
     quantity: str
@@ -38,14 +37,21 @@ class Question(NamedTuple):
     unit: str
     factor: float
     better: Literal["lower", "higher"]
-    noise: frozenset[str] = frozenset()
+    doubts: tuple[str, ...] = ()
 
 
 QUESTIONS = (
-    Question("Fastest first token", "first-token time", "first_token_latency_avg", "ms", 1000, "lower", NOISE),
-    Question("Fastest decode", "decode speed", "decode_tokens_per_sec", "tok/s", 1, "higher", NOISE | {"bursts"}),
+    Question("Fastest first token", "first-token time", "first_token_latency_avg", "ms", 1000, "lower", ("unstable",)),
+    Question("Fastest decode", "decode speed", "decode_tokens_per_sec", "tok/s", 1, "higher", ("unstable", "bursts")),
     Question("Smallest on disk", "size", "size_mb", "MB", 1, "lower"),
 )
+BEST = {
+    "none": "{winner}: not measured.",
+    "only": "{first} is the only model with a {quantity}: nothing to compare.",
+    "bursts": "{quantities} cannot be ranked here: many tokens arrived at one moment (warning `bursts`).",
+    "ahead": "{winner}: {first}, ahead of {second}.",
+    "tie": "{winner}: too close to call between {tied}.",
+}
 DOUBTS = {
     "too_few_samples": "answered fewer than 20 requests: small differences may be chance.",
     "unstable": "varied by 10 % or more on the same prompt: run more rounds on a quiet machine before relying on small "
@@ -239,32 +245,36 @@ def highlights(rows: Sequence[Row]) -> list[str]:
 
 
 def _best(question: Question, rows: Sequence[Row], called: Mapping[Key, str]) -> str:
-    found = [(row.value(question.name), row) for row in rows]
-    known = [(value * question.factor, row) for value, row in found if value is not None]
+    figures = [(row.value(question.name), row) for row in rows]
+    known = [(value, row) for value, row in figures if value is not None]
     known.sort(key=lambda pair: pair[0], reverse=question.better == "higher")
-    if not known:
-        return f"{question.winner}: not measured."
-    said = [f"{called[key(row)]} ({number(value)} {question.unit})" for value, row in known]
-    if len(known) == 1:
-        return f"{said[0]} is the only model with a {question.quantity}: nothing to compare."
-    if "bursts" in question.noise and any("bursts" in row.warnings for _, row in known):
-        quantities = f"{question.quantity}s".capitalize()
-        return f"{quantities} cannot be ranked here: many tokens arrived at one moment (warning `bursts`)."
-    tied = _tied(known, question.noise)
-    if tied == 1:
-        return f"{question.winner}: {said[0]}, ahead of {said[1]}."
-    return f"{question.winner}: too close to call between {_and(said[:tied])}."
+    said = [f"{called[key(row)]} ({number(value * question.factor)} {question.unit})" for value, row in known]
+    tied = _tied(known, shaky="unstable" in question.doubts) if known else 0
+    if len(known) < 2:
+        code = "only" if known else "none"
+    elif "bursts" in question.doubts and any("bursts" in row.warnings for _, row in known):
+        code = "bursts"
+    else:
+        code = "ahead" if tied == 1 else "tie"
+    first, second = (*said, "", "")[:2]
+    return BEST[code].format(
+        **question._asdict(),
+        quantities=f"{question.quantity}s".capitalize(),
+        first=first,
+        second=second,
+        tied=_and(said[:tied]),
+    )
 
 
-def _tied(known: Sequence[tuple[float, Row]], noise: frozenset[str]) -> int:
+def _tied(known: Sequence[tuple[float, Row]], *, shaky: bool) -> int:
     """How many of the sorted values cannot be told from the first by averages alone."""
     best, leader = known[0]
     for place, (value, row) in enumerate(known[1:], 1):
-        shaken = noise & NOISE & {*leader.warnings, *row.warnings}
-        if abs(value - best) > (CLOSE_WHEN_UNSTABLE if shaken else CLOSE) * max(value, best):
+        unstable = shaky and "unstable" in (*leader.warnings, *row.warnings)
+        if abs(value - best) > (CLOSE_WHEN_UNSTABLE if unstable else CLOSE) * max(value, best):
             return place
     return len(known)
 
 
 def _and(parts: Sequence[str]) -> str:
-    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))

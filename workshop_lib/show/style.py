@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from workshop_lib.records import Row
 
 Theme = Literal["light", "dark"]
+Face = Literal["filled", "hollow"]
 Look = tuple[str, str | None]
 """Device and precision."""
 Point = tuple[float, float]
@@ -112,10 +113,19 @@ def plane(labels: Sequence[str], title: str, subtitle: str, theme: Theme) -> tup
     return figure, axes
 
 
+def _look(colours: Palette) -> dict[Any, Any]:
+    """Settings of matplotlib under which figures and axes are made."""
+    sides = {f"axes.spines.{side}": False for side in ("left", "right", "top", "bottom")}
+    ticks = {f"{axis}tick.{name}": value for axis in "xy" for name, value in (("major.size", 0), ("labelsize", 9))}
+    quiet = dict.fromkeys(("axes.labelcolor", "xtick.color", "ytick.color"), colours.quiet)
+    paper = {"figure.facecolor": colours.paper, "axes.facecolor": colours.paper, "ytick.labelcolor": colours.ink}
+    return {**RC, **sides, **ticks, **quiet, **paper, "axes.axisbelow": True, "axes.labelsize": 9.5}
+
+
 def _figure(height: float, title: str, subtitle: str, theme: Theme) -> Figure:
     colours, left = PALETTES[theme], 0.15 / WIDTH_IN
-    with mpl.rc_context(RC):
-        figure = Figure(figsize=(WIDTH_IN, height), facecolor=colours.paper)
+    with mpl.rc_context(_look(colours)):
+        figure = Figure(figsize=(WIDTH_IN, height))
     figure.text(left, 1 - 0.16 / height, title, va="top", fontsize=14, color=colours.ink, weight="bold")
     figure.text(left, 1 - 0.50 / height, subtitle, va="top", fontsize=9.5, color=colours.quiet)
     return figure
@@ -124,15 +134,8 @@ def _figure(height: float, title: str, subtitle: str, theme: Theme) -> Figure:
 def _axes(figure: Figure, inches: tuple[float, float, float, float], colours: Palette) -> Axes:
     size = (figure.get_figwidth(), figure.get_figheight())
     left, bottom, width, height = (inch / size[place % 2] for place, inch in enumerate(inches))
-    with mpl.rc_context(RC):
-        axes = figure.add_axes((left, bottom, width, height), facecolor=colours.paper)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, colors=colours.quiet, labelsize=9)
-    axes.tick_params(axis="y", labelcolor=colours.ink)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.label.set(color=colours.quiet, fontsize=9.5)
-    axes.spines[:].set_visible(False)
-    return axes
+    with mpl.rc_context(_look(colours)):
+        return figure.add_axes((left, bottom, width, height))
 
 
 def scale(axes: Axes, which: Literal["x", "y"], values: Iterable[float], label: str) -> None:
@@ -157,41 +160,45 @@ def _thousands(value: float, _: int | None) -> str:
 
 
 def dots(
-    axes: Axes, line: int, values: Sequence[float], look: Look, colours: Palette, *, ringed: Sequence[bool] = ()
+    axes: Axes,
+    line: int,
+    values: Sequence[float],
+    look: Look,
+    colours: Palette,
+    *,
+    face: Face = "filled",
+    ringed: Sequence[bool] = (),
 ) -> None:
-    """Draw every value on its line, spread a little so that equal ones stay visible; some ringed in ink."""
-    rings = list(ringed) or [False] * len(values)
-    edges: dict[str, Any] = {
-        "edgecolors": [colours.ink if ring else colours.paper for ring in rings],
-        "linewidths": [1.0 if ring else 0.4 for ring in rings],
-    }
-    face = to_rgba(colours.device(look[0]), 0.6)
-    axes.scatter(values, _spread(line, values), s=22, marker=marker(look[1]), facecolors=face, zorder=3, **edges)
+    """Draw every value on its line, spread a little so that equal ones stay visible; some ringed in ink.
 
-
-def hollow(axes: Axes, line: int, values: Sequence[float], look: Look, colours: Palette) -> None:
-    """Draw values that do not count here, of a warm-up or another machine: the marks of `dots`, hollow."""
-    edges: dict[str, Any] = {"edgecolors": colours.device(look[0]), "linewidths": 1.1}
-    axes.scatter(values, _spread(line, values), s=26, marker=marker(look[1]), facecolors="none", zorder=3, **edges)
-
-
-def _spread(line: int, values: Sequence[float]) -> list[float]:
-    return [line + 0.46 * ((0.618 * step) % 1.0 - 0.5) for step in range(1, len(values) + 1)]
+    What does not count here, of a warm-up or another machine, is hollow.
+    """
+    across = [line + 0.46 * ((0.618 * step) % 1.0 - 0.5) for step in range(1, len(values) + 1)]
+    colour, rings = colours.device(look[0]), list(ringed) or [False] * len(values)
+    drawn: dict[str, Any] = {"s": 26, "facecolors": "none", "edgecolors": colour, "linewidths": 1.1}
+    if face == "filled":
+        edges = [colours.ink if ring else colours.paper for ring in rings]
+        widths = [1.0 if ring else 0.4 for ring in rings]
+        drawn = {"s": 22, "facecolors": to_rgba(colour, 0.6), "edgecolors": edges, "linewidths": widths}
+    axes.scatter(values, across, marker=marker(look[1]), zorder=3, **drawn)
 
 
 def cloud(axes: Axes, points: Sequence[Point], middle: Point, look: Look, colours: Palette) -> None:
     """Draw small marks for requests and a large one, ringed, for their middle."""
-    colour, shape = colours.device(look[0]), marker(look[1])
-    across, up = [x for x, _ in points], [y for _, y in points]
-    axes.scatter(across, up, s=13, marker=shape, color=colour, alpha=0.28, linewidths=0, zorder=2)
-    ring: dict[str, Any] = {"edgecolors": colours.paper, "linewidths": 1.4}
-    axes.scatter(*middle, s=95, marker=shape, facecolors=colour, zorder=4, **ring)
+    same: dict[str, Any] = {"marker": marker(look[1]), "facecolors": colours.device(look[0])}
+    across, up = zip(*points, strict=True)
+    axes.scatter(across, up, s=13, alpha=0.28, linewidths=0, zorder=2, **same)
+    axes.scatter(*middle, s=95, edgecolors=colours.paper, linewidths=1.4, zorder=4, **same)
 
 
 def track(axes: Axes, points: Sequence[Point], style: Mapping[str, Any], *, every: int = 1) -> None:
     """Draw points that follow each other, joined by a line; a mark at every n-th."""
-    across, up = [x for x, _ in points], [y for _, y in points]
-    axes.plot(across, up, linewidth=1.8, markersize=5, markevery=every, zorder=3, **style)
+    axes.plot(*zip(*points, strict=True), linewidth=1.8, markersize=5, markevery=every, zorder=3, **style)
+
+
+def ring(axes: Axes, point: Point, colour: str) -> None:
+    """Draw a circle around a point."""
+    axes.scatter(*point, s=130, facecolors="none", edgecolors=colour, linewidths=1.6, zorder=4, clip_on=False)
 
 
 def median_bar(axes: Axes, line: int, value: float, colours: Palette) -> None:

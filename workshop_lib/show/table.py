@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from workshop_lib.show.text import NOT_MEASURED, csv_cell, markdown, number, one_line
+from workshop_lib.show.text import NOT_MEASURED, csv_cell, markdown, number, one_line, printable
 
 NOTEBOOK = {
     kind: f'style="text-align: {side}; vertical-align: top; white-space: pre-wrap"'
@@ -26,6 +26,12 @@ class Table(pd.DataFrame):  # type: ignore[misc]  # pandas ships no types
     @property
     def _constructor(self) -> type[Table]:
         return Table
+
+    @classmethod
+    def of(cls, lines: Iterable[Iterable[Any]], *columns: str) -> Table:
+        """A table from lines of cells, whose text is made visible."""
+        cells = [[printable(cell) if isinstance(cell, str) else cell for cell in line] for line in lines]
+        return cls(cells, columns=list(columns), dtype=None if cells else object)
 
     def _repr_html_(self) -> str:
         return self.html(NOTEBOOK, str)
@@ -50,7 +56,7 @@ class Table(pd.DataFrame):  # type: ignore[misc]  # pandas ships no types
         return "\n".join(f"| {' | '.join(line)} |" for line in (list(self.columns), rules, *lines))
 
     def csv(self) -> str:
-        """This table for spreadsheets: numbers in full, lists joined by spaces, gaps empty, no formula runs."""
+        """This table for spreadsheets: numbers in full, lists joined by spaces, gaps empty, no formula benchmark."""
         target = io.StringIO()
         writer = csv.writer(target, lineterminator="\n")
         writer.writerow(self.columns)

@@ -118,7 +118,7 @@ def without_places(text: str, places: Mapping[Path, str]) -> str:
     names = {written: name for place, name in places.items() for written in _ways_to_write(place)}
     for written in sorted(names, key=len, reverse=True):
         pattern = rf"(?<!\w){re.escape(written)}(?![\w-])"
-        text = re.sub(pattern, lambda _, name=names[written]: name, text, flags=_PATH_FLAGS)
+        text = re.sub(pattern, lambda _, name=names[written]: name, text, flags=re.IGNORECASE if os.name == "nt" else 0)
     return text
 
 
@@ -127,13 +127,9 @@ def without_home(text: str) -> str:
     return without_places(text, {Path(os.path.expanduser("~")): "~"})  # noqa: PTH111 - Path.home() raises without a home
 
 
-_PATH_FLAGS = re.IGNORECASE if os.name == "nt" else 0
-
-
 def _ways_to_write(place: Path) -> set[str]:
     """A folder as given and with its links followed, each with every kind of slash; nothing for a root."""
-    folders = {place.absolute(), place.resolve()}
-    folders = {folder for folder in folders if folder != folder.parent}
+    folders = {folder for folder in (place.absolute(), place.resolve()) if folder != folder.parent}
     return {way for each in folders for way in (str(each), each.as_posix(), str(each).replace("\\", "\\\\"))}
 
 
