@@ -38,9 +38,10 @@ def run(session: nox.Session, *arguments: str, **environment: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Look for faults that need no run, and for lines that the formatter would change."""
+    """Look for faults that need no run, for lines that the formatter would change, for imports against the order."""
     run(session, "ruff", "check", ".")
     run(session, "ruff", "format", "--check", ".")
+    run(session, "importlinter.cli", "--no-cache")
 
 
 @nox.session

@@ -12,6 +12,7 @@ from typing import Any
 import nbformat
 import pytest
 
+import workshop_lib as ws
 from tests.markdown import PROJECT, Row, code_in, links_in, plain, read, read_text
 from tests.snippets import check_snippet
 from workshop_lib import records
@@ -20,7 +21,7 @@ from workshop_lib.runtimes.protocols import Runtime, ServedModel
 CHEATSHEET = read(PROJECT / "docs" / "CHEATSHEET.md")
 GLOSSARY = read(PROJECT / "docs" / "GLOSSARY.md")
 FEATURES = read(PROJECT / "docs" / "FEATURES.md")
-LIBRARY: dict[str, Any] = {"runtime": Runtime, "served": ServedModel, "variant": records.ModelVariant}
+LIBRARY: dict[str, Any] = {"runtime": Runtime, "served": ServedModel, "ws": ws, "variant": records.ModelVariant}
 
 
 # -- cheat sheet
@@ -58,12 +59,12 @@ def test_the_library_column_is_given_every_name_it_uses() -> None:
     assert unbound("this library") == {}
 
 
-@pytest.mark.parametrize("line", ["from workshop_lib.show import tables\n", "prompts = data.read_prompts()\n"])
+@pytest.mark.parametrize("line", ["import workshop_lib as ws\n", "prompts = ws.read_prompts()\n"])
 def test_a_name_that_no_block_gives_is_found(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check can fail: for a module that is not imported any more, and for a value that is not made."""
     assert line in CHEATSHEET.text
     monkeypatch.setitem(globals(), "CHEATSHEET", read_text(CHEATSHEET.path, CHEATSHEET.text.replace(line, "")))
-    assert list(unbound("this library")) == [re.split(r" = | import ", line)[0 if "=" in line else 1].strip()]
+    assert list(unbound("this library")) == [re.split(r" = | as ", line)[0 if "=" in line else 1].strip()]
 
 
 @pytest.mark.parametrize(("code", "line"), cells("SDK"))
@@ -99,7 +100,7 @@ def test_a_wrong_name_in_the_cheat_sheet_is_found() -> None:
         "runtime.fetch()",
         "runtime.serve(variant, speed=3)",
         "served.port",
-        "tables.no_such_table([variant])",
+        "ws.tables.no_such_table([variant])",
     ):
         with pytest.raises(ValueError, match=r"has no|unexpected|got an"):
             check_snippet(code, **LIBRARY)

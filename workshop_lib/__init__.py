@@ -31,6 +31,7 @@ MODULES = {
     "judging": "quality.judge",
     "own_models": "own_models",
     "ranking": "quality.ranking",
+    "registry": "models.registry",
     "scores": "quality.scores",
     "settings": "settings",
     "spreadsheet": "quality.spreadsheet",
