@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import workshop_lib as ws
 from tests import notebook_rules
 from tests.measurement_helpers import completion, run_of
-from workshop_lib import benchmark, exercises, places, storage, timing
+from workshop_lib import benchmark, places, storage
 from workshop_lib.choice.decide import Evidence, gather_evidence
 from workshop_lib.comparison import Estimate
 from workshop_lib.errors import ConfigurationError
@@ -39,7 +40,7 @@ def page_names() -> dict[str, Any]:
         "asked_last": run.completions[-1],
         "shown": run.prompts[0],
     }
-    return made | {"known": gather_evidence(run), "benchmark": benchmark, "timing": timing, "exercises": exercises}
+    return made | {"known": gather_evidence(run), "ws": ws}
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)

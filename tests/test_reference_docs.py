@@ -40,7 +40,7 @@ def test_the_library_has_what_the_cheat_sheet_says(code: str, line: int) -> None
 
 def unbound(column: str) -> dict[str, int]:
     """Names that a column uses, with the line, though neither a block above nor a row above gives them."""
-    blocks = [(fence.line, fence.text) for fence in CHEATSHEET.fences if "workshop_lib" in fence.text]
+    blocks = [(fence.line, fence.text) for fence in CHEATSHEET.fences if "ws." in fence.text]
     bound, missing = set(dir(builtins)), dict[str, int]()
     for line, code in sorted(blocks + [(line, code) for code, line in cells(column)]):
         tree = ast.parse(code)
