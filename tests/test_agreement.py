@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workshop_lib.quality.agreement import Key, examine, krippendorff_alpha, pair_by_pair, ratings
-from workshop_lib.quality.scores import Score
+from workshop_lib.quality.agreement import examine, krippendorff_alpha, pair_by_pair, ratings
+from workshop_lib.quality.scores import Key, Score
 
 KRIPPENDORFF_2011 = {
     "A": "1 2 3 3 2 1 4 1 2 . . .",
@@ -32,7 +32,7 @@ def table_of(rows: dict[str, str]) -> dict[str, dict[Key, int]]:
 
 
 def score(rater: str, grade: int | None, number: int = 0, version: str = "1") -> Score:
-    return Score(rater, f"prompt-{number}", "0" * 64, grade, version, "2026-01-01T00:00:00+00:00")
+    return Score(rater, f"prompt-{number}", ("0" * 64,), grade, version, "2026-01-01T00:00:00+00:00")
 
 
 def test_alpha_is_that_of_krippendorff_2011() -> None:

@@ -115,18 +115,18 @@ def agreements(found: Iterable[Agreement]) -> Table:
 def trust(found: Reliability, bias: OrderBias) -> list[str]:
     """How far a rater can be trusted, in sentences: what could be read, its agreement, and its bias to an order."""
     alpha = found.alpha
-    between = f" (95 % CI {_between(alpha)})" if alpha.low is not None else ", no interval"
-    flips, firsts = bias.flip_rate, bias.first_rate
-    return [
-        f"{found.rater} gave a grade that could be read to {found.graded} of {found.asked} answers.",
-        f"Its agreement is undefined. {alpha.reason}"
-        if alpha.value is None
-        else f"Its agreement is alpha {alpha.value:.2f}{between} on {alpha.n} answers; 1 is full, 0 is chance.",
-        TRUST[found.trust],
-        f"{bias.n} pairs were read in both orders, {bias.unread} were not."
-        + ("" if flips is None else f" The verdict changed with the order in {flips:.0%} of them; those count as ties.")
-        + ("" if firsts is None else f" {firsts:.0%} of the wins went to the answer shown first; 50 % is even."),
-    ]
+    said = [f"{found.rater} gave a grade that could be read to {found.graded} of {found.asked} answers."]
+    if alpha.value is None:
+        said.append(f"Its agreement is undefined. {alpha.reason}")
+    else:
+        between = f" (95 % CI {_between(alpha)})" if alpha.low is not None else ", no interval"
+        said.append(f"Its agreement is alpha {alpha.value:.2f}{between} on {alpha.n} answers; 1 is full, 0 is chance.")
+    said += [TRUST[found.trust], f"{bias.n} pairs were read in both orders, {bias.unread} were not."]
+    if bias.flip_rate is not None:
+        said.append(f"The verdict changed with the order in {bias.flip_rate:.0%} of them; those count as ties.")
+    if bias.first_rate is not None:
+        said.append(f"{bias.first_rate:.0%} of the wins went to the answer shown first; 50 % is even.")
+    return said
 
 
 def strengths(ranking: Ranking) -> Table:

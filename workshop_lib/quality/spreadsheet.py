@@ -53,7 +53,7 @@ def write_template(session: Session, path: Path | None = None) -> Path:
             aspects = "; ".join(aspect.replace("|", " or ") for aspect in answer.prompt.aspects)
             said = (str(score.value or ""), score.comment) if score else ("", "")
             cells = (answer.prompt.id, _answer_id(answer), answer.prompt.text, answer.text, aspects, *said)
-            writer.writerow([defuse(printable(cell))[:LONGEST_CELL] for cell in cells])
+            writer.writerow(map(_cell, cells))
         files.write_atomically(path, f"\ufeff{out.getvalue()}")
     return path
 
@@ -140,6 +140,11 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     except csv.Error as error:
         raise DataFileError(f"{path.name} is not CSV ({error}).", "Save the template as 'CSV UTF-8'.") from error
     return [(number, line) for number, line in enumerate(lines, 1) if any(map(str.strip, line))] or [(1, [])]
+
+
+def _cell(text: str) -> str:
+    cell = defuse(printable(text))
+    return cell if len(cell) <= LONGEST_CELL else f"{cell[:LONGEST_CELL]}… [cut here]"
 
 
 def _grade(cell: str) -> int | None:
