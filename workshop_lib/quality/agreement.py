@@ -86,15 +86,8 @@ def krippendorff_alpha(table: Ratings, *, seed: int = 20) -> Agreement:
     raters = tuple(sorted(rater for rater, grades in table.items() if grades))
     shared = {key: grades for key, grades in _by_answer(table.values()).items() if len(grades) > 1}
     given = {grade for grades in shared.values() for grade in grades}
-    reason = (
-        "Nobody gave a grade." if not raters
-        else f"Only one rater ({raters[0]}): nobody to agree with." if len(raters) == 1
-        else "No answer was graded by two raters under the same rubric." if not shared
-        else f"All ratings are equal ({given.pop()}): agreement cannot be told from chance." if len(given) == 1
-        else None
-    )  # fmt: skip
-    if reason:
-        return Agreement(raters, len(shared), reason=reason)
+    if len(given) < 2:
+        return Agreement(raters, len(shared), reason=_undefined(raters, given))
     by_prompt: dict[str, list[Sequence[int]]] = {}
     for key in sorted(shared, key=lambda key: key[1:]):
         by_prompt.setdefault(key[1], []).append(shared[key])
@@ -104,6 +97,15 @@ def krippendorff_alpha(table: Ratings, *, seed: int = 20) -> Agreement:
         between = resampling.interval([_alpha([each for place in draw for each in groups[place]]) for draw in draws])
     low, high = between or (None, None)
     return Agreement(raters, len(shared), _alpha(list(shared.values())), low, high)
+
+
+def _undefined(raters: Sequence[str], given: set[int]) -> str:
+    """Why there is no alpha of raters who share fewer than two different grades."""
+    if len(raters) < 2:
+        return f"Only one rater ({raters[0]}): nobody to agree with." if raters else "Nobody gave a grade."
+    if not given:
+        return "No answer was graded by two raters under the same rubric."
+    return f"All ratings are equal ({max(given)}): agreement cannot be told from chance."
 
 
 def _alpha(shared: Sequence[Sequence[int]]) -> float:
@@ -142,9 +144,12 @@ def examine(scores: Sequence[Score], rater: str, against: Sequence[str]) -> Reli
     asked = len({score.key for score in scores if score.rater == rater and score.is_grade})
     others = middle_grades(table[other] for other in against if other in table)
     alpha = krippendorff_alpha({rater: own, " and ".join(against): others})
-    trust: Trust = "unreliable"
-    if len(own) >= READABLE * asked:
-        low = alpha.low
-        trust = "unknown" if low is None else "reliable" if low >= RELIABLE else trust
-        trust = "tentative" if low is not None and TENTATIVE <= low < RELIABLE else trust
-    return Reliability(rater, asked, len(own), alpha, trust)
+    return Reliability(rater, asked, len(own), alpha, _trust(asked, len(own), alpha.low))
+
+
+def _trust(asked: int, graded: int, low: float | None) -> Trust:
+    if graded < READABLE * asked:
+        return "unreliable"
+    if low is None:
+        return "unknown"
+    return "reliable" if low >= RELIABLE else "tentative" if low >= TENTATIVE else "unreliable"
