@@ -18,6 +18,7 @@ from workshop_lib import places
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.quality import annotation, scores, show
 from workshop_lib.quality.annotation import JudgingError, Session
+from workshop_lib.quality.scores import key_of
 from workshop_lib.quality.widget import view
 from workshop_lib.records import Prompt
 
@@ -28,12 +29,12 @@ def session(tmp_path: Path) -> Session:
 
 
 def order(session: Session) -> list[tuple[str, ...]]:
-    return [item.key("") for item in session.items]
+    return [key_of(item, "") for item in session.items]
 
 
 def text(session: Session) -> str:
     assert session.item
-    return session.item.shown[0].text
+    return session.item[0].text
 
 
 def test_the_order_is_fixed_by_seed_and_rater(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_a_run_with_more_answers_keeps_the_order_of_the_others(tmp_path: Path) -
 
 def test_a_verdict_is_on_disk_with_hash_and_version(session: Session) -> None:
     """The file knows prompt, hash of the text, grade and version, and neither text nor model."""
-    answer = session.items[0].shown[0]
+    answer = session.items[0][0]
     session.judge(5, "clear")
     (entry,) = [json.loads(line) for line in session.file.path.read_text("utf-8").splitlines()[1:]]
     assert (entry["prompt_id"], entry["answer_sha256"], entry["grade"]) == (*answer.key, 5)
@@ -68,14 +69,14 @@ def test_a_verdict_is_on_disk_with_hash_and_version(session: Session) -> None:
 def test_undo_takes_back_the_last_verdict_and_returns_to_it(session: Session) -> None:
     """A second grade replaces the first and undo brings it back, also after a new start, until nothing is left."""
     session.judge(3)
-    session.previous()
+    session.move(-1)
     session.judge(5)
     session.judge(4)
     session = Session(session.run, session.folder, rater="ada")
     session.undo()
-    assert (session.position, session.verdict(session.items[0]).grade, session.judged) == (1, 5, 1)
+    assert (session.position, session.score(session.items[0]).value, session.judged) == (1, 5, 1)
     session.undo()
-    assert (session.position, session.verdict(session.items[0]).grade, session.judged) == (0, 3, 1)
+    assert (session.position, session.score(session.items[0]).value, session.judged) == (0, 3, 1)
     session.undo()
     with pytest.raises(JudgingError, match="nothing to undo"):
         session.undo()
@@ -86,21 +87,21 @@ def test_a_comment_stays_with_its_verdict(session: Session) -> None:
     session.comment("unclear")
     assert (session.position, session.judged, session.skipped) == (0, 0, 1)
     session.judge(2)
-    assert session.verdict(session.items[0]).comment == "unclear"
-    session.previous()
+    assert session.score(session.items[0]).comment == "unclear"
+    session.move(-1)
     session.comment(" \x1b[1mclear\u202e now ")
-    verdict = session.verdict(session.items[0])
-    assert (verdict.grade, verdict.comment) == (2, "�[1mclear� now")
+    score = session.score(session.items[0])
+    assert (score.value, score.comment) == (2, "�[1mclear� now")
     assert len(annotation.clean_comment("x" * 5000)) == 2000
 
 
 def test_moving_stays_between_the_first_item_and_the_end(session: Session) -> None:
     """After the last item comes the end, where nothing can be judged; it leads back to what was skipped."""
-    session.previous()
+    session.move(-1)
     assert session.position == 0
     for number in range(40):
         session.judge(None if number == 7 else 3)
-    session.next()
+    session.move(1)
     assert (session.position, session.item, session.finished) == (40, None, True)
     with pytest.raises(JudgingError, match="the end"):
         session.judge(3)
@@ -142,14 +143,14 @@ def test_raters_are_apart(session: Session) -> None:
     assert session.rater == "bob"
     session.switch("ada")
     assert (session.judged, session.position) == (1, 1)
-    assert {verdict.rater: verdict.value for verdict in scores.read_all(session.folder)} == {"ada": 5, "bob": 1}
+    assert {score.rater: score.value for score in scores.read_all(session.folder)} == {"ada": 5, "bob": 1}
 
 
 def test_two_windows_of_one_rater_see_each_other(session: Session) -> None:
     """A verdict from elsewhere counts as soon as this window writes; undo takes back the latest of both."""
     other = Session(session.run, session.folder, rater="ada")
     other.judge(2)
-    session.next()
+    session.move(1)
     session.judge(4)
     assert session.judged == 2
     other.undo()
@@ -182,11 +183,11 @@ def test_sides_are_even_and_do_not_depend_on_the_seed(tmp_path: Path) -> None:
     """Of 400 draws, 150 to 250 begin with x (p > 0.999 999); with another seed a verdict is found again."""
     run = run_with({f"q{n}": {"x": f"a{n}", "y": f"b{n}"} for n in range(400)})
     session = Session(run, tmp_path, mode="pairwise")
-    assert 150 < sum(item.shown[0].text.startswith("a") for item in session.items) < 250
-    shown = tuple(answer.sha256 for answer in session.items[0].shown)
+    assert 150 < sum(item[0].text.startswith("a") for item in session.items) < 250
+    shown = tuple(answer.sha256 for answer in session.items[0])
     session.judge("b", "shorter")
-    (verdict,) = Session(run, tmp_path, mode="pairwise", seed=99).verdicts
-    assert (verdict.key[2:], verdict.choice, verdict.comment) == (shown, "b", "shorter")
+    (score,) = Session(run, tmp_path, mode="pairwise", seed=99).given.values()
+    assert (score.answers, score.value, score.comment) == (shown, "b", "shorter")
 
 
 def test_models_are_hidden_until_everything_is_judged(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_models_are_hidden_until_everything_is_judged(tmp_path: Path) -> None:
     session.reveal()
     assert "x · int4 · cpu" in json.dumps(view(session), ensure_ascii=False)
     before = session.file.path.read_bytes()
-    session.previous()
+    session.move(-1)
     for act in (session.undo, lambda: session.judge(1), lambda: session.comment("x")):
         with pytest.raises(JudgingError, match="judging is over"):
             act()
@@ -224,7 +225,7 @@ def test_choices_are_counted_per_model(tmp_path: Path) -> None:
     """A win for one side is a loss for the other; ties and bad pairs count for both; a skipped pair for none."""
     session = Session(run_with({str(n): {"x": f"a{n}", "y": f"b{n}"} for n in range(5)}), tmp_path, mode="pairwise")
     for choice in ("x", "x", "tie", "both_bad", None):
-        sides = [answer.authors[0].alias for answer in session.item.shown]
+        sides = [answer.authors[0].alias for answer in session.item]
         session.judge("ab"[sides.index(choice)] if choice == "x" else choice)
     headings, rows = annotation.reveal_models(session)
     assert headings == ("model", "won", "tied", "lost", "both bad")
@@ -256,17 +257,17 @@ class Judging(RuleBasedStateMachine):
     def judge(self, grade: int | None) -> None:
         if item := self.session.item:
             self.session.judge(grade)
-            self.done.append((item.key(self.session.version), grade))
+            self.done.append((key_of(item, self.session.version), grade))
 
     @rule()
     def undo(self) -> None:
         if self.done:
             self.session.undo()
-            assert self.session.item.key(self.session.version) == self.done.pop()[0]
+            assert key_of(self.session.item, self.session.version) == self.done.pop()[0]
 
-    @rule(way=st.sampled_from(["next", "previous", "to_skipped"]))
-    def move(self, way: str) -> None:
-        getattr(self.session, way)()
+    @rule(by=st.sampled_from([1, -1, 0]))
+    def move(self, by: int) -> None:
+        self.session.move(by) if by else self.session.to_skipped()
 
     @rule(torn=st.binary(max_size=20).filter(lambda torn: b"\n" not in torn))
     def crash_and_start_again(self, torn: bytes) -> None:
@@ -278,7 +279,7 @@ class Judging(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost(self) -> None:
         if hasattr(self, "session"):
-            assert {verdict.key: verdict.value for verdict in self.session.verdicts} == dict(self.done)
+            assert {key: score.value for key, score in self.session.given.items()} == dict(self.done)
 
 
 TestJudging = Judging.TestCase

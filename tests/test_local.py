@@ -274,8 +274,7 @@ def test_an_adapter_is_the_judge_on_the_quality_page(measured: Path, tmp_path: P
     page = notebooks.FOLDER / "04_annotate_quality.ipynb"
     parameters: dict[str, notebooks.Value] = {"records": str(measured / "records.jsonl"), "judge_model": OWN}
     notebooks.run_notebook(page, tmp_path / "04.ipynb", {**parameters, "output": str(tmp_path)})
-    verdicts = scores.read_all(annotation.folder(str(tmp_path)))
-    judged = [each for each in verdicts if isinstance(each, scores.Score)]
+    judged = [each for each in scores.read_all(annotation.folder(str(tmp_path))) if each.is_grade]
     found = scores.distinct_answers(storage.read_run(measured / "records.jsonl"))
     others = [each for each in found if OWN_ID not in {author.model_id for author in each.authors}]
     assert others

@@ -16,7 +16,7 @@ from workshop_lib.choice import decide
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.quality import pareto, scores
 from workshop_lib.quality.pareto import speed_against_quality
-from workshop_lib.quality.scores import Score
+from workshop_lib.quality.scores import Score, score_now
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Run, Serving
 
 MODELS = {"fast": 0.010, "middle": 0.020, "slow": 0.040}
@@ -51,7 +51,7 @@ def made_run(said: dict[str, str] = SAID, prompts: tuple[Prompt, ...] = PROMPTS,
 def grade(run: Run, model: str, grades: list[int | None], rater: str = "ada", version: str = "1") -> list[Score]:
     """One grade per prompt for a model's answers."""
     mine = [each for each in scores.distinct_answers(run) if any(author.alias == model for author in each.authors)]
-    return [Score(rater, *each.key, given_, version, WHEN) for each, given_ in zip(mine, grades, strict=False)]
+    return [score_now((each,), rater, given_, version, "") for each, given_ in zip(mine, grades, strict=False)]
 
 
 def by_alias(standing: pareto.SpeedAgainstQuality) -> dict[str, pareto.ModelQuality]:
@@ -63,11 +63,8 @@ def test_aspects_and_latency_by_hand() -> None:
     standing = speed_against_quality(made_run())
     found = by_alias(standing)
     assert standing.measure == "aspects"
-    assert {name: each.quality["aspects"].value for name, each in found.items()} == {
-        "fast": 0.5,
-        "middle": 0,
-        "slow": 1,
-    }
+    mentioned = {name: each.quality["aspects"].value for name, each in found.items()}
+    assert mentioned == {"fast": 0.5, "middle": 0, "slow": 1}
     assert found["fast"].latency_s.value == pytest.approx(0.012)
     assert found["slow"].latency_s.value == pytest.approx(0.042)
     assert {name: each.on_front for name, each in found.items()} == {"fast": True, "middle": False, "slow": True}
@@ -106,13 +103,12 @@ def test_a_few_grades_do_not_put_out_models_that_nobody_has_graded_yet() -> None
 
 
 def test_a_judge_decides_only_where_it_is_named() -> None:
-    """Grades of judges are shown beside the rest; those of its own answers apart; asking for none there is an error."""
+    """Grades of judges are shown beside the rest; asking for a measure that scored nothing is an error."""
     run = made_run()
-    scores = grade(run, "middle", [5] * 5, "judge:j") + grade(run, "middle", [1] * 5, "judge:middle:1+own")
+    scores = grade(run, "middle", [5] * 5, "judge:j")
     standing = speed_against_quality(run, scores)
     assert standing.measure == "aspects"
-    middle = by_alias(standing)["middle"].quality
-    assert (middle["judge"].value, middle["own"].value) == (5, 1)
+    assert by_alias(standing)["middle"].quality["judge"].value == 5
     assert by_alias(speed_against_quality(run, scores, measure="judge"))["middle"].on_front
     with pytest.raises(ConfigurationError, match="by 'people'"):
         speed_against_quality(run, scores, measure="people")

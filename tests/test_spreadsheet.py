@@ -53,7 +53,7 @@ def test_the_template_is_blind_and_complete(session: Session, path: Path):
     assert write_template(session) == session.folder / "ada-20260101T000000Z.csv"
     assert path.read_bytes()[:3] == b"\xef\xbb\xbf"  # without which Excel garbles every accent
     rows = rows_of(path)
-    assert [row["prompt_id"] for row in rows] == [item.shown[0].prompt.id for item in session.items]
+    assert [row["prompt_id"] for row in rows] == [answer.prompt.id for (answer,) in session.items]
     assert tuple(rows[0]) == spreadsheet.COLUMNS
     assert {row["score"] + row["comment"] for row in rows} == {""}
     assert "int4" not in path.read_text("utf-8") and "x:1" not in path.read_text("utf-8")
@@ -95,7 +95,7 @@ def test_grades_and_comments_come_back(tmp_path: Path, grades: list[int | None],
     path = tmp_path / "round.csv"
     path.unlink(missing_ok=True)
     read = read_scores(write_template(session, path), session)
-    assert [(s.grade, s.comment) for s in read] == [
+    assert [(each.value, each.comment) for each in read] == [
         (grade, clean_comment(comment))
         for grade, comment in zip(grades, comments, strict=True)
         if grade or clean_comment(comment)
@@ -110,7 +110,11 @@ def test_a_filled_template_becomes_verdicts_once(session: Session, path: Path, d
     fill(path, {"score": "4", "comment": "good"}, {"score": " 2.0 "}, {"comment": "odd"}, delimiter=delimiter)
     assert add_scores(path, session) == 3
     assert add_scores(path, session) == 0
-    assert [(v.grade, v.comment) for v in scores.read_all(session.folder)] == [(4, "good"), (2, ""), (None, "odd")]
+    assert [(each.value, each.comment) for each in scores.read_all(session.folder)] == [
+        (4, "good"),
+        (2, ""),
+        (None, "odd"),
+    ]
     assert (session.judged, session.skipped) == (2, 1)
 
 
@@ -132,11 +136,11 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
 def test_a_file_is_read_as_spreadsheets_leave_it(session: Session, path: Path, shape: str, encoding: str):
-    """A line `sep=;`, quotes, blank lines, other list separators and UTF-16 change no grade."""
+    """A line `sep=;`, quotes, blank lines, other line ends and UTF-16 change no grade."""
     keys = [(row["prompt_id"], row["answer_id"]) for row in rows_of(write_template(session, path))]
     text = "".join(f"{','.join(row)}\r\n" for row in [HEADING, (*keys[0], "4", "gut é"), (*keys[1], "2.0", "")])
     path.write_bytes(SHAPES[shape](text).encode(encoding))
-    assert [(score.grade, score.comment) for score in read_scores(path, session)] == [(4, "gut é"), (2, "")]
+    assert [(score.value, score.comment) for score in read_scores(path, session)] == [(4, "gut é"), (2, "")]
 
 
 @pytest.mark.parametrize(("cell", "grade"), [("4,0", 4), ("4.00", 4), ("\uff14", 4), (" 5 ", 5)])
@@ -144,7 +148,7 @@ def test_a_grade_is_read_as_keyboards_and_spreadsheets_write_it(session: Session
     """Decimal commas and full-width digits are the same grade."""
     write_template(session, path)
     fill(path, {"score": cell}, delimiter=";")
-    assert [score.grade for score in read_scores(path, session)] == [grade]
+    assert [score.value for score in read_scores(path, session)] == [grade]
 
 
 def test_a_changed_grade_replaces_the_old_one(session: Session, path: Path):
@@ -154,7 +158,7 @@ def test_a_changed_grade_replaces_the_old_one(session: Session, path: Path):
     add_scores(path, session)
     fill(path, {"score": "5"}, {"score": ""})
     assert add_scores(path, session) == 1
-    assert [verdict.grade for verdict in scores.read_all(session.folder)] == [3, 5]
+    assert [score.value for score in scores.read_all(session.folder)] == [3, 5]
 
 
 def test_a_template_that_is_there_is_never_overwritten(session: Session, path: Path):
@@ -182,16 +186,16 @@ def test_every_fault_is_named_with_row_and_column(session: Session, path: Path):
     assert "row 2, column score: '6' is no grade; give 1, 2, 3, 4 or 5, or leave it empty" in said
     assert "row 3, column score: 'good' is no grade" in said
     assert "row 4, column answer_id: 'sha256-0' for the prompt" in said and "is no answer of this run" in said
-    assert "row 5, column answer_id:" in said and "is in row 2 already" in said
+    assert "row 5, column answer_id:" in said and "is in an earlier row too" in said
     assert not session.file.path.exists()
 
 
-def test_many_faults_are_cut_to_ten(tmp_path: Path, path: Path):
+def test_of_many_faults_ten_are_shown(tmp_path: Path, path: Path):
     """A wrong file is not answered with a screenful."""
     session = Session(run_with({str(n): {"x": f"answer {n}"} for n in range(14)}), tmp_path)
     write_template(session, path)
     fill(path, *[{"score": "A"}] * 14)
-    with pytest.raises(DataFileError, match="And 4 more") as caught:
+    with pytest.raises(DataFileError, match="of 14 faults the first") as caught:
         read_scores(path, session)
     assert str(caught.value).count("row ") == 10
 
@@ -202,11 +206,10 @@ def test_many_faults_are_cut_to_ten(tmp_path: Path, path: Path):
         (b"", "no single column 'prompt_id'"),
         (b"prompt_id,answer_id,score\n", "no single column 'comment'"),
         (b"prompt_id,answer_id,score,score,comment\n", "no single column 'score'"),
-        ("prompt_id,answer_id,score,comment\np,a,,é".encode("cp1252"), "not UTF-8 text at byte 39.*CSV UTF-8"),
+        ("prompt_id,answer_id,score,comment\np,a,,é".encode("cp1252"), "not UTF-8 text at byte 39"),
         (b'prompt_id,answer_id,score,comment\np,a,"x', "is not CSV"),
-        (b"\nprompt_id,answer_id,score,comment\n\np,a,4,0,\n", "5 cells in row 4 under a heading of 4.*quotes"),
+        (b"\nprompt_id,answer_id,score,comment\n\np,a,4,0,\n", "row 4: 5 cells under a heading of fewer.*in quotes"),
         (b"p,sha256-0,4,good\n", "no single column 'prompt_id' in row 1.*prompt_id, answer_id, prompt, answer"),
-        (b"PK\x03\x04\x14\0", "is a workbook.*CSV UTF-8"),
         (b"prompt_id,answer_id,score,comment\n" + b"x" * 140_000, "is not CSV"),
     ],
 )
@@ -219,7 +222,7 @@ def test_other_files_are_refused(session: Session, path: Path, content: bytes, s
 
 def test_missing_files_and_folders_are_said(session: Session, path: Path, tmp_path: Path):
     """Neither reading nor writing ends in a traceback."""
-    with pytest.raises(DataFileError, match="cannot be read"):
+    with pytest.raises(DataFileError, match="is missing"):
         read_scores(path, session)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match=r"template\.csv cannot be written"):
@@ -232,16 +235,13 @@ def test_short_rows_and_extra_columns_do_no_harm(session: Session, path: Path):
     row = rows_of(path)[0]
     text = f"Score,prompt_id,answer_id,comment,mine\r\n5,{row['prompt_id']},{row['answer_id']}\r\n,,,,\r\n"
     path.write_text(text, encoding="utf-8", newline="")
-    assert [score.grade for score in read_scores(path, session)] == [5]
+    assert [score.value for score in read_scores(path, session)] == [5]
 
 
 def test_a_huge_answer_fits_a_cell(tmp_path: Path, path: Path):
     """Excel cuts silently after 32,767 characters; here the cut is said."""
-    session = Session(run_with({"one": {"x": "word " * 20_000}}), tmp_path)
-    (row,) = rows_of(write_template(session, path))
-    assert len(row["answer"]) < 32_767 and row["answer"].endswith("[cut here: 70,000 more characters]")
-    fill(path, {"score": "1"})
-    assert add_scores(path, session) == 1
+    (row,) = rows_of(write_template(Session(run_with({"one": {"x": "word " * 20_000}}), tmp_path), path))
+    assert len(row["answer"]) < 32_767 and row["answer"].endswith("[cut here]")
 
 
 def test_pairs_have_no_template(session: Session, path: Path):

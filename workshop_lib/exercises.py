@@ -20,7 +20,7 @@ from workshop_lib.benchmark import answered
 from workshop_lib.comparison import WIDEST, Side, compare_sides, results_of
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.quality.aspects import score_aspects
-from workshop_lib.quality.scores import aspect_scores, distinct_answers
+from workshop_lib.quality.scores import distinct_answers
 from workshop_lib.records import Completion, ModelVariant, Run, variant_key
 from workshop_lib.show.text import one_line
 
@@ -269,10 +269,9 @@ def first_token_verdict(run: Run) -> Expected:
 def aspect_grade(run: Run) -> Expected:
     """04: the grade that the check gives the last answer in the table of the first prompt: 1 + 4 x share, rounded."""
     shown = [each for each in distinct_answers(run) if each.prompt == run.prompts[0]][-1:]
-    grades = aspect_scores(shown, rubric_version="", scored_at="")
-    if not shown or grades[0].grade is None:
+    score = score_aspects(shown[0].text if shown else None, run.prompts[0])
+    if score.grade is None:
         return "The first prompt of this run has no answer with aspects to look for."
-    score = score_aspects(shown[0].text, shown[0].prompt)
     matched, share = len(score.matched), score.share or 0.0
     formula = "A grade goes from 1 to 5: 1 + 4 x share, rounded."
     mistakes: dict[str, float | None] = {
@@ -288,7 +287,7 @@ def aspect_grade(run: Run) -> Expected:
     if score.forbidden_found:
         mistakes = {"It says what it must not, so the check gives the lowest grade.": 1 + 4 * share}
     look_at = "Count *words found* and *missing* in the table's last line; found / (found + missing) is the share."
-    return Number(grades[0].grade, "as a grade", mistakes, look_at)
+    return Number(score.grade, "as a grade", mistakes, look_at)
 
 
 def steps_apart(known: Evidence) -> Expected:

@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.lab import Lab, cells_of
-from workshop_lib.quality.scores import ScoreFile, Verdict, current
+from workshop_lib.quality.scores import Score, ScoreFile, current
 
 CELL = """\
 from pathlib import Path
@@ -102,9 +102,9 @@ class Desk:
 
     # -- the disk
 
-    def verdicts(self, rater: str = "ada") -> list[Verdict]:
+    def verdicts(self, rater: str = "ada") -> list[Score]:
         """The rater's current verdicts, from the file."""
-        return list(current(ScoreFile(self.folder / "annotations", rater).lines().values()))
+        return list(current(ScoreFile(self.folder / "annotations", rater).lines().values()).values())
 
     def lines(self, rater: str = "ada") -> list[dict[str, object]]:
         """All lines of the rater's file."""

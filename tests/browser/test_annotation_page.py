@@ -43,7 +43,7 @@ def test_forty_answers_by_keyboard_alone(sit_down: SitDown):
     texts = {each.text: each for each in (c for c in forty().completions)}
     assert set(graded) == set(texts)
     hashes = {_hash(text): grade for text, grade in graded.items()}
-    assert {each.answer_sha256: each.grade for each in desk.verdicts()} == hashes
+    assert {each.answers[0]: each.value for each in desk.verdicts()} == hashes
     expect(desk.part("done")).to_have_text("All answers are judged. Thank you.")
     desk.press("r")
     rows = desk.part("revealed").locator("table").first.locator("tbody tr").all_inner_texts()
@@ -91,7 +91,7 @@ def test_keys_of_jupyterlab_do_nothing_in_the_widget(sit_down: SitDown):
     for grade in "12345":
         desk.press(grade)
     assert desk.cells() == before
-    assert [each.grade for each in desk.verdicts()] == [1, 2, 3, 4, 5]
+    assert [each.value for each in desk.verdicts()] == [1, 2, 3, 4, 5]
     assert {each.comment for each in desk.verdicts()} == {""}
     desk.page.keyboard.press("Control+s")
     desk.page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
@@ -147,8 +147,8 @@ def test_two_raters_take_turns(sit_down: SitDown):
     name.fill("ada")
     desk.press("Enter")
     assert desk.count == "1 of 40"
-    assert [each.grade for each in desk.verdicts("ada")] == [5]
-    assert [each.grade for each in desk.verdicts("bob")] == [1, 2]
+    assert [each.value for each in desk.verdicts("ada")] == [5]
+    assert [each.value for each in desk.verdicts("bob")] == [1, 2]
 
 
 def test_pairs_by_keyboard(sit_down: SitDown):
@@ -160,8 +160,8 @@ def test_pairs_by_keyboard(sit_down: SitDown):
         shown.append(desk.part("text").evaluate_all("all => all.map(each => each.textContent)"))
         desk.press(key)
     verdicts = desk.verdicts()
-    assert [each.choice for each in verdicts] == ["a", "b", "tie", "both_bad"]
-    assert [[each.a_sha256, each.b_sha256] for each in verdicts] == [list(map(_hash, pair)) for pair in shown]
+    assert [each.value for each in verdicts] == ["a", "b", "tie", "both_bad"]
+    assert [list(each.answers) for each in verdicts] == [list(map(_hash, pair)) for pair in shown]
 
 
 def test_a_dead_kernel_is_said_and_the_session_goes_on(sit_down: SitDown):
@@ -179,7 +179,7 @@ def test_a_dead_kernel_is_said_and_the_session_goes_on(sit_down: SitDown):
     assert (desk.answer, desk.count) == (ahead, "4 of 40")
     desk.widget.focus()
     desk.press("1")
-    assert [each.grade for each in desk.verdicts()] == [2, 3, 4, 5, 1]
+    assert [each.value for each in desk.verdicts()] == [2, 3, 4, 5, 1]
 
 
 def test_a_reloaded_page_goes_on(sit_down: SitDown):
@@ -195,7 +195,7 @@ def test_a_reloaded_page_goes_on(sit_down: SitDown):
     assert desk.answer == ahead
     desk.focus_by_tab()
     desk.press("5")
-    assert [each.grade for each in desk.verdicts()] == [4, 2, 5]
+    assert [each.value for each in desk.verdicts()] == [4, 2, 5]
 
 
 def test_kills_at_any_moment_lose_nothing_that_was_shown_as_saved(sit_down: SitDown, browser: Browser):

@@ -69,6 +69,11 @@ class AspectScore:
         """The share, but 0 for an answer that says what it must not: what counts as its quality."""
         return 0.0 if self.forbidden_found else self.share
 
+    @property
+    def grade(self) -> int | None:
+        """1 + 4 x credit, rounded half up."""
+        return None if self.credit is None else int(1 + 4 * self.credit + 0.5)
+
 
 def score_aspects(answer: str | None, prompt: Prompt) -> AspectScore:
     """Compare an answer with the prompt's expected and forbidden aspects.
@@ -83,25 +88,17 @@ def score_aspects(answer: str | None, prompt: Prompt) -> AspectScore:
     used = _negations_in(prompt.aspects, words)
     found = {aspect: evidence for aspect in prompt.aspects if (evidence := _find(aspect, words, used))}
     matched = tuple(aspect for aspect in prompt.aspects if aspect in found)
+    missing = tuple(aspect for aspect in prompt.aspects if aspect not in found)
     forbidden = tuple(aspect for aspect in prompt.forbidden if _find(aspect, words))
+    mentions: Mentions = "some" if matched and missing else "all" if matched else "none"
     return AspectScore(
-        verdict=_mentions(len(matched), len(prompt.aspects), forbidden),
+        verdict="forbidden" if forbidden else mentions if prompt.aspects else "not_scored",
         matched=matched,
-        missing=tuple(aspect for aspect in prompt.aspects if aspect not in found),
+        missing=missing,
         evidence=tuple(found[aspect] for aspect in matched),
         forbidden_found=forbidden,
         share=len(matched) / len(prompt.aspects) if prompt.aspects else None,
     )
-
-
-def _mentions(matched: int, expected: int, forbidden: tuple[str, ...]) -> Mentions:
-    if forbidden:
-        return "forbidden"
-    if expected == 0:
-        return "not_scored"
-    if matched == expected:
-        return "all"
-    return "some" if matched else "none"
 
 
 def _plain(text: str) -> str:

@@ -8,10 +8,12 @@ is at least as fast and at least as good, and better in one of them.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Literal
+from typing import Any
+
+import numpy as np
 
 from workshop_lib import comparison, summary, timing
 from workshop_lib.comparison import Estimate
@@ -21,13 +23,8 @@ from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.quality.scores import Answer, AnswerKey, Kind, Score, distinct_answers, kind_of
 from workshop_lib.records import Row, Run, variant_key
 
-if TYPE_CHECKING:
-    import numpy as np
-
-Figure = Literal["mean", "median"]
-
 PREFERRED: tuple[Kind, ...] = ("people", "reference", "aspects")
-"""Whose verdict decides unless told otherwise, see `decisive_measure`. A judge decides only where it is named."""
+"""Whose scores decide unless told otherwise, see `decisive_measure`. A judge decides only where it is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class ModelQuality:
 
 @dataclass(frozen=True, slots=True)
 class SpeedAgainstQuality:
-    """All models, whose verdict decided the front, and what a reader must know of the comparison."""
+    """All models, whose scores decided the front, and what a reader must know of the comparison."""
 
     models: tuple[ModelQuality, ...]
     measure: Kind
@@ -61,61 +58,56 @@ def speed_against_quality(
 ) -> SpeedAgainstQuality:
     """Put speed and quality of every model that answered together; the aspects are checked here.
 
-    `measure` says whose verdict decides the front, see `decisive_measure`; `seed` is that of the draws of prompts.
+    `measure` says whose scores decide the front, see `decisive_measure`; `seed` is that of the draws of prompts.
     Raises `ConfigurationError`: nothing was scored by the measure asked for.
     """
-    import numpy as np
-
     used, remarks = one_rubric(tuple(scores))
     rows = [row for row in summary.summarise(run) if row.status == "ok"]
-    latency = _latencies(run, rows)
     quality = grade_tables(run, rows, used)
     chosen = decisive_measure(quality, measure)
-    decisive = quality.get(chosen, np.full(latency.shape, np.nan))
-    drawn = comparison.draws(len(run.prompts), seed)
-    best = _front(_over_prompts(latency[None], "median"), _over_prompts(decisive[None], "mean"))[0]
-    grades = _over_prompts(decisive[drawn], "mean")
-    won = _front(_over_prompts(latency[drawn], "median"), grades).sum(axis=0)
-    graded = np.isfinite(grades).sum(axis=0)
-    counts = np.isfinite(decisive).sum(axis=0).tolist()
-    waits = _estimates(latency, drawn, "median")
-    estimates = {kind: _estimates(table, drawn, "mean") for kind, table in quality.items()}
+    draws = comparison.draws(len(run.prompts), seed)
+    latency, waits = _over_prompts(_latencies(run, rows), draws, np.nanmedian)
+    estimates = {kind: _over_prompts(table, draws, np.nanmean) for kind, table in quality.items()}
+    nothing = np.full(latency.shape, np.nan), [Estimate(None)] * len(rows)
+    grades, decisive = estimates.get(chosen, nothing)
+    front, graded = _front(latency, grades), np.isfinite(grades[1:]).sum(axis=0)
+    counts = [figure.n for figure in decisive]
     models = tuple(
         ModelQuality(
-            row=row,
-            latency_s=waits[place],
-            quality={kind: figures[place] for kind, figures in estimates.items()},
-            on_front=bool(best[place]),
-            front_share=float(won[place] / graded[place]) if counts[place] >= comparison.FEWEST_PROMPTS else None,
+            row,
+            waits[place],
+            {kind: figures[place] for kind, (_, figures) in estimates.items()},
+            on_front=bool(front[0, place]),
+            front_share=float(front[1:, place].sum() / graded[place]) if n >= comparison.FEWEST_PROMPTS else None,
         )
-        for place, row in enumerate(rows)
+        for place, (row, n) in enumerate(zip(rows, counts, strict=True))
     )
-    if not measure:
-        remarks += passed_over(quality, chosen)
-    if chosen in quality and min(counts) < max(counts):
+    remarks += [] if measure else passed_over(quality, chosen)
+    if counts and min(counts) < max(counts):
         between = f"{min(counts)} to {max(counts)} prompts"
         remarks.append(f"Models were judged on {between}: their figures rest on different questions.")
     return SpeedAgainstQuality(models, chosen, tuple(remarks))
 
 
 def one_rubric(scores: Sequence[Score]) -> tuple[list[Score], list[str]]:
-    """The scores under the rubric of the latest score, and a sentence on the others: their grades mean other things."""
-    version = max(scores, key=lambda score: score.scored_at).rubric_version if scores else ""
-    kept = [score for score in scores if score.rubric_version == version]
-    left = len(scores) - len(kept)
+    """The grades under the rubric of the latest one, and a sentence on the others: their grades mean other things."""
+    grades = [score for score in scores if score.is_grade]
+    version = max(grades, key=lambda score: score.scored_at).rubric_version if grades else ""
+    kept = [score for score in grades if score.rubric_version == version]
+    left = len(grades) - len(kept)
     return kept, [f"{left} scores under another rubric than {version} are left out."] if left else []
 
 
 def decisive_measure(scored: Mapping[Kind, np.ndarray], wanted: Kind | None = None) -> Kind:
-    """Whose verdict decides: the one wanted, else the first of `PREFERRED` that scored every model well enough.
+    """Whose scores decide: the one wanted, else the first of `PREFERRED` that scored every model well enough.
 
-    Well enough is on `resampling.FEWEST_PROMPTS` prompts, or all where a run has fewer: a person who has graded two
+    Well enough is on `comparison.FEWEST_PROMPTS` prompts, or all where a run has fewer: a person who has graded two
     answers does not exclude models that others have graded. Where nobody covers every model, the first that scored
     anything decides. Raises `ConfigurationError`: the one wanted scored nothing.
     """
     if wanted is None:
-        anyone = [kind for kind in PREFERRED if kind in scored] or [PREFERRED[-1]]
-        return next((kind for kind in anyone if kind in scored and _covers(scored[kind])), anyone[0])
+        anyone = [kind for kind in PREFERRED if kind in scored]
+        return next((kind for kind in anyone if _covers(scored[kind])), anyone[0] if anyone else PREFERRED[-1])
     if wanted not in scored:
         fix = f"Use one of: {', '.join(scored) or 'nothing was scored'}."
         raise ConfigurationError(f"No score by '{wanted}' fits an answer of this run.", fix)
@@ -123,25 +115,20 @@ def decisive_measure(scored: Mapping[Kind, np.ndarray], wanted: Kind | None = No
 
 
 def _covers(table: np.ndarray) -> bool:
-    import numpy as np
-
     return bool((np.isfinite(table).sum(axis=0) >= min(comparison.FEWEST_PROMPTS, len(table))).all())
 
 
 def passed_over(scored: Mapping[Kind, np.ndarray], chosen: Kind) -> list[str]:
     """A sentence for each kind of rater that would decide, and has not graded enough yet."""
-    earlier = PREFERRED[: PREFERRED.index(chosen)] if chosen in PREFERRED else ()
     return [
         f"Grades by {kind} do not cover every model on {comparison.FEWEST_PROMPTS} prompts yet: they are not used here."
-        for kind in earlier
+        for kind in PREFERRED[: PREFERRED.index(chosen)]
         if kind in scored
     ]
 
 
 def grade_tables(run: Run, rows: Sequence[Row], scores: Sequence[Score]) -> dict[Kind, np.ndarray]:
     """Quality by `[prompt, model]` for each kind of rater that scored an answer of this run; nan where none did."""
-    import numpy as np
-
     answers = distinct_answers(run)
     column = {(row.model_id, row.device): place for place, row in enumerate(rows)}
     line = {prompt.id: place for place, prompt in enumerate(run.prompts)}
@@ -172,8 +159,6 @@ def _values(answers: Iterable[Answer], scores: Sequence[Score]) -> dict[Kind, di
 
 def _latencies(run: Run, rows: Sequence[Row]) -> np.ndarray:
     """Median latency in seconds by `[prompt, model]`; nan where nothing was answered."""
-    import numpy as np
-
     seen: dict[tuple[str, str, str], list[float]] = {}
     for completion in run.completions:
         latency = timing.latency_s(completion)
@@ -185,8 +170,6 @@ def _latencies(run: Run, rows: Sequence[Row]) -> np.ndarray:
 
 def _front(latency: np.ndarray, quality: np.ndarray) -> np.ndarray:
     """Whether each model (last axis) is on the front of each draw (first axis); nan is never on it."""
-    import numpy as np
-
     fast, slow = latency[:, :, None], latency[:, None, :]
     good, poor = quality[:, :, None], quality[:, None, :]
     beats = (fast <= slow) & (good >= poor) & ((fast < slow) | (good > poor))
@@ -194,21 +177,15 @@ def _front(latency: np.ndarray, quality: np.ndarray) -> np.ndarray:
     return on_front
 
 
-def _over_prompts(drawn: np.ndarray, figure: Figure) -> np.ndarray:
-    """Means or medians over prompts of `[draw, prompt, model]`; nan where a draw has no value."""
-    import numpy as np
-
+def _over_prompts(
+    table: np.ndarray, draws: np.ndarray, figure: Callable[..., Any]
+) -> tuple[np.ndarray, list[Estimate]]:
+    """A figure of each model over all prompts in row 0 and over each draw below, and as estimates; nan where none."""
+    places = np.vstack([np.arange(len(table)), draws])
     with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):
-        return np.asarray((np.nanmedian if figure == "median" else np.nanmean)(drawn, axis=1))
-
-
-def _estimates(table: np.ndarray, drawn: np.ndarray, figure: Figure) -> tuple[Estimate, ...]:
-    """The figure of each model over prompts, with its interval."""
-    import numpy as np
-
-    values, draws = _over_prompts(table[None], figure)[0], _over_prompts(table[drawn], figure)
+        figures = np.asarray(figure(table[places], axis=1))
     counts = np.isfinite(table).sum(axis=0)
-    return tuple(
-        comparison.estimate(float(value) if n else None, int(n), draws[:, place])
-        for place, (value, n) in enumerate(zip(values, counts, strict=True))
-    )
+    return figures, [
+        comparison.estimate(float(figures[0, place]) if n else None, int(n), figures[1:, place])
+        for place, n in enumerate(counts)
+    ]

@@ -4,8 +4,8 @@ A rater is a person (`ada`), the aspect check (`aspects`), a shipped reading (`r
 (`judge:<model id>`). An answer is known by its prompt and the hash of its text, so models with the same answer share
 its grades, and a changed answer has none.
 
-`annotations/ada.jsonl` begins with a header and then has one line per verdict, which is on the disk before `add`
-returns. A verdict is undone by a line of its own, and a later verdict replaces an earlier one.
+`annotations/ada.jsonl` begins with a header and then has one line per score, which is on the disk before `add`
+returns. A score is undone by a line of its own, and a later score replaces an earlier one.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any, ClassVar, Literal, get_args
 from urllib.parse import quote
 
 from workshop_lib import data, files
-from workshop_lib.data import STRICT, fault, read_as
+from workshop_lib.data import STRICT, read_as
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.quality import aspects
 from workshop_lib.records import Completion, ModelVariant, Prompt, Run, variant_key
@@ -33,15 +32,18 @@ REFERENCE_FILE = data.DATA_FOLDER / "reference" / "practice" / "scores.json"
 SCHEMA = 1
 
 Grade = Literal[1, 2, 3, 4, 5]
-Choice = Literal["a", "b", "tie", "both_bad"]
 GRADES: tuple[int, ...] = get_args(Grade)
-CHOICES: tuple[str, ...] = get_args(Choice)
+CHOICES = ("a", "b", "tie", "both_bad")
+Value = int | str | None
+"""One of `GRADES` or of `CHOICES`; None = neither was given or could be read, which is missing and never a number."""
 
 AnswerKey = tuple[str, str]
-"""Prompt and hash of the answer's text: what a verdict refers to."""
+"""Prompt and hash of the answer's text."""
+Key = tuple[str, ...]
+"""What a score is about: rubric version, prompt, hash of one answer, or of two in the order as they were shown."""
 
 
-# -- answers
+# -- answers and scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Answer:
 
     @property
     def key(self) -> AnswerKey:
-        """What verdicts on this answer refer to."""
+        """What scores refer to."""
         return self.prompt.id, self.sha256
 
 
@@ -71,26 +73,20 @@ def distinct_answers(run: Run) -> tuple[Answer, ...]:
         if completion.ok and completion.round:
             first.setdefault((completion.prompt_id, completion.model_id, completion.device), completion)
     authors: dict[tuple[str, str], list[ModelVariant]] = {}
-    for (prompt_id, *model), completion in first.items():
-        if (variant := variants.get((model[0], model[1]))) and completion.text.strip():
+    for (prompt_id, model_id, device), completion in first.items():
+        if (variant := variants.get((model_id, device))) and completion.text.strip():
             authors.setdefault((prompt_id, completion.text), []).append(variant)
-    return tuple(
-        Answer(prompt, text, tuple(given))
-        for prompt in run.prompts
-        for (prompt_id, text), given in authors.items()
-        if prompt_id == prompt.id
-    )
-
-
-# -- verdicts
+    prompts = {prompt.id: prompt for prompt in run.prompts}
+    found = [Answer(prompts[prompt_id], text, tuple(given)) for (prompt_id, text), given in authors.items()]
+    return tuple(sorted(found, key=lambda answer: list(prompts).index(answer.prompt.id)))
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A grade from 1 to 5 by one rater.
+    """What one rater said: the grade of one answer, or which of two answers to a prompt is better.
 
     Attributes:
-        grade: None when the rater gave none: a verdict that cannot be read is missing, never a number.
+        answers: hash of the answer, or hashes of both, the one first that was shown as A.
         rubric_version: of the rubric and the prompts under which it was given, see `version_for`.
         scored_at: ISO 8601, UTC.
         comment: free words of a person, or the reason that a model gave.
@@ -98,91 +94,61 @@ class Score:
 
     rater: str
     prompt_id: str
-    answer_sha256: str
-    grade: int | None
+    answers: tuple[str, ...]
+    value: Value
     rubric_version: str
     scored_at: str
     comment: str = ""
 
     @property
-    def key(self) -> tuple[str, ...]:
-        """What it is about: version, prompt, answer."""
-        return self.rubric_version, self.prompt_id, self.answer_sha256
+    def is_grade(self) -> bool:
+        """True of a grade, False of a preference."""
+        return len(self.answers) == 1
 
     @property
-    def value(self) -> int | None:
-        """The grade."""
-        return self.grade
+    def key(self) -> Key:
+        """What it is about."""
+        return self.rubric_version, self.prompt_id, *self.answers
 
 
-@dataclass(frozen=True, slots=True)
-class Preference:
-    """Which of two answers to one prompt is better, by one rater; `a` was shown first."""
-
-    rater: str
-    prompt_id: str
-    a_sha256: str
-    b_sha256: str
-    choice: Choice | None
-    rubric_version: str
-    scored_at: str
-    comment: str = ""
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What it is about: version, prompt, both answers as they were shown."""
-        return self.rubric_version, self.prompt_id, self.a_sha256, self.b_sha256
-
-    @property
-    def value(self) -> Choice | None:
-        """The choice."""
-        return self.choice
+def key_of(shown: Sequence[Answer], version: str) -> Key:
+    """The `Score.key` of scores on one answer, or on two in this order."""
+    return version, shown[0].prompt.id, *(answer.sha256 for answer in shown)
 
 
-Verdict = Score | Preference
+def score_now(shown: Sequence[Answer], rater: str, value: Value, version: str, comment: str) -> Score:
+    """A score given now: a grade of one answer, or a preference between two."""
+    _, prompt_id, *hashes = key_of(shown, version)
+    return Score(rater, prompt_id, tuple(hashes), value, version, now(), comment)
 
 
-def verdict_on(shown: Sequence[Answer], rater: str, value: Any, version: str, comment: str) -> Verdict:
-    """A verdict given now: a score of one answer, or a preference between two."""
-    kind: type[Any] = Score if len(shown) == 1 else Preference
-    hashes = (answer.sha256 for answer in shown)
-    verdict: Verdict = kind(rater, shown[0].prompt.id, *hashes, value, version, now(), comment)
-    return verdict
-
-
-def current(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
-    """The last verdict on each answer and on each pair as it was shown, in the order in which they were given."""
-    last: dict[tuple[str, ...], Verdict] = {}
-    for verdict in verdicts:
-        last.pop(verdict.key, None)
-        last[verdict.key] = verdict
-    return tuple(last.values())
+def current(scores: Iterable[Score]) -> dict[Key, Score]:
+    """One rater's last score on each answer and on each pair as it was shown, in the order in which they were given."""
+    last: dict[Key, Score] = {}
+    for score in scores:
+        last.pop(score.key, None)
+        last[score.key] = score
+    return last
 
 
 def now() -> str:
-    """The time as verdicts carry it."""
+    """The time as scores carry it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 # -- raters
 
-ASPECTS = "aspects"
-JUDGE = "judge:"
-REFERENCE = "reference:"
-OWN = "+own"
-"""Ending of a judge's name where it graded what it wrote itself."""
+ASPECTS, JUDGE, REFERENCE = "aspects", "judge:", "reference:"
+Kind = Literal["people", "reference", "aspects", "judge"]
 
-Kind = Literal["people", "reference", "aspects", "judge", "own"]
-
-_PERSON = re.compile(r"\w(?:[\w.-]{0,38}\w)?")
-_JUDGE = re.compile(r"judge:[^\s\x00-\x1f\x7f]{1,1000}")  # ids of models are paths at times, and in any script
-_WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+_PERSON = re.compile(r"(?!(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))\w(?:[\w.-]{0,38}\w)?")  # Windows' devices are none
+_JUDGE = re.compile(r"judge:[^\s\x00-\x1f\x7f]+")  # ids of models are paths at times, and in any script
 
 
 def kind_of(rater: str) -> Kind:
-    """Who a rater is, by the form of its name; a judge of its own answers is a kind apart."""
+    """Who a rater is, by the form of its name."""
     if rater.startswith(JUDGE):
-        return "own" if rater.endswith(OWN) else "judge"
+        return "judge"
     if rater.startswith(REFERENCE):
         return "reference"
     return "aspects" if rater == ASPECTS else "people"
@@ -196,7 +162,7 @@ def rater_name(typed: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", typed).casefold())
     name = "-".join(folded.split())
-    if not (_JUDGE.fullmatch(name) or (_PERSON.fullmatch(name) and not _WINDOWS_DEVICES.fullmatch(name))):
+    if not (_JUDGE.fullmatch(name) or _PERSON.fullmatch(name)):
         raise ConfigurationError(
             f"{typed[:60]!r} cannot be a rater's name.",
             "Use up to 40 letters, digits, '.', '_' and '-', with a letter or digit first and last.",
@@ -205,18 +171,18 @@ def rater_name(typed: str) -> str:
 
 
 def aspect_scores(answers: Iterable[Answer], *, rubric_version: str, scored_at: str) -> list[Score]:
-    """The aspect check as a rater: grade 1 + 4 x share, rounded half up; 1 where a forbidden thing is said.
-
-    A prompt that expects nothing in particular gets no grade.
-    """
-    scored = []
-    for answer in answers:
-        found = aspects.score_aspects(answer.text, answer.prompt)
-        grade = None if found.credit is None else int(1 + 4 * found.credit + 0.5)
-        parts = {"missing": found.missing, "forbidden": found.forbidden_found}
-        comment = "; ".join(f"{name}: {', '.join(aspects)}" for name, aspects in parts.items() if aspects)
-        scored.append(Score(ASPECTS, *answer.key, grade, rubric_version, scored_at, comment))
-    return scored
+    """The aspect check as a rater; a prompt that expects nothing in particular gets no grade."""
+    return [
+        Score(
+            ASPECTS,
+            each.prompt.id,
+            (each.sha256,),
+            aspects.score_aspects(each.text, each.prompt).grade,
+            rubric_version,
+            scored_at,
+        )
+        for each in answers
+    ]
 
 
 def score_aspects(run: Run) -> list[Score]:
@@ -229,6 +195,11 @@ def score_aspects(run: Run) -> list[Score]:
 LOCK_TIMEOUT_S = 10.0
 """Longer than any line takes to write; whoever holds the lock longer is stuck."""
 
+_FORMS = {
+    "score": (("answer_sha256",), "grade", GRADES),
+    "preference": (("a_sha256", "b_sha256"), "choice", CHOICES),
+}
+"""Kind of a line → its keys of the answers, its key of the value, and the values that it may have."""
 _LONGEST_FILE_NAME = 120
 _RESTORE = "Restore the file from a copy, or move it out of the folder."
 
@@ -238,108 +209,102 @@ class ScoreFile:
 
     def __init__(self, folder: Path, rater: str) -> None:
         self.rater = rater_name(rater)
-        self.path = folder / f"{_file_name(self.rater)}.jsonl"
+        self.path = folder / _file_name(self.rater)
 
-    def add(self, *verdicts: Verdict) -> None:
-        """Append verdicts. Raises `RecordFileError`: it cannot be written, or is not this rater's; none is saved."""
-        with self._locked():
-            self._append(_entry(verdict) for verdict in verdicts)
+    def add(self, *scores: Score) -> None:
+        """Append scores, all of them or none.
+
+        Raises:
+            RecordFileError: the file is broken, not this rater's, or locked.
+            ConfigurationError, DiskSpaceError: it cannot be written.
+        """
+        self._append(map(_entry, scores))
 
     def undo(self, line: int) -> None:
-        """Append a line that takes back the verdict of an earlier line. Raises `RecordFileError`, see `add`."""
-        with self._locked():
-            if line not in self.lines():
-                raise RecordFileError(f"{self.path.name}, line {line}: there is no verdict to undo.", "Look again.")
-            self._append([{"kind": "undo", "line": line, "undone_at": now()}])
+        """Append a line that takes back the score of an earlier line. Raises as `add`."""
+        self._append([{"kind": "undo", "line": line, "undone_at": now()}])
 
-    def lines(self) -> dict[int, Verdict]:
-        """Number of the line → verdict, without those undone. Raises `RecordFileError`: unreadable or broken."""
-        return _read(self.path, self.rater)[1] if self.path.exists() else {}
+    def lines(self) -> dict[int, Score]:
+        """Number of the line → score, without those undone. Raises `RecordFileError`: unreadable or broken."""
+        return _read(self.path) or {}
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _append(self, entries: Iterable[dict[str, Any]]) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with files.one_writer(self.path, wait_s=LOCK_TIMEOUT_S):
-                yield
+                header = [{"kind": "scores", "schema": SCHEMA, "rater": self.rater}] if _read(self.path) is None else []
+                files.append_lines(self.path, [*header, *entries])
         except TimeoutError:
             raise RecordFileError(
                 f"{self.path.name} has been locked by another program for {LOCK_TIMEOUT_S:.0f} s.",
                 "Close the other notebook that scores under this name, then try again.",
             ) from None
         except OSError as error:
-            raise RecordFileError(
-                f"{self.path.name} cannot be written: {error.strerror or error}.",
-                "Nothing was saved: free space or correct the folder, then try again.",
-            ) from error
-
-    def _append(self, entries: Iterable[dict[str, Any]]) -> None:
-        """Write lines after the last whole one, all of them or none; a broken file is refused."""
-        begun = self.path.exists() and _read(self.path, self.rater)[0]
-        header = [] if begun else [{"kind": "scores", "schema": SCHEMA, "rater": self.rater}]
-        files.append_lines(self.path, [*header, *entries])
+            raise files.unwritable(self.path, error) from error
 
 
-def read_all(folder: Path) -> tuple[Verdict, ...]:
-    """The current verdicts of all raters in a folder, by rater. Raises `RecordFileError`, also on a copied file."""
-    found: dict[str, tuple[Verdict, ...]] = {}
-    for path in sorted(folder.glob("*.jsonl")):
-        rater, lines = _read(path)
-        if rater in found:
-            raise RecordFileError(f"{path.name} is a second file of the rater {rater!r}.", "Keep one of them.")
-        found[rater] = current(lines.values())
-    return tuple(verdict for rater in sorted(found) for verdict in found[rater])
+def read_all(folder: Path) -> list[Score]:
+    """The current scores of all raters in a folder. Raises `RecordFileError`, also on a copied or renamed file."""
+    found = [current((_read(path) or {}).values()) for path in sorted(folder.glob("*.jsonl"))]
+    return [score for scores in found for score in scores.values()]
 
 
-def _read(path: Path, wanted: str | None = None) -> tuple[str, dict[int, Verdict]]:
-    """Rater and verdicts by line; no rater where the first line was never finished."""
+def _read(path: Path) -> dict[int, Score] | None:
+    """Line → score; None where not even the header was finished."""
     try:
         lines = files.whole_lines(path.read_bytes())
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise RecordFileError(f"{path.name} cannot be read: {error.strerror}.", _RESTORE) from error
     rater = ""
-    found: dict[int, Verdict] = {}
+    found: dict[int, Score] = {}
     for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
             if number == 1:
-                rater = _rater_of(path, entry, wanted)
+                rater = _rater_of(path, entry)
             elif entry["kind"] == "undo":
-                del found[entry["line"]]
+                found.pop(entry["line"], None)
             else:
-                found[number] = _verdict(entry, rater)
+                found[number] = _score(entry, rater)
         except (ValueError, TypeError, KeyError) as error:
-            raise RecordFileError(f"{path.name}, line {number}: not a verdict ({error}).", _RESTORE) from error
-    return rater, found
+            raise RecordFileError(f"{path.name}, line {number}: not a score ({error}).", _RESTORE) from error
+    return found if lines else None
 
 
-def _rater_of(path: Path, header: dict[str, Any], wanted: str | None) -> str:
+def _rater_of(path: Path, header: dict[str, Any]) -> str:
     if header["schema"] != SCHEMA:
         what = f"{path.name} has schema {header['schema']!r}, this version reads {SCHEMA}."
         raise RecordFileError(what, "Read it with the version of the workshop that wrote it.")
     rater = str(header["rater"])
-    if wanted not in (None, rater):
-        raise RecordFileError(f"{path.name} holds the verdicts of {rater!r}.", "Give each rater's file their name.")
+    if path.name != _file_name(rater):  # a copy would count a rater twice
+        raise RecordFileError(f"{path.name} holds the scores of {rater!r}.", f"Name it {_file_name(rater)}.")
     return rater
 
 
-def _verdict(entry: dict[str, Any], rater: str) -> Verdict:
-    is_score = {"score": True, "preference": False}[entry.pop("kind")]
-    verdict: Verdict = Score(rater, **entry) if is_score else Preference(rater, **entry)
-    if verdict.value not in (None, *(GRADES if is_score else CHOICES)):
-        raise ValueError(f"{verdict.value!r} is no grade or choice")
-    return verdict
+def _score(entry: dict[str, Any], rater: str) -> Score:
+    hashes, name, allowed = _FORMS[entry.pop("kind")]
+    value = entry.pop(name)
+    if value is not None and value not in allowed:
+        raise ValueError(f"{value!r} is no {name}")
+    return Score(rater, answers=tuple(entry.pop(each) for each in hashes), value=value, **entry)
 
 
-def _entry(verdict: Verdict) -> dict[str, Any]:
-    kind = "score" if isinstance(verdict, Score) else "preference"
-    return {"kind": kind, **{key: value for key, value in asdict(verdict).items() if key != "rater"}}
+def _entry(score: Score) -> dict[str, Any]:
+    kind = "score" if score.is_grade else "preference"
+    hashes, name, _ = _FORMS[kind]
+    shown = dict(zip(hashes, score.answers, strict=True))
+    given = {"rubric_version": score.rubric_version, "scored_at": score.scored_at, "comment": score.comment}
+    return {"kind": kind, "prompt_id": score.prompt_id, **shown, name: score.value, **given}
 
 
 def _file_name(rater: str) -> str:
     """The rater's name; a judge's with every sign quoted, and cut to what folders hold."""
     name = quote(rater, safe="", errors="backslashreplace") if ":" in rater else rater
-    return name if len(name) <= _LONGEST_FILE_NAME else f"{name[:80]}-{sha256(name.encode()).hexdigest()[:16]}"
+    if len(name) > _LONGEST_FILE_NAME:
+        name = f"{name[:80]}-{sha256(name.encode()).hexdigest()[:16]}"
+    return f"{name}.jsonl"
 
 
 # -- the rubric, and the grades that are shipped
@@ -367,14 +332,11 @@ class Rubric:
 
 def read_rubric() -> Rubric:
     """Read `data/rubric.json`. Raises `DataFileError`."""
-    rubric = read_as(Rubric, RUBRIC_FILE)
-    if tuple(line.grade for line in rubric.grades) != GRADES:
-        raise fault(RUBRIC_FILE, "grades", "are not 1 to 5", "Give the grades 1, 2, 3, 4, 5 in this order.")
-    return rubric
+    return read_as(Rubric, RUBRIC_FILE)
 
 
 def version_for(prompts: Iterable[Prompt], rubric: Rubric | None = None) -> str:
-    """The `rubric_version` of verdicts on answers to these prompts, e.g. `1+2026-11`.
+    """The `rubric_version` of scores on answers to these prompts, e.g. `1+2026-11`.
 
     The part after `+` is the version of `prompts.json` where all prompts are in it as they are here; else a hash of the
     prompts, so that a changed prompt never inherits a score.
@@ -415,7 +377,7 @@ class ReferenceGrades:
     def as_scores(self) -> list[Score]:
         """Both readings as scores of two raters, `reference:1` and `reference:2`."""
         return [
-            Score(rater, each.prompt_id, each.answer_sha256, grade, self.rubric_version, self.read_at, each.comment)
+            Score(rater, each.prompt_id, (each.answer_sha256,), grade, self.rubric_version, self.read_at, each.comment)
             for each in self.scores
             for rater, grade in ((f"{REFERENCE}1", each.grade), (f"{REFERENCE}2", each.second_grade))
             if grade is not None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from workshop_lib.comparison import Estimate
 from workshop_lib.quality import annotation, scores
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 LONGEST = 300
 """Characters of an answer in a table; the widget shows all of it."""
 
-HEADINGS: dict[Kind, str] = {
-    "people": "people (1-5)",
-    "reference": "reference (1-5)",
-    "aspects": "aspects (%)",
-    "judge": "judge (1-5)",
-    "own": "judge of its own (1-5)",
+LABELS: dict[Kind, tuple[str, str]] = {
+    "people": ("people (1-5)", "Mean grade by people (1-5)"),
+    "reference": ("reference (1-5)", "Mean reference grade (1-5)"),
+    "aspects": ("aspects (%)", "Expected aspects mentioned (%)"),
+    "judge": ("judge (1-5)", "Mean grade by a judge model (1-5)"),
 }
+"""A measure of quality as a column's heading and as an axis."""
 TRUST: dict[Trust, str] = {
     "reliable": "It can stand in for them on answers like these.",
     "tentative": "Take its grades as a hint and check the models that decide.",
@@ -54,46 +54,43 @@ def aspects(run: Run, prompt_id: str) -> Table:
     lines = []
     for answer in scores.distinct_answers(run):
         if answer.prompt.id == prompt_id:
-            found, text = score_aspects(answer.text, answer.prompt), printable(answer.text)
+            found, said = score_aspects(answer.text, answer.prompt), printable(answer.text)
             missing = [aspect.split("|")[0] for aspect in found.missing]
             words = [", ".join(part) or "—" for part in (found.evidence, missing, found.forbidden_found)]
-            lines.append((text if len(text) <= LONGEST else f"{text[:LONGEST]}…", found.verdict, *words))
+            lines.append((said if len(said) <= LONGEST else f"{said[:LONGEST]}…", found.verdict, *words))
     return Table(lines, columns=["answer", "mentions", "words found", "missing, e.g.", "must not say"])
 
 
 def progress(session: Session) -> Table:
-    """One line per rater with verdicts on this session's items."""
-    wanted = scores.Score if session.mode == "rubric" else scores.Preference
+    """One line per rater with scores on this session's answers."""
     prompts = {prompt.id for prompt in session.run.prompts}
     counts: dict[str, list[int]] = {}
-    for verdict in scores.read_all(session.folder):
-        if isinstance(verdict, wanted) and verdict.prompt_id in prompts and verdict.rubric_version == session.version:
-            counts.setdefault(printable(verdict.rater), [0, 0])[verdict.value is None] += 1
+    for score in scores.read_all(session.folder):
+        about = (score.is_grade, score.rubric_version) == (session.mode == "rubric", session.version)
+        if about and score.prompt_id in prompts:
+            counts.setdefault(printable(score.rater), [0, 0])[score.value is None] += 1
     lines = [(rater, *both) for rater, both in sorted(counts.items())] or [("Nothing is annotated yet", 0, 0)]
     return Table(lines, columns=["rater", "judged", "without a verdict"])
 
 
 def revealed_models(session: Session) -> Table:
     """Reveal which model got what from this rater, or say how much is still to be judged."""
-    try:
-        session.reveal()
-    except JudgingError as error:
-        return _hidden(error)
-    headings, rows = annotation.reveal_models(session)
-    return Table(rows, columns=list(headings))
+    return _revealed(session, lambda: annotation.reveal_models(session))
 
 
 def revealed_answers(session: Session) -> Table:
     """Reveal which model gave which answer, with this rater's verdicts, or say how much is still to be judged."""
+    headings = ("question", "answer", "model", "verdict")
+    return _revealed(session, lambda: (headings, annotation.reveal_answers(session, LONGEST)))
+
+
+def _revealed(session: Session, content: Callable[[], tuple[tuple[str, ...], Any]]) -> Table:
     try:
         session.reveal()
     except JudgingError as error:
-        return _hidden(error)
-    return Table(annotation.reveal_answers(session, LONGEST), columns=["question", "answer", "model", "verdict"])
-
-
-def _hidden(error: JudgingError) -> Table:
-    return Table([(error.what, error.fix)], columns=["the models stay hidden", "what to do"])
+        return Table([(error.what, error.fix)], columns=["the models stay hidden", "what to do"])
+    headings, rows = content()
+    return Table(rows, columns=list(headings))
 
 
 # -- agreement and ranking
@@ -106,7 +103,7 @@ def agreements(found: Iterable[Agreement]) -> Table:
             printable(" and ".join(alpha.raters)) or "none",
             "Krippendorff's alpha",
             "undefined" if alpha.value is None else f"{alpha.value:.2f}",
-            "none" if alpha.low is None else f"{alpha.low:.2f} to {alpha.high:.2f}",
+            _between(alpha),
             alpha.n,
             alpha.reason or "",
         )
@@ -122,14 +119,14 @@ def trust(found: Reliability, bias: OrderBias) -> list[str]:
     if alpha.value is None:
         said.append(f"Its agreement is undefined. {alpha.reason}")
     else:
-        between = f" (95 % CI {alpha.low:.2f} to {alpha.high:.2f})" if alpha.low is not None else ", no interval"
+        between = f" (95 % CI {_between(alpha)})" if alpha.low is not None else ", no interval"
         said.append(f"Its agreement is alpha {alpha.value:.2f}{between} on {alpha.n} answers; 1 is full, 0 is chance.")
     said += [TRUST[found.trust], f"{bias.n} pairs were read in both orders, {bias.unread} were not."]
     if bias.flip_rate is not None:
         said.append(f"The verdict changed with the order in {bias.flip_rate:.0%} of them; those count as ties.")
     if bias.first_rate is not None:
         said.append(f"{bias.first_rate:.0%} of the wins went to the answer shown first; 50 % is even.")
-    return [*said, bias.reason] if bias.reason else said
+    return said
 
 
 def strengths(ranking: Ranking) -> Table:
@@ -137,9 +134,9 @@ def strengths(ranking: Ranking) -> Table:
     lines = [
         (
             printable(strength.model),
-            f"{strength.value:.2f}",
-            "none" if strength.low is None else f"{strength.low:.2f} to {strength.high:.2f}",
-            "unknown" if strength.best_share is None else f"{strength.best_share:.0%} of draws",
+            f"{strength.value.value:.2f}",
+            _between(strength.value),
+            _share(strength.best_share),
             strength.wins,
             strength.comparisons,
         )
@@ -148,24 +145,32 @@ def strengths(ranking: Ranking) -> Table:
     return Table(lines, columns=["model", "strength", "95 % CI", "is the best", "wins", "comparisons"])
 
 
+def _between(figure: Estimate | Agreement) -> str:
+    return "none" if figure.low is None else f"{figure.low:.2f} to {figure.high:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.0%} of draws"
+
+
 # -- speed against quality
 
 
 def speed_and_quality(found: SpeedAgainstQuality) -> Table:
     """One line per model, the fastest first: latency and every measure of quality with intervals, and the front."""
-    kinds = [kind for kind in HEADINGS if any(kind in model.quality for model in found.models)]
     lines = []
     for model in sorted(found.models, key=lambda model: model.latency_s.value or float("inf")):
-        known = _is_known(model, found.measure)
+        known = _value(model, found.measure) is not None
+        grades = {LABELS[kind][0]: _grade(figure, kind) for kind in LABELS if (figure := model.quality.get(kind))}
         lines.append(
             {
                 "model": printable(model.row.alias),
                 "precision": model.row.precision or "unknown",
                 "device": model.row.device,
                 "latency (ms)": ranged(model.latency_s, 1, factor=1000),
-                **{HEADINGS[kind]: _grade(model, kind) for kind in kinds},
+                **grades,
                 "beaten on both": "unknown" if not known else "no" if model.on_front else "yes",
-                "not beaten in": "unknown" if model.front_share is None else f"{model.front_share:.0%} of draws",
+                "not beaten in": _share(model.front_share),
             }
         )
     return Table(lines)
@@ -181,32 +186,21 @@ def ranged(figure: Estimate, decimals: int, *, factor: float = 1.0) -> str:
     return f"{figure.value * factor:.{decimals}f} ({low} to {high})"
 
 
-def _grade(model: ModelQuality, kind: Kind) -> str:
-    if not _is_known(model, kind):
+def _grade(figure: Estimate, kind: Kind) -> str:
+    if figure.value is None:
         return "not scored"
-    return ranged(model.quality[kind], 0, factor=100) if kind == "aspects" else ranged(model.quality[kind], 1)
+    return ranged(figure, 0, factor=100) if kind == "aspects" else ranged(figure, 1)
 
 
-def _is_known(model: ModelQuality, measure: Kind) -> bool:
-    return measure in model.quality and model.quality[measure].value is not None
-
-
-LABELS: dict[Kind, str] = {
-    "people": "Mean grade by people (1-5)",
-    "reference": "Mean reference grade (1-5)",
-    "aspects": "Expected aspects mentioned (%)",
-    "judge": "Mean grade by a judge model (1-5)",
-    "own": "Mean grade by the model itself (1-5)",
-}
-Span = tuple[float, float, float]
-"""Low, value, high; the value itself where there is no interval."""
+def _value(model: ModelQuality, measure: Kind) -> float | None:
+    return model.quality[measure].value if measure in model.quality else None
 
 
 def speed_against_quality(found: SpeedAgainstQuality, *, theme: Theme = "light") -> Figure:
     """Draw median latency (ms) against quality: bars are 95 % intervals over prompts, filled marks are the front."""
-    drawn = [model for model in found.models if _is_known(model, found.measure)]
+    drawn = [model for model in found.models if _value(model, found.measure) is not None]
     rows, colours, is_share = [model.row for model in drawn], PALETTES[theme], found.measure == "aspects"
-    missing = len(found.models) - len(drawn)
+    missing, label = len(found.models) - len(drawn), LABELS[found.measure][1]
     names = list(text.names(rows).values())
     figure, axes = style.plane(
         names,
@@ -218,42 +212,34 @@ def speed_against_quality(found: SpeedAgainstQuality, *, theme: Theme = "light")
     waits = [_span(model.latency_s, 1000) for model in drawn]
     grades = [_span(model.quality[found.measure], 100 if is_share else 1) for model in drawn]
     points = [(wait[1], grade[1]) for wait, grade in zip(waits, grades, strict=True)]
-    style.scale(
-        axes, "x", [bound for low, _, high in waits for bound in (low, high)], "Latency (ms), median and interval"
-    )
-    style.scale(axes, "y", [100.0 if is_share else 5.0], LABELS[found.measure])
+    bounds = [bound for low, _, high in waits for bound in (low, high)]
+    style.scale(axes, "x", bounds, "Latency (ms), median and interval")
+    style.scale(axes, "y", [100.0 if is_share else 5.0], label)
     axes.set(ylim=(-4, 104)) if is_share else axes.set(ylim=(0.8, 5.2), yticks=range(1, 6))
     best = sorted(point for model, point in zip(drawn, points, strict=True) if model.on_front)
     if best:
         across = [x for x, _ in best] + [max(axes.get_xlim()[1], best[-1][0])]
         up = [y for _, y in best] + [best[-1][1]]
         axes.plot(across, up, drawstyle="steps-post", color=colours.quiet, lw=1.2, ls=(0, (4, 3)), zorder=1)
-    for model, (left, x, right), (low, y, high) in zip(drawn, waits, grades, strict=True):
+    said: dict[bool, list[tuple[float, str]]] = {True: [], False: []}
+    for model, name, (left, x, right), (low, y, high) in zip(drawn, names, waits, grades, strict=True):
         colour = colours.device(model.row.device)
         axes.plot([left, right], [y, y], color=colour, lw=1.4, alpha=0.55, zorder=2)
         axes.plot([x, x], [low, high], color=colour, lw=1.4, alpha=0.55, zorder=2)
         face, edge = (colour, colours.paper) if model.on_front else (colours.paper, colour)
         shape = marker(model.row.precision)
         axes.scatter(x, y, s=80, marker=shape, facecolors=face, edgecolors=edge, linewidths=1.4, zorder=4)
+        said[model.on_front].append((x, f"{name} {number(x)} ms, {number(y)}{' %' if is_share else ''}"))
     style.name_points(axes, dict(zip(names, points, strict=True)), colours)
     entries = style.legend_entries(rows, colours)
     style.legend(figure, [*entries, style.mark("o", colours.quiet, "beaten on both", filled=False)], colours)
-    figure.set_label(_alt_text(drawn, names, points, found.measure))
+    first, rest = ("; ".join(words for _, words in sorted(said[front])) or "none" for front in (True, False))
+    figure.set_label(f"Latency against quality ({label}). Beaten by none on both: {first}. Beaten on both: {rest}.")
     return figure
 
 
-def _span(figure: Estimate, factor: float) -> Span:
+def _span(figure: Estimate, factor: float) -> tuple[float, float, float]:
+    """Low, value, high; the value itself where there is no interval."""
     value = figure.value or 0.0
     low, high = (value if bound is None else bound for bound in (figure.low, figure.high))
     return low * factor, value * factor, high * factor
-
-
-def _alt_text(
-    drawn: Sequence[ModelQuality], names: Sequence[str], points: Sequence[tuple[float, float]], measure: Kind
-) -> str:
-    unit = " %" if measure == "aspects" else ""
-    said: dict[bool, list[str]] = {True: [], False: []}
-    for model, name, (x, y) in sorted(zip(drawn, names, points, strict=True), key=lambda line: line[2][0]):
-        said[model.on_front].append(f"{name} {number(x)} ms, {number(y)}{unit}")
-    best, rest = ("; ".join(said[on_front]) or "none" for on_front in (True, False))
-    return f"Latency against quality ({LABELS[measure]}). Beaten by none on both: {best}. Beaten on both: {rest}."

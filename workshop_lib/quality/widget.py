@@ -15,16 +15,13 @@ import traitlets
 
 from workshop_lib.errors import WorkshopError
 from workshop_lib.quality import annotation
-from workshop_lib.quality.annotation import CHOICE_NAMES, JudgingError, Session
+from workshop_lib.quality.annotation import JudgingError, Session
 from workshop_lib.quality.scores import GRADES
 from workshop_lib.show.text import printable
 
 STATIC = Path(__file__).resolve().parents[1] / "static"
 SHORT = 90
 """Characters of a question or an answer in the reveal."""
-
-CHOICE_KEYS = {"a": ("A", "A"), "b": ("B", "B"), "tie": ("T", "equally good"), "both_bad": ("X", "neither is usable")}
-"""A choice, its key, and what it means."""
 
 
 class AnnotationWidget(anywidget.AnyWidget):
@@ -60,7 +57,7 @@ class AnnotationWidget(anywidget.AnyWidget):
 
     def _receive(self, _: object, message: Mapping[str, Any], __: object) -> None:
         said = problem = ""
-        if message.get("turn") == self._turn:
+        if message["turn"] == self._turn:
             try:
                 said = obey(self._session, message)
             except WorkshopError as error:
@@ -75,58 +72,45 @@ class AnnotationWidget(anywidget.AnyWidget):
 def obey(session: Session, message: Mapping[str, Any]) -> str:
     """Do what a message of the page asks; return the sentence to show once it is done.
 
-    Raises:
-        JudgingError: an unknown command, or one that is not possible now.
-        WorkshopError: it could not be saved.
+    Raises `JudgingError` where that is not possible now, other `WorkshopError` where it could not be saved.
     """
-    command, value, draft = (message.get(key) for key in ("command", "value", "comment"))
-    text, comment = str(value), draft if isinstance(draft, str) else None
-    grades = {str(grade): grade for grade in GRADES}
+    text, comment = str(message.get("value")), message.get("comment")
+    grade = int(text) if text in map(str, GRADES) else 0
+    name = {step.value: step.name for step in session.scale}.get(text)
     commands: dict[str, tuple[Callable[[], None], str]] = {
-        "grade": (lambda: session.judge(grades.get(text, 0), comment), f"Saved: grade {text}"),
-        "choose": (lambda: session.judge(text, comment), f"Saved: {CHOICE_NAMES.get(text)}"),
+        "grade": (lambda: session.judge(grade, comment), f"Saved: grade {text}"),
+        "choose": (lambda: session.judge(text, comment), f"Saved: {name}"),
         "skip": (lambda: session.judge(None, comment), "Saved: skipped"),
         "comment": (lambda: session.comment(text), "Saved: comment"),
         "undo": (session.undo, "Saved: taken back"),
         "rater": (lambda: session.switch(text), "Judging as {rater}"),
-        "next": (session.next, ""),
-        "previous": (session.previous, ""),
+        "next": (lambda: session.move(1), ""),
+        "previous": (lambda: session.move(-1), ""),
         "skipped": (session.to_skipped, ""),
         "reveal": (session.reveal, "The models are revealed"),
     }
-    if str(command) not in commands:
-        raise JudgingError(f"There is no command {command!r}.", "Use the buttons.")
-    act, said = commands[str(command)]
+    if message["command"] not in commands:
+        raise JudgingError(f"There is no command {message['command']!r}.", "Use the buttons.")
+    act, said = commands[message["command"]]
     act()
     return said.format(rater=session.rater)
 
 
 def view(session: Session) -> dict[str, Any]:
     """Everything that is shown now."""
-    item = session.item
-    verdict = session.verdict(item)
-    value = None if verdict is None else "skip" if verdict.value is None else str(verdict.value)
-    stage = "item" if item else "end"
+    item, score = session.item, session.score(session.item)
+    stage = "empty" if not session.total else "revealed" if session.revealed else "item" if item else "end"
     plain = ("rater", "mode", "position", "total", "judged", "skipped", "finished")
     return {
         **{name: getattr(session, name) for name in plain},
-        "stage": "empty" if session.total == 0 else "revealed" if session.revealed else stage,
-        "prompt": printable(item.shown[0].prompt.text) if item else "",
-        "answers": [printable(answer.text) for answer in item.shown] if item else [],
-        "verdict": value,
-        "comment": verdict.comment if verdict else "",
-        "scale": _scale(session),
+        "stage": stage,
+        "prompt": printable(item[0].prompt.text) if item else "",
+        "answers": [printable(answer.text) for answer in item or ()],
+        "verdict": None if score is None else "skip" if score.value is None else str(score.value),
+        "comment": score.comment if score else "",
+        "scale": [step._asdict() for step in session.scale],
         "revealed": _revealed(session) if session.revealed else None,
     }
-
-
-def _scale(session: Session) -> list[dict[str, str]]:
-    """The verdicts to choose from: key, value, name and meaning."""
-    if session.mode == "rubric":
-        lines = [(str(line.grade), str(line.grade), line.name, line.meaning) for line in session.rubric.grades]
-    else:
-        lines = [(choice, key, CHOICE_NAMES[choice], meaning) for choice, (key, meaning) in CHOICE_KEYS.items()]
-    return [dict(zip(("value", "key", "name", "meaning"), line, strict=True)) for line in lines]
 
 
 def _revealed(session: Session) -> dict[str, Any]:
