@@ -61,8 +61,8 @@ def _register(options: argparse.Namespace) -> int:
 
 
 def _unregister(options: argparse.Namespace) -> int:
-    model = registry.remove(options.alias)
-    print(f"{model.alias} is no longer offered. Its files stay at {model.place}.")
+    for model in registry.remove(options.alias):
+        print(f"{model.model_id} is no longer offered. Its files stay at {model.place}.")
     return 0
 
 
