@@ -18,13 +18,14 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.benchmarks import llama_cpp as beside
-from tests.llama_cpp_server import MODEL, LlamaServer, NotFetchedError, llama_cpp_server, model_file
+from tests.llama_cpp_server import LlamaServer, NotFetchedError, llama_cpp_server, model_file
 from workshop_lib import places
 from workshop_lib.archive import storage
 from workshop_lib.instrument.client import ChatClient
 from workshop_lib.measuring import runs
 from workshop_lib.metrics import timing
 from workshop_lib.metrics.streams import Arrival
+from workshop_lib.models.smollm2 import FILE_NAME as MODEL
 from workshop_lib.programs import notebooks
 from workshop_lib.quality import judge, scores
 from workshop_lib.records import Completion, ModelVariant, Request

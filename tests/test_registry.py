@@ -45,7 +45,7 @@ def test_models_are_kept_in_the_order_they_came(tmp_path: Path) -> None:
     registry.add(MODEL, cache_dir=cache)
     registry.add(ADAPTER, cache_dir=cache)
     assert registry.read(cache) == (MODEL, ADAPTER)
-    assert registry.remove("mine", cache_dir=cache) == MODEL
+    assert registry.remove("mine", cache_dir=cache) == (MODEL,)
     assert registry.read(cache) == (ADAPTER,)
 
 

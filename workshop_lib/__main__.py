@@ -16,7 +16,14 @@ from typing import NoReturn
 
 from workshop_lib import places
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.programs import commands, fleet_commands, notebooks, reference_commands, registration_commands
+from workshop_lib.programs import (
+    commands,
+    fleet_commands,
+    import_commands,
+    notebooks,
+    reference_commands,
+    registration_commands,
+)
 from workshop_lib.settings import PROFILES
 
 
@@ -109,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.set_defaults(command=_compare)
     fleet_commands.add_parser(commands)
     registration_commands.add_parsers(commands)
+    import_commands.add_parser(commands)
     return parser
 
 

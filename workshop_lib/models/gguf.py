@@ -261,9 +261,7 @@ def _write(file: GgufFile, precision: Precision, folder: Path) -> tuple[TensorRe
     return tuple(source.reports)
 
 
-def _rope(
-    shape: Architecture, factors: NDArray[np.float32] | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _rope(shape: Architecture, factors: NDArray[np.float32] | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Cosines and sines of every position, each float32 `[context, head_size / 2]`, computed as PyTorch does."""
     import numpy as np
 
@@ -289,7 +287,7 @@ def _check_space(file: GgufFile, precision: Precision, folder: Path) -> None:
     disk_mb = file.weights * file.bytes_per_weight(precision) / 1e6 + _DISK_RESERVE_MB
     memory_mb = _BASE_MB + _WORK_BYTES * file.largest_matrix / 1e6
     if (free := free_disk_mb(folder)) < disk_mb:
-        what = f"Importing {file.path.name} as {precision} needs {disk_mb:.0f} MB of free disk, and {free:.0f} MB are free."
+        what = f"{file.path.name} as {precision} needs {disk_mb:.0f} MB of free disk, and {free:.0f} MB are free."
         raise DiskSpaceError(what, f"Free some, or set {places.CACHE_VARIABLE} to a folder on a larger disk.")
     if (free := psutil.virtual_memory().available / 1e6) < memory_mb:
         what = f"Importing {file.path.name} needs {memory_mb:.0f} MB of memory, and {free:.0f} MB are free."
@@ -355,7 +353,7 @@ Imported from the GGUF file `{report.source}` (SHA-256 `{report.sha256}`), witho
 
 - Architecture: {report.architecture}. Precision: {report.precision}; the activations {activations}.
 - Licence of the weights: {markdown(report.licence or "unknown: the file states none")}.
-- Tensors kept exactly: {report.exact_tensors} of {len(report.tensors)}. Of each one, `{REPORT_FILE}` says what it became.
+- Tensors kept exactly: {report.exact_tensors} of {len(report.tensors)}; `{REPORT_FILE}` lists them one by one.
 
 | tensors | how many | in the GGUF file | here |
 |---|---|---|---|

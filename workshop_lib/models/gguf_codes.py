@@ -1,6 +1,6 @@
 """A matrix of a GGUF file as whole numbers and scales: its own codes where a precision can keep them, else rounded.
 
-    weight = scale of its block × code + offset of its block
+    weight = scale of its block * code + offset of its block
 
 Q4_0 and Q8_0 say just that, Q4_1 with an offset; Q4_K and Q6_K once their nested scales are multiplied out. `values`
 of what was kept equals `gguf`'s own dequantisation, bit for bit.
@@ -32,7 +32,7 @@ class Codes:
     """A quantised matrix of `[rows, columns]`.
 
     Attributes:
-        codes: int8 `[rows, blocks, block]`; of 4 bits −8…7 without offsets, 0…15 with them.
+        codes: int8 `[rows, blocks, block]`; of 4 bits -8…7 without offsets, 0…15 with them.
         scales: float32 `[rows, blocks]`.
         offsets: float32 `[rows, blocks]`; None = 0.
         bits: 4 or 8.
@@ -95,11 +95,12 @@ def rounded(values: NDArray[np.float32], bits: Literal[4, 8]) -> Codes:
 
     Args:
         values: float32 `[rows, columns]`, columns a multiple of 32.
-        bits: 4 = codes −8…7, 8 = −127…127.
+        bits: 4 = codes -8…7, 8 = -127…127.
     """
     blocks = values.reshape(len(values), -1, BLOCK)
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)
     scales = largest / np.float32(-8) if bits == 4 else np.abs(largest) / np.float32(127)
+    scales = scales.astype(np.float32, copy=False)
     codes = np.rint(np.divide(blocks, scales, out=np.zeros_like(blocks), where=scales != 0))
     low, high = (-8, 7) if bits == 4 else (-127, 127)
     return Codes(codes.clip(low, high).astype(np.int8), scales[..., 0], None, bits)

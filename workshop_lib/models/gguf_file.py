@@ -1,7 +1,7 @@
-"""A GGUF file, read and judged: what the import can reproduce exactly as the file means it, and why it refuses the rest.
+"""A GGUF file, read and judged: what the import can reproduce as the file means it, and why it refuses the rest.
 
-A key or a tensor that this import does not know is a reason to refuse: a model that lacks one of its parts still answers,
-only worse, and nobody would see why.
+A key or a tensor that this import does not know is a reason to refuse: a model that lacks one of its parts still
+answers, only worse, and nobody would see why.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ONNX graph of a model of the Llama family, written tensor by tensor: the operators that the official builder uses.
+"""The ONNX graph of a model of the Llama family, written tensor by tensor, with the official builder's operators.
 
 Weights go to a file beside the graph as soon as they are known, so that memory holds one matrix at a time.
 """
@@ -70,7 +70,8 @@ class GraphWriter:
     def matrix(self, name: str, weights: Weights) -> Matrix:
         """Write a matrix of `[rows, columns]`, float32 or codes."""
         if not isinstance(weights, Codes):
-            return Matrix(*weights.shape, numbers=self.stored(name, weights))
+            rows, columns = weights.shape
+            return Matrix(rows, columns, numbers=self.stored(name, weights))
         rows, blocks, block = weights.codes.shape
         parts = tuple(self._part(f"{name}.{at}", *part) for at, part in enumerate(self._as_unsigned(weights)))
         offsets = ""
@@ -159,15 +160,15 @@ class GraphWriter:
     def _as_unsigned(self, weights: Codes) -> list[tuple[NDArray[np.uint8], NDArray[np.float32], int, int]]:
         """Codes as the operators take them: unsigned, with the code that means zero, and their bits.
 
-        Products of 8 bits are fast only with rounded activations, so exact ones are two of 4 bits: 16 × high + low.
+        Products of 8 bits are fast only with rounded activations, so exact ones are two of 4 bits: 16 * high + low.
         """
         codes, scales = weights.codes, weights.scales
         if weights.bits == 4:
             zero = 0 if weights.offsets is not None else 8
             return [((codes + np.int8(zero)).view(np.uint8), scales, 8, 4)]
         if not self._exact:
-            return [(codes.view(np.uint8) ^ 128, scales, 128, 8)]
-        high, low = (codes >> 4) + np.int8(8), codes & 15
+            return [(codes.view(np.uint8) ^ np.uint8(128), scales, 128, 8)]
+        high, low = (codes >> 4) + np.int8(8), codes & np.int8(15)
         return [(high.view(np.uint8), 16 * scales, 8, 4), (low.view(np.uint8), scales, 0, 4)]
 
     def _part(self, name: str, codes: NDArray[np.uint8], scales: NDArray[np.float32], zero: int, bits: int) -> _Part:
@@ -233,7 +234,7 @@ def write_model(
     x, normed = graph.look_up("input_ids", embeddings), ""
     for layer in range(shape.layers):
         block, caches = f"blk.{layer}", [f"{layer}.{part}" for part in ("key", "value")]
-        x, normed = _normed(graph, tensors, f"{block}.attn_norm.weight", shape.norm_epsilon, x, normed)
+        x, normed = _normed(graph, tensors, f"{block}.attn_norm.weight", x, normed, epsilon=shape.norm_epsilon)
         qkv = _linear(graph, tensors, normed, *(f"{block}.attn_{part}" for part in "qkv"))
         past = [f"past_key_values.{cache}" for cache in caches]
         attended = graph.node(
@@ -248,13 +249,13 @@ def write_model(
             rotary_interleaved=0,
         )
         added = _linear(graph, tensors, attended, f"{block}.attn_output")
-        x, normed = _normed(graph, tensors, f"{block}.ffn_norm.weight", shape.norm_epsilon, x, added)
+        x, normed = _normed(graph, tensors, f"{block}.ffn_norm.weight", x, added, epsilon=shape.norm_epsilon)
         both = _linear(graph, tensors, normed, f"{block}.ffn_gate", f"{block}.ffn_up")
         gate, up = f"gate.{layer}", f"up.{layer}"
         graph.node("Split", [both], [gate, up], axis=-1, num_outputs=2)
         swish = graph.node("Mul", [gate, graph.node("Sigmoid", [gate])])
         normed = _linear(graph, tensors, graph.node("Mul", [swish, up]), f"{block}.ffn_down")
-    x, normed = _normed(graph, tensors, "output_norm.weight", shape.norm_epsilon, x, normed)
+    x, normed = _normed(graph, tensors, "output_norm.weight", x, normed, epsilon=shape.norm_epsilon)
     newest = graph.node("Gather", [normed, graph.constant([-1])], axis=1)  # only the last token is continued
     output = embeddings if tied else graph.matrix("output", tensors.matrices("output.weight")[0])
     graph.node("Identity", [graph.product(newest, output)], ["logits"])
@@ -271,7 +272,7 @@ def _linear(graph: GraphWriter, tensors: Tensors, x: str, *names: str) -> str:
     return result if biases is None else graph.node("Add", [result, graph.stored(f"{names[0]}.bias", biases)])
 
 
-def _normed(graph: GraphWriter, tensors: Tensors, name: str, epsilon: float, x: str, added: str) -> tuple[str, str]:
+def _normed(graph: GraphWriter, tensors: Tensors, name: str, x: str, added: str, *, epsilon: float) -> tuple[str, str]:
     """The sum of `x` and what is added to it (empty = nothing), and the sum's RMS norm."""
     gain = graph.stored(name, tensors.vector(name))
     if not added:

@@ -254,9 +254,7 @@ class FoundryRuntime:
                 raise ModelServerError("The catalog of Foundry Local did not answer.", fix)
             self._warn("The public catalog did not answer: only registered models are listed. Check the network.")
         aliases_of_own = {model.alias for model in registered}
-        public = [
-            replace(each, alias=each.model_id) if each.alias in aliases_of_own else each for each in look.public
-        ]
+        public = [replace(each, alias=each.model_id) if each.alias in aliases_of_own else each for each in look.public]
         folders = [own[model.model_id] for model in registered if model.kind == "folder"]
         aliases = list(dict.fromkeys(variant.alias for variant in self._practice))
         ordered = selection.in_reading_order([*public, *self._practice, *folders], aliases)
