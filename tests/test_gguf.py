@@ -241,7 +241,10 @@ def test_the_folder_says_what_it_is(tmp_path: Path) -> None:
     assert "| `blk.*.attn_q.weight` | 2 | Q4_1 | 4-bit codes kept |" in card
     options = json.loads((tmp_path / "out" / "genai_config.json").read_text())["model"]["decoder"]["session_options"]
     assert options["intra_op_num_threads"] == psutil.cpu_count(logical=False)
-    given = import_gguf(tmp_path / "tiny.gguf", tmp_path / "other", licence="my own")
+    tiny_gguf(tmp_path / "tiny.gguf", changes={"general.license": None})
+    import_gguf(tmp_path / "tiny.gguf", tmp_path / "unknown", precision="int4")
+    assert read_folder(tmp_path / "unknown").licence is None
+    given = import_gguf(tmp_path / "tiny.gguf", tmp_path / "other", precision="int4", licence="my own")
     assert (given.licence, read_folder(tmp_path / "other").licence) == ("my own", "my own")
 
 

@@ -344,10 +344,8 @@ def _card(report: ImportReport) -> str:
     )
     rows = "\n".join(f"| `{name}` | {count} | {kind} | {how} |" for (name, kind, how), count in alike.items())
     activations = "are rounded to 8 bits" if report.precision in {"int8", "int4"} else "stay in float32"
-    return f"""---
-license: {json.dumps(report.licence or "unknown")}
----
-# {markdown(report.model)}, {report.precision}
+    head = f"---\nlicense: {json.dumps(report.licence)}\n---\n" if report.licence else ""
+    return f"""{head}# {markdown(report.model)}, {report.precision}
 
 Imported from the GGUF file `{report.source}` (SHA-256 `{report.sha256}`), without retraining.
 

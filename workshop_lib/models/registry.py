@@ -198,6 +198,8 @@ def _read(file: Path) -> tuple[RegisteredModel, ...]:
         raise DataFileError(f"{file}: {error.what}", error.fix) from None
     if content.schema != SCHEMA:
         raise fault(file, "schema", f"is {content.schema}", f"This version reads schema {SCHEMA}.")
+    aliases = [model.alias for model in content.models if model.build is None]
+    check_unique(file, "models", [*aliases, *{model.alias for model in content.models if model.build}])
     check_unique(file, "models", (model.model_id for model in content.models))
     return content.models
 
