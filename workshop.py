@@ -3,6 +3,7 @@
 
   run        download, benchmark and chart the models, and write a report under runs/
   check      is every model listed, cached, served, and does it answer?
+  import     turn a GGUF file into models that Foundry Local serves
   register   offer a model of your own beside the others
   unregister no longer offer it
   registered the models of your own, and whether they can be used
@@ -29,7 +30,9 @@ VENV = HERE / ".venv"
 STAMP = VENV / "workshop-stamp.txt"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 REQUIREMENTS = HERE / "requirements.txt"
-COMMANDS = ("run", "check", "register", "unregister", "registered", "compare", "lab", "test", "reference", "fleet")
+COMMANDS = (
+    "run", "check", "import", "register", "unregister", "registered", "compare", "lab", "test", "reference", "fleet",
+)  # fmt: skip
 LONGEST = 180  # characters of the longest path below this folder, one in .venv, with a reserve
 LONG_PATHS = r"SYSTEM\CurrentControlSet\Control\FileSystem"
 PIP = "-m pip install --quiet --no-input --disable-pip-version-check --retries 2 --no-deps --no-compile -r"

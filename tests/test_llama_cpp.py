@@ -18,9 +18,10 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.benchmarks import llama_cpp as beside
-from tests.llama_cpp_server import MODEL, LlamaServer, NotFetchedError, llama_cpp_server, model_file
+from tests.llama_cpp_server import LlamaServer, NotFetchedError, llama_cpp_server, model_file
 from workshop_lib import places, plan, storage, timing
 from workshop_lib.client import ChatClient
+from workshop_lib.models.smollm2 import FILE_NAME as MODEL
 from workshop_lib.programs import notebooks
 from workshop_lib.quality import judge, scores
 from workshop_lib.records import Completion, ModelVariant, Request

@@ -45,7 +45,7 @@ def test_models_are_kept_in_the_order_they_came(tmp_path: Path) -> None:
     registry.add(MODEL, cache_dir=cache)
     registry.add(ADAPTER, cache_dir=cache)
     assert registry.read(cache) == (MODEL, ADAPTER)
-    assert registry.remove("mine", cache_dir=cache) == MODEL
+    assert registry.remove("mine", cache_dir=cache) == (MODEL,)
     assert registry.read(cache) == (ADAPTER,)
 
 
@@ -150,6 +150,25 @@ def test_an_alias_names_one_model(tmp_path: Path) -> None:
     file.write_text(json.dumps({**content, "models": content["models"] * 2}), encoding="utf-8")
     with pytest.raises(DataFileError, match="holds 'mine' twice"):
         registry.read(tmp_path)
+
+
+def test_an_alias_may_have_several_builds(tmp_path: Path) -> None:
+    """Each has its own id; neither the same build twice nor a model without builds joins them; all go together."""
+    builds = [replace(MODEL, build=build, precision=build) for build in ("exact4", "int4")]
+    for build in builds:
+        registry.add(build, cache_dir=tmp_path)
+    assert [model.model_id for model in registry.read(tmp_path)] == ["mine-exact4-cpu:1", "mine-int4-cpu:1"]
+    for other in (builds[0], MODEL, replace(ADAPTER, alias="mine")):
+        with pytest.raises(ConfigurationError, match="unregister mine"):
+            registry.add(other, cache_dir=tmp_path)
+    file = registry.file_in(tmp_path)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    mixed = [*content["models"], {**content["models"][0], "build": None}]
+    file.write_text(json.dumps({**content, "models": mixed}), encoding="utf-8")
+    with pytest.raises(DataFileError, match="holds 'mine' twice"):
+        registry.read(tmp_path)
+    file.write_text(json.dumps(content), encoding="utf-8")
+    assert registry.remove("mine", cache_dir=tmp_path) == tuple(builds)
 
 
 def test_a_model_that_is_not_registered_cannot_be_removed(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ NAMES = {
     "gather_evidence": "choice.decide",
     "gpu_references": "comparison",
     "highlights": "show.report",
+    "import_gguf": "models.gguf",
     "measure_cold_and_kept": "load",
     "measure_fleet": "fleet.collect",
     "measure_users": "load:try_users",

@@ -98,6 +98,7 @@ def register(
     precision: str | None = None,
     context_tokens: int | None = None,
     capabilities: Sequence[str] = (),
+    build: str | None = None,
     cache_dir: Path | None = None,
 ) -> RegisteredModel:
     """Offer a model of one's own beside the others; it is tried once, and stays where it is.
@@ -112,6 +113,7 @@ def register(
         precision: of the weights; None = what a folder's model file tells.
         context_tokens: longest prompt plus answer; None = what folder or adapter say.
         capabilities: tags as in `models.json`.
+        build: which of several folders of this alias; None = the alias has one model.
         cache_dir: None = `places.cache_root()`.
 
     Raises:
@@ -122,9 +124,9 @@ def register(
     path = typed_path(place).absolute()
     model = RegisteredModel(
         alias, "adapter" if adapter else "folder", path, _absolute(adapter), "cpu", CPU_PROVIDER,
-        precision, _size_mb(path), licence, context_tokens, tuple(capabilities),
+        precision, _size_mb(path), licence, context_tokens, tuple(capabilities), build,
     )  # fmt: skip
-    registry.check_alias(alias, registry.read(cache_dir))
+    registry.check_alias(alias, registry.read(cache_dir), build=build)
     if adapter:
         with _adapter_process(model) as child:
             ready = child.wait_for("ready", timeout_s=LOAD_TIMEOUT_S)

@@ -41,6 +41,7 @@ class RegisteredModel:
         licence: SPDX name or the owner's wording; None when unknown.
         context_tokens: longest prompt plus answer; None when unknown.
         capabilities: tags as in `models.json`.
+        build: which of several folders of one alias, e.g. `int4`; None = the alias has one model.
 
     Raises:
         ConfigurationError: a value cannot be used.
@@ -57,6 +58,7 @@ class RegisteredModel:
     licence: str | None
     context_tokens: int | None
     capabilities: tuple[str, ...] = ()
+    build: str | None = None
 
     def __post_init__(self) -> None:
         rules = (
@@ -74,8 +76,8 @@ class RegisteredModel:
 
     @property
     def model_id(self) -> str:
-        """The exact id the web service answers to, e.g. `my-model-adapter-cpu:1`."""
-        return f"{self.alias}-{self.kind}-{self.device}:1"
+        """The exact id the web service answers to, e.g. `my-model-adapter-cpu:1`, `my-model-int4-cpu:1`."""
+        return f"{self.alias}-{self.build or self.kind}-{self.device}:1"
 
     def variant(self) -> ModelVariant:
         """The model as every other part of the workshop knows models; `cached` where it can be used now."""
@@ -109,6 +111,12 @@ class RegisteredModel:
         return f"The folder of '{self.alias}' was built for {self.execution_provider}, and is now for {provider}."
 
 
+def _named(models: tuple[RegisteredModel, ...]) -> list[str]:
+    """What may stand there once: an alias without builds, an alias with builds, and each id."""
+    alone = [model.alias for model in models if model.build is None]
+    return [*alone, *{model.alias for model in models if model.build}, *(model.model_id for model in models)]
+
+
 @dataclass(frozen=True, slots=True)
 class _File:
     """The whole file."""
@@ -116,7 +124,7 @@ class _File:
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
     schema: data.Schema
-    models: Annotated[tuple[RegisteredModel, ...], data.unique(lambda models: (model.alias for model in models))]
+    models: Annotated[tuple[RegisteredModel, ...], data.unique(_named)]
 
 
 def file_in(cache_dir: Path | None = None) -> Path:
@@ -138,14 +146,14 @@ def read(cache_dir: Path | None = None) -> tuple[RegisteredModel, ...]:
         return _read(file)
 
 
-def check_alias(alias: str, registered: tuple[RegisteredModel, ...]) -> None:
-    """Raise `ConfigurationError` for an alias that names a model already."""
+def check_alias(alias: str, registered: tuple[RegisteredModel, ...], *, build: str | None = None) -> None:
+    """Raise `ConfigurationError` for an alias that names a model already; a new build may join other builds."""
     card = data.read_models().get(alias)
     if card is not None and card.listed:
         what = f"The alias '{alias}' belongs to a model of the profile '{card.profile}'."
         raise ConfigurationError(what, f"Choose another, for example my-{alias}.")
     for other in registered:
-        if other.alias == alias:
+        if other.alias == alias and (build is None or other.build in {None, build}):
             what = f"The alias '{alias}' is taken by a registered {other.kind}, {without_home(str(other.place))}."
             fix = f"Choose another, or free it first: python3 workshop.py unregister {alias}."
             raise ConfigurationError(what, fix)
@@ -162,12 +170,12 @@ def add(model: RegisteredModel, *, cache_dir: Path | None = None) -> None:
     places.make_folder(file.parent)
     with _locked(file):
         before = _read(file)
-        check_alias(model.alias, before)
+        check_alias(model.alias, before, build=model.build)
         _write(file, (*before, model))
 
 
-def remove(alias: str, *, cache_dir: Path | None = None) -> RegisteredModel:
-    """Unregister a model and return what was registered; its files stay where they are.
+def remove(alias: str, *, cache_dir: Path | None = None) -> tuple[RegisteredModel, ...]:
+    """Unregister a model, all its builds, and return what was registered; the files stay where they are.
 
     Raises:
         ModelNotFoundError: no such model is registered; names those that are.
@@ -176,12 +184,12 @@ def remove(alias: str, *, cache_dir: Path | None = None) -> RegisteredModel:
     file = file_in(cache_dir)
     before = read(cache_dir)
     if alias not in {model.alias for model in before}:
-        names = ", ".join(model.alias for model in before)
+        names = ", ".join(dict.fromkeys(model.alias for model in before))
         fix = f"Registered are: {names}." if names else "No model is registered at all."
         raise ModelNotFoundError(f"No model is registered as '{alias}'.", fix)
     with _locked(file):
         _write(file, tuple(model for model in _read(file) if model.alias != alias))
-    return next(model for model in before if model.alias == alias)
+    return tuple(model for model in before if model.alias == alias)
 
 
 def _read(file: Path) -> tuple[RegisteredModel, ...]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workshop_lib import files, settings
 from workshop_lib.errors import (
@@ -172,8 +172,24 @@ def unregister(alias: str) -> int:
     """No longer offer a model of one's own."""
     from workshop_lib.models import registry
 
-    model = registry.remove(alias)
-    print(f"{model.alias} is no longer offered. Its files stay at {model.place}.")
+    for model in registry.remove(alias):
+        print(f"{model.model_id} is no longer offered. Its files stay at {model.place}.")
+    return 0
+
+
+def import_gguf(file: Path, alias: str, precision: str, licence: str | None) -> int:
+    """Turn a GGUF file into models that Foundry Local serves, one for each precision."""
+    from workshop_lib.models import gguf
+    from workshop_lib.models.gguf_file import Precision
+
+    names = list(dict.fromkeys(name.strip() for name in precision.split(",") if name.strip()))
+    unknown = [name for name in names if name not in gguf.PRECISIONS]
+    if unknown or not names:
+        what = f"--precision is '{precision}'."
+        raise ConfigurationError(what, f"Use {', '.join(gguf.PRECISIONS)}, separated by commas.")
+    for model in gguf.import_as(file, alias, cast("list[Precision]", names), licence=licence):
+        stated = f"{model.size_mb:.1f} MB, licence {model.licence or 'unknown'}"
+        print(f"Imported and registered: {model.model_id} ({stated}).")
     return 0
 
 

