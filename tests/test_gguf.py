@@ -30,7 +30,7 @@ from tests.gguf_helpers import (
 )
 from workshop_lib.__main__ import main
 from workshop_lib.errors import ConfigurationError, DataFileError, DiskSpaceError, WorkshopError
-from workshop_lib.models import gguf, gguf_codes, registry
+from workshop_lib.models import gguf, gguf_codes, registry, smollm2
 from workshop_lib.models.folder import read_folder
 from workshop_lib.models.gguf import import_gguf
 from workshop_lib.models.gguf_file import OFFICIAL_ROUTE
@@ -338,3 +338,13 @@ def test_a_precision_that_does_not_exist_is_refused_by_the_command(capsys: pytes
 def test_sizes_are_those_of_the_helpers() -> None:
     """K-quants need rows of a multiple of 256."""
     assert HIDDEN % 256 == FEED_FORWARD % 256 == 0
+
+
+def test_a_file_needs_an_alias_and_the_real_model_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`import FILE` without a name is refused before the file is read; `import smollm2` fetches, and names itself."""
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(smollm2, "fetch", lambda: tmp_path / "model.gguf")
+    monkeypatch.setattr(gguf, "import_as", lambda *given, licence: asked.append(given) or ())
+    assert main(["import", "none.gguf"]) == 2
+    assert main(["import", "smollm2", "--precision", "int4,fp32"]) == 0
+    assert asked == [(tmp_path / "model.gguf", "smollm2-135m", ["int4", "fp32"])]

@@ -104,8 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     registered.set_defaults(command=commands.registered)
 
     gguf = parts.add_parser("import", help="turn a GGUF file into models that Foundry Local serves")
-    gguf.add_argument("file", type=Path, help="a GGUF file of the Llama family: Llama, Mistral, Qwen2, SmolLM2")
-    gguf.add_argument("--alias", required=True, help="what to call it: lower-case letters, digits, '.', '_' and '-'")
+    gguf.add_argument("file", type=Path, help="a GGUF file of the Llama family; smollm2 fetches a real model once")
+    gguf.add_argument("--alias", default="", help="what to call it: lower-case letters, digits, '.', '_' and '-'")
     gguf.add_argument("--precision", default="exact4", help="of exact4 (default), int8, int4, fp32, with commas")
     gguf.add_argument("--licence", help="of the weights, e.g. MIT (default: what the file states)")
     gguf.set_defaults(command=commands.import_gguf)

