@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,11 @@ FAULTS = [
     ("prompts", [], "'prompts' holds no prompt", "Add"),
     ("prompts", "3", "is 3", "an object"),
 ]
-READERS = {"index": data.read_practice_index, "models": data.read_models, "prompts": data.read_prompts}
+READERS = {
+    "index": data.read_practice_index,
+    "models": data.read_models,
+    "prompts": partial(data.read_prompts, "course"),
+}
 
 
 @pytest.mark.parametrize(("kind", "content", "what", "fix"), FAULTS)
@@ -227,7 +232,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     check_fault(data.read_models, tmp_path / "absent.json", "is missing", "Check the path.")
     check_fault(data.read_models, data.MODELS_FILE.with_name("absent.json"), "is missing", "git checkout -- data")
     check_fault(data.read_models, tmp_path, "cannot be read", "a file you may read")
-    check_fault(data.read_prompts, tmp_path / "latin.json", "not UTF-8 text at byte 5", "UTF-8")
+    check_fault(partial(data.read_prompts, "course"), tmp_path / "latin.json", "not UTF-8 text at byte 5", "UTF-8")
 
 
 def check_fault(read: Any, file: Path, what: str, fix: str) -> None:

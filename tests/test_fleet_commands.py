@@ -116,8 +116,8 @@ def test_the_page_measures_this_machine_alone(without: Path) -> None:
     """Without the extra page 07 says what to install, measures a fleet of one, and every later cell works."""
     import nbformat
 
-    done = notebooks.run_notebook(PAGE, without / "07.ipynb", {"models": "practice-small", "rounds": 1})
-    cells = {cell.id: cell for cell in nbformat.read(done, as_version=4).cells}
+    notebooks.run_notebook(PAGE, without / "07.ipynb", {"models": "practice-small", "rounds": 1})
+    cells = {cell.id: cell for cell in nbformat.read(without / "07.ipynb", as_version=4).cells}
     said = {name: _shown(cells[name]) for name in ("how", "machines", "complete", "sentences")}
     assert f"This machine measures alone: a fleet needs two more packages. {cluster.INSTALL}" in said["how"]
     assert "2 of 2" in said["machines"] and said["complete"] == "True"
