@@ -273,7 +273,7 @@ def test_the_pages_run_on_it(server: LlamaServer, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(notebooks, "PAGES", notebooks.PAGES[:5])
     given = {"profile": "endpoint", "rounds": 1, "max_tokens": 12, "users": "", "models": "auto"}
     pages = notebooks.run_workshop(tmp_path / "run", given)
-    assert [page.name[:2] for page in pages] == ["01", "02", "03", "04", "05"]
+    assert [page[:2] for page in pages] == ["01", "02", "03", "04", "05"]
     run = storage.read_run(tmp_path / "run" / "records.jsonl")
     assert {each.alias for each in run.completions} == {MODEL}
     assert all(each.ok for each in run.completions)
@@ -305,5 +305,5 @@ def test_names_find_it(server: LlamaServer, model: Path):
     """Its exact id and the name that people see are both names of it."""
     with EndpointRuntime(server.base_url) as runtime:
         for name in (str(model), MODEL):
-            variants, _ = plan.choose(runtime, (name,), ("cpu",))
+            variants, _ = plan.find_models(runtime, (name,), ("cpu",))
             assert [each.alias for each in variants] == [MODEL]
