@@ -46,8 +46,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types of the package."""
+    """Check the types of the package, and of the maintainer's tool."""
     run(session, "mypy")
+    run(session, "mypy", "tools/reference.py")
 
 
 @nox.session

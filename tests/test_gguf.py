@@ -28,6 +28,7 @@ from tests.gguf_helpers import (
     packed,
     tiny_gguf,
 )
+from workshop_lib import machine
 from workshop_lib.__main__ import main
 from workshop_lib.errors import ConfigurationError, DataFileError, DiskSpaceError, WorkshopError
 from workshop_lib.models import gguf, gguf_codes, registry, smollm2
@@ -279,7 +280,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_space_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too little disk or memory is said before anything is written."""
     tiny_gguf(tmp_path / "tiny.gguf", quantisation=K.Q4_0)
-    monkeypatch.setattr(gguf, "free_disk_mb", lambda _: 50.0)
+    monkeypatch.setattr(machine, "free_disk_mb", lambda _: 50.0)
     with pytest.raises(DiskSpaceError, match="and 50 MB are free"):
         import_gguf(tmp_path / "tiny.gguf", tmp_path / "out")
     monkeypatch.undo()
@@ -347,4 +348,4 @@ def test_a_file_needs_an_alias_and_the_real_model_has_one(tmp_path: Path, monkey
     monkeypatch.setattr(gguf, "import_as", lambda *given, licence: asked.append(given) or ())
     assert main(["import", "none.gguf"]) == 2
     assert main(["import", "smollm2", "--precision", "int4,fp32"]) == 0
-    assert asked == [(tmp_path / "model.gguf", "smollm2-135m", ["int4", "fp32"])]
+    assert asked == [(tmp_path / "model.gguf", "smollm2-135m", ("int4", "fp32"))]

@@ -145,11 +145,11 @@ def probe(endpoint: str, model: str) -> tuple[profiles.Runtime, Run]:
 def test_a_page_tries_users_on_the_first_model_that_answered(endpoint: str, tmp_path: Path):
     """Three questions per user, kept in the run's folder; nothing without numbers of users or without an answer."""
     runtime, run = probe(endpoint, "fast")
-    found = load.try_users(runtime, run, (1, 2), tmp_path)
+    found = load.measure_users(runtime, run, (1, 2), tmp_path)
     assert [(each.users, len(each.answered)) for each in found] == [(1, 3), (2, 6)]
     assert len((tmp_path / load.LOADS_FILE).read_text("utf-8").splitlines()) == 2
-    assert load.try_users(runtime, run, (), tmp_path) == ()
-    assert load.try_users(*probe(endpoint, "http-500"), (1, 2), tmp_path) == ()
+    assert load.measure_users(runtime, run, (), tmp_path) == ()
+    assert load.measure_users(*probe(endpoint, "http-500"), (1, 2), tmp_path) == ()
 
 
 def test_the_full_script_measures_users_beside_its_array(endpoint: str, tmp_path: Path):

@@ -73,7 +73,7 @@ NAMES = {
     "import_gguf": "models.gguf",
     "measure_cold_and_kept": "load",
     "measure_fleet": "fleet.collect",
-    "measure_users": "load:try_users",
+    "measure_users": "load",
     "new_folder": "benchmark",
     "open_runtime": "runtimes.profiles",
     "pick_racers": "race:pick",

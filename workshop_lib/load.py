@@ -131,7 +131,7 @@ def _measure_level(users: int, one_user: Callable[[int, threading.Barrier], list
     return Load(users, tuple(completions), time.perf_counter() - started)
 
 
-def measure_users(
+def measure_model(
     runtime: Runtime, variant: ModelVariant, prompts: Sequence[Prompt], users: Sequence[int] = LEVELS, **options: Any
 ) -> tuple[Load, ...]:
     """Serve a variant and measure numbers of users; `options` as in `measure_loads`. Raises `WorkshopError`."""
@@ -139,7 +139,7 @@ def measure_users(
         return measure_loads(model, prompts, levels=users, **options)
 
 
-def try_users(runtime: Runtime, run: Run, users: str | Sequence[int], folder: Path) -> tuple[Load, ...]:
+def measure_users(runtime: Runtime, run: Run, users: str | Sequence[int], folder: Path) -> tuple[Load, ...]:
     """Let several users ask the first model that answered in `run`, and keep every request in `folder`.
 
     `users` are numbers, or text like `1,2,4`. Returns nothing where none is given or no model answered. Raises
@@ -150,7 +150,7 @@ def try_users(runtime: Runtime, run: Run, users: str | Sequence[int], folder: Pa
     if not levels or not models:
         return ()
     options = {"requests_per_user": TRIED_REQUESTS, "max_tokens": TRIED_TOKENS}
-    loads = measure_users(runtime, models[0], run.prompts, levels, **options)
+    loads = measure_model(runtime, models[0], run.prompts, levels, **options)
     save_loads(folder, models[0], loads)
     return loads
 

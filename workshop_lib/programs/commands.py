@@ -45,7 +45,7 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
         ConfigurationError: a parameter that cannot be used; found before any notebook starts.
         WorkshopError: as `measure`.
     """
-    from workshop_lib import benchmark, settings
+    from workshop_lib import benchmark
     from workshop_lib.runtimes import profiles
 
     settings.names(str(parameters["models"]))
@@ -102,7 +102,7 @@ def check(profile: str, models: str, devices: str, *, download: bool = False) ->
         WorkshopError: a profile, name or device that cannot be used, no model to check, a catalog that cannot be asked,
             or a download that failed.
     """
-    from workshop_lib import benchmark, checklist, settings
+    from workshop_lib import benchmark, checklist
     from workshop_lib.plan import find_models
     from workshop_lib.runtimes import profiles
     from workshop_lib.show import tables
@@ -161,8 +161,7 @@ def register(alias: str, weights: Path, *, capabilities: str = "", **options: An
         raise ConfigurationError("--context was given without --adapter.", "Leave it out: the folder itself says.")
     file = adapter and (adapter.rpartition(":")[0] or adapter)
     terminal.notice(f"This runs {file} and loads the weights once." if file else f"This loads {weights} once.")
-    tags = tuple(tag.strip() for tag in capabilities.split(",") if tag.strip())
-    model = local.register(alias, weights, capabilities=tags, **options)
+    model = local.register(alias, weights, capabilities=settings.split(capabilities), **options)
     print(f"Registered: {model.alias} ({model.model_id}, {model.size_mb:.1f} MB).")
     print(f"Measure it: python3 workshop.py run --models {model.alias}")
     return 0
@@ -188,7 +187,7 @@ def import_gguf(file: Path, alias: str, precision: str, licence: str | None) -> 
     from workshop_lib.models import gguf, smollm2
     from workshop_lib.models.gguf_file import Precision
 
-    names = list(dict.fromkeys(name.strip() for name in precision.split(",") if name.strip()))
+    names = settings.split(precision)
     unknown = [name for name in names if name not in gguf.PRECISIONS]
     if unknown or not names:
         what = f"--precision is '{precision}'."
@@ -196,7 +195,7 @@ def import_gguf(file: Path, alias: str, precision: str, licence: str | None) -> 
     if not alias and str(file) != SMOLLM2:
         raise ConfigurationError("There is no --alias.", "Give the name by which the models shall be asked for.")
     path = smollm2.fetch() if str(file) == SMOLLM2 else file
-    for model in gguf.import_as(path, alias or smollm2.ALIAS, cast("list[Precision]", names), licence=licence):
+    for model in gguf.import_as(path, alias or smollm2.ALIAS, cast("tuple[Precision, ...]", names), licence=licence):
         stated = f"{model.size_mb:.1f} MB, licence {model.licence or 'unknown'}"
         print(f"Imported and registered: {model.model_id} ({stated}).")
     return 0
@@ -339,7 +338,7 @@ def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, f
     for variant in benchmark.answered(measured):
         asked: dict[str, Any] = {"max_tokens": chosen.max_tokens, "timeout_s": chosen.timeout_s}
         try:
-            loads = load.measure_users(runtime, variant, measured.prompts, chosen.users, **asked)
+            loads = load.measure_model(runtime, variant, measured.prompts, chosen.users, **asked)
         except WorkshopError as error:
             terminal.notice(f"{variant.model_id} ({variant.device}), several users: failed. {error}")
             continue

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from workshop_lib import data, machine
 from workshop_lib.errors import (
     DataFileError,
-    DiskSpaceError,
     ModelNotFoundError,
     ModelServerError,
     RuntimeUnavailableError,
 )
 from workshop_lib.models import local, registry
-from workshop_lib.places import CACHE_VARIABLE, cache_root, make_folder
+from workshop_lib.places import cache_root, make_folder
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import selection
 from workshop_lib.runtimes.child_process import ChildProcess, ServedChild
@@ -283,12 +282,8 @@ class FoundryRuntime:
         return self._seen
 
     def _check_disk(self, variant: ModelVariant) -> None:
-        need, have = (variant.size_mb or 0.0) + DISK_RESERVE_MB, machine.free_disk_mb(self.models_dir)
-        if variant.size_mb is not None and have < need:
-            raise DiskSpaceError(
-                f"{variant.model_id} needs {need:.0f} MB of free disk, and {have:.0f} MB are free.",
-                f"Free some space, or set {CACHE_VARIABLE} to a folder on a larger disk.",
-            )
+        if variant.size_mb is not None:
+            machine.check_disk(self.models_dir, variant.size_mb + DISK_RESERVE_MB, variant.model_id)
 
     def _try_download(self, variant: ModelVariant, on_progress: OnProgress | None) -> None:
         attempts = self._patience.download_attempts
