@@ -3,10 +3,10 @@
     found = measure_prompt_lengths(runtime, variant, lengths=(64, 256, 1024))
     print(found.sentence())
 
-Prompts are cut from the shipped notes, each from another place, so that no cache of prompts helps; the server's own count
-says how long one is. First token = overhead + tokens / prefill rate, by Theil and Sen: the slope is the median of the
-slopes of all pairs (Sen 1968), which a few late answers do not move. The intervals come from drawing the requests of
-each length again (bootstrap, percentile method).
+Prompts are cut from the shipped notes, each from another place, so that no cache of prompts helps; the server's own
+count says how long one is. First token = overhead + tokens / prefill rate, by Theil and Sen: the slope is the median
+of the slopes of all pairs (Sen 1968), which a few late answers do not move. The intervals come from drawing the
+requests of each length again (bootstrap, percentile method).
 """
 
 from __future__ import annotations
