@@ -26,6 +26,8 @@ class Prompt:
         forbidden: what a good answer must not say.
         reference: an example of a good answer, or None.
         capability: the kind of work, e.g. `explain` or `summarise-meeting`.
+        set_name: the shipped set it was read from, e.g. `meeting-notes`; empty for one of your own. It says where a
+            prompt comes from, not what it is, so it does not count when prompts are compared.
     """
 
     id: str
@@ -34,6 +36,7 @@ class Prompt:
     forbidden: tuple[str, ...] = ()
     reference: str | None = None
     capability: str = "explain"
+    set_name: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,3 +290,9 @@ class Run:
     servings: tuple[Serving, ...] = ()
     completions: tuple[Completion, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def prompt_set(self) -> str | None:
+        """The shipped set that all its prompts are from; None where there is no such set."""
+        names = {prompt.set_name for prompt in self.prompts}
+        return names.pop() or None if len(names) == 1 else None
