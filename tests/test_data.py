@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,17 @@ def test_an_object_keeps_its_other_fields(tmp_path: Path) -> None:
     file = tmp_path / "one.jsonl"
     file.write_text('{"id": "why", "text": "Why?", "aspects": ["because"]}', encoding="utf-8")
     assert data.read_prompts(path=file) == (Prompt(id="why", text="Why?", aspects=("because",)),)
+
+
+@pytest.mark.parametrize("given_set", ["course", "meeting-notes"])
+def test_only_shipped_prompts_carry_their_sets_name(tmp_path: Path, given_set: str) -> None:
+    """The name says where prompts come from: a file of your own cannot claim to be a shipped set."""
+    assert {prompt.set_name for prompt in data.read_prompts(given_set)} == {given_set}
+    own = tmp_path / "own.json"
+    shutil.copy(data.PROMPTS_FILE, own)
+    assert {prompt.set_name for prompt in data.read_prompts(given_set, own)} == {""}
+    own.write_text(json.dumps([{"text": "Why?", "set_name": given_set}]), encoding="utf-8")
+    assert [prompt.set_name for prompt in data.read_prompts(path=own)] == [""]
 
 
 def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

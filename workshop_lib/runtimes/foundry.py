@@ -257,7 +257,8 @@ class FoundryRuntime:
 
         Adapters bring their own library: the runtime's providers say nothing of them.
         """
-        look, own = self._look(), {model.model_id: model.variant() for model in registered}
+        look = self._look()
+        own = {model.model_id: _with_card(model.variant(), self._cards.get(model.alias)) for model in registered}
         if self.profile == "foundry" and not look.public:
             self._seen = None
             if not own:
@@ -339,7 +340,9 @@ def _public_variant(described: Mapping[str, Any], card: ModelCard | None) -> Mod
 
 
 def _with_card(variant: ModelVariant, card: ModelCard | None) -> ModelVariant:
-    return replace(variant, capabilities=card.capabilities, watts=card.watts) if card else variant
+    if card is None:
+        return variant
+    return replace(variant, capabilities=card.capabilities, watts=card.watts, trained_on=card.trained_on)
 
 
 def _precision(text: str) -> str | None:
