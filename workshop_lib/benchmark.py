@@ -182,20 +182,23 @@ class _Measurement:
         meter = self.power.meter_for(variant.device, model.pid, declared)
         served[key] = _Served(model, stack.enter_context(client), meter)
         self.writer.append(self._serving(served[key]))
-        self._ask(self.plan.request(variant, self.plan.prompts[0], 0), served[key])
+        shortest = min(self.plan.prompts, key=lambda prompt: len(prompt.text))
+        if not self._ask(self.plan.request(variant, self.plan.prompts[0], 0), served[key]).fits:
+            self._ask(self.plan.request(variant, shortest, 0), served[key])
 
-    def _ask(self, request: Request, served: _Served) -> None:
-        """Ask, with as many recorded retries as the plan allows; count consecutive failures."""
+    def _ask(self, request: Request, served: _Served) -> Completion:
+        """Ask, with as many recorded retries as the plan allows; count consecutive failures. Returns the last."""
         key = variant_key(request.variant)
         for attempt in range(1, self.plan.retries + 2):
             if attempt > 1:
                 self.sleep(self.plan.retry_backoff_s * 2 ** (attempt - 2))
             completion = served.ask(replace(request, attempt=attempt))
             self.writer.append(completion)
-            if completion.ok or served.model.failure():
+            if completion.ok or not completion.fits or served.model.failure():
                 break
         gone = GIVE_UP_AFTER if served.model.failure() else self.failures.get(key, 0) + 1
-        self.failures[key] = 0 if completion.ok else gone
+        self.failures[key] = 0 if completion.ok or not completion.fits else gone
+        return completion
 
     def _serving(self, served: _Served) -> Serving:
         model = served.model

@@ -175,6 +175,11 @@ class Completion:
         return self.error is None
 
     @property
+    def fits(self) -> bool:
+        """False where prompt and answer are longer than the model's context: a result of the prompt, no fault."""
+        return self.error_kind != "does_not_fit"
+
+    @property
     def text(self) -> str:
         """The answer a user sees: all content chunks joined."""
         return "".join(chunk.text for chunk in self.chunks if chunk.kind == "content")
