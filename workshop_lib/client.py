@@ -29,19 +29,10 @@ from urllib.parse import urljoin
 from workshop_lib import connections, credentials
 from workshop_lib.addresses import Address, parse_address
 from workshop_lib.errors import ConfigurationError, EndpointError
-from workshop_lib.records import Chunk, Completion, Request, RequestOptions
-from workshop_lib.request_bodies import Adaptation, Refusal
+from workshop_lib.records import DOES_NOT_FIT, Chunk, Completion, Request, RequestOptions
+from workshop_lib.request_bodies import Adaptation, Refusal, does_not_fit
 from workshop_lib.settings import ENDPOINT_VARIABLE, request_options
-from workshop_lib.streams import (
-    DOES_NOT_FIT,
-    Answer,
-    Arrival,
-    EndWatch,
-    StreamFault,
-    error_message,
-    read_answer,
-    reported,
-)
+from workshop_lib.streams import Answer, Arrival, EndWatch, StreamFault, error_message, read_answer
 
 if TYPE_CHECKING:
     import httpx2
@@ -277,11 +268,12 @@ class ChatClient:
                 break
             if (wait_s := self._waited(refusal, waited_s)) > 0:
                 waited_s += wait_s
-                continue
-            fault = self._status_fault(refusal)
-            if fault.kind == DOES_NOT_FIT or not adaptation.adapt(refusal, body):
-                answer.fault = fault
+            elif not adaptation.adapt(refusal, body):
+                answer.fault = self._status_fault(refusal)
                 break
+        words = refusal.text if refusal else str(answer.fault or "")
+        if not answer.chunks and (said := does_not_fit(words)):
+            answer.fault = StreamFault(DOES_NOT_FIT, said)
         return self._completion(request, body, answer, started_at, end_s)
 
     def request_notes(self, request: Request) -> tuple[str, ...]:
@@ -405,8 +397,10 @@ class ChatClient:
         may_be_tls = self.address.scheme == "http" and body is refusal.text and refusal.status in MISUNDERSTOOD
         if may_be_tls and ("https" in refusal.text.lower() or connections.speaks_tls(self.address)):
             return connections.wants_https(self.address)
-        said = connections.WEB_PAGE if refusal.text.lstrip().startswith("<") else body
-        return reported(f"http_{refusal.status}", f"The server answered HTTP {refusal.status}", said)
+        said = error_message(body) or "(without a reason)"
+        if refusal.text.lstrip().startswith("<"):
+            said = connections.WEB_PAGE
+        return StreamFault(f"http_{refusal.status}", f"The server answered HTTP {refusal.status}: {said}")
 
     def _get(self, address: Address, route: str) -> bytes:
         """The answer to a GET, redirects followed. Raises `StreamFault`."""

@@ -14,6 +14,9 @@ Status = Literal["ok", "failed", "skipped"]
 TokensSource = Literal["usage", "chunks", "unknown"]
 ChunkKind = Literal["content", "reasoning"]
 
+DOES_NOT_FIT = "does_not_fit"
+"""The `error_kind` of a prompt that, with room for the answer, is longer than the model's context."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -177,7 +180,7 @@ class Completion:
     @property
     def fits(self) -> bool:
         """False where prompt and answer are longer than the model's context: a result of the prompt, no fault."""
-        return self.error_kind != "does_not_fit"
+        return self.error_kind != DOES_NOT_FIT
 
     @property
     def text(self) -> str:
@@ -205,7 +208,8 @@ class Row:
     Latencies in seconds; rates in completion tokens per second; energy in watt-hours per 1 000 completion tokens, and
     what a million of them cost at the price given, in its currency; `None` = not measured. `energy_source` is
     `measured:rapl` (all processor packages), `measured:nvml` (the graphics card), `assumed` (declared watts) or None.
-    `request_notes` say which request parameters were renamed or dropped for this server. `more` holds the averages of
+    `request_notes` say which request parameters were renamed or dropped for this server. Of `prompts` different ones,
+    `prompts_not_fitting` are longer than the model's context. `more` holds the averages of
     the `METRICS` that have no field here, by name; in JSON and CSV they stand beside the others.
     """
 
@@ -240,6 +244,8 @@ class Row:
     energy_cost_per_million_tokens: float | None = None
     gpu_memory_mb: float | None = None
     request_notes: tuple[str, ...] = ()
+    prompts: int = 0
+    prompts_not_fitting: int = 0
     more: Mapping[str, float | None] = field(default_factory=dict, hash=False)
 
     def value(self, name: str) -> float | None:

@@ -502,33 +502,7 @@ def _count(place: object, *path: str) -> int | None:
 
 
 def _server_error(said: object) -> StreamFault:
-    return reported("server_error", "The server reported", said)
-
-
-DOES_NOT_FIT = "does_not_fit"
-_TOO_LONG = tuple(
-    re.compile(form.replace("N", r"(?P<needed>\d{1,9})").replace("M", r"(?P<room>\d{1,9})"), re.I)
-    for form in (
-        r"requires N total tokens .{0,99}maximum context length of M tokens",  # Foundry Local
-        r"maximum context length is M tokens.{0,99}(?:requested|resulted in|contains) N",  # OpenAI, vLLM
-        r"request \(N tokens\) exceeds the available context size \(M tokens\)",  # llama.cpp
-        r"input_ids size \(N\).{0,99}exceeds max.length \(M\)",  # onnxruntime-genai, three forms
-        r"sequence_length \(N\) is >= max_length \(M\)",
-        r"max_length \(N\) cannot be greater than model context_length \(M\)",
-        r"context_length_exceeded|maximum context length|exceeds the available context size",  # without numbers
-    )
-)
-"""What servers say when prompt and answer have no room in a model's context: N tokens needed of M."""
-
-
-def reported(kind: str, lead: str, said: object) -> StreamFault:
-    """The fault that a server reports; a prompt that its model has no room for is a kind of its own."""
-    words = " ".join(str(said).split())
-    found = next(filter(None, (form.search(words) for form in _TOO_LONG)), None)
-    if found is None:
-        return StreamFault(kind, f"{lead}: {error_message(said) or '(without a reason)'}")
-    numbers = [f"{int(found[name]):,}".replace(",", " ") for name in ("needed", "room") if name in found.groupdict()]
-    return StreamFault(DOES_NOT_FIT, f"Does not fit: {' of '.join(numbers) or 'more than the context of'} tokens.")
+    return StreamFault("server_error", f"The server reported: {error_message(said)}")
 
 
 def _error_in(event: Object) -> object:
@@ -568,7 +542,7 @@ def _is_fine(event: Object) -> bool:
     return any(str(event.get(name, "")).lower() in FINE for name in ("code", "status", "status_code"))
 
 
-def error_message(body: object, limit: int = 200) -> str:
+def error_message(body: object, limit: int = 300) -> str:
     """The human part of an error body of any usual shape, in one line without keys, cut to `limit` characters."""
     message, place = body, ""
     for _ in range(8):
