@@ -89,7 +89,7 @@ def test_every_shipped_prompt_can_be_scored() -> None:
     for prompt in content.sets["meeting-notes"]:
         assert 60 <= len(prompt.text.split("Notes:")[1].split()) <= 110, prompt.id
     lengths = [len(prompt.text.split("Transcript:")[1].split()) for prompt in content.sets["meetings"]]
-    assert 150 <= lengths[0] and lengths == sorted(lengths) and lengths[-1] <= 1500
+    assert lengths[0] >= 150 and lengths == sorted(lengths) and lengths[-1] <= 1500
     assert [len(content.sets[name]) for name in ("course", "meeting-notes", "meetings")] == [8, 12, 8]
 
 
