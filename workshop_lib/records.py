@@ -58,6 +58,7 @@ class ModelVariant:
         capabilities: tags of `models.json` that drive routing.
         cached: True when the files are in the local cache; None when that cannot be known.
         watts: power that `models.json` declares for it while it answers; None when it declares none.
+        trained_on: prompt sets it was trained on or on close copies of, as `models.json` says; None when unknown.
         served_as: the name that requests carry where it is another than `model_id`: servers that name models by their
             files have whole paths there, of which people see the last part.
     """
@@ -74,6 +75,7 @@ class ModelVariant:
     cached: bool | None = None
     watts: float | None = None
     served_as: str | None = None
+    trained_on: tuple[str, ...] | None = None
 
 
 def variant_key(variant: ModelVariant) -> tuple[str, str]:
@@ -208,9 +210,10 @@ class Row:
     Latencies in seconds; rates in completion tokens per second; energy in watt-hours per 1 000 completion tokens, and
     what a million of them cost at the price given, in its currency; `None` = not measured. `energy_source` is
     `measured:rapl` (all processor packages), `measured:nvml` (the graphics card), `assumed` (declared watts) or None.
-    `request_notes` say which request parameters were renamed or dropped for this server. Of `prompts` different ones,
-    `prompts_not_fitting` are longer than the model's context. `more` holds the averages of
-    the `METRICS` that have no field here, by name; in JSON and CSV they stand beside the others.
+    `request_notes` say which request parameters were renamed or dropped for this server. `trained_on_prompts` says
+    whether the model was trained on the set its prompts are from, `prompt_set`; None = unknown. Of `prompts` different
+    ones, `prompts_not_fitting` are longer than the model's context. `more` holds the averages and percentiles of the
+    `METRICS` that have no field here, by name; in JSON and CSV they stand beside the others.
     """
 
     alias: str
@@ -244,6 +247,8 @@ class Row:
     energy_cost_per_million_tokens: float | None = None
     gpu_memory_mb: float | None = None
     request_notes: tuple[str, ...] = ()
+    prompt_set: str | None = None
+    trained_on_prompts: bool | None = None
     prompts: int = 0
     prompts_not_fitting: int = 0
     more: Mapping[str, float | None] = field(default_factory=dict, hash=False)

@@ -233,6 +233,7 @@ class EndpointRuntime:
             device=device,
             capabilities=card.capabilities if card else (),
             watts=card.watts if card else None,
+            trained_on=card.trained_on if card else None,
             served_as=None if served_as == model_id else served_as,
         )
 

@@ -325,7 +325,9 @@ def _public_variant(described: Mapping[str, Any], card: ModelCard | None) -> Mod
 
 
 def _with_card(variant: ModelVariant, card: ModelCard | None) -> ModelVariant:
-    return replace(variant, capabilities=card.capabilities, watts=card.watts) if card else variant
+    if card is None:
+        return variant
+    return replace(variant, capabilities=card.capabilities, watts=card.watts, trained_on=card.trained_on)
 
 
 def _precision(text: str) -> str | None:

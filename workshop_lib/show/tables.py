@@ -43,11 +43,14 @@ class Column(NamedTuple):
     def cell(self, row: Row) -> str | float:
         """The figure of one row for people; text as it is, codes with commas."""
         value: Any = row.value(self.field)
+        if self is TRAINED:
+            return {True: "yes", False: "no"}.get(value, UNKNOWN)
         if isinstance(value, tuple):
             return ", ".join(value)
         return printable(value) if isinstance(value, str) else rounded(value, self.decimals, self.factor)
 
 
+TRAINED = Column("trained on it", "trained_on_prompts", where_known=True)
 P95 = Column("p95 (ms)", "latency_p95", 1, 1000)
 COSTS = (
     Column("cold start (ms)", "cold_start_s", 1, 1000),
@@ -74,7 +77,7 @@ def _speeds() -> list[Column]:
 
 def results(rows: Iterable[Row]) -> Table:
     """One line per row, in display units, those that failed last; warnings are codes."""
-    return _results(rows, (*_speeds(), *COSTS))
+    return _results(rows, [*_speeds(), *COSTS])
 
 
 def speed(rows: Iterable[Row]) -> Table:
@@ -87,11 +90,10 @@ def cost(rows: Iterable[Row]) -> Table:
     return _results(rows, COSTS)
 
 
-def _results(rows: Iterable[Row], columns: Iterable[Column]) -> Table:
+def _results(rows: Iterable[Row], columns: Sequence[Column]) -> Table:
     ordered = sorted(rows, key=lambda row: row.status != "ok")
-    shown = [
-        each for each in columns if not each.where_known or any(row.value(each.field) is not None for row in ordered)
-    ]
+    known = {each.field for row in ordered for each in (TRAINED, *columns) if row.value(each.field) is not None}
+    shown = [each for each in (TRAINED, *columns) if not each.where_known or each.field in known]
     lines = [
         (printable(row.alias), row.precision or UNKNOWN, row.device, row.status, *(each.cell(row) for each in shown))
         for row in ordered
