@@ -18,7 +18,7 @@ from tests.kill_helpers import MODELS, TINY, differences, kill_until_done, plan_
 from tests.report_helpers import run_of_models
 from tests.test_samples import FULL
 from tests.test_samples import run as run_script
-from workshop_lib import benchmark, comparison, places
+from workshop_lib import benchmark, comparison, places, report
 from workshop_lib.benchmark import RECORDS_FILE, run_plan
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.machine import PowerSources
@@ -26,7 +26,6 @@ from workshop_lib.plan import Plan, choose_variants, make_plan
 from workshop_lib.records import ModelVariant, Prompt, Run
 from workshop_lib.runtimes import profiles
 from workshop_lib.runtimes.endpoint import EndpointRuntime
-from workshop_lib.show import report
 from workshop_lib.storage import RunWriter, read_run
 from workshop_lib.summary import stability_notes, summarise
 

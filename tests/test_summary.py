@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from tests.comparison_helpers import gpu_run, mislabelled_run
 from tests.measurement_helpers import VARIANT, completion, run_of
-from workshop_lib import summary, timing
+from workshop_lib import report, summary, timing
 from workshop_lib.comparison import compare_results, results_of, sample_objects
 from workshop_lib.records import Chunk, Completion, Prompt, Row, Serving
-from workshop_lib.show import report, tables
+from workshop_lib.show import tables
 from workshop_lib.summary import (
     MOST_ROUNDS,
     UNSTABLE_SPREAD,

@@ -69,7 +69,7 @@ NAMES = {
     "free_disk_mb": "machine",
     "gather_evidence": "choice.decide",
     "gpu_references": "comparison",
-    "highlights": "show.report",
+    "highlights": "report",
     "import_gguf": "models.gguf",
     "measure_cold_and_kept": "load",
     "measure_fleet": "fleet.collect",
@@ -89,7 +89,7 @@ NAMES = {
     "summarise": "summary",
     "try_folder": "models.local",
     "watch_race": "race:watch",
-    "write_report": "show.report",
+    "write_report": "report",
 }
 """Public functions and classes: the module of each, and its name there where that is another."""
 
