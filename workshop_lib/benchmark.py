@@ -294,7 +294,7 @@ def measure_a_little(folder: Path) -> Path:
     """Measure every ready model on few prompts and rounds, so that there is something to chart."""
     with profiles.open_runtime() as runtime:
         variants, skipped = find_models(runtime, ["auto"])
-        prompts = data.read_prompts()[:SMALL_RUN_PROMPTS]
+        prompts = data.read_prompts(data.TASK)[:SMALL_RUN_PROMPTS]
         small = make_plan(variants, prompts, rounds=SMALL_RUN_ROUNDS, skipped=tuple(skipped))
         run_plan(small, runtime, folder)
     return folder / RECORDS_FILE

@@ -29,6 +29,8 @@ MODELS_FILE = DATA_FOLDER / "models.json"
 PROMPTS_FILE = DATA_FOLDER / "prompts.json"
 PRACTICE_INDEX_FILE = DATA_FOLDER / "practice_models" / "index.json"
 SCHEMA = 1
+TASK = "meeting-notes"
+"""The prompt set of the team's own task: what pages and `run` ask where nobody names another."""
 
 STRICT: dict[str, object] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 """`__pydantic_config__` of a file's outermost dataclass; those inside it inherit it."""
