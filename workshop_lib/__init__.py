@@ -87,6 +87,7 @@ NAMES = {
     "score_aspects": "quality.scores",
     "speed_against_quality": "quality.pareto",
     "summarise": "summary",
+    "to_fetch": "plan",
     "try_folder": "models.local",
     "watch_race": "race:watch",
     "write_report": "report",

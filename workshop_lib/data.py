@@ -118,8 +118,9 @@ class ModelCard:
 
     Sizes are downloads in 10^6 bytes, of the CPU and of the GPU build; None when no listing names them. `listed` is
     False for a name that courses use but no catalog lists; `nearest` are aliases to offer instead. `watts` is the power
-    drawn while it answers, where no meter can be read; reported as assumed. `trained_on` names the prompt sets that it
-    was trained on, or on close copies of; None = unknown.
+    drawn while it answers, where no meter can be read; reported as assumed. `default_builds` are the precisions that
+    `auto` takes; None = all. `trained_on` names the prompt sets that it was trained on, or on close copies of; empty
+    where it is older than all of them; None = unknown.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
@@ -133,6 +134,7 @@ class ModelCard:
     listed: bool = True
     nearest: tuple[str, ...] = ()
     watts: Size | None = None
+    default_builds: tuple[str, ...] | None = None
     trained_on: tuple[str, ...] | None = None
 
 
