@@ -318,6 +318,16 @@ def _runs() -> Iterator[tuple[Path, Run]]:
             yield path, read_run(path)
 
 
+def run_of_another_set(prompt_set: str | None) -> tuple[str, Run] | None:
+    """Return what answered another shipped set, with its name: the newest run, else shipped results, else None."""
+    shipped = [(path, read_run(path)) for path in sorted(comparison.REFERENCES.glob(f"*/{RECORDS_FILE}"))]
+    for path, run in (*_runs(), *shipped):
+        if answered(run) and data.set_of(run.prompts) not in (None, prompt_set):
+            kind = "the shipped results" if path.is_relative_to(comparison.REFERENCES) else "the run"
+            return f"{kind} {path.parent.name}", run
+    return None
+
+
 def measure_a_little(folder: Path) -> Path:
     """Measure every ready model on few prompts and rounds, so that there is something to chart."""
     with profiles.open_runtime() as runtime:
