@@ -57,6 +57,7 @@ NAMES = {
     "check_instrument": "self_check",
     "check_limits": "choice.decide",
     "check_models": "checklist",
+    "by_task": "choice.tasks",
     "check_weights": "choice.decide",
     "compare": "comparison",
     "decide": "choice.decide",

@@ -61,7 +61,7 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     """Run the pages into a folder, write the report of what they measured, print the rows and each page's seconds.
 
     Raises:
-        DataFileError: `models.json` or `prompts.json` cannot be used; found before any notebook starts.
+        DataFileError: `models.json` or `prompts.json` cannot be used, or has no such set; found before any page starts.
         ConfigurationError: the folder cannot be written; found before, too.
         DiskSpaceError: the disk is full; another run into this folder goes on with what is there.
         NotebookError: a page failed.
@@ -72,7 +72,7 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     from workshop_lib.show.table import Table
 
     data.read_models()
-    data.read_prompts()
+    data.read_prompts(str(parameters.get("prompt_set", data.TASK)))
     files.check_writable(folder / notebooks.RECORDS)
     try:
         seconds = notebooks.run_workshop(folder, parameters)
