@@ -25,6 +25,7 @@ class Served:
     pid: int | None = None
     resident_mb = 10.0
     registered_providers = ()
+    threads = None
 
     def __init__(self, runtime: FaultRuntime, served: ModelVariant) -> None:
         self.runtime, self.variant = runtime, served

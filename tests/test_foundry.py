@@ -23,6 +23,7 @@ from workshop_lib.machine import CPU_PROVIDER
 from workshop_lib.models import local, registry
 from workshop_lib.plan import choose_variants
 from workshop_lib.records import ModelVariant
+from workshop_lib.runtimes import foundry_child
 from workshop_lib.runtimes.foundry import FoundryRuntime, Look, Patience
 
 CUDA = "CUDAExecutionProvider"
@@ -87,8 +88,27 @@ def test_a_served_model_answers_a_chat_the_same_way_twice(runtime, variant):
         assert 0 < served.load_s < 30
         assert 20 < served.resident_mb <= served.peak_resident_mb()
         assert CPU_PROVIDER in served.registered_providers
+        assert served.threads is None
         with ChatClient(served.base_url) as client:
             assert client.list_loaded() == client.list_models() == (variant.model_id,)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "threads"),
+    [
+        ('{"session_options": {"intra_op_num_threads": 2}}', 2),
+        ('{"session_options": {"intra_op_num_threads": 0}}', None),  # what the runtime reads as its own choice
+        ('{"session_options": {"intra_op_num_threads": "many"}}', None),
+        ('{"session_options": null}', None),
+        ("{}", None),
+        ("{", None),
+    ],
+)
+def test_threads_are_those_that_the_folder_sets(tmp_path, decoder, threads):
+    """A positive number in the place that the runtime reads; anything else is the runtime's choice, and no fault."""
+    (tmp_path / "genai_config.json").write_text(f'{{"model": {{"decoder": {decoder}}}}}', encoding="utf-8")
+    assert foundry_child._threads(tmp_path) == threads
+    assert foundry_child._threads(tmp_path / "none") is None
 
 
 def test_closing_the_runtime_stops_what_is_still_served(cache, variant):

@@ -37,6 +37,7 @@ def test_fingerprint_is_plain_data_with_every_field(monkeypatch: pytest.MonkeyPa
     assert json.loads(json.dumps(found)) == found
     assert {"cpu", "physical_cores", "os", "python", "power_source", "load_average", "started_at"} < set(found)
     assert found["memory_mb"] > 100
+    assert 1 <= found["usable_processors"] <= found["logical_cores"]
     assert found["versions"]["openai"]
     assert found["thread_variables"]["OMP_NUM_THREADS"] == "1"
 

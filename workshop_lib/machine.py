@@ -51,8 +51,9 @@ UPDATE_S = {RAPL: 0.001, NVML: 0.1}
 def fingerprint() -> dict[str, object]:
     """Describe this machine, so that runs on unlike machines are not compared unawares.
 
-    Memory is in 10^6 bytes, the load average that of 1 minute (None on Windows); `thread_variables` are those set,
-    `versions` those of the installed packages, `started_at` is ISO 8601 UTC.
+    `usable_processors` are the logical ones that this process may use. Memory is in 10^6 bytes, the load average that
+    of 1 minute (None on Windows); `thread_variables` are those set, `versions` those of the installed packages,
+    `started_at` is ISO 8601 UTC.
     """
     import psutil
 
@@ -60,6 +61,7 @@ def fingerprint() -> dict[str, object]:
         "cpu": cpu_model(),
         "physical_cores": psutil.cpu_count(logical=False),
         "logical_cores": psutil.cpu_count(),
+        "usable_processors": usable_processors(),
         "memory_mb": round(psutil.virtual_memory().total / BYTES_PER_MB),
         "os": f"{platform.system()} {platform.release()}",
         "architecture": platform.machine(),
@@ -80,6 +82,14 @@ def cpu_model() -> str:
     elif sys.platform == "darwin":
         name = _output_of(["sysctl", "-n", "machdep.cpu.brand_string"])
     return name or platform.machine()
+
+
+def usable_processors() -> int | None:
+    """How many logical processors this process may use, its affinity counted in; None when unknown."""
+    import psutil
+
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
 
 
 def power_source() -> Literal["mains", "battery", "unknown"]:

@@ -69,6 +69,7 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     from workshop_lib.programs import notebooks
     from workshop_lib.show import report, tables
     from workshop_lib.show.table import Table
+    from workshop_lib.show.text import machine_line
 
     data.read_models()
     data.read_prompts()
@@ -80,6 +81,7 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     measured = storage.read_run(folder / notebooks.RECORDS)
     rows, written = summary.summarise(measured), report.write_report(measured, folder)
     terminal.show(tables.results(row for row in rows if row.status == "ok")[list(ROW_COLUMNS)], "Benchmark")
+    terminal.say([f"Machine: {machine_line(measured)}."])
     terminal.say(f"{row.alias} on {row.device}: {row.status}. {row.error}" for row in rows if row.status != "ok")
     times = [(page, f"{took:.1f}") for page, took in {**seconds, "all": sum(seconds.values())}.items()]
     terminal.show(Table(times, columns=["page", "time (s)"]), "Execution time")

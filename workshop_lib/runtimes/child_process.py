@@ -155,6 +155,7 @@ class ServedChild:
         load_s: seconds that it took to load.
         resident_mb: resident memory of the process after that, in 10^6 bytes.
         registered_providers: what models can run on in that process.
+        threads: those that the model's folder sets; None = its runtime chooses.
         pid: the process that serves; on Windows it can be a child of the one that was started.
     """
 
@@ -188,6 +189,7 @@ class ServedChild:
         self.api_key: str | None = None
         self.load_s: float = ready["load_s"]
         self.registered_providers: tuple[str, ...] = tuple(ready["registered"])
+        self.threads: int | None = ready.get("threads")
         self.pid: int = ready["pid"]
         self.resident_mb = machine.resident_mb(self.pid)
         self._process = process

@@ -44,6 +44,7 @@ class ServedEndpoint:
     pid: None = None
     resident_mb: None = None
     registered_providers: tuple[str, ...] = ()
+    threads: None = None
 
     def peak_resident_mb(self) -> None:
         """Not ours to see."""

@@ -7,6 +7,7 @@ is served under `/v1`.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workshop_lib.errors import ModelNotFoundError, ModelServerError, RuntimeUnavailableError
@@ -148,6 +150,7 @@ def _serve(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
             "base_url": f"{(manager.urls or [''])[0].rstrip('/')}{'/catalogs/local' if job.folder else ''}/v1",
             "pid": os.getpid(),
             "registered": _registered(manager),
+            "threads": _threads(Path(job.folder or model.get_path())),
         }
     )
     threading.Event().wait()
@@ -208,6 +211,16 @@ def _require_provider(job: Job, manager: FoundryLocalManager) -> None:
         reason = f" ({fault})" if fault else ""
         what = f"{job.model_id} needs {wanted}, which is not registered on this machine{reason}."
         raise RuntimeUnavailableError(what, "Choose a CPU variant, or install the driver and the libraries it needs.")
+
+
+def _threads(folder: Path) -> int | None:
+    """How many threads the folder tells the runtime to use; None = the runtime chooses."""
+    try:
+        decoder = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]["decoder"]
+        threads = decoder["session_options"]["intra_op_num_threads"]
+    except (OSError, ValueError, LookupError, TypeError):  # not set, or in a form that only the runtime reads
+        return None
+    return threads if isinstance(threads, int) and threads > 0 else None
 
 
 def _description(variant: IModel) -> dict[str, Any]:

@@ -41,6 +41,10 @@ class ServedModel(Protocol):
     def registered_providers(self) -> tuple[str, ...]:
         """Execution providers that it can really run on; empty for an endpoint."""
 
+    @property
+    def threads(self) -> int | None:
+        """Threads that its folder sets; None = whoever serves it chooses."""
+
     def peak_resident_mb(self) -> float | None:
         """Highest resident memory so far in 10^6 bytes; None when unknown."""
 

@@ -19,7 +19,7 @@ from workshop_lib.comparison import Reference
 from workshop_lib.records import Row, Run
 from workshop_lib.show import charts, style, tables
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import Key, key, markdown, names, number, one_line, printable
+from workshop_lib.show.text import Key, key, machine_line, markdown, names, number, one_line, printable
 from workshop_lib.summary import row_object
 
 SCHEMA = 1
@@ -107,6 +107,7 @@ def report_json(run: Run, rows: Sequence[Row]) -> str:
         "run_id": run.run_id,
         "profile": run.profile,
         "machine": dict(run.machine),
+        "threads": {each.variant.model_id: each.threads for each in run.servings if each.status == "ok"},
         "plan": dict(run.plan),
         "rows": [row_object(row) for row in rows],
         "samples": comparison.sample_objects(run),
@@ -162,7 +163,7 @@ def _content(run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference])
     known = {code: text for code, text in summary.WARNINGS.items() if code in codes}
     return {
         "about": f"Run {run.run_id}, profile {run.profile}: {answered} of {len(rows)} models answered "
-        f"(prompts: {len(run.prompts)}, timed rounds: {rounds}).",
+        f"(prompts: {len(run.prompts)}, timed rounds: {rounds}). Machine: {machine_line(run)}.",
         "highlights": highlights(rows),
         "results": tables.results(rows),
         "devices": tables.devices(run, gpu_references) if compared else None,
