@@ -42,6 +42,16 @@ def test_fingerprint_is_plain_data_with_every_field(monkeypatch: pytest.MonkeyPa
     assert found["thread_variables"]["OMP_NUM_THREADS"] == "1"
 
 
+@pytest.mark.parametrize(("physical", "usable", "expected"), [(8, 16, 8), (8, 4, 4), (None, 4, 4), (None, None, 1)])
+def test_a_model_gets_a_thread_per_core_that_may_be_used(
+    monkeypatch: pytest.MonkeyPatch, physical: int | None, usable: int | None, expected: int
+):
+    """Two logical processors of one core are one thread; a limit of the process counts; at least one."""
+    monkeypatch.setattr("psutil.cpu_count", lambda logical=True: usable if logical else physical)
+    monkeypatch.setattr(machine, "usable_processors", lambda: usable)
+    assert machine.cores() == expected
+
+
 def test_fingerprint_names_no_person_and_no_place():
     """Results are shared, so neither the host, nor the user, nor any folder is named."""
     text = json.dumps(machine.fingerprint())

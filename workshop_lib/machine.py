@@ -92,6 +92,13 @@ def usable_processors() -> int | None:
     return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
 
 
+def cores() -> int:
+    """Threads that a model gets: one for each physical core, and no more than this process may use."""
+    import psutil
+
+    return min(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1, usable_processors() or 1)
+
+
 def power_source() -> Literal["mains", "battery", "unknown"]:
     """What feeds the machine now: a laptop on its battery often runs slower."""
     import psutil
