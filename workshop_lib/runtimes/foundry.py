@@ -302,7 +302,7 @@ class FoundryRuntime:
     def _start(self, task: str, variant: ModelVariant | None = None, place: Path | None = None) -> ChildProcess:
         job: dict[str, Any] = {"port": self._port, "catalog_url": self._catalog_url}
         if variant and variant.model_id in self._shipped and variant.device == "cpu":
-            job["threads"] = machine.cores()  # as imported models have it: the runtime alone takes half
+            job["threads"] = machine.cores()  # as imported models have it: the runtime alone may take half
         if self.profile == "foundry" and place is None:
             job["models_dir"] = str(make_folder(self.models_dir))
         return local.foundry_process(task, variant, logs_dir=self._cache_dir / "logs", place=place, **job)
