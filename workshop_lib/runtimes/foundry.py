@@ -11,7 +11,7 @@ import re
 import time
 import weakref
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from workshop_lib import data, machine
 from workshop_lib.errors import (
@@ -25,6 +25,7 @@ from workshop_lib.places import cache_root, make_folder
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import selection
 from workshop_lib.runtimes.child_process import ChildProcess, ServedChild
+from workshop_lib.runtimes.protocols import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +87,7 @@ class Look:
         return machine.why_no_gpu(self.discoverable, self.fault)
 
 
-class FoundryRuntime:
+class FoundryRuntime(Runtime):
     """Models of a profile, and those that are registered, which are read anew each time.
 
     Args:
@@ -226,12 +227,6 @@ class FoundryRuntime:
         """Stop every model that is still served."""
         for served in list(self._served):
             served.stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _registered(self) -> tuple[RegisteredModel, ...]:
         return registry.read(self._cache_dir)
