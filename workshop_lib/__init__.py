@@ -59,6 +59,7 @@ NAMES = {
     "check_models": "checklist",
     "check_weights": "choice.decide",
     "compare": "comparison",
+    "compare_precisions": "precision",
     "decide": "choice.decide",
     "describe_fleet": "fleet.collect:how",
     "describe_loads": "load:describe",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from workshop_lib import comparison, summary, timing
 from workshop_lib import race as races
 from workshop_lib.load import saturation
+from workshop_lib.precision import percent
 from workshop_lib.records import Row, Run
 from workshop_lib.show import style
 from workshop_lib.show.style import PALETTES, SUBTITLE_LETTERS, Theme, alt_text, png, shown
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
     from workshop_lib.comparison import Build, Reference
     from workshop_lib.load import Load
+    from workshop_lib.precision import Precisions
     from workshop_lib.race import LaneState, RaceResult
 
-__all__ = ["FIGURES", "alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "race",
-           "report_figures", "requests", "resources", "shown"]  # fmt: skip
+__all__ = ["FIGURES", "alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "precisions",
+           "race", "report_figures", "requests", "resources", "shown"]  # fmt: skip
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 LATENCY, FIRST_TOKEN, DECODE = BY_NAME["latency_s"], BY_NAME["first_token_s"], BY_NAME["decode_tokens_per_s"]
@@ -183,6 +185,50 @@ def devices(run: Run, references: Sequence[Reference] = (), *, theme: Theme = "l
     style.legend(figure, [*entries, *hollow], colours)
     figure.set_label(" ".join([f"CPU beside GPU, medians: {_medians(lines, metrics)}", *reasons]))
     return figure
+
+
+def precisions(found: Precisions, *, theme: Theme = "light") -> Figure | None:
+    """Draw what each precision of a model costs and keeps: MB on disk, latency and words as ratios to the reference."""
+    if not found.builds:
+        return None
+    rows, colours = [build.row for build in found.builds], PALETTES[theme]
+    label, reference = names(rows), found.builds[0].precision
+    figure, (sizes, times, words) = style.sheet(
+        [label[key(row)] for row in rows],
+        "What do fewer bits cost, in space, time and answers?",
+        f"Against {reference}. Lines: 95 % intervals. Words kept: from the start until the first other one.",
+        theme,
+        columns=3,
+    )
+    looks = [(row.device, row.precision) for row in rows]
+    known = [NOT_MEASURED if row.size_mb is None else number(row.size_mb) for row in rows]
+    style.bars(sizes, [row.size_mb for row in rows], known, looks, theme)
+    figures = {
+        times: [(each.latency.value, each.latency.low, each.latency.high) for each in found.builds],
+        words: [(each.words.value, each.words.low, each.words.high) for each in found.builds],
+    }
+    said = {}
+    for axes, factor, unit in ((times, 1, "x"), (words, 100, " %")):
+        spans = [_span(*each, factor) for each in figures[axes]]
+        said[axes] = [NOT_MEASURED if span is None else f"{span[0]:.{0 if factor > 1 else 2}f}{unit}" for span in spans]
+        axes.set_xlim(0, 1.45 * max((span[2] for span in spans if span), default=1.0))
+        axes.axvline(factor, color=colours.quiet, lw=1, ls=(0, (4, 3)), zorder=1)
+        style.spans(axes, spans, said[axes], looks, theme)
+    words.set_xticks([0, 50, 100])
+    sizes.set_xlabel("Size on disk (MB)\nless is better")
+    times.set_xlabel(f"Latency (x of {reference}'s)\nless is better")
+    words.set_xlabel(f"Words of {reference} kept (%)\nmore is better")
+    style.legend(figure, style.legend_entries(rows, colours), colours)
+    lines = zip(rows, known, said[times], found.builds, strict=True)
+    told = [f"{label[key(row)]} {size} MB, latency {time}, {percent(build.words)}" for row, size, time, build in lines]
+    figure.set_label(f"Size, latency against {reference} and words of its answers kept: {_listed(told)}")
+    return figure
+
+
+def _span(value: float | None, low: float | None, high: float | None, factor: float) -> style.Span | None:
+    if value is None:
+        return None
+    return factor * value, factor * (value if low is None else low), factor * (value if high is None else high)
 
 
 def loads(found: Sequence[Load], *, theme: Theme = "light") -> Figure:
