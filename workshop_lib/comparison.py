@@ -407,6 +407,11 @@ def compare_sides(a: Side, b: Side) -> tuple[Change, ...]:
     return tuple(changes)
 
 
+def latency_change(a: Side, b: Side) -> Change:
+    """Compare two models, devices or runs by the latency of whole answers."""
+    return next(change for change in compare_sides(a, b) if change.measure == "latency")
+
+
 def find_side(results: Results, name: str) -> Side:
     """The side that a name means: an exact id, or an alias with one variant, optionally with `@device`.
 

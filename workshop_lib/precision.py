@@ -18,12 +18,11 @@ from dataclasses import dataclass, field
 from itertools import combinations, takewhile
 from statistics import fmean
 
-from workshop_lib import comparison, timing
+from workshop_lib import comparison
 from workshop_lib.comparison import Estimate, Ratio, Side
 from workshop_lib.records import Row, Run
 from workshop_lib.summary import name_of, summarise
 
-LATENCY = next(metric.title for metric in timing.METRICS if metric.name == "latency_s")
 ITSELF, ALL_WORDS = Ratio(1.0, None, None, 0, 0), Estimate(1.0)
 NOTHING = "what fewer bits cost is not known from it."
 DRAWN = "The temperature was above 0: answers are drawn at random, and differ for that reason too."
@@ -133,10 +132,12 @@ def mean_share(shares: Sequence[float], *, seed: int = 20) -> Estimate:
 
     Prompts that are all alike stay so however they are drawn: an interval of no width would claim too much.
     """
+    import numpy as np
+
     if len(set(shares)) < 2:
         return Estimate(shares[0] if shares else None, n=len(shares), reason="The prompts do not differ.")
-    draws = comparison.draws(len(shares), seed)
-    return comparison.estimate(fmean(shares), len(shares), [fmean(shares[place] for place in draw) for draw in draws])
+    drawn = np.asarray(shares)[comparison.draws(len(shares), seed)]
+    return comparison.estimate(fmean(shares), len(shares), drawn.mean(axis=1))
 
 
 def percent(share: Estimate) -> str:
@@ -153,7 +154,7 @@ def _build(row: Row, reference: Build, first: Side, side: Side) -> Build:
     answers = _answers(side)
     pairs = [(text, answers[prompt]) for prompt, text in reference.answers.items() if prompt in answers]
     shares = [share for pair in pairs if (share := share_repeated(*pair)) is not None]
-    ratio = next(change.ratio for change in comparison.compare_sides(first, side) if change.measure == LATENCY)
+    ratio = comparison.latency_change(first, side).ratio
     return Build(row, answers, ratio, mean_share(shares), sum(text == other for text, other in pairs), len(pairs))
 
 

@@ -153,9 +153,14 @@ def resources(rows: Iterable[Row], *, theme: Theme = "light") -> Figure:
     return figure
 
 
-def devices(run: Run, references: Sequence[Reference] = (), *, theme: Theme = "light") -> Figure:
-    """Draw every request of each model's CPU and GPU builds; another machine's are hollow, an absent GPU has a line."""
+def devices(run: Run, references: Sequence[Reference] = (), *, theme: Theme = "light") -> Figure | None:
+    """Draw every request of each model's CPU and GPU builds; another machine's are hollow, an absent GPU has a line.
+
+    None where there is no GPU to compare with.
+    """
     builds, colours, metrics = comparison.side_by_side(run, references), PALETTES[theme], (FIRST_TOKEN, DECODE)
+    if not comparison.has_gpu_build(builds):
+        return None
     rows = [replace(build.row, device=build.row.device if build.is_confirmed else UNKNOWN) for build in builds]
     absent = comparison.absent_gpus(run)
     lines: dict[str, Line] = {}
@@ -220,7 +225,8 @@ def precisions(found: Precisions, *, theme: Theme = "light") -> Figure | None:
     words.set_xlabel(f"Words of {reference} kept (%)\nmore is better")
     style.legend(figure, style.legend_entries(rows, colours), colours)
     lines = zip(rows, known, said[times], found.builds, strict=True)
-    told = [f"{label[key(row)]} {size} MB, latency {time}, {percent(build.words)}" for row, size, time, build in lines]
+    told = [f"{label[key(row)]} {size} MB, {time}, {percent(build.words)}" for row, size, time, build in lines]
+    told[0] = f"{label[key(rows[0])]} {known[0]} MB, the reference"
     figure.set_label(f"Size, latency against {reference} and words of its answers kept: {_listed(told)}")
     return figure
 
@@ -299,7 +305,7 @@ FIGURES: dict[str, Draw] = {
     "latency": lambda run, _, theme: latency(run, theme=theme),
     "first_token_against_decode": lambda run, _, theme: first_token_against_decode(run, theme=theme),
     "resources": lambda run, _, theme: resources(summary.summarise(run), theme=theme),
-    "devices": lambda run, others, theme: devices(run, others, theme=theme) if _has_gpu(run, others) else None,
+    "devices": lambda run, others, theme: devices(run, others, theme=theme),
 }
 """The figures of a report by their file's name; a function gives None where there is nothing to draw."""
 
@@ -315,10 +321,6 @@ def report_figures(run: Run, references: Sequence[Reference] = ()) -> dict[str, 
 
 def _requests(run: Run, metric: Metric, theme: Theme) -> Figure:
     return requests(run, metric, theme=theme)
-
-
-def _has_gpu(run: Run, references: Sequence[Reference]) -> bool:
-    return comparison.has_gpu_build(comparison.side_by_side(run, references))
 
 
 def _strips(lines: Mapping[str, Line], metrics: Sequence[Metric], title: str, subtitle: str, theme: Theme) -> Figure:

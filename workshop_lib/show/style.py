@@ -218,8 +218,9 @@ def spans(axes: Axes, spans: Sequence[Span | None], words: Sequence[str], looks:
             continue
         value, low, high = span
         colour = colours.device(device)
+        look: dict[str, Any] = {"facecolors": colour, "edgecolors": colours.paper, "zorder": 3, "clip_on": False}
         axes.plot([low, high], [line, line], color=colour, lw=2.2, alpha=0.6, zorder=2, solid_capstyle="butt")
-        axes.scatter(value, line, s=75, marker=marker(precision), facecolors=colour, edgecolors=colours.paper, zorder=3)
+        axes.scatter(value, line, s=75, marker=marker(precision), **look)
         axes.annotate(word, (high, line), (8, 0), color=colours.ink, **place)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workshop_lib import checklist, comparison, summary, timing
@@ -14,7 +15,7 @@ from workshop_lib.comparison import Side, results_of
 from workshop_lib.precision import percent, repeated
 from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run, variant_key
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, key, printable
+from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, key, names, printable
 
 if TYPE_CHECKING:
     from workshop_lib.checklist import ModelCheck
@@ -220,6 +221,21 @@ def steadiness(run: Run) -> Table:
     return Table.of(lines, "model", "build", "prompts", "same answer every round")
 
 
+def against_fastest(run: Run) -> Table:
+    """How much slower each model is than that of the lowest median latency, paired by prompt, with 95 % intervals."""
+    results, called = results_of(run), names(_served(run))
+    waits: list[tuple[float, Side]] = []
+    for side in (Side(results, *variant_key(variant)) for variant in _served(run)):
+        known = [sample.latency_s for sample in side.samples if sample.latency_s is not None]
+        waits += [(median(known), side)] if known else []
+    waits.sort(key=lambda wait: wait[0])
+    lines = []
+    for seconds, side in waits:
+        against = "the fastest" if side is waits[0][1] else comparison.latency_change(waits[0][1], side).verdict
+        lines.append((called[side.model_id, side.device], rounded(seconds, 1, 1000), against))
+    return Table.of(lines, "model", "latency, median (ms)", "against the fastest")
+
+
 def differences(run: Run) -> Table:
     """Compare each build of a model with its first one, paired by prompt, with 95 % intervals."""
     results, lines = results_of(run), []
@@ -270,9 +286,14 @@ def changes(found: Changes) -> Table:
 
 
 def devices(run: Run, references: Sequence[Reference] = ()) -> Table:
-    """The CPU builds of each model and its GPU builds, here or of another machine, with ratios to the CPU."""
-    lines = []
-    for build in comparison.side_by_side(run, references):
+    """The CPU builds of each model and its GPU builds, here or of another machine, with ratios to the CPU.
+
+    Where there is no GPU to compare with, the table holds the sentences that say why.
+    """
+    builds, lines = comparison.side_by_side(run, references), []
+    if not comparison.has_gpu_build(builds):
+        return sentences(comparison.device_notes(run, references))
+    for build in builds:
         row, where = build.row, f"{comparison.ELSEWHERE}: {build.where}" if build.is_reference else build.where
         verdict = ("", "", "") if row.device == "cpu" else ("", "not compared", "not compared")
         if build.verdict is not None:
