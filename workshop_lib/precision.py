@@ -170,7 +170,7 @@ def _sentence(build: Build, reference: Build) -> str:
     size = f"{100 * sizes[0] / sizes[1]:.0f} % of its size on disk, " if sizes[0] and sizes[1] else ""
     said = f"{name_of(build.row)} against {reference.precision}: {size}{build.verdict};"
     same = f"{build.same} of {build.shared} answers are equal letter for letter"
-    return f"{said} {same}, and {percent(build.words)} of its words are repeated before another one comes."
+    return f"{said} {same}, words kept: {percent(build.words)}."
 
 
 def _on_rounding(compared: Sequence[Build], reference: Build) -> Iterator[str]:

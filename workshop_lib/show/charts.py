@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-    from workshop_lib.comparison import Build, Reference
+    from workshop_lib.comparison import Build, Estimate, Ratio, Reference
     from workshop_lib.load import Load
     from workshop_lib.precision import Precisions
     from workshop_lib.race import LaneState, RaceResult
@@ -208,33 +208,29 @@ def precisions(found: Precisions, *, theme: Theme = "light") -> Figure | None:
     looks = [(row.device, row.precision) for row in rows]
     known = [NOT_MEASURED if row.size_mb is None else number(row.size_mb) for row in rows]
     style.bars(sizes, [row.size_mb for row in rows], known, looks, theme)
-    figures = {
-        times: [(each.latency.value, each.latency.low, each.latency.high) for each in found.builds],
-        words: [(each.words.value, each.words.low, each.words.high) for each in found.builds],
-    }
-    said = {}
-    for axes, factor, unit in ((times, 1, "x"), (words, 100, " %")):
-        spans = [_span(*each, factor) for each in figures[axes]]
-        said[axes] = [NOT_MEASURED if span is None else f"{span[0]:.{0 if factor > 1 else 2}f}{unit}" for span in spans]
-        axes.set_xlim(0, 1.45 * max((span[2] for span in spans if span), default=1.0))
-        axes.axvline(factor, color=colours.quiet, lw=1, ls=(0, (4, 3)), zorder=1)
-        style.spans(axes, spans, said[axes], looks, theme)
+    latencies, shares = ([build.latency for build in found.builds], [build.words for build in found.builds])
+    for axes, ratios, whole, form in ((times, latencies, 1.0, "{:.2f}x"), (words, shares, 100.0, "{:.0f} %")):
+        spans = [_span(ratio, whole) for ratio in ratios]
+        axes.axvline(whole, color=colours.quiet, lw=1, ls=(0, (4, 3)), zorder=1)
+        style.spans(axes, spans, [form.format(span[0]) if span else NOT_MEASURED for span in spans], looks, theme)
     words.set_xticks([0, 50, 100])
     sizes.set_xlabel("Size on disk (MB)\nless is better")
     times.set_xlabel(f"Latency (x of {reference}'s)\nless is better")
     words.set_xlabel(f"Words of {reference} kept (%)\nmore is better")
     style.legend(figure, style.legend_entries(rows, colours), colours)
-    lines = zip(rows, known, said[times], found.builds, strict=True)
-    told = [f"{label[key(row)]} {size} MB, {time}, {percent(build.words)}" for row, size, time, build in lines]
-    told[0] = f"{label[key(rows[0])]} {known[0]} MB, the reference"
-    figure.set_label(f"Size, latency against {reference} and words of its answers kept: {_listed(told)}")
+    said = [f"{label[key(rows[0])]} {known[0]} MB, the reference"]
+    for build, size in zip(found.builds[1:], known[1:], strict=True):
+        said.append(f"{label[key(build.row)]} {size} MB, {build.verdict}, {percent(build.words)}")
+    figure.set_label(f"Size, latency against {reference} and words of its answers kept: {_listed(said)}")
     return figure
 
 
-def _span(value: float | None, low: float | None, high: float | None, factor: float) -> style.Span | None:
-    if value is None:
+def _span(ratio: Ratio | Estimate, whole: float) -> style.Span | None:
+    """A ratio and the ends of its interval in a unit in which 1 is `whole`."""
+    if ratio.value is None:
         return None
-    return factor * value, factor * (value if low is None else low), factor * (value if high is None else high)
+    low, high = (ratio.value if end is None else end for end in (ratio.low, ratio.high))
+    return whole * ratio.value, whole * low, whole * high
 
 
 def loads(found: Sequence[Load], *, theme: Theme = "light") -> Figure:

@@ -211,7 +211,8 @@ def median_bar(axes: Axes, line: int, value: float, colours: Palette) -> None:
 def spans(axes: Axes, spans: Sequence[Span | None], words: Sequence[str], looks: Sequence[Look], theme: Theme) -> None:
     """Draw one mark, its interval and its words per line; where there is nothing to mark, the words alone."""
     colours = PALETTES[theme]
-    place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "zorder": 4, "fontsize": 8.5}
+    place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "ha": "right", "fontsize": 8.5}
+    axes.set_xlim(0, 1.45 * max((span[2] for span in spans if span), default=1.0))
     for line, (span, word, (device, precision)) in enumerate(zip(spans, words, looks, strict=True)):
         if span is None:
             inside(axes, line, word, colours)
@@ -221,7 +222,7 @@ def spans(axes: Axes, spans: Sequence[Span | None], words: Sequence[str], looks:
         look: dict[str, Any] = {"facecolors": colour, "edgecolors": colours.paper, "zorder": 3, "clip_on": False}
         axes.plot([low, high], [line, line], color=colour, lw=2.2, alpha=0.6, zorder=2, solid_capstyle="butt")
         axes.scatter(value, line, s=75, marker=marker(precision), **look)
-        axes.annotate(word, (high, line), (8, 0), color=colours.ink, **place)
+        axes.text(1, line, word, color=colours.ink, **place)
 
 
 def bars(axes: Axes, values: Sequence[float | None], words: Sequence[str], looks: Sequence[Look], theme: Theme) -> None:

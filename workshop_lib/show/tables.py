@@ -261,7 +261,7 @@ def precisions(found: Precisions) -> Table | None:
         compared = against if build is not found.builds[0] else ("reference", "", "")
         lines.append((build.precision, *(column.cell(build.row) for column in columns), *compared))
     reference = found.builds[0].precision
-    headings = (f"latency against {reference}", "its words kept", "answers all the same")
+    headings = (f"latency against {reference}", "words kept", "answers all the same")
     return Table.of(lines, "precision", *(column.title for column in columns), *headings)
 
 
