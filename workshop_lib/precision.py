@@ -90,7 +90,9 @@ def compare_precisions(run: Run, alias: str = "") -> Precisions:
     results = comparison.results_of(run)
     first, *others = (Side(results, row.model_id, row.device) for row in rows)
     reference = Build(rows[0], _answers(first))
-    compared = [_build(row, reference, first, side) for row, side in zip(rows[1:], others, strict=True)]
+    changes = [change for side in others for change in comparison.compare_sides(first, side)]
+    ratios = [each.ratio for each in comparison.corrected([each for each in changes if each.measure == "latency"])]
+    compared = [_build(*each, reference) for each in zip(rows[1:], others, ratios, strict=True)]
     said = [_sentence(build, reference) for build in compared]
     said += [DRAWN] if run.plan.get("temperature") else _on_rounding(compared, reference)
     return Precisions((reference, *compared), tuple(said))
@@ -150,12 +152,11 @@ def percent(share: Estimate) -> str:
     return f"{100 * share.value:.0f} % ({between})"
 
 
-def _build(row: Row, reference: Build, first: Side, side: Side) -> Build:
+def _build(row: Row, side: Side, latency: Ratio, reference: Build) -> Build:
     answers = _answers(side)
     pairs = [(text, answers[prompt]) for prompt, text in reference.answers.items() if prompt in answers]
     shares = [share for pair in pairs if (share := share_repeated(*pair)) is not None]
-    ratio = comparison.latency_change(first, side).ratio
-    return Build(row, answers, ratio, mean_share(shares), sum(text == other for text, other in pairs), len(pairs))
+    return Build(row, answers, latency, mean_share(shares), sum(text == other for text, other in pairs), len(pairs))
 
 
 def _answers(side: Side) -> dict[str, str]:
