@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.figure_helpers import assert_words_are_clear, legend
-from workshop_lib import precision
+from workshop_lib import comparison, precision
 from workshop_lib.comparison import Estimate
 from workshop_lib.precision import compare_precisions
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Run, Serving
@@ -109,6 +109,13 @@ def test_builds_are_compared_with_that_of_most_bits():
     assert [build.latency.value for build in (exact, rounded)] == [pytest.approx(0.5), pytest.approx(0.25)]
     assert (exact.words.value, exact.same, exact.shared) == (1.0, 4, 4)
     assert (rounded.words.value, rounded.same, rounded.shared) == (pytest.approx(7 / 16), 0, 4)
+
+
+def test_a_verdict_is_corrected_for_as_many_comparisons_as_in_the_table_of_differences():
+    """Two builds against one of a model and one against one of another, in two metrics: six comparisons."""
+    run = run_of({"tiny": {"int4": ANSWERS["int4"], "fp32": ANSWERS["fp32"]}, "real": ANSWERS})
+    beside = [change.ratio.among for change in comparison.between_builds(run)]
+    assert {build.latency.among for build in compare_precisions(run).builds[1:]} == set(beside) == {6}
 
 
 def test_only_prompts_that_both_answered_count():

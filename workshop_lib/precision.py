@@ -21,6 +21,7 @@ from statistics import fmean
 from workshop_lib import comparison
 from workshop_lib.comparison import Estimate, Ratio, Side
 from workshop_lib.records import Row, Run
+from workshop_lib.show.text import key
 from workshop_lib.summary import name_of, summarise
 
 ITSELF, ALL_WORDS = Ratio(1.0, None, None, 0, 0), Estimate(1.0)
@@ -74,28 +75,39 @@ class Precisions:
 def compare_precisions(run: Run, alias: str = "") -> Precisions:
     """Compare the builds of one model with that of most bits.
 
+    What counts as a clear difference of latency is corrected for the builds and metrics of all models of the run, as
+    where they stand side by side (`comparison.between_builds`).
+
     Args:
         run: what was measured.
         alias: the model; empty = the largest on disk that answered in two precisions or more on one device.
     """
-    builds: dict[tuple[str, str], list[Row]] = {}
-    for row in summarise(run):
-        if row.status == "ok" and row.precision and alias in ("", row.alias):
-            builds.setdefault((row.alias, row.device), []).append(row)
-    several = [rows for rows in builds.values() if len({row.precision for row in rows}) > 1]
-    if not several:
+    several = _several_precisions(run)
+    wanted = [rows for rows in several if alias in ("", rows[0].alias)]
+    if not wanted:
         return Precisions((), (f"This run has no two precisions of {alias or 'one model'} that answered: {NOTHING}",))
-    rows = max(several, key=lambda rows: max(row.size_mb or 0.0 for row in rows))
-    rows.sort(key=lambda row: (bits(row.precision), row.size_mb or 0.0), reverse=True)
     results = comparison.results_of(run)
-    first, *others = (Side(results, row.model_id, row.device) for row in rows)
-    reference = Build(rows[0], _answers(first))
-    changes = [change for side in others for change in comparison.compare_sides(first, side)]
-    ratios = [each.ratio for each in comparison.corrected([each for each in changes if each.measure == "latency"])]
-    compared = [_build(*each, reference) for each in zip(rows[1:], others, ratios, strict=True)]
+    sides = {key(row): Side(results, row.model_id, row.device) for rows in several for row in rows}
+    pairs = [(sides[key(rows[0])], sides[key(row)]) for rows in several for row in rows[1:]]
+    changes = comparison.corrected([change for pair in pairs for change in comparison.compare_sides(*pair)])
+    latencies = {(each.b.model_id, each.b.device): each.ratio for each in changes if each.measure == "latency"}
+    first, *others = max(wanted, key=lambda rows: max(row.size_mb or 0.0 for row in rows))
+    reference = Build(first, _answers(sides[key(first)]))
+    compared = [_build(row, _answers(sides[key(row)]), latencies[key(row)], reference) for row in others]
     said = [_sentence(build, reference) for build in compared]
     said += [DRAWN] if run.plan.get("temperature") else _on_rounding(compared, reference)
     return Precisions((reference, *compared), tuple(said))
+
+
+def _several_precisions(run: Run) -> list[list[Row]]:
+    """The rows of each model that answered in several precisions on one device, by bits and size, most first."""
+    builds: dict[tuple[str, str], list[Row]] = {}
+    for row in summarise(run):
+        if row.status == "ok" and row.precision:
+            builds.setdefault((row.alias, row.device), []).append(row)
+    for rows in builds.values():
+        rows.sort(key=lambda row: (bits(row.precision), row.size_mb or 0.0), reverse=True)
+    return [rows for rows in builds.values() if len({row.precision for row in rows}) > 1]
 
 
 def bits(precision: str | None) -> int:
@@ -152,8 +164,7 @@ def percent(share: Estimate) -> str:
     return f"{100 * share.value:.0f} % ({between})"
 
 
-def _build(row: Row, side: Side, latency: Ratio, reference: Build) -> Build:
-    answers = _answers(side)
+def _build(row: Row, answers: Mapping[str, str], latency: Ratio, reference: Build) -> Build:
     pairs = [(text, answers[prompt]) for prompt, text in reference.answers.items() if prompt in answers]
     shares = [share for pair in pairs if (share := share_repeated(*pair)) is not None]
     return Build(row, answers, latency, mean_share(shares), sum(text == other for text, other in pairs), len(pairs))
