@@ -60,6 +60,7 @@ NAMES = {
     "by_task": "choice.tasks",
     "check_weights": "choice.decide",
     "compare": "comparison",
+    "compare_precisions": "precision",
     "decide": "choice.decide",
     "describe_fleet": "fleet.collect:how",
     "describe_loads": "load:describe",
