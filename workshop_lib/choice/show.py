@@ -332,7 +332,7 @@ def decision_object(decision: Decision, run: Run) -> dict[str, Any]:
         "label": first and called[first.place],
         "clear": decision.outcome == "clear",
         "sentence": verdict(decision),
-        "prompt_set": run.plan.get("prompt_set"),
+        "prompt_set": getattr(run, "prompt_set", None),
     }
 
 

@@ -231,6 +231,9 @@ def judge_run(run: Run, folder: Path, *, model: str = "", endpoint: str = "", se
         said.append(
             "Without one readable grade it cannot stand in for a reader: name a stronger judge by its endpoint."
         )
+    from workshop_lib.quality.ranking import order_bias
+
+    said += order_bias(given.values(), found.rater).sentences
     return replace(found, judged=len(asked), graded=graded, sentences=tuple(said))
 
 

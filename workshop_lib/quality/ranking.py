@@ -85,6 +85,16 @@ class OrderBias:
     n: int
     unread: int
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """How much the order mattered; nothing where no pair was read in both orders."""
+        said = [f"{self.n} pairs were read in both orders, {self.unread} were not."] if self.n else []
+        if self.flip_rate is not None:
+            said.append(f"The verdict changed with the order in {self.flip_rate:.0%} of them; those count as ties.")
+        if self.first_rate is not None:
+            said.append(f"{self.first_rate:.0%} of the wins went to the answer shown first; 50 % is even.")
+        return tuple(said)
+
 
 def order_bias(scores: Iterable[Score], rater: str) -> OrderBias:
     """Flip rate and first-position rate over the pairs that a rater judged in both orders."""

@@ -9,7 +9,7 @@ from workshop_lib.quality import scores
 from workshop_lib.quality.agreement import Agreement, Trust
 from workshop_lib.quality.annotation import Session
 from workshop_lib.quality.aspects import score_aspects
-from workshop_lib.quality.ranking import OrderBias, Ranking
+from workshop_lib.quality.ranking import Ranking
 from workshop_lib.records import Run
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import printable
@@ -48,18 +48,6 @@ def aspects(run: Run, prompt_id: str) -> Table:
     return table if "forbidden" in set(table["mentions"]) else table.drop(columns="must not say")
 
 
-def progress(session: Session) -> Table:
-    """One line per rater with scores on this session's answers."""
-    prompts = {prompt.id for prompt in session.run.prompts}
-    counts: dict[str, list[int]] = {}
-    for score in scores.read_all(session.folder):
-        about = (score.is_grade, score.rubric_version) == (session.mode == "rubric", session.version)
-        if about and score.prompt_id in prompts:
-            counts.setdefault(printable(score.rater), [0, 0])[score.value is None] += 1
-    lines = [(rater, *both) for rater, both in sorted(counts.items())] or [("Nothing is annotated yet", 0, 0)]
-    return Table(lines, columns=["rater", "judged", "without a verdict"])
-
-
 # -- agreement and ranking
 
 
@@ -76,16 +64,6 @@ def agreements(found: Sequence[Agreement]) -> Table:
         raters = "; ".join(" and ".join(alpha.raters) for alpha in apart)
         lines.append((raters or "none", 0, "none", "none", str(apart[0].reason)))
     return Table.of(lines, "raters", "shared answers", "alpha", "95 % CI", "what follows")
-
-
-def order_bias(bias: OrderBias) -> list[str]:
-    """How much the order of two answers mattered to a rater, in sentences; none where no pair was read in both."""
-    said = [f"Of the pairs {bias.n} were read in both orders, {bias.unread} were not."] if bias.n else []
-    if bias.flip_rate is not None:
-        said.append(f"The verdict changed with the order in {bias.flip_rate:.0%} of them; those count as ties.")
-    if bias.first_rate is not None:
-        said.append(f"{bias.first_rate:.0%} of the wins went to the answer shown first; 50 % is even.")
-    return said
 
 
 def strengths(ranking: Ranking) -> Table:
