@@ -171,10 +171,16 @@ def weights(given: Mapping[str, float]) -> Table:
 
 
 def limits(decision: Decision) -> Table:
-    """One line per model: kept or excluded, and why."""
-    whys = ["; ".join(decision.excluded.get(place, {}).values()) for place in range(len(decision.evidence.rows))]
-    called = zip(names(decision.evidence), whys, strict=True)
-    return Table.of(((name, "excluded" if why else "kept", why) for name, why in called), "model", "verdict", "why")
+    """One line per model: kept, or excluded and why; one sentence where all are kept."""
+    called = names(decision.evidence)
+    if not decision.excluded:
+        return Table.of([[f"All {len(called)} models keep every limit."]], "what the limits do")
+    whys = ["; ".join(decision.excluded.get(place, {}).values()) for place in range(len(called))]
+    lines = [
+        (name, "excluded" if why else "kept", why or "keeps every limit")
+        for name, why in zip(called, whys, strict=True)
+    ]
+    return Table.of(lines, "model", "verdict", "why")
 
 
 def ranking(decision: Decision) -> Table:
@@ -345,7 +351,12 @@ def write(decision: Decision, run: Run, folder: Path, *, note: str = "") -> Path
     taken = any((folder / f"decision{ending}").exists() for ending in (".md", ".json"))
     path = folder / (f"decision-{now:%Y%m%dT%H%M%SZ}.md" if taken else "decision.md")
     order = [
-        {"model_id": each.row.model_id, "label": called[each.place], "rank": each.rank, "steps_behind": each.behind}
+        {
+            "model_id": each.row.model_id,
+            "label": called[each.place],
+            "rank": each.rank,
+            "steps_behind": round(each.behind, 4),
+        }
         | {"first_in_draws": each.best_share}
         for each in decision.ranked
     ]
