@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import doctest
+import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.annotation_helpers import run_with
+from tests.behaviours import QUICK
+from tests.choice_helpers import made_run
 from tests.fault_server import FaultServer
 from tests.fault_steps import answer_with
 from tests.foundry_helpers import practice
-from tests.measurement_helpers import completion, run_of
-from workshop_lib.errors import EndpointError
-from workshop_lib.quality import agreement, judge, scores
-from workshop_lib.quality.judge import Judge, judge_name, question, read_verdict
+from tests.measurement_helpers import run_of
+from workshop_lib.errors import ConfigurationError, EndpointError
+from workshop_lib.quality import judge, scores
+from workshop_lib.quality.judge import Judge, choose_judge, question, read_verdict
 from workshop_lib.quality.ranking import order_bias
-from workshop_lib.quality.scores import Answer, score_now
+from workshop_lib.quality.scores import Answer
 from workshop_lib.records import ModelVariant, Prompt
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 
@@ -36,7 +41,7 @@ class Scripted(FaultServer):
     script: Script
 
     def __init__(self) -> None:
-        super().__init__(routes={"/v1/chat/completions": answer_with(self._answer)})
+        super().__init__({"judge-1": QUICK}, {"/v1/chat/completions": answer_with(self._answer)})
 
     def _answer(self, asked: str) -> str | int | tuple[str, str]:
         return self.script(asked)
@@ -260,26 +265,103 @@ def test_the_examples_in_the_documentation_hold() -> None:
     assert doctest.testmod(judge).failed == 0
 
 
+# -- the judge of a page: which one, for how long, and what is said of it
+
+
+class Watch:
+    """A clock that a server sets forward: each reply takes so many seconds."""
+
+    def __init__(self, *takes: float) -> None:
+        self.now, self.takes = 0.0, iter(takes)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def reply(self, asked: str) -> str:
+        self.now += next(self.takes)
+        return grades("4")(asked)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "takes", "asked"),
+    [
+        (10.0, [3.0] * 9, 3),  # after 9 s another 3 s do not fit
+        (10.0, [1.0, 6.0, 1.0], 2),  # after 7 s one as slow as the slowest does not fit
+        (5.0, [20.0], 1),  # nobody knows how long the first takes
+        (0.0, [3.0] * 9, 6),  # no limit
+    ],
+)
+def test_a_judge_stops_when_its_time_is_up(
+    server: Scripted, tmp_path: Path, seconds: float, takes: list[float], asked: int
+) -> None:
+    """No request is begun that would end too late, going by the slowest so far; every model has its share."""
+    watch = Watch(*takes)
+    server.script = watch.reply
+    run = run_with({prompt: {"x": f"{prompt} x", "y": f"{prompt} y"} for prompt in ("one", "two", "three")})
+    with Judge(EndpointRuntime(server.base_url).serve(JUDGE), "1", seconds=seconds, clock=watch) as second:
+        said = second.grade_all(scores.distinct_answers(run), tmp_path, show_progress=False)
+        assert second.has_time(2.0) or seconds
+    assert [each.prompt_id for each in said] == ["one", "one", "two", "two", "three", "three"][:asked]
+
+
+def test_the_judge_is_named_or_the_largest_that_is_quick_enough() -> None:
+    """Of the run's models: 10 ms, 20 ms and 40 ms an answer, 15 answers, and the slower the larger."""
+    run = made_run()
+    sizes = {"fast:1": 1.0, "middle:1": 2.0, "slow:1": 3.0}
+    served = tuple(
+        replace(each, variant=replace(each.variant, size_mb=sizes[each.variant.model_id])) for each in run.servings
+    )
+    run = replace(run, servings=served)
+    assert choose_judge(run, model="big:1")[0] == "big:1"
+    assert choose_judge(run, endpoint="http://127.0.0.1:1/v1")[0] == choose_judge(run_of([]))[0] == "auto"
+    assert [choose_judge(run, seconds=limit)[0] for limit in (0.0, 1.0, 0.5, 0.1)] == [
+        "slow:1", "slow:1", "middle:1", "fast:1",
+    ]  # fmt: skip
+    assert "15 answers in 0.5 s" in choose_judge(run, seconds=0.5)[1] and "none is" in choose_judge(run, seconds=0.1)[1]
+
+
+@pytest.mark.parametrize(("endpoint", "seconds"), [("nowhere", 1.0), ("", -1.0), ("", math.nan)])
+def test_impossible_settings_are_refused_before_anything_is_asked(endpoint: str, seconds: float) -> None:
+    """An address that is none, and a time below zero or none at all."""
+    with pytest.raises(ConfigurationError):
+        judge.check_judge(endpoint, seconds)
+
+
+@pytest.mark.parametrize(
+    ("script", "graded", "told"),
+    [
+        (grades("4"), 4, "judged 4 of 4 answers in"),
+        (lambda _: "no idea", 0, "Without one readable grade"),
+        (lambda _: 500, 0, "2 times in a row"),
+    ],
+)
+def test_a_page_is_told_what_its_judge_did(
+    server: Scripted, tmp_path: Path, script: Script, graded: int, told: str
+) -> None:
+    """Which model, how many answers, how many grades; a broken server is a sentence; asked again, it goes on."""
+    server.script = script
+    run = run_with({prompt: {"x": f"{prompt} x", "y": f"{prompt} y"} for prompt in ("one", "two")})
+    found = judge.judge_run(run, tmp_path, endpoint=server.base_url, seconds=60)
+    assert (found.rater, len(found.answers), found.graded) == ("judge:judge-1", 4, graded)
+    assert found.sentences[0] == "judge-1 · unknown is the judge: it is the last model that this server offers."
+    assert any(told in each for each in found.sentences)
+    assert any(f", {graded} grades could be read" in each for each in found.sentences)
+
+
+def test_a_judge_that_cannot_be_asked_is_a_sentence(server: Scripted, tmp_path: Path) -> None:
+    """A page about people's grades does not end because there is no judge."""
+    found = judge.judge_run(run_of([]), tmp_path, model="none", endpoint=server.base_url)
+    assert (found.rater, found.judged, len(found.sentences)) == ("", 0, 1) and "none" in found.sentences[0]
+
+
 @pytest.mark.slow
-def test_a_practice_model_is_found_unfit_to_judge_by_its_measured_agreement(tmp_path) -> None:
-    """On the real runtime: every verdict is kept, a missing one has no grade, and the library says what follows."""
+def test_a_practice_model_is_asked_on_the_real_runtime(tmp_path: Path) -> None:
+    """Every verdict is kept with its reason; a missing one has no grade."""
     texts = ["Edge AI runs models on the device.", "No.", "Grade: 5", "It keeps data local on your machine."]
     found = [answer_of(text, ModelVariant("author", "author:1", "cpu")) for text in texts]
-    people = [score_now((each,), "ada", grade, "1", "") for each, grade in zip(found, (5, 1, 1, 4), strict=True)]
     with practice(tmp_path) as runtime:
         variant = min(runtime.find(["auto"], devices=["cpu"]), key=lambda each: each.size_mb or 0)
         with runtime.serve(variant) as model, Judge(model, "1", max_tokens=40) as second:
             said = second.grade_all(found, tmp_path, show_progress=False)
     assert len(said) == 4 and all(score.rater.startswith("judge:practice-") for score in said)
     assert all(score.value in (None, 1, 2, 3, 4, 5) and score.comment for score in said)
-    found_out = agreement.examine([*people, *said], said[0].rater, ["ada"])
-    assert (found_out.trust in ("unreliable", "unknown"), found_out.asked) == (True, 4)
-
-
-def test_the_judge_is_the_one_named_else_the_last_that_answered():
-    """A name wins; another endpoint offers what it has; else the last model of the run that answered judges."""
-    run = run_of([completion([0.1, 0.2])])
-    assert judge_name(run, model="big:1") == "big:1"
-    assert judge_name(run, endpoint="http://127.0.0.1:1/v1") == "auto"
-    assert judge_name(run) == "tiny:1"
-    assert judge_name(run_of([])) == "auto"

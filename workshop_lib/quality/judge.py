@@ -227,7 +227,9 @@ def judge_run(run: Run, folder: Path, *, model: str = "", endpoint: str = "", se
     )
     if len(asked) < len(found.answers):
         said.append("To let it go on, judge again; what it said is kept.")
-    if not graded:
+    if not found.answers:
+        said.append("Every answer is its own, and no model judges itself.")
+    elif not graded:
         said.append(
             "Without one readable grade it cannot stand in for a reader: name a stronger judge by its endpoint."
         )
