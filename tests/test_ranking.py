@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import permutations
 
 import pytest
@@ -139,6 +140,8 @@ def test_flip_and_first_position_rates_by_hand() -> None:
     ]
     found = order_bias(given_, "ada")
     assert found == OrderBias(pytest.approx(1 / 3), pytest.approx(4 / 6), 3, 1)
+    assert [re.findall(r"\d+", each) for each in found.sentences] == [["3", "1"], ["33"], ["67", "50"]]
+    assert OrderBias(None, None, 0, 2).sentences == ()
 
 
 def test_rates_without_pairs_or_winners_are_missing() -> None:
