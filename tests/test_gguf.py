@@ -310,7 +310,7 @@ def test_a_killed_import_leaves_no_model_and_the_next_one_works(tmp_path: Path) 
 def test_the_command_registers_each_precision_under_one_alias(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line and one id each; the runtime has loaded them; the alias is then taken, and free again as a whole."""
+    """One line and one id each; the runtime has loaded them; once more changes nothing; another file is refused."""
     monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(tmp_path / "cache"))
     tiny_gguf(tmp_path / "tiny.gguf", quantisation=K.Q4_0)
     arguments = ["import", str(tmp_path / "tiny.gguf"), "--alias", "tiny", "--precision", "exact4,int8"]
@@ -324,6 +324,9 @@ def test_the_command_registers_each_precision_under_one_alias(
         ("tiny", "exact4", "mit"),
         ("tiny", "int8", "mit"),
     ]
+    assert main(arguments) == 0
+    assert len(registry.read()) == 2
+    tiny_gguf(tmp_path / "tiny.gguf", quantisation=K.Q8_0)
     assert main(arguments) == 2
     assert "unregister tiny" in capsys.readouterr().err
     assert main(["unregister", "tiny"]) == 0

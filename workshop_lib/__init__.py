@@ -87,6 +87,7 @@ NAMES = {
     "run_benchmark": "benchmark",
     "score_aspects": "quality.scores",
     "summarise": "summary",
+    "to_fetch": "plan",
     "try_folder": "models.local",
     "watch_race": "race:watch",
     "write_report": "show.report",

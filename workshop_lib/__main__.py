@@ -121,7 +121,11 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         default="",
         help="default: practice, or endpoint if FOUNDRY_LOCAL_ENDPOINT is set",
     )
-    parser.add_argument("--models", default="auto", help="aliases or ids separated by commas; auto = all (default)")
+    parser.add_argument(
+        "--models",
+        default="auto",
+        help="aliases or ids separated by commas; auto (default) = the default candidates, all = every one",
+    )
 
 
 if __name__ == "__main__":

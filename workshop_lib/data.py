@@ -116,7 +116,8 @@ class ModelCard:
 
     Sizes are downloads in 10^6 bytes, of the CPU and of the GPU build; None when no listing names them. `listed` is
     False for a name that courses use but no catalog lists; `nearest` are aliases to offer instead. `watts` is the power
-    drawn while it answers, where no meter can be read; reported as assumed.
+    drawn while it answers, where no meter can be read; reported as assumed. `default_builds` are the precisions that
+    `auto` takes; None = all.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
@@ -130,6 +131,7 @@ class ModelCard:
     listed: bool = True
     nearest: tuple[str, ...] = ()
     watts: Size | None = None
+    default_builds: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

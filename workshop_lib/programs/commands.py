@@ -48,9 +48,10 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
     from workshop_lib import benchmark
     from workshop_lib.runtimes import profiles
 
-    settings.names(str(parameters["models"]))
+    names = settings.names(str(parameters["models"]))
     settings.devices(str(parameters["devices"]))
-    profiles.open_runtime(str(parameters["profile"])).close()
+    with profiles.open_runtime(str(parameters["profile"])) as runtime:
+        benchmark.fetch_candidates(runtime, names)
     rows, report = measure(parameters, output or benchmark.new_folder())
     print(f"Report: {report.html}\n        {report.markdown}")
     return exit_code(rows)
@@ -110,6 +111,7 @@ def check(profile: str, models: str, devices: str, *, download: bool = False) ->
     names, on = settings.names(models), settings.devices(devices)
     with profiles.open_runtime(profile) as runtime:
         if download:
+            benchmark.fetch_candidates(runtime, names)
             variants, _ = find_models(runtime, names, on)
             benchmark.download(runtime, variants)
         checks = checklist.check_models(runtime, names, devices=on)

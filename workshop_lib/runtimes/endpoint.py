@@ -138,14 +138,15 @@ class EndpointRuntime:
     def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
         """Variants for ids or `auto`; a device counts only where the id names one.
 
-        `auto` means all that the server has loaded and that can chat. Foundry Local lists its whole catalog and refuses
-        what it has not loaded; of a server that does not say what is loaded, all that it lists. A server without a list
-        is asked for the models that are named.
+        `auto` and `all` mean all that the server has loaded and that can chat. Foundry Local lists its whole catalog
+        and refuses what it has not loaded; of a server that does not say what is loaded, all that it lists. A server
+        without a list is asked for the models that are named.
 
         Raises:
             EndpointError: as `list_models`.
             ModelNotFoundError: no such model, and the nearest that exist; or `auto`, and none is loaded.
         """
+        names = [selection.AUTO if name == selection.ALL else name for name in names]
         nearest = {alias: card.nearest for alias, card in self._cards.items()}
         try:
             entries = self._entries()
@@ -192,6 +193,10 @@ class EndpointRuntime:
         """The server has its models: nothing to do."""
         if on_progress is not None:
             on_progress(100.0)
+
+    def to_fetch(self) -> list[ModelVariant]:
+        """The server has its models: none."""
+        return []
 
     def serve(self, variant: ModelVariant) -> ServedEndpoint:
         """The server serves already: only says where."""
