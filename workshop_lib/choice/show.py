@@ -225,7 +225,7 @@ def speed_against_quality(found: Evidence, *, theme: Theme = "light") -> Figure:
     figure, axes = style.plane(
         list(points),
         "Which model is fast and good?",
-        "Better is up and to the left. Bars: 95 % intervals over prompts. Dashed: the best that can be had."
+        "Better is up and to the left. Filled: beaten by none on both. Bars: 95 % intervals over prompts."
         + (f" Not graded: {missing}." if missing else ""),
         theme,
     )
@@ -233,11 +233,6 @@ def speed_against_quality(found: Evidence, *, theme: Theme = "light") -> Figure:
         axes, "x", [1000 * each for place in drawn for each in waits[place]], "Latency (ms), median and interval"
     )
     axes.set(ylim=(0.8, 5.2), yticks=range(1, 6), ylabel=label)
-    best = sorted(points[called[place]] for place in drawn if on_front[place])
-    if best:
-        across, up = [x for x, _ in best], [y for _, y in best]
-        across.append(max(axes.get_xlim()[1], across[-1]))
-        axes.plot(across, [*up, up[-1]], drawstyle="steps-post", color=colours.quiet, lw=1.2, ls=(0, (4, 3)), zorder=1)
     said: dict[bool, list[tuple[float, str]]] = {True: [], False: []}
     for place in drawn:
         row, (x, y), colour = found.rows[place], points[called[place]], colours.device(found.rows[place].device)
@@ -245,12 +240,11 @@ def speed_against_quality(found: Evidence, *, theme: Theme = "light") -> Figure:
         axes.plot([1000 * left, 1000 * right], [y, y], color=colour, lw=1.4, alpha=0.55, zorder=2)
         axes.plot([x, x], [low, high], color=colour, lw=1.4, alpha=0.55, zorder=2)
         face, edge = (colour, colours.paper) if on_front[place] else (colours.paper, colour)
-        look: dict[str, Any] = {"marker": style.marker(row.precision), "facecolors": face, "edgecolors": edge}
-        axes.scatter(x, y, s=80, linewidths=1.4, zorder=4, **look)
+        shape = style.marker(row.precision)
+        axes.scatter(x, y, s=80, marker=shape, facecolors=face, edgecolors=edge, linewidths=1.4, zorder=4)
         said[on_front[place]].append((x, f"{called[place]} {number(x)} ms, {number(y)}"))
     style.name_points(axes, points, colours)
-    entries = style.legend_entries([found.rows[place] for place in drawn], colours)
-    style.legend(figure, [*entries, style.mark("o", colours.quiet, "beaten on both", filled=False)], colours)
+    style.legend(figure, style.legend_entries([found.rows[place] for place in drawn], colours), colours)
     kept, beaten = ("; ".join(words for _, words in sorted(said[which])) or "none" for which in (True, False))
     figure.set_label(f"Latency against quality ({label}). Beaten by none on both: {kept}. Beaten on both: {beaten}.")
     return figure
@@ -441,20 +435,18 @@ class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships n
         self, decision: Decision, run: Run | None = None, folder: Path | None = None, *, note: str = ""
     ) -> None:
         self.decision, self.problem, self._run, self._folder = decision, "", run, folder
-        most = max(10.0, *decision.weights.values())
+        most, enough = max(10.0, *decision.weights.values()), {**dict.fromkeys(FLOORS, 0.0), **decision.floors}
         self.weights = {
             name: ipywidgets.FloatSlider(value, max=most, description=CRITERIA[name].label, **LOOK)
             for name, value in {**dict.fromkeys(CRITERIA, 0.0), **decision.weights}.items()
         }
         self.limits = {
-            name: ipywidgets.FloatText(decision.limits.get(name, 0.0), description=name.replace("_", " "), **LOOK)
-            for name in LIMITS
+            name: ipywidgets.FloatText(value, description=name.replace("_", " "), **LOOK)
+            for name, value in {**dict.fromkeys(LIMITS, 0.0), **decision.limits}.items()
         }
         self.floors = {
-            name: ipywidgets.FloatText(
-                decision.floors.get(name, 0.0), description=f"{CRITERIA[name].label} good enough", **LOOK
-            )
-            for name in {**FLOORS, **decision.floors}
+            name: ipywidgets.FloatText(value, description=f"{CRITERIA[name].label} good enough", **LOOK)
+            for name, value in enough.items()
         }
         self.note = ipywidgets.Text(note, placeholder="why, in your own words", description="note", **LOOK)
         self.button = ipywidgets.Button(description="Write down this choice", layout={"width": "15em"})

@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from workshop_lib import summary
 from workshop_lib.addresses import parse_address
-from workshop_lib.client import ChatClient
+from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError, EndpointError, WorkshopError
 from workshop_lib.quality import scores
 from workshop_lib.quality.scores import GRADES, JUDGE, Answer, Rubric, Score, ScoreFile, Value, key_of
@@ -66,7 +66,7 @@ class Judge:
         self.rater = scores.rater_name(f"{JUDGE}{model.variant.model_id}")
         self._seed, self._max_tokens = seed, max_tokens
         self._rubric = scores.read_rubric()
-        self._client = ChatClient.to(model)
+        self._client = ChatClient.to(model, timeout_s=min(DEFAULT_TIMEOUT_S, seconds or DEFAULT_TIMEOUT_S))
         self._failures = 0
         self._seconds, self._clock, self._began, self._slowest = seconds, clock, clock(), 0.0
 
@@ -264,9 +264,8 @@ def choose_judge(run: Run, *, model: str = "", endpoint: str = "", seconds: floa
     count = len(scores.distinct_answers(run))
     quick = [row for row in rows if not seconds or count * (row.latency_avg or 0.0) <= SHARE_OF_GRADES * seconds]
     if not quick:
-        return min(
-            rows, key=lambda row: row.latency_avg or 0.0
-        ).model_id, "it is the quickest, and none is quick enough"
+        quickest = min(rows, key=lambda row: row.latency_avg or 0.0)
+        return quickest.model_id, "it is the quickest, and none is quick enough"
     limit = f"that should manage {count} answers in {seconds:g} s" if seconds else "of this run"
     return max(quick, key=lambda row: row.size_mb or 0.0).model_id, f"it is the largest model {limit}"
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,13 +29,11 @@ Authors = Mapping[AnswerKey, Collection[str]]
 """Answer → the models that gave it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """One rater's preferences on one pair of answers.
 
-    Attributes:
-        one, other: hashes of the two answers, in alphabetical order.
-        one_first, other_first: what was said when that answer was shown first: `one`, `other`, `tie`, `both_bad`, None.
+    `one` and `other` are their hashes in alphabetical order; `one_first` and `other_first` what was said when that
+    answer was shown first: `one`, `other`, `tie`, `both_bad`, or None.
     """
 
     rater: str
