@@ -454,6 +454,7 @@ class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships n
         self._said, self._shown, self._written = (ipywidgets.HTML() for _ in range(3))
         controls = (self.weights, {**self.limits, **self.floors})
         columns = ipywidgets.HBox([ipywidgets.VBox(list(part.values())) for part in controls])
+        columns.layout.flex_flow = "row wrap"  # beside each other only where there is room
         hint = "Weights: what one step is worth. Limits and good enough: 0 means none; times in seconds."
         ending = [ipywidgets.HBox([self.note, self.button]), self._written] if run and folder else []
         super().__init__([ipywidgets.HTML(hint), columns, self._said, self._shown, *ending, _KeepShortcutsAway()])
