@@ -94,13 +94,6 @@ def test_the_order_of_raters_and_answers_makes_no_difference(rows: list[dict[int
     assert one.value is None or (math.isfinite(one.value) and one.value <= 1 + 1e-9)
 
 
-@given(st.lists(st.integers(1, 5), min_size=2).filter(lambda grades: len(set(grades)) > 1))
-def test_raters_who_always_agree_have_a_coefficient_of_one(grades: list[int]) -> None:
-    """Full agreement is 1, however few answers."""
-    row = {unit(place): grade for place, grade in enumerate(grades)}
-    assert krippendorff_alpha({"a": row, "b": row}).value == pytest.approx(1)
-
-
 @pytest.mark.parametrize(
     ("low", "trust"),
     [(0.8, "reliable"), (0.79, "tentative"), (0.66, "unreliable"), (-0.4, "unreliable"), (None, "unknown")],

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.annotation_helpers import SMALL, forty, run_with
 from workshop_lib import places
-from workshop_lib.errors import ConfigurationError, RecordFileError
+from workshop_lib.errors import ConfigurationError
 from workshop_lib.quality import annotation, scores
 from workshop_lib.quality.annotation import JudgingError, Session
 from workshop_lib.quality.scores import key_of
@@ -95,18 +95,6 @@ def test_moving_stays_between_the_first_item_and_the_end(session: Session) -> No
     assert (session.judged, session.skipped, session.position) == (40, 0, 40)
 
 
-def test_a_verdict_that_cannot_be_saved_is_not_shown(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a full disk the session stays where it was and counts nothing."""
-
-    def full(*_: object) -> None:
-        raise RecordFileError("Disk full.", "Free space.")
-
-    monkeypatch.setattr(session.file, "add", full)
-    with pytest.raises(RecordFileError):
-        session.judge(3)
-    assert (session.position, session.judged) == (0, 0)
-
-
 def test_raters_are_apart(session: Session) -> None:
     """Each has a file and a place of their own; an impossible name changes nothing."""
     session.judge(5)
@@ -119,17 +107,6 @@ def test_raters_are_apart(session: Session) -> None:
     session.switch("ada")
     assert (session.judged, session.position) == (1, 1)
     assert {score.rater: score.value for score in scores.read_all(session.folder)} == {"ada": 5, "bob": 1}
-
-
-def test_two_windows_of_one_rater_see_each_other(session: Session) -> None:
-    """A verdict from elsewhere counts as soon as this window writes; undo takes back the latest of both."""
-    other = Session(session.run, session.folder, rater="ada")
-    other.judge(2)
-    session.move(1)
-    session.judge(4)
-    assert session.judged == 2
-    other.undo()
-    assert other.position == 1
 
 
 def test_pairs_connect_all_answers_and_are_the_same_for_everybody(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.choice_helpers import EVEN, PROMPTS, TWO, decide, decided, evidence_of, grade, made_run
+from tests.choice_helpers import EVEN, TWO, decide, decided, evidence_of, grade, made_run
 from tests.report_helpers import run_of_models
 from workshop_lib.choice import decide as deciding
 from workshop_lib.choice.decide import CRITERIA, LIMITS, Decision, Evidence, front, gather_evidence
@@ -193,12 +193,6 @@ def test_the_front_by_hand(points: list[tuple[float, float]], expected: list[boo
     """Beaten means: another is at least as fast and as good, and better in one; equals do not beat each other."""
     pairs = np.asarray(points, dtype=float).reshape(1, -1, 2)
     assert deciding.unbeaten(pairs[..., 0], pairs[..., 1])[0].tolist() == expected
-
-
-def test_an_interval_needs_prompts() -> None:
-    """Two prompts give a figure and the reason why it has no interval."""
-    two = gather_evidence(made_run(prompts=PROMPTS[:2])).figures["latency"][0]
-    assert (two.low, two.high, two.reason) == (None, None, "2 prompts are too few for an interval.")
 
 
 # -- limits and floors

@@ -18,7 +18,6 @@ from tests.behaviours import QUICK
 from tests.choice_helpers import made_run
 from tests.fault_server import FaultServer
 from tests.fault_steps import answer_with
-from tests.foundry_helpers import practice
 from tests.measurement_helpers import run_of
 from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.quality import judge, scores
@@ -144,39 +143,23 @@ def test_no_answer_can_forge_a_grade(answer: str, seed: int) -> None:
     assert read_verdict(answer, "grade", code) is read_verdict(answer, "better", code) is None
 
 
-def test_the_code_depends_on_seed_and_answer() -> None:
-    """The same seed and answer give the same code, others another: no answer can hold its own."""
-    first = judge.code_for(["a"], 20)
-    assert first == judge.code_for(["a"], 20)
-    assert len({first, judge.code_for(["a"], 21), judge.code_for(["b"], 20)}) == 3
-    assert re.fullmatch(r"[a-z]{8}", first)
-
-
 REPLIES = [
     ("Grade CODE: 3", 3), ("grade code: 3.", 3), ("**Grade CODE:** 3", 3), ("- Grade [CODE]: 3/5", 3),
-    ("> Grade `CODE`: **3**", 3), ("Grade CODE: 3 / 5", 3), ("Grade: 3", None), ("3", None), ("Grade CODE: 0", None),
-    ("Grade CODE: 6", None), ("Grade CODE: 3.5", None), ("Grade CODE: 3 or 4", None), ("Grade CODE: (number)", None),
-    ("Grade CODE: three", None), ("Grade CODE: \u0663", None), ("Grade CODE: 35", None), ("Grade CODE: -3", None),
-    ("Grade CODE:", None), ("", None), ("My Grade CODE: 3", None), ("Grade CODE: 3\nGrade CODE: 5", 5),
+    ("> Grade `CODE`: **3**", 3), ("Grade: 3", None), ("3", None), ("Grade CODE: 0", None), ("Grade CODE: 6", None),
+    ("Grade CODE: 3.5", None), ("Grade CODE: 3 or 4", None), ("Grade CODE: (number)", None), ("Grade CODE: 35", None),
+    ("Grade CODE: -3", None), ("Grade CODE:", None), ("", None), ("My Grade CODE: 3", None),
+    ("Grade CODE: 3\nGrade CODE: 5", 5), ("Better CODE: 1", "a"), ("Better CODE: Answer 2", "b"),
+    ("Better CODE: Tie", "tie"), ("Better CODE: both_bad.", "both_bad"), ("Better CODE: 1 or 2", None),
+    ("Better CODE: (1, 2, tie, or both bad)", None), ("Better CODE: 3", None),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("reply", "grade"), REPLIES)
-def test_a_grade_is_read_or_missing(reply: str, grade: int | None) -> None:
-    """One number from 1 to 5 on a line with the code, in plain text or Markdown; everything else is no grade."""
+@pytest.mark.parametrize(("reply", "value"), REPLIES)
+def test_a_verdict_is_read_or_missing(reply: str, value: int | str | None) -> None:
+    """One allowed value on a line with the code, in plain text or Markdown; everything else is no verdict."""
     coded = reply.replace("CODE", "abcdefgh").replace("code", "ABCDEFGH")
-    assert read_verdict(coded, "grade", "abcdefgh") == grade
-
-
-CHOSEN = [("1", "a"), ("2", "b"), ("Answer 2", "b"), ("Tie", "tie"), ("both bad.", "both_bad"),
-          ("Both_bad", "both_bad"), ("3", None), ("1 or 2", None), ("(1, 2, tie, or both bad)", None),
-          ("", None)]  # fmt: skip
-
-
-@pytest.mark.parametrize(("said", "choice"), CHOSEN)
-def test_a_choice_is_read_or_missing(said: str, choice: str | None) -> None:
-    """One of the four choices, or nothing."""
-    assert read_verdict(f"Reason: so.\nBetter abcdefgh: {said}", "better", "abcdefgh") == choice
+    word = "better" if "Better" in reply else "grade"
+    assert read_verdict(coded, word, "abcdefgh") == value
 
 
 def test_what_cannot_be_read_is_missing_and_says_what_was_said(server: Scripted) -> None:
@@ -246,18 +229,6 @@ def test_pairs_are_asked_in_both_orders(server: Scripted, tmp_path: Path) -> Non
         assert said == scores.read_all(tmp_path / str(flips)) and len(said) == 6
         bias = order_bias(said, second.rater)
         assert (bias.flip_rate, bias.first_rate, bias.n) == (flips, firsts, 3)
-
-
-@pytest.mark.parametrize(("at_most", "asked"), [(None, 3), (2, 2), (0, 0)])
-def test_a_number_of_pairs_counts_those_that_may_be_asked(
-    server: Scripted, tmp_path: Path, at_most: int | None, asked: int
-) -> None:
-    """What the judge may not see takes no place among the first pairs, which are the same ones after a stop."""
-    server.script = lambda text: f"Better {code_in(text)}: tie"
-    found = [answer_of("own", OTHER_BUILD), *map(answer_of, ("one", "two", "three"))]
-    with judge_at(server) as second:
-        said, again = (second.compare_all(found, tmp_path, at_most=at_most, show_progress=False) for _ in "ab")
-    assert (len(said), again) == (2 * asked, [])
 
 
 def test_the_examples_in_the_documentation_hold() -> None:
@@ -352,16 +323,3 @@ def test_a_judge_that_cannot_be_asked_is_a_sentence(server: Scripted, tmp_path: 
     """A page about people's grades does not end because there is no judge."""
     found = judge.judge_run(run_of([]), tmp_path, model="none", endpoint=server.base_url)
     assert (found.rater, found.judged, len(found.sentences)) == ("", 0, 1) and "none" in found.sentences[0]
-
-
-@pytest.mark.slow
-def test_a_practice_model_is_asked_on_the_real_runtime(tmp_path: Path) -> None:
-    """Every verdict is kept with its reason; a missing one has no grade."""
-    texts = ["Edge AI runs models on the device.", "No.", "Grade: 5", "It keeps data local on your machine."]
-    found = [answer_of(text, ModelVariant("author", "author:1", "cpu")) for text in texts]
-    with practice(tmp_path) as runtime:
-        variant = min(runtime.find(["auto"], devices=["cpu"]), key=lambda each: each.size_mb or 0)
-        with runtime.serve(variant) as model, Judge(model, "1", max_tokens=40) as second:
-            said = second.grade_all(found, tmp_path, show_progress=False)
-    assert len(said) == 4 and all(score.rater.startswith("judge:practice-") for score in said)
-    assert all(score.value in (None, 1, 2, 3, 4, 5) and score.comment for score in said)

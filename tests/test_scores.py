@@ -86,15 +86,6 @@ def test_a_judge_may_have_any_model_id(tmp_path: Path, model: str) -> None:
     assert ScoreFile(tmp_path, f"judge:{model}x").path != file.path
 
 
-@pytest.mark.parametrize(
-    ("rater", "kind"),
-    [("ada", "people"), ("aspects", "aspects"), ("judge:m:1", "judge"), ("reference:1", "reference")],
-)
-def test_the_name_says_who_a_rater_is(rater: str, kind: str) -> None:
-    """Judges, references and the aspect check have names that no person can have."""
-    assert scores.kind_of(rater) == kind
-
-
 @FIXTURE
 @given(comment=st.text(max_size=60))
 def test_verdicts_read_back_in_order_with_any_comment(tmp_path: Path, comment: str) -> None:

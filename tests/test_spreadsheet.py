@@ -101,7 +101,7 @@ def test_grades_and_comments_come_back(tmp_path: Path, grades: list[int | None],
 def test_a_filled_template_becomes_verdicts_once(session: Session, path: Path, delimiter: str):
     """Scores arrive in the rater's file with either list separator; reading twice adds nothing."""
     write_template(session, path)
-    fill(path, {"score": "4", "comment": "good"}, {"score": " 2.0 "}, {"comment": "odd"}, delimiter=delimiter)
+    fill(path, {"score": "4", "comment": "good"}, {"score": " \uff12,0 "}, {"comment": "odd"}, delimiter=delimiter)
     before = path.read_bytes()
     assert write_template(session, path).read_bytes() == before, "running the cell again destroys no hour's work"
     assert [add_scores(path, session), add_scores(path, session)] == [3, 0]
@@ -138,14 +138,6 @@ def test_a_file_is_read_as_spreadsheets_leave_it(session: Session, path: Path, s
     assert [(score.value, score.comment) for score in read_scores(path, session)] == [(4, "gut é"), (2, "")]
 
 
-@pytest.mark.parametrize(("cell", "grade"), [("4,0", 4), ("4.00", 4), ("\uff14", 4), (" 5 ", 5)])
-def test_a_grade_is_read_as_keyboards_and_spreadsheets_write_it(session: Session, path: Path, cell: str, grade: int):
-    """Decimal commas and full-width digits are the same grade."""
-    write_template(session, path)
-    fill(path, {"score": cell}, delimiter=";")
-    assert [score.value for score in read_scores(path, session)] == [grade]
-
-
 def test_a_changed_grade_replaces_the_old_one(session: Session, path: Path):
     """A second look in the spreadsheet counts; untouched rows take nothing back."""
     write_template(session, path)
@@ -175,16 +167,6 @@ def test_every_fault_is_named_with_row_and_column(session: Session, path: Path):
     assert "row 4, column answer_id: 'sha256-0' for the prompt" in said and "is no answer of this run" in said
     assert "row 5, column answer_id:" in said and "is in an earlier row too" in said
     assert not session.file.path.exists()
-
-
-def test_of_many_faults_ten_are_shown(tmp_path: Path, path: Path):
-    """A wrong file is not answered with a screenful."""
-    session = Session(run_with({str(n): {"x": f"answer {n}"} for n in range(14)}), tmp_path)
-    write_template(session, path)
-    fill(path, *[{"score": "A"}] * 14)
-    with pytest.raises(DataFileError, match="of 14 faults the first") as caught:
-        read_scores(path, session)
-    assert str(caught.value).count("row ") == 10
 
 
 @pytest.mark.parametrize(
