@@ -178,7 +178,7 @@ class Judged:
     Attributes:
         rater: its name in the files of scores; empty where no model could be asked.
         answers: those that are not its own.
-        judged, graded: how many of them it was asked about, and how many grades could be read.
+        judged, graded: of how many of them it said something, and how many grades could be read.
         sentences: which model judged and why, how much it did in what time, and what went wrong.
     """
 
@@ -220,12 +220,11 @@ def judge_run(run: Run, folder: Path, *, model: str = "", endpoint: str = "", se
     if not found.rater:
         return Judged(sentences=tuple(said))
     given = scores.current(ScoreFile(folder, found.rater).lines().values())
-    asked = [score for each in found.answers if (score := given.get(key_of([each], version)))]
-    graded, took = sum(score.value is not None for score in asked), time.monotonic() - began
-    said.append(
-        f"It judged {len(asked)} of {len(found.answers)} answers in {took:.0f} s, {graded} grades could be read."
-    )
-    if len(asked) < len(found.answers):
+    about = [score for each in found.answers if (score := given.get(key_of([each], version)))]
+    judged = sum(not score.comment.startswith(FAILED) for score in about)
+    graded, took = sum(score.value is not None for score in about), time.monotonic() - began
+    said.append(f"It judged {judged} of {len(found.answers)} answers in {took:.0f} s, {graded} grades could be read.")
+    if judged < len(found.answers):
         said.append("To let it go on, judge again; what it said is kept.")
     if not found.answers:
         said.append("Every answer is its own, and no model judges itself.")
@@ -236,7 +235,7 @@ def judge_run(run: Run, folder: Path, *, model: str = "", endpoint: str = "", se
     from workshop_lib.quality.ranking import order_bias
 
     said += order_bias(given.values(), found.rater).sentences
-    return replace(found, judged=len(asked), graded=graded, sentences=tuple(said))
+    return replace(found, judged=judged, graded=graded, sentences=tuple(said))
 
 
 def check_judge(endpoint: str, seconds: float) -> None:
