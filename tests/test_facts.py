@@ -1,0 +1,106 @@
+"""Facts that a summary invents or leaves out are found, and two ways of writing one fact are one fact."""
+
+from __future__ import annotations
+
+import doctest
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workshop_lib.quality import facts
+from workshop_lib.quality.facts import check_facts
+
+SAME = [
+    ("14 March", "March 14"),
+    ("14 March", "14th of March"),
+    ("14 March", "2026-03-14"),
+    ("14 March 2026", "14/03/2026"),
+    ("14 March 2026", "Mar. 14, 2026"),
+    ("10–15 March", "10 March to 15 March"),
+    ("the third of May", "3 May"),
+    ("Friday", "Fri"),
+    ("every Tuesday", "Tuesdays"),
+    ("14:30", "2:30 pm"),
+    ("14:30", "2.30 p.m."),
+    ("9:00", "9 am"),
+    ("2-4 pm", "from 14:00 to 16:00"),
+    ("noon", "12:00"),
+    ("three o'clock", "3 pm"),
+    ("six percent", "6 %"),
+    ("6%", "6 per cent"),
+    ("5-7 %", "5 to 7 percent"),
+    ("Q3", "third quarter"),
+    ("the 3rd quarter", "Q3 2026"),
+    ("€12,500", "12,500 euros"),
+    ("€12,500", "EUR 12.5k"),
+    ("12.5k euros", "12,500 EUR"),
+    ("$1.2 million", "1,200,000 dollars"),
+    ("two weeks", "14 days"),
+    ("a two-week trial", "two weeks"),
+    ("a week", "7 days"),
+    ("90 minutes", "1.5 hours"),
+    ("half an hour", "30 min"),
+    ("a year", "12 months"),
+    ("two and a half hours", "2.5 h"),
+    ("twelve customers", "12 customers"),
+    ("a dozen chairs", "12 chairs"),
+    ("one hundred and twenty phones", "120 phones"),
+    ("two thousand", "2,000"),
+    ("twenty-five", "25"),
+    ("one open issue", "1 open issue"),
+    ("8 GB", "8000 MB"),
+    ("Ms Yamada", "Yamada-san"),
+    ("We met Dr. Kenji Yamada", "We met Yamada"),
+    ("We met José Núñez", "We met Nunez"),
+    ("We asked Anne-Marie's team", "We asked Anne-Marie"),
+    ("ask GPT-4", "ask GPT4"),
+]
+"""Two ways of writing one fact."""
+
+FOUND = [
+    # notes, summary, what is unsupported, what is missing
+    ("Mia pays $12,500.", "Mia pays $12,600.", ["$12,600"], ["$12,500"]),
+    ("Mia will call on 14 March.", "Mia will call on 15 March.", ["15 March"], ["14 March"]),
+    ("Mia will call in March.", "Mia will call on 15 March.", ["15 March"], []),
+    ("Mia will call on 15 March.", "Mia will call in March.", [], ["15 March"]),
+    ("Due 14 March 2026.", "Due 14 March 2027.", ["14 March 2027"], ["14 March 2026"]),
+    ("The call is at 14:30.", "The call is at 2:30 am.", ["2:30 am"], ["14:30"]),
+    ("They meet on Friday.", "They meet on Monday.", ["Monday"], ["Friday"]),
+    ("Six percent more sales in Q2.", "8% more sales in the third quarter.", ["8%", "third quarter"], ["Six percent", "Q2"]),
+    ("It takes ten seconds.", "It takes ten minutes.", ["ten minutes"], ["ten seconds"]),
+    ("It takes ten seconds.", "It takes 10.", [], ["ten seconds"]),
+    ("It costs 500 euros.", "It costs 500 dollars.", ["500 dollars"], ["500 euros"]),
+    ("14 phones are missing.", "It is due on 14 May.", ["14 May"], ["14"]),
+    ("It is due on 14 May.", "14 phones are missing.", ["14"], ["14 May"]),
+    ("Amara will write.", "Yamada will write.", ["Yamada"], ["Amara"]),
+    ("Present: Amara, Jonas.", "Ponas reported. Jonas agreed with Ponas.", ["Ponas"], ["Amara"]),
+    ("Action: Amara to call Acme Corp.", "Amara will call Globex Inc.", ["Globex Inc"], ["Acme Corp"]),
+    ("- Kim Lee: budget\n- Tom Ash: hiring", "Kim Lee does the budget, Ann Poe the hiring.", ["Ann Poe"], ["Tom Ash"]),
+    ("Kenji Yamada spoke. Yamada left.", "Someone spoke.", [], ["Kenji Yamada"]),
+    ("Customers liked it.", "Users liked it. Nobody objected. Recordings stay.", [], []),
+    ("We will fix it.", "1. Fix it.\n2. Test it.\n3) Ship it.", [], []),
+    ("We will fix it.", "The steps are: 1. Fix it. 2. Test it.", [], []),
+    ("Both agreed.", "One of both agreed, the first one.", [], []),
+    ("It may rain.", "May it rain? March on!", [], []),
+    ("The CEO agreed.", "On Monday, the team and the CEO agreed.", ["Monday"], []),
+    ("Priya asked.", "Additionally, Priya asked. However, Priya left.", [], []),
+    ("**Decisions**\n- Hire Ann", "Ann is hired.", [], []),
+    ("Open since 2024.", "Open since 2024, as Acme says.", ["Acme"], []),
+    ("", "", [], []),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_two_ways_of_writing_are_one_fact(one: str, other: str) -> None:
+    """Each way supports the other, and neither is missing where the other stands."""
+    for notes, summary in ((one, other), (other, one)):
+        found = check_facts(notes, summary)
+        assert (found.unsupported, found.missing) == ((), ())
+
+
+@pytest.mark.parametrize(("notes", "summary", "unsupported", "missing"), FOUND)
+def test_inventions_and_gaps(notes: str, summary: str, unsupported: list[str], missing: list[str]) -> None:
+    """Both are named in the words of their text, each once, in its order."""
+    found = check_facts(notes, summary)
+    assert (list(found.unsupported), list(found.missing)) == (unsupported, missing)
