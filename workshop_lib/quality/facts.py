@@ -1,7 +1,7 @@
 """Which facts does a summary invent, and which does it leave out? A check by rules, without a model; English only.
 
 A fact is a name, a date (also a weekday or a quarter), a time, an amount with its unit, a code such as `GPT-4`, or a
-number. Each kind has rows in `KINDS`: a pattern, and the normal form of what it matches, so that `14 March` and
+number. `PATTERNS` has how each kind is written and `READ` its normal form, so that `14 March` and
 `March 14`, `six percent` and `6 %`, or `two weeks` and `14 days` are one fact. No library: those that read dates and
 numbers guess, and a guess would be an invention of ours.
 
@@ -19,70 +19,64 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-SMALL = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
-)
+TEENS = "zero one two three four five six seven eight nine ten eleven twelve".split()  # noqa: SIM905 - as a sentence
+TEENS += "thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()  # noqa: SIM905
 TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-NUMBER_WORDS = {
-    **{word: float(value) for value, word in enumerate(SMALL)},
-    **{word: 10.0 * value for value, word in enumerate(TENS, 2)},
-    **{word: float(value) for value, word in enumerate(ORDINALS, 1)},
-    **{"half": 0.5, "a": 0.0, "an": 0.0},
-}
+ORDINALS = ("zeroth", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+NUMBER_WORDS = {word: float(value) for words in (TEENS, ORDINALS) for value, word in enumerate(words)}
+NUMBER_WORDS |= {word: 10.0 * value for value, word in enumerate(TENS, 2)} | {"half": 0.5}
 SCALES = {"hundred": 1e2, "dozen": 12.0, "thousand": 1e3, "k": 1e3, "million": 1e6, "m": 1e6, "billion": 1e9, "bn": 1e9}
 UNITS = {
-    "%": "1 %|percent|per cent|pct|percentage points?",
+    "%": "1 %|percent|per cent|percentage points?",
     "$": r"1 (?:us ?)?\$|usd|(?:us )?dollars?",
     "€": "1 €|eur|euros?",
     "£": "1 £|gbp|pounds?",
     "¥": "1 ¥|jpy|yen",
     "₹": "1 ₹|inr|rupees?",
     "chf": "1 chf|(?:swiss )?francs?",
-    "s": "0.001 ms|milliseconds?; 1 s|secs?|seconds?; 60 mins?|minutes?; 3600 h|hrs?|hours?; 86400 days?;"
+    "second": "0.001 ms|milliseconds?; 1 s|secs?|seconds?; 60 mins?|minutes?; 3600 h|hrs?|hours?; 86400 days?;"
     "604800 weeks?|wks?; 1209600 fortnights?",
     "month": "1 months?; 12 years?|yrs?",
     "working day": "1 (?:working|business) days?",
     "byte": "1e3 kb|kilobytes?; 1e6 mb|megabytes?; 1e9 gb|gigabytes?; 1e12 tb|terabytes?",
-    "m": "0.01 cm|centimet(?:re|er)s?; 1 m|met(?:re|er)s?; 1e3 km|kilomet(?:re|er)s?",
-    "g": "1 g|grams?; 1e3 kg|kilos?|kilograms?; 1e6 tons?|tonnes?",
-    "litre": "1 lit(?:re|er)s?",
-    "w": "1 w|watts?; 1e3 kw|kilowatts?",
-    "wh": "1e3 kwh",
-    "°": "1 °c?|degrees?(?: celsius)?",
+    "metre": "0.01 cm|centimet(?:re|er)s?; 1 m|met(?:re|er)s?; 1e3 km|kilomet(?:re|er)s?",
+    "gram": "1 g|grams?; 1e3 kg|kilos?|kilograms?; 1e6 tons?|tonnes?",
+    "watt": "1 w|watts?; 1e3 kw|kilowatts?",
+    "kWh": "1 kwh",
+    "degree": "1 °c?|degrees?(?: celsius)?",
     "times": "1 x|times",
+    "litre": "1 lit(?:re|er)s?",
 }
 """Base unit → how many of it each unit is, and how that is written."""
 _UNITS = [(row.split()[0], row.split(None, 1)[1], base) for base, rows in UNITS.items() for row in rows.split(";")]
 
 NOT_NAMES = frozenset(
     """
-    a about above absent according across action additional additionally after afterwards agenda agree agreement ai
-    all also although am an analyst and another any anyone api apologies app approve are as asap ask assign assistant
-    at attend attendance attendee author backend backlog base be because before below best better between blocker board
-    book both break budget bug but by ca call can cet chair change check client close come comment company complete
-    concern conclusion confirm contact content context continue coo corporate cost could cpu create cto current customer
-    date day deadline dear decide decision deliver deliverable department deputy design develop developer did director
-    discuss discussion do document does dr draft due during each early either email end engineer eod especially eta even
-    every everybody everyone everything expect extra facilitator faq feedback few final finally finance find finish first
-    fix follow for founder from frontend further furthermore gdpr general give given gmt go goal good gpu group guest had
-    hardware has have he head hello help her here hi high hire his how however hr i if important in include info input
-    internet introduction invite is issue it item its join keep key kpi last late later launch lead leader legal less
-    let list llm location look low main make management manager many market may mean meanwhile meet member mid milestone
-    minute miss moderator month more moreover most mr mrs ms much my need neither new next no nobody none nor not note
-    nothing now of off office ok okay on once one ongoing only online open operation option or order other our out outcome
-    outstand over overall overview owner page participant pdf pend people per phase pilot plan please point possible
-    postpone pr prepare present president previous price priority problem product prof professor profit progress project
-    promise proposal propose purpose put q&a qa question quick r&d ram reason recently recommendation record regard
-    release remain remark remember reminder remind report request resolve responsible result retrospective revenue
-    review risk roadmap role room sales same schedule secretary security see send service several share she short should
-    similarly since sir smart so social software some someone speaker sprint sql staff start status step still subject
-    such suggest summarise summarize summary support sync task team tell test thank that the their them then there
-    therefore these they thing this those though through thus time title to today together tomorrow tonight topic
-    total train try two type ui unfortunately unless until update up url us use user usually utc ux various vp
-    venue very via vpn wait was we website week weekly well were what when where whether which while who whose why with
-    within without wo work workshop yes yesterday yet you your
+    a about above absent access according across action additional additionally after agenda agree agreement ai all
+    also although am an and another any anyone anything api apologies app approve are as asap ask assign at attend
+    attendee author backend backlog base be because before below best better between blocker board book both break
+    budget bug but by ca call can capacity cet chair change check client close code coffee come company complete
+    conclusion continue coo cost could cpu create cto current customer data date day deadline dear decide decision
+    deliver delivery demand department deputy design develop did director discuss discussion do document does dr draft
+    due during each early either email end energy engineer eod eta even every everybody everyone everything expect
+    extra facilitator faq feedback few final finally finance find finish first fix follow food for founder from
+    frontend further furthermore gdpr general give given gmt go goal good gpu group growth had hardware has have he
+    head hello help her here hi high hire his how however hr i if important in include info input internet invite is
+    issue it item its join keep key kpi last late later launch lead leader legal less let list llm location look low
+    lunch main make management manager many market may mean meanwhile meet member mid milestone minute miss month more
+    moreover most mr mrs ms much my need neither new next no nobody none nor not note nothing now of off office ok okay
+    on once one ongoing online only open operation option or order other our out outcome outstand over overall overview
+    owner page participant pdf pend people per phase pilot plan please point possible power pr prepare present
+    president previous price priority problem product prof professor profit progress project promise proposal propose
+    purpose put q&a qa quality question quick r&d ram reason recently recommendation record regard release remain
+    remark remember remind reminder report request research resolve responsible result retrospective revenue review
+    risk roadmap role room sales same schedule security see send service several share she should since sir so social
+    software some somebody someone something sprint sql staff start status step still stock subject such suggest
+    summarise summarize summary support sync takeaway task team tell test thank that the their them then there
+    therefore these they thing this those though through thus time title to today together tomorrow tonight topic total
+    traffic travel two type ui unfortunately unless until up update url us use user usually utc ux venue very via vp
+    vpn was water we website week weekly well were what when where whether which while who whose why with within
+    without wo work workshop yes yesterday yet you your
     """.split()  # noqa: SIM905 - easier to read than hundreds of quoted words
 )
 """Capitalised words that are no names, nor with -s, -d, -ed or -ing: how sentences begin, headings, offices, titles."""
@@ -134,21 +128,17 @@ class Fact(NamedTuple):
 
     @property
     def is_vague(self) -> bool:
-        """Whether it only supports facts of the other text: "one", "a week"."""
-        return bool(re.fullmatch(rf"one|half an?|an? (?!{_SCALE}).+", self.text, re.IGNORECASE))
+        """Whether it only supports facts of the other text: "one", "second", "a week"."""
+        return bool(re.fullmatch(rf"one|half an?|{_NTH}|an? (?!{_SCALE}).+", self.text, re.IGNORECASE))
 
     def implies(self, claim: Fact) -> bool:
         """A bare number may repeat any figure; a date may be less exact, and a year binds where both give one."""
         if claim.kind == "number":
-            figures = {_number(each) for each in re.findall(_ANY_NUMBER, self.text, re.IGNORECASE)}
+            figures = {*self.values, *map(_number, re.findall(_ANY, self.text, re.IGNORECASE))}
             return any(value in figures and (self.kind != "date" or value > 1000) for value in claim.values)
         if claim.kind == self.kind == "date":
-            pairs = [(mine, its) for mine in self.values for its in claim.values]
-            return any(
-                (None in (mine[0], its[0]) or mine[0] == its[0])
-                and all(b in (None, a) for a, b in zip(mine[1:], its[1:]))
-                for mine, its in pairs
-            )
+            pairs = ((mine, its) for mine in self.values for its in claim.values)
+            return any(b[0] in (None, a[0] or b[0]) and b[1] in (None, a[1]) and b[2] in (None, a[2]) for a, b in pairs)
         return claim.kind == self.kind and bool(self.values & claim.values)
 
 
@@ -197,124 +187,102 @@ def _number(written: str) -> float:
 
 
 def _date(match: re.Match[str]) -> frozenset[Any]:
-    """Year; month, weekday or quarter; day: each None where it is not given. Empty where the month may be no month."""
-    found = {name: group for name, group in match.groupdict().items() if group}
-    part = found.get("month", found.get("weekday", ""))[:3].casefold()
-    if "quarter" in found:
-        part = f"{found['quarter'][0].casefold()}{_number(found['number']):.0f}"
-    if part.isdigit():
-        part = MONTHS[min(int(part), 12) - 1]
-    elif "month" in found and not {"day", "year"} & found.keys():
-        before = match.string[max(0, match.start() - 12) : match.start()]
-        in_time = re.search(
-            r"\b(?:in|by|until|since|from|of|early|late|mid|before|after|for|last|next|this)[\s-]$", before, re.I
-        )
-        if not (
-            in_time
-            or (len(found["month"]) > 3 and found["month"][0].isupper() and not _begins(match.string, match.start()))
-        ):
-            return frozenset()
+    """Year; month, weekday or quarter; day; each None where it is not given. `03/04/2026` has two readings."""
+    found = {name: group.casefold() for name, group in match.groupdict().items() if group}
     year, day = (int(_number(found[name])) if name in found else None for name in ("year", "day"))
-    return frozenset({(year, part or None, day)}) if found.get("month") != "may" else frozenset()
-
-
-def _numeric_date(match: re.Match[str]) -> frozenset[Any]:
-    """`03/04/2026` can be the third of April and the fourth of March."""
-    first, second, year = int(match["first"]), int(match["second"]), 2000 + int(match["year"]) % 100
-    both = ((first, second), (second, first))
-    return frozenset((year, MONTHS[month - 1], day) for day, month in both if 1 <= month <= 12 and day <= 31)
+    part = found.get("month", found.get("weekday", ""))[:3]
+    if "quarter" in found:
+        part = f"{found['quarter'][0]}{_number(found['number']):.0f}"
+    if not part.isdigit():
+        return frozenset({(year, part or None, day)})
+    orders = {(int(part), day or 0), (day or 0, int(part))} if "sign" in found else {(int(part), day or 0)}
+    return frozenset({(2000 + (year or 0) % 100, MONTHS[m - 1], d) for m, d in orders if 1 <= m <= 12 and d <= 31})
 
 
 def _time(match: re.Match[str]) -> frozenset[Any]:
     """Minutes after midnight: `2:30` may be in the afternoon, `02:30` and `14:30` say what they mean."""
     found = {name: group.casefold() for name, group in match.groupdict().items() if group}
-    if "word" in found:
-        return frozenset({0 if found["word"] == "midnight" else 720})
-    hour = int(_number(found["hour"]))
+    hour = 0 if found["hour"] == "midnight" else int(_number(found["hour"])) or 12
     minutes = 60 * hour + int(found.get("minute", 30 if "past" in found else 0))
-    if "half" in found:
-        return frozenset({minutes % 720 + (720 if found["half"][0] == "p" else 0)})
-    is_open = 1 <= hour <= 12 and found["hour"][0] != "0"
+    if half := found.get("half"):
+        return frozenset({minutes % 720 + (720 if half[0] == "p" else 0)})
+    is_open = 1 <= hour <= 12 and found["hour"][0] not in "0nm"
     return frozenset({minutes % 720, minutes % 720 + 720} if is_open else {minutes})
 
 
 def _amount(match: re.Match[str]) -> frozenset[Any]:
     """A number with its unit, in base units; "a week" is one."""
-    written = match["unit"].strip()
-    factor, base = next(
-        (float(factor), base) for factor, way, base in _UNITS if re.fullmatch(way, written, re.IGNORECASE)
-    )
-    return frozenset({(base, round((_number(match["number"]) or 1.0) * factor, 6))})
+    factor, base = next(row[::2] for row in _UNITS if re.fullmatch(row[1], match["unit"], re.IGNORECASE))
+    return frozenset({(base, round((_number(match["number"]) or 1.0) * float(factor), 6))})
 
 
 _MONTH = (
-    r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
+    r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|(?-i:May)|june?|july?|aug(?:ust)?|sept?(?:ember)?"
     r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b"
 )
-_NTH, _YEAR = "|".join(ORDINALS), r"(?P<year>(?:19|20)\d\d)\b"
+_NTH, _YEAR = "|".join(ORDINALS[1:]), r"(?P<year>(?:19|20)\d\d)\b"
 _DAY = rf"(?:(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?\b|(?:{_NTH})(?=\s+of))"
 _TO = r"\s*(?:-|\u2013|\u2014|\bto\b|\buntil\b|\band\b|\bor\b)\s*"
 _SCALE = r"(?:hundred|dozen|thousand|million|billion)\b"
-_BELOW_100 = rf"(?:(?:{'|'.join(TENS)})(?:[\s-](?:{'|'.join(SMALL[1:10])}))?|{'|'.join(SMALL[::-1])})\b"
+_BELOW_100 = rf"(?:(?:{'|'.join(TENS)})(?:[\s-](?:{'|'.join(TEENS[1:10])}))?|{'|'.join(TEENS[::-1])})\b"
 _DIGITS = rf"(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?(?:[\s-]?{_SCALE}|(?:k|m|mn|bn)\b)?"
-_ANY_NUMBER = (
-    rf"(?:{_DIGITS}|(?:{_BELOW_100}|an?(?=\s{_SCALE}))(?:[\s-]{_SCALE}(?:\s(?:and\s)?{_BELOW_100})?)*(?:\sand a half\b)?"
-    rf"|half an?\b(?:\s{_SCALE})?)"
-)
-_NUMBER = rf"(?<![\w.,])(?P<number>{_ANY_NUMBER})"
+_SPELLED = rf"(?:{_BELOW_100}|an?(?=\s{_SCALE}))(?:[\s-]{_SCALE}(?:\s(?:and\s)?{_BELOW_100})?)*(?:\sand a half\b)?"
+_ANY = rf"(?:{_DIGITS}|{_SPELLED}|half an?\b(?:\s{_SCALE})?)"
+_NUMBER = rf"(?<![\w.,])(?P<number>{_ANY})"
 _UNIT = rf"(?P<unit>{'|'.join(sorted((way for _, way, _ in _UNITS), key=len, reverse=True))})(?!\w)"
-_CURRENCY = r"(?<!\w)(?P<unit>(?:us ?)?\$|usd\s?|€|eur\s?|£|gbp\s?|¥|jpy\s?|chf\s?|₹|inr\s?)\s?"
-_HOUR, _HALF = rf"(?P<hour>\d\d?|{'|'.join(SMALL[1:13])})", r"\s?(?P<half>[ap]m\b|[ap]\.m\.?)"
+_HOUR, _HALF = rf"(?P<hour>\d\d?|{'|'.join(TEENS[1:13])})", r"\s?(?P<half>[ap]m\b|[ap]\.m\.?)"
 
-KINDS: tuple[tuple[str, str, Callable[[re.Match[str]], frozenset[Any]]], ...] = (
-    ("date", r"\b(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)(?!\d)", _date),
-    ("date", r"\b(?P<first>\d\d?)(?P<s>[./-])(?P<second>\d\d?)(?P=s)(?P<year>20\d\d|(?<=/)\d\d)\b", _numeric_date),
-    ("date", rf"\b(?P<day>{_DAY})(?={_TO}{_DAY}(?:\s+of)?\s+{_MONTH})", _date),
-    ("date", rf"\b(?P<day>{_DAY})(?:\s+of\s+|[\s-]+){_MONTH}(?:\.?,?\s+{_YEAR})?", _date),
-    ("date", rf"\b{_MONTH}\.?\s+(?:the\s+)?(?P<day>{_DAY})(?![:,.]\d)(?:,?\s+{_YEAR})?", _date),
-    ("date", rf"\b{_MONTH}(?:\.?,?\s+(?:of\s+)?{_YEAR})?", _date),
-    (
-        "date",
+PATTERNS = {
+    "date": (
+        r"\b(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)(?!\d)",
+        r"\b(?P<day>\d\d?)(?P<sign>[./-])(?P<month>\d\d?)(?P=sign)(?P<year>20\d\d|(?<=/)\d\d)\b",
+        rf"\b(?P<day>{_DAY})(?={_TO}{_DAY}(?:\s+of)?\s+{_MONTH})",
+        rf"\b(?P<day>{_DAY})(?:\s+of\s+|[\s-]+){_MONTH}(?:\.?,?\s+{_YEAR})?",
+        rf"\b{_MONTH}\.?\s+(?:the\s+)?(?P<day>{_DAY})(?![:,.]\d)(?:,?\s+{_YEAR})?",
+        rf"\b{_MONTH}\.?,?\s+(?:of\s+)?{_YEAR}",
+        r"\b(?-i:(?P<month>January|February|April|June|July|August|September|October|November|December))\b",
+        r"(?-i:(?<=[a-z,] )|(?<=mid-))(?-i:(?P<month>March|May|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec))\b",
         r"(?<=\bthe )(?P<day>[1-3]?\d(?:st|nd|rd|th))\b(?=\s*(?:$|[^\w\s]|(?:and|or|at|for|to|in|if|is)\b))",
-        _date,
-    ),
-    ("date", r"\b(?P<weekday>mon|tues|wednes|thurs|fri|satur|sun)days?\b", _date),
-    ("date", r"\b(?-i:(?P<weekday>Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun))\b", _date),
-    ("date", rf"\b(?P<quarter>[qh])(?P<number>[1-4])\b(?:(?:\s+of)?[\s/]+{_YEAR})?", _date),
-    (
-        "date",
+        r"\b(?P<weekday>mon|tues|wednes|thurs|fri|satur|sun)days?\b",
+        r"\b(?-i:(?P<weekday>Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun))\b",
+        rf"\b(?P<quarter>[qh])(?P<number>[1-4])\b(?:(?:\s+of)?[\s/]+{_YEAR})?",
         rf"\b(?P<number>[1-4](?:st|nd|rd|th)|{_NTH})\s(?P<quarter>quarter|half(?=\sof\s20))\b(?:\s+of\s+{_YEAR})?",
-        _date,
     ),
-    ("time", rf"\b(?P<hour>\d\d?)(?::(?P<minute>\d\d))?(?={_TO}\d\d?(?:[:.]\d\d)?{_HALF})", _time),
-    ("time", rf"\b{_HOUR}(?:[:.](?P<minute>[0-5]\d))?{_HALF}", _time),
-    ("time", r"\b(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::\d\d)?\b", _time),
-    ("time", rf"\b(?P<past>half past )?{_HOUR}(?(past)\b|\so['\u2019]clock\b)", _time),
-    ("time", r"(?<=\bat )(?P<hour>\d\d?)(?=\s*(?:$|[.;,)](?!\d)|\n|on\b|sharp\b|tomorrow\b))", _time),
-    ("time", r"\b(?P<word>noon|midday|midnight)\b", _time),
-    ("amount", rf"{_CURRENCY}(?P<number>{_DIGITS})", _amount),
-    (
-        "code",
-        r"\b(?-i:[A-Z][A-Za-z]*)-?\d\w*(?:\.\d+)*",
-        lambda match: frozenset({match[0].casefold().replace("-", "")}),
+    "time": (
+        rf"\b(?P<hour>\d\d?)(?::(?P<minute>\d\d))?(?={_TO}\d\d?(?:[:.]\d\d)?{_HALF})",
+        rf"\b{_HOUR}(?:[:.](?P<minute>[0-5]\d))?{_HALF}",
+        r"\b(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::\d\d)?\b",
+        rf"\b(?P<past>half past )?{_HOUR}(?(past)\b|\so['\u2019]clock\b)",
+        r"(?<=\bat )(?P<hour>\d\d?)(?=\s*(?:$|[.;,)](?!\d)|\n|on\b|sharp\b|tomorrow\b))",
+        r"\b(?P<hour>noon|midday|midnight)\b",
     ),
-    ("amount", rf"{_NUMBER}(?={_TO}{_ANY_NUMBER}[\s-]?{_UNIT})", _amount),
-    ("amount", rf"{_NUMBER}[\s-]?{_UNIT}", _amount),
-    ("amount", rf"(?<!\w)(?P<number>an?)\s{_UNIT}", _amount),
-    (
-        "number",
-        rf"(?<![\w.,])v?(?P<number>{_ANY_NUMBER})(?:st|nd|rd|th)?(?!\w)",
-        lambda match: frozenset({_number(match[0])}),
+    "code": (r"\b(?!(?:usd|eur|gbp|jpy|inr|chf)\d)(?-i:[A-Z][A-Za-z]*)-?\d\w*(?:\.\d+)*",),
+    "amount": (
+        rf"(?<!\w)(?P<unit>(?:us ?)?\$|usd|€|eur|£|gbp|¥|jpy|₹|inr|chf)\s?(?P<number>{_DIGITS})",
+        rf"{_NUMBER}(?={_TO}{_ANY}[\s-]?{_UNIT})",
+        rf"{_NUMBER}[\s-]?{_UNIT}",
+        rf"(?<!\w)(?P<number>an?)\s{_UNIT}",
     ),
-)
-"""Kind, pattern, and the normal forms of a match; the first row that finds something at a place has it."""
-_PATTERNS = [(kind, re.compile(pattern, re.IGNORECASE), read) for kind, pattern, read in KINDS]
+    "number": (rf"(?<![\w.,])v?{_ANY}(?:st|nd|rd|th)?(?!\w)", rf"\b(?:{_NTH})\b"),
+}
+"""How the facts of each kind are written; the first pattern that finds something at a place has it."""
+READ: dict[str, Callable[[re.Match[str]], frozenset[Any]]] = {
+    "date": _date,
+    "time": _time,
+    "code": lambda match: frozenset({match[0].casefold().replace("-", "")}),
+    "amount": _amount,
+    "number": lambda match: frozenset({_number(match[0])}),
+}
+"""What a match means, in normal form."""
+_PATTERNS = [(kind, re.compile(way, re.IGNORECASE)) for kind, ways in PATTERNS.items() for way in ways]
 _NO_FACTS = re.compile(
     r"\S+@\S+|https?://\S+|\b24/7\b|(?<=[.!?;])\s+\(?\d{1,2}[.)]\s+(?=[A-Z*])|(?<=:)\s+\(?1[.)]\s+(?=[A-Z*])"
-    r"|^[\s*_>#\u2022-]*(?:(?:step|item|action|point|task|option|topic|decision)\s+(?:item\s+)?#?)?\(?\d{1,2}(?:[.):]|\*\*)+(?=[\s*])",
+    r"|^[\s*_>#\u2022-]*(?:(?:step|item|action|point|task|option|topic|decision)\s(?:item\s)?#?)?"
+    r"\(?\d{1,2}(?:[.):]|\*\*)+(?=[\s*])",
     re.IGNORECASE | re.MULTILINE,
 )
 """Addresses and the numbers of lists."""
+_HEADING = re.compile(r"^[#* ]*[A-Z][\w'-]*(?: (?:[A-Z][\w'-]*|of|and|the|for|to|in|&|-))+:?[* ]*$", re.MULTILINE)
 
 
 @lru_cache(maxsize=256)
@@ -322,15 +290,17 @@ def _read(text: str) -> _Reading:
     """Find all facts; what a fact occupies is hidden from the rows after it."""
     left = _NO_FACTS.sub(lambda match: "\n" * len(match[0]), text)
     facts: list[Fact] = []
-    for kind, pattern, read in _PATTERNS:
+    for kind, pattern in _PATTERNS:
         for match in pattern.finditer(left):
-            if values := read(match):
-                facts.append(Fact(kind, match[0], match.start(), values))
-                left = f"{left[: match.start()]}{chr(0) * len(match[0])}{left[match.end() :]}"
-    words = frozenset(
-        part for word in _WORD.findall(text) for part in map(_fold, (word, *re.split("[-'\u2019&]", word)))
+            facts.append(Fact(kind, match[0], match.start(), READ[kind](match)))
+            left = f"{left[: match.start()]}{chr(0) * len(match[0])}{left[match.end() :]}"
+    words = frozenset(_fold(part) for word in _WORD.findall(text) for part in (word, *re.split("[-'\u2019&]", word)))
+    return _Reading(
+        tuple(
+            sorted([*facts, *_names(_HEADING.sub(lambda match: match[0].lower(), left))], key=lambda fact: fact.start)
+        ),
+        words,
     )
-    return _Reading(tuple(sorted([*facts, *_names(left)], key=lambda fact: fact.start)), words)
 
 
 # -- names
@@ -343,14 +313,17 @@ _STARTS = re.compile(
     "[\\s\"'\u201c\u2018(\\[*_#>-]*$"
 )
 _ORDINARY = re.compile(
-    r".{3,}(?:ings?|[st]ions?|ments?|ness|ity|ities|.{3}ances?|.{3}ences?|ables?|ful|less|ous|ers|ors|ists|als|ages|ures)"
+    r".{3,}(?:ings?|[st]ions?|ments?|ness|ity|.{2}ances?|.{2}ences?|ables?|ful|less|ous|als?|age|ure|ship)"
+    r"|.{5,}[^aious]s"  # a plural, while Jonas, Iris, Ross and James are people
 )
 _AFTER_NAME = re.compile(
-    r"['\u2019]s\b|\s+(?:will|to|is|was|has|had|can|could|should|must|may|would|did|does|said|told|sent|took|gave|made|led"
-    r"|wrote|held|brought|left|got|went|kept|felt|thought|spoke|met|says|[a-z]+ed"
-    r"|[a-z]+s\s+(?:the|an?|that|to|his|her|their|on|in|for|it|all|both|by))\b"
-    r"|\s+(?:and|&)\s+[A-Z]|,\s+[A-Z]|:\s|\s+[(\u2013\u2014]|\s*[|/]|\s*(?:[.;\n]|$)"
+    r"['\u2019]s\b|\s(?:will|to|is|was|has|had|can|could|should|must|may|would|did|does|said|told|sent|took|gave|made|led"
+    r"|wrote|held|brought|left|got|went|kept|felt|thought|spoke|met|ran|saw|found|paid|chose|came|knew|built|lost|won"
+    r"|also|then|still|already|never|not|[a-z]+ed|(?:report|need|want|ask|own|lead|take|think|agree|know|work|expect)s"
+    r"|[a-z]+s\s(?:the|an?|that|to|his|her|their|on|in|for|it|all|both|by))\b"
+    r"|\s(?:and|&)\s[A-Z]|,\s(?:[A-Z]|who\b|our\b|the\b)|:\s|\s[(\u2013\u2014-]|\s?[|/]"
 )
+_ENDS, _LABEL = re.compile(r"\W*(?:[.;\n|]|$)"), re.compile(r"[:|][\s*]*$")
 
 
 def _fold(word: str) -> str:
@@ -389,6 +362,7 @@ def _names(text: str) -> Iterator[Fact]:
         values = frozenset(folded for each in (first, last) if len(folded := _fold(each)) > 1)
         is_name = not _begins(text, start) or _fold(first) in inside or not (first.istitle() or first.isupper())
         if not is_name and first.lower() not in lower and not _ORDINARY.fullmatch(first.lower()):
-            is_name = len(run) > 1 or bool(_AFTER_NAME.match(text, end))
+            after_label = _ENDS.match(text, end) and _LABEL.search(text, max(0, start - 5), start)
+            is_name = len(run) > 1 or bool(after_label or _AFTER_NAME.match(text, end))
         if is_name and values:
             yield Fact("name", text[start:end], start, values)
