@@ -118,6 +118,11 @@ def check_facts(notes: str, summary: str, expected: Sequence[str] = ()) -> FactC
     return FactCheck(_distinct(unsupported), _distinct(missing), places)
 
 
+def check_answer(question: str, answer: str, expected: Sequence[str] = ()) -> FactCheck | None:
+    """Check an answer against the notes that its question holds; None where it holds none, with nothing to invent."""
+    return check_facts(question, answer, expected) if _ARE_NOTES.search(question) else None
+
+
 class Fact(NamedTuple):
     """One fact as it stands in a text; `values` are its normal forms, several where it can be read in several ways."""
 
@@ -282,6 +287,7 @@ _NO_FACTS = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 """Addresses and the numbers of lists."""
+_ARE_NOTES = re.compile(r"\b(?:notes|minutes|transcript):", re.IGNORECASE)
 _HEADING = re.compile(r"^[#* ]*[A-Z][\w'-]*(?: (?:[A-Z][\w'-]*|of|and|the|for|to|in|&|-))+:?[* ]*$", re.MULTILINE)
 
 
