@@ -11,8 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workshop_lib.quality import facts
+from tests.annotation_helpers import run_with
+from tests.measurement_helpers import completion
+from workshop_lib import race
+from workshop_lib.quality import facts, scores, widget
+from workshop_lib.quality import show as grading
+from workshop_lib.quality.annotation import Session
 from workshop_lib.quality.facts import check_facts
+from workshop_lib.race import RaceResult
+from workshop_lib.records import ModelVariant, Prompt
+from workshop_lib.show import tables
 
 SAME = [
     ("14 March", "March 14"),
@@ -159,3 +167,51 @@ def test_any_text_can_be_read(notes: str, more: str) -> None:
 def test_the_examples_in_the_code_hold() -> None:
     """What the docstrings show is what happens."""
     assert doctest.testmod(facts).failed == 0
+
+
+# -- where it is shown
+
+NOTES = Prompt("one", "Summarise.\n\nNotes: Priya will pay by 14 March.", aspects=("Priya", "14 March|March 14"))
+WRONG, RIGHT = "<b>Yamada</b> will pay by 15 March.", "Priya will pay by March 14."
+RUN = run_with({"one": {"x": WRONG, "y": RIGHT}}, [NOTES])
+
+
+def test_inventions_are_underlined_in_the_table_of_answers() -> None:
+    """Only they are markup, whatever the answer holds; a prompt without notes has no such column."""
+    table = tables.answers(RUN, "one")
+    assert list(table["not in the notes"]) == ["Yamada, 15 March", "—"]
+    page = table._repr_html_()
+    assert "&lt;b&gt;<u>Yamada</u>&lt;/b&gt; will pay by <u>15 March</u>." in page
+    assert (page.count("<u>"), "<b>" in page) == (2, False)
+    plain = tables.answers(run_with({"one": {"x": WRONG}}), "one")
+    assert "not in the notes" not in plain and "<u>" not in plain._repr_html_()
+
+
+def test_each_model_has_its_inventions_and_gaps() -> None:
+    """x invents two facts and leaves both expected ones out; without notes there is nothing to count."""
+    found = {model.alias: checks for model, checks in scores.score_facts(RUN).items()}
+    assert [(check.unsupported, check.missing) for check in found["x"]] == [
+        (("Yamada", "15 March"), ("Priya", "14 March"))
+    ]
+    assert [(check.unsupported, check.missing) for check in found["y"]] == [((), ())]
+    assert list(grading.inventions(RUN).iloc[0]) == ["x", "int4", "cpu", "1 of 1", "2.00", 2]
+    assert list(grading.facts(RUN, "one").iloc[0]) == [WRONG, "Yamada, 15 March", "Priya, 14 March"]
+    bare = run_with({"one": {"x": WRONG}})
+    assert (scores.score_facts(bare), len(grading.inventions(bare)), len(grading.facts(bare, "one"))) == ({}, 1, 1)
+
+
+def test_the_annotation_page_gets_the_places_of_inventions(tmp_path: Path) -> None:
+    """They count the characters of the text that is shown."""
+    run = run_with({"one": {"x": "\r\n😀 Yamada will pay."}}, [NOTES])
+    seen = widget.view(Session(run, tmp_path))
+    assert [seen["answers"][0][start:end] for start, end in seen["invented"][0]] == ["Yamada"]
+
+
+def test_the_first_of_a_race_can_be_wrong() -> None:
+    """The badge says so at the end only, and a sentence says why."""
+    ends = (completion([0.1], [WRONG]), completion([0.1, 0.2], [RIGHT, "."]))
+    result = RaceResult(NOTES, "in turns", (ModelVariant("x", "x:1", "cpu"), ModelVariant("y", "y:1", "cpu")), ends)
+    view = race.finished_view(result)
+    assert [lane["status"] for lane in view["lanes"]] == ["first, and wrong", "second"]
+    assert [frame["status"] for frame in view["replay"]["frames"][0]] == ["no token yet", "first, and wrong"]
+    assert any("Yamada, 15 March" in sentence for sentence in race.sentences(result))

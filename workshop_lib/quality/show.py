@@ -10,6 +10,7 @@ from workshop_lib.quality import annotation, scores
 from workshop_lib.quality.agreement import Agreement, Reliability, Trust
 from workshop_lib.quality.annotation import JudgingError, Session
 from workshop_lib.quality.aspects import score_aspects
+from workshop_lib.quality.facts import check_answer
 from workshop_lib.quality.pareto import ModelQuality, SpeedAgainstQuality
 from workshop_lib.quality.ranking import OrderBias, Ranking
 from workshop_lib.quality.scores import Kind
@@ -22,6 +23,7 @@ from workshop_lib.show.text import number, printable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NO_NOTES = "The prompt holds no notes to compare the answer with."
 LONGEST = 300
 """Characters of an answer in a table; the widget shows all of it."""
 
@@ -59,6 +61,35 @@ def aspects(run: Run, prompt_id: str) -> Table:
             words = [", ".join(part) or "—" for part in (found.evidence, missing, found.forbidden_found)]
             lines.append((said if len(said) <= LONGEST else f"{said[:LONGEST]}…", found.verdict, *words))
     return Table(lines, columns=["answer", "mentions", "words found", "missing, e.g.", "must not say"])
+
+
+def facts(run: Run, prompt_id: str) -> Table:
+    """For each different answer to a prompt with notes, the facts it invents (underlined) and leaves out."""
+    lines, places = [], {}
+    for answer in scores.distinct_answers(run):
+        said = printable(answer.text)
+        if answer.prompt.id == prompt_id and (found := check_answer(answer.prompt.text, said, answer.prompt.aspects)):
+            places[said] = found.places
+            lines.append((said, *(", ".join(words) or "—" for words in (found.unsupported, found.missing))))
+    return Table(lines or [(NO_NOTES, "—", "—")], columns=["answer", "not in the notes", "left out"]).underline(places)
+
+
+def inventions(run: Run) -> Table:
+    """Which model invents: one line per model over all its answers to prompts with notes."""
+    lines = []
+    for model, checks in scores.score_facts(run).items():
+        invented = [len(check.unsupported) for check in checks]
+        lines.append(
+            {
+                "model": printable(model.alias),
+                "precision": model.precision or "unknown",
+                "device": model.device,
+                "answers with an invented fact": f"{sum(map(bool, invented))} of {len(checks)}",
+                "invented facts per answer": f"{sum(invented) / len(checks):.2f}",
+                "expected facts left out": sum(len(check.missing) for check in checks),
+            }
+        )
+    return Table(lines or [{"which model invents": NO_NOTES}])
 
 
 def progress(session: Session) -> Table:
