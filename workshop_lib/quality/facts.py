@@ -231,7 +231,7 @@ _TO = r"\s*(?:-|\u2013|\u2014|\bto\b|\buntil\b|\band\b|\bor\b)\s*"
 _SCALE = r"(?:hundred|dozen|thousand|million|billion)\b"
 _BELOW_100 = rf"(?:(?:{'|'.join(TENS)})(?:[\s-](?:{'|'.join(TEENS[1:10])}))?|{'|'.join(TEENS[::-1])})\b"
 _DIGITS = rf"(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?(?:[\s-]?{_SCALE}|(?:k|m|mn|bn)\b)?"
-_SPELLED = rf"(?:{_BELOW_100}|an?(?=\s{_SCALE}))(?:[\s-]{_SCALE}(?:\s(?:and\s)?{_BELOW_100})?)*(?:\sand a half\b)?"
+_SPELLED = rf"(?:{_BELOW_100}|an?(?=\s{_SCALE}))(?:[\s-]{_SCALE}(?:\s(?:and\s)?{_BELOW_100})?){{0,4}}(?:\sand a half\b)?"
 _ANY = rf"(?:{_DIGITS}|{_SPELLED}|half an?\b(?:\s{_SCALE})?)"
 _NUMBER = rf"(?<![\w.,])(?P<number>{_ANY})"
 _UNIT = rf"(?P<unit>{'|'.join(sorted((way for _, way, _ in _UNITS), key=len, reverse=True))})(?!\w)"
@@ -281,7 +281,7 @@ READ: dict[str, Callable[[re.Match[str]], frozenset[Any]]] = {
 """What a match means, in normal form."""
 _PATTERNS = [(kind, re.compile(way, re.IGNORECASE)) for kind, ways in PATTERNS.items() for way in ways]
 _NO_FACTS = re.compile(
-    r"\S+@\S+|https?://\S+|\b24/7\b|(?<=[.!?;])\s+\(?\d{1,2}[.)]\s+(?=[A-Z*])|(?<=:)\s+\(?1[.)]\s+(?=[A-Z*])"
+    r"[\w.+-]{1,64}@\S+|https?://\S+|\b24/7\b|(?<=[.!?;])\s+\(?\d{1,2}[.)]\s+(?=[A-Z*])|(?<=:)\s+\(?1[.)]\s+(?=[A-Z*])"
     r"|^[\s*_>#\u2022-]*(?:(?:step|item|action|point|task|option|topic|decision)\s(?:item\s)?#?)?"
     r"\(?\d{1,2}(?:[.):]|\*\*)+(?=[\s*])",
     re.IGNORECASE | re.MULTILINE,
@@ -311,7 +311,7 @@ def _read(text: str) -> _Reading:
 
 # -- names
 
-_WORD = re.compile(r"[^\W\d_]+(?:['\u2019&-][^\W\d_]+)*")
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019&-][^\W\d_]+){0,5}")
 _ENDING = re.compile(r"(?:n['\u2019]t|['\u2019](?:s|ll|re|ve|d|m)?|(?:-[^\W\d_A-Z]\w*)+)$")
 _BETWEEN = re.compile(r" (?:(?:of|de|da|del|di|van|von|der|den|la|bin|al) )*")
 _STARTS = re.compile(
