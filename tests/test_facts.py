@@ -26,6 +26,7 @@ SAME = [
     ("14 March", "March 14"),
     ("14 March", "14th of March"),
     ("14 March", "2026-03-14"),
+    ("March 2026", "2026-03"),
     ("14 March 2026", "14/03/2026"),
     ("14 March 2026", "Mar. 14, 2026"),
     ("10\u201315 March", "10 March to 15 March"),

@@ -200,8 +200,8 @@ def _date(match: re.Match[str]) -> frozenset[Any]:
         part = f"{found['quarter'][0]}{_number(found['number']):.0f}"
     if not part.isdigit():
         return frozenset({(year, part or None, day)})
-    orders = {(int(part), day or 0), (day or 0, int(part))} if "sign" in found else {(int(part), day or 0)}
-    return frozenset({(2000 + (year or 0) % 100, MONTHS[m - 1], d) for m, d in orders if 1 <= m <= 12 and d <= 31})
+    orders = {(int(part), day), (day or 0, int(part))} if "sign" in found else {(int(part), day)}
+    return frozenset({(2000 + (year or 0) % 100, MONTHS[m - 1], d) for m, d in orders if 1 <= m <= 12})
 
 
 def _time(match: re.Match[str]) -> frozenset[Any]:
@@ -239,7 +239,7 @@ _HOUR, _HALF = rf"(?P<hour>\d\d?|{'|'.join(TEENS[1:13])})", r"\s?(?P<half>[ap]m\
 
 PATTERNS = {
     "date": (
-        r"\b(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)(?!\d)",
+        r"\b(?P<year>\d{4})-(?P<month>\d\d)(?:-(?P<day>\d\d))?(?![\d-])",
         r"\b(?P<day>\d\d?)(?P<sign>[./-])(?P<month>\d\d?)(?P=sign)(?P<year>20\d\d|(?<=/)\d\d)\b",
         rf"\b(?P<day>{_DAY})(?={_TO}{_DAY}(?:\s+of)?\s+{_MONTH})",
         rf"\b(?P<day>{_DAY})(?:\s+of\s+|[\s-]+){_MONTH}(?:\.?,?\s+{_YEAR})?",
