@@ -44,6 +44,8 @@ SAME = [
     ("5-7 %", "5 to 7 percent"),
     ("Q3", "third quarter"),
     ("the 3rd quarter", "Q3 2026"),
+    ("H1", "the first half of the year"),
+    ("NOK 12 million", "12 million kroner"),
     ("€12,500", "12,500 euros"),
     ("€12,500", "EUR 12.5k"),
     ("12.5k euros", "12,500 EUR"),

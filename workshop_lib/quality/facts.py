@@ -34,6 +34,7 @@ UNITS = {
     "¥": "1 ¥|jpy|yen",
     "₹": "1 ₹|inr|rupees?",
     "chf": "1 chf|(?:swiss )?francs?",
+    "kr": "1 nok|sek|dkk|kron(?:er|or)",
     "second": "0.001 ms|milliseconds?; 1 s|secs?|seconds?; 60 mins?|minutes?; 3600 h|hrs?|hours?; 86400 days?;"
     "604800 weeks?|wks?; 1209600 fortnights?",
     "month": "1 months?; 12 years?|yrs?",
@@ -251,7 +252,7 @@ PATTERNS = {
         r"\b(?P<weekday>mon|tues|wednes|thurs|fri|satur|sun)days?\b",
         r"\b(?-i:(?P<weekday>Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun))\b",
         rf"\b(?P<quarter>[qh])(?P<number>[1-4])\b(?:(?:\s+of)?[\s/]+{_YEAR})?",
-        rf"\b(?P<number>[1-4](?:st|nd|rd|th)|{_NTH})\s(?P<quarter>quarter|half(?=\sof\s20))\b(?:\s+of\s+{_YEAR})?",
+        rf"\b(?P<number>[1-4](?:st|nd|rd|th)|{_NTH})\s(?P<quarter>quarter|half(?=\sof\s(?:20|the\syear)))\b(?:\s+of\s+{_YEAR})?",
     ),
     "time": (
         rf"\b(?P<hour>\d\d?)(?::(?P<minute>\d\d))?(?={_TO}\d\d?(?:[:.]\d\d)?{_HALF})",
@@ -261,9 +262,9 @@ PATTERNS = {
         r"(?<=\bat )(?P<hour>\d\d?)(?=\s*(?:$|[.;,)](?!\d)|\n|on\b|sharp\b|tomorrow\b))",
         r"\b(?P<hour>noon|midday|midnight)\b",
     ),
-    "code": (r"\b(?!(?:usd|eur|gbp|jpy|inr|chf)\d)(?-i:[A-Z][A-Za-z]*)-?\d\w*(?:\.\d+)*",),
+    "code": (r"\b(?!(?:usd|eur|gbp|jpy|inr|chf|nok|sek|dkk)\d)(?-i:[A-Z][A-Za-z]*)-?\d\w*(?:\.\d+)*",),
     "amount": (
-        rf"(?<!\w)(?P<unit>(?:us ?)?\$|usd|€|eur|£|gbp|¥|jpy|₹|inr|chf)\s?(?P<number>{_DIGITS})",
+        rf"(?<!\w)(?P<unit>(?:us ?)?\$|usd|€|eur|£|gbp|¥|jpy|₹|inr|chf|nok|sek|dkk)\s?(?P<number>{_DIGITS})",
         rf"{_NUMBER}(?={_TO}{_ANY}[\s-]?{_UNIT})",
         rf"{_NUMBER}[\s-]?{_UNIT}",
         rf"(?<!\w)(?P<number>an?)\s{_UNIT}",
