@@ -19,13 +19,7 @@ settings.register_profile("workshop", deadline=None)  # shared machines are slow
 settings.load_profile("workshop")
 
 
-ALONE = {
-    "test_client.py",
-    "test_load.py",
-    "test_race.py",
-    "test_self_check.py",
-    "test_traps.py",
-}
+ALONE = {"test_client.py", "test_self_check.py"}
 """Tests that expect times of milliseconds; see the marker `alone`."""
 
 

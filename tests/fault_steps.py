@@ -11,7 +11,6 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from email.utils import formatdate
 from typing import Any
 
 from workshop_lib.self_check import wait_until
@@ -158,11 +157,6 @@ def redirect(status: int, to: str, old: str = "/old") -> Step:
     return lambda ex: ex.run(reply(b"", status, location=to + ex.call.target.replace(old, "", 1)))
 
 
-def later_date(seconds: float) -> Step:
-    """Busy, and says until when as a date; such dates have no fractions, so it is up to a second longer."""
-    return lambda ex: ex.run(refuse(503, retry_after=formatdate(time.time() + seconds + 1, usegmt=True)))
-
-
 def pings(every_s: float, until_s: float = EVER, said: bytes = b": keep-alive\n\n") -> Step:
     """Comments, so and so often, until a time after the request's start, or until the client has gone."""
 
@@ -277,32 +271,8 @@ def sse(event: bytes) -> bytes:
     return b"data: " + event + b"\n\n"
 
 
-def twice(event: bytes) -> bytes:
-    return 2 * sse(event)
-
-
-def with_another_choice(event: bytes) -> bytes:
-    return sse(event) + sse(event.replace(b'"index": 0', b'"index": 1').replace(b'"content": "', b'"content": " other'))
-
-
-def in_lines(event: bytes) -> bytes:
-    return (
-        b"".join(b"data: %s\n" % line for line in json.dumps(json.loads(event), indent=1).encode().split(b"\n")) + b"\n"
-    )
-
-
 def plain(kind: str, text: str, so_far: int) -> list[object]:
     return [chunk({kind: text})]
-
-
-def in_parts(kind: str, text: str, so_far: int) -> list[object]:
-    """Content as a list; thoughts are parts that hold parts, as Mistral sends them."""
-    part = {"type": "text", "text": text}
-    return [chunk({"content": [part if kind == "content" else {"type": "thinking", "thinking": [part]}]})]
-
-
-def in_message(kind: str, text: str, so_far: int) -> list[object]:
-    return [chunk({kind: text}, message={"role": "assistant", "content": said(so_far)})]
 
 
 def said(count: int, words: Sequence[str] = WORDS) -> str:
