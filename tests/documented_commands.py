@@ -176,7 +176,7 @@ def _check_own(arguments: list[str], place: Place) -> None:
         known = runpy.run_path(str(PROJECT / "workshop.py"))["COMMANDS"]
         require(bool(arguments) and arguments[0] in known, f"workshop.py has no command {arguments[:1]}")
         if arguments[0] == "test":
-            unknown = set(arguments[1:]) - {"lint", "types", "tests", "pages", "alone", "coverage", "--list", "…"}
+            unknown = set(arguments[1:]) - {"lint", "types", "tests", "alone", "coverage", "--list", "…"}
             require(not unknown, f"test has no check {', '.join(unknown)}")
             return
         parser = reference.parser() if arguments[:1] == ["reference"] else command_line._parser()

@@ -95,8 +95,22 @@ ENDINGS = {
     "an error after the answer": (HELLO + data({"error": "no memory"}) + END, "server_error"),
     "a code 0 is no error": (HELLO + STOP + data({"code": 0, "message": "Success", "choices": []}) + DONE, None),
     "an error that says ok": (event({"content": "hel"}, error={"code": 0, "message": "ok"}) + END, None),
-    "a filter that is off": (HELLO + data({"choices": [{"index": 0, "delta": {}, "content_filter_result": {
-        "error": {"message": "The contents are not filtered"}}}]}) + END, None),
+    "a filter that is off": (
+        HELLO
+        + data(
+            {
+                "choices": [
+                    {
+                        "index": 0,
+                        "delta": {},
+                        "content_filter_result": {"error": {"message": "The contents are not filtered"}},
+                    }
+                ]
+            }
+        )
+        + END,
+        None,
+    ),
 }
 
 
