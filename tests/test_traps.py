@@ -118,8 +118,8 @@ def test_a_rare_spike_is_named(tmp_path: Path):
 
 
 def fresh(model: str) -> FaultServer:
-    """A server that has seen no prompt yet; a new one takes 200 ms, a repeated one 4, and the rest is quick."""
-    return FaultServer({model: replace(BEHAVIOURS[model], pace_s=0.001, tokens=10)})
+    """A server that has seen no prompt yet; a new one takes 200 ms, a repeated one 4, and says one word."""
+    return FaultServer({model: replace(BEHAVIOURS[model], tokens=1)})
 
 
 @pytest.mark.parametrize("model", ["cached", "cached-reported"])
