@@ -131,7 +131,7 @@ def twins(document: Document) -> list[tuple[str, str]]:
     "command",
     [
         "python3 workshop.py walk", "py workshop.py run --model x --speed 3", "python3 workshop.py run --profile cloud",
-        ".venv/bin/python -m workshop_lib walk far", "python samples/no_such_script.py", "python3 workshop.py test walk",
+        ".venv/bin/python -m workshop_lib walk far", "python samples/no_such.py", "python3 workshop.py test walk",
         r".venv\Scripts\python samples\session03\benchmark_oss_models.py --rounds 0",
     ],
 )  # fmt: skip

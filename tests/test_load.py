@@ -17,8 +17,6 @@ from tests.fault_server import FaultServer, fault_server, free_port
 from tests.fault_steps import Behaviour
 from tests.foundry_helpers import practice, smallest, wait_until
 from tests.measurement_helpers import VARIANT, completion, request
-from tests.scripts import FULL
-from tests.scripts import run as run_script
 from workshop_lib import benchmark, load, timing
 from workshop_lib.client import ChatClient
 from workshop_lib.errors import ConfigurationError, ModelServerError
@@ -149,19 +147,6 @@ def test_a_page_tries_users_on_the_first_model_that_answered(endpoint: str, tmp_
     assert len((tmp_path / load.LOADS_FILE).read_text("utf-8").splitlines()) == 2
     assert load.measure_users(runtime, run, (), tmp_path) == ()
     assert load.measure_users(*probe(endpoint, "http-500"), (1, 2), tmp_path) == ()
-
-
-def test_the_full_script_measures_users_beside_its_array(endpoint: str, tmp_path: Path):
-    """Standard output stays one array; the table goes to standard error, the requests to a file."""
-    small = {"BENCH_ROUNDS": "1", "BENCH_PROMPT": "Say it.", "BENCH_MAX_TOKENS": "8", "BENCH_MODELS": "fast,http-500"}
-    asked = ("--output", str(tmp_path), "--users", "1,2")
-    done = run_script(FULL, *asked, FOUNDRY_LOCAL_ENDPOINT=endpoint, **small)
-    assert done.returncode == 0, done.stderr
-    assert [row["status"] for row in json.loads(done.stdout)] == ["ok", "failed"]
-    assert "all users" in done.stderr
-    assert "8 of 8" in done.stderr
-    lines = [json.loads(line) for line in (tmp_path / "concurrency.jsonl").read_text("utf-8").splitlines()]
-    assert [(line["model_id"], line["users"]) for line in lines] == [("fast", 1), ("fast", 2)]
 
 
 def test_a_model_that_cannot_be_served_again_does_not_stop_the_others(endpoint: str, tmp_path: Path, capsys):

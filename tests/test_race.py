@@ -219,15 +219,12 @@ def test_watching_adds_nothing_to_the_record(base_url: str):
     assert answer.chunks == tuple(read_answer(arrivals).chunks) and len(answer.chunks) == 40
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "kind", "text"),
-    [("http-500", "http_500", ""), ("stall-middle", "stalled", " half"), ("reset", "reset", " half")],
-)
-def test_a_fault_stays_in_its_lane(base_url: str, behaviour: str, kind: str, text: str):
+def test_a_fault_stays_in_its_lane(base_url: str):
     """One lane breaks, the other is first; what had arrived is kept and the reason is a sentence."""
-    result = run_race(EndpointRuntime(base_url), variants(behaviour, "fast"), PROMPT, turns="together", timeout_s=0.3)
+    who = variants("stall-middle", "fast")
+    result = run_race(EndpointRuntime(base_url), who, PROMPT, turns="together", timeout_s=1.0)
     broken, fast = result.lanes
-    assert (broken.status, result.completions[0].error_kind, broken.text) == ("failed", kind, text)
+    assert (broken.status, result.completions[0].error_kind, broken.text) == ("failed", "stalled", " half")
     assert (fast.status, fast.place) == ("done", 1)
     assert broken.error in race.sentences(result)[0]
 

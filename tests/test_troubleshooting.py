@@ -251,6 +251,9 @@ def test_a_missing_runtime_says_what_to_install(cache: Path, tmp_path: Path, mon
     package = tmp_path / "foundry_local_sdk"
     package.mkdir()
     (package / "__init__.py").write_text("raise ImportError('no wheel for this platform')", encoding="utf-8")
+    with monkeypatch.context() as missing:
+        missing.setenv("FOUNDRY_LOCAL_LIB_DIR", str(tmp_path))  # the package is there, its native library is not
+        assert "pip install foundry-local-sdk" in fault_of(RuntimeUnavailableError, practice(cache))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     expect("runtime-not-installed", fault_of(RuntimeUnavailableError, practice(cache)))
 
