@@ -70,18 +70,15 @@ def openai_error(message: str, param: str | None = None, code: str | None = None
 BEHAVIOURS: dict[str, Behaviour] = {
     # known timing and its traps
     "steady": STEADY,
-    "slower": replace(STEADY, first_token_s=0.055, pace_s=0.011),
     "fast": replace(STEADY, first_token_s=0.004, pace_s=0.001),
     "early-role": replace(STEADY, steps=(OPEN, say(chunk({"role": "assistant", "content": ""})), *ANSWER[1:])),
     "coalesced": replace(STEADY, per_chunk=4),
     "coalesced-no-usage": replace(STEADY, per_chunk=4, steps=(OPEN, tokens, finish, DONE)),
-    "no-usage": replace(STEADY, steps=(OPEN, tokens, finish, DONE)),
     "reasoning": replace(STEADY, reasoning=10),
     "hidden": replace(STEADY, hidden=30),
     "partly-hidden": replace(STEADY, hidden=10),
     "cold": replace(STEADY, slow_requests={0: 0.5}),
     "idle-cold": replace(STEADY, idle_limit_s=0.5, reload_s=0.5),
-    "spike": replace(STEADY, slow_requests={7: 0.5}),
     "cached": replace(STEADY, first_token_s=0.2, cached_after_first=True),
     "cached-reported": replace(STEADY, first_token_s=0.2, cached_after_first=True, reports_cached=True),
     "reuse-stall": replace(STEADY, reuse_stall_s=0.04, steps=(CHUNKED, *ANSWER[1:])),
@@ -100,14 +97,12 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "long-line": fails(HALF, *[b"x" * 1_000_000] * 30, b"\n\n", ENDED),
     "error-in-200": fails(HALF, sse(b'{"error": {"message": "out of memory while decoding"}}'), DONE),
     "empty": fails(OPEN, say(chunk({"role": "x"}), chunk({"content": ""})), ENDED),
-    "null": fails(OPEN, say(chunk({"role": "x"}), chunk({"content": None})), ENDED),
     "never-done": fails(HALF, pings(0.05)),
     "endless": fails(HALF, endless),
     "cut-off": fails(HALF),
     "echo-in-error": fails(lambda ex: ex.run(refuse(401, f"Incorrect API key provided: {ex.call.key}."))),
     "echo-in-stream": fails(HALF, lambda ex: ex.say({"error": {"message": f"no quota for {ex.call.key}"}})),
     "echo-in-answer": fails(OPEN, lambda ex: ex.say(chunk({"content": f"Your key is {ex.call.key}"})), ENDED),
-    "echo-in-headers": fails(lambda ex: ex.run(refuse(400, x_key=ex.call.key, www_authenticate=ex.call.key))),
 }  # fmt: skip
 
 SITES: dict[str, dict[str, Step]] = {

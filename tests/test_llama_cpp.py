@@ -17,8 +17,7 @@ from typing import Any, NoReturn
 import pytest
 from packaging.requirements import Requirement
 
-from tests.benchmarks import llama_cpp as beside
-from tests.llama_cpp_server import LlamaServer, NotFetchedError, llama_cpp_server, model_file
+from tests.llama_cpp_server import LlamaServer, NotFetchedError, llama_cpp_server, model_file, side_by_side
 from workshop_lib import places, plan, storage, timing
 from workshop_lib.client import ChatClient
 from workshop_lib.models.smollm2 import FILE_NAME as MODEL
@@ -260,9 +259,10 @@ def test_our_client_sees_what_a_bare_socket_sees(model: Path):
     """Against the server's own times of the same answers: a used connection costs 30 ms, a wrong count 3 %."""
     with llama_cpp_server(model, cache_ram_mib=0, **SMALL) as server:
         where = (server.base_url, server.model_id)
-        ours, bare = beside.side_by_side(*where, beside.one_prompt(30), 4)
+        ours, bare = side_by_side(*where, 42 * ["Tell a long story of a fox."], 4)
         assert abs(ours.added_ms - bare.added_ms) < 5.0
-        ours, bare = beside.side_by_side(*where, beside.new_prompts(6), 32)
+        texts = [f"{number} is the number of this question. Tell a long story of a fox." for number in range(14)]
+        ours, bare = side_by_side(*where, texts, 32)
         assert abs(ours.slower_percent - bare.slower_percent) < 2.0
 
 
