@@ -329,7 +329,7 @@ def test_half_a_question_leaves_nothing_behind(model: ServedChild) -> None:
 
 def test_the_process_is_measured_like_any_other(model: ServedChild, tmp_path: Path) -> None:
     """Load time and resident memory are the adapter's own: 100 MB of weights are seen, within 15."""
-    assert 0 <= model.load_s < 5
+    assert 0 <= model.load_s < 30
     assert model.registered_providers == ("CPUExecutionProvider",)
     heavy = register(tmp_path, "heavy")
     weights_in(tmp_path / "heavy", "100000000")
@@ -360,7 +360,7 @@ def test_a_crash_is_the_adapters_alone(tmp_path: Path, client: openai.OpenAI) ->
     with local.serve_adapter(mine) as doomed, client_of(doomed) as other:
         with pytest.raises(openai.APIConnectionError):
             ask(other, "crash")
-        wait_until(lambda: doomed.failure() is not None, within_s=5)
+        wait_until(lambda: doomed.failure() is not None, within_s=30)
         why = doomed.failure() or ""
     assert f"The adapter's process ended with exit code 3 while serving {MODEL}" in why
     assert ask(client, "say well").choices[0].message.content == "well"
@@ -378,7 +378,7 @@ def test_an_adapter_ends_with_its_parent(tmp_path: Path) -> None:
     pid = int(parent.stdout.readline() if parent.stdout else 0)
     parent.kill()
     parent.communicate()
-    wait_until(lambda: is_gone(pid), within_s=5)
+    wait_until(lambda: is_gone(pid), within_s=30)
 
 
 # The worked adapter

@@ -169,7 +169,7 @@ def test_declared_watts_make_an_assumed_energy(runtime: FaultRuntime, tmp_path: 
     assert "36 W were declared" in str(told_run.servings[-1].energy_note)
     for completion in told_run.completions:
         assert completion.energy_j is not None and completion.end_s is not None
-        assert 36.0 * completion.end_s <= completion.energy_j < 36.0 * (completion.end_s + 1.0)
+        assert 36.0 * completion.end_s <= completion.energy_j < 36.0 * (completion.end_s + 5.0)
     assert by_plan.energy_cost_per_million_tokens == pytest.approx((by_plan.energy_per_1000_tokens_wh or 0) * 0.5)
 
 

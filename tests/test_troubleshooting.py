@@ -331,7 +331,7 @@ def test_out_of_memory_is_recognised(
     """A model killed by the system's signal, and one that a limit of its address space keeps from loading."""
     with runtime.serve(variant) as doomed:
         psutil.Process(doomed.pid).kill()
-        wait_until(lambda: doomed.failure() is not None, within_s=5)
+        wait_until(lambda: doomed.failure() is not None, within_s=30)
         killed = str(doomed.failure())
     expect("out-of-memory", killed, refused_memory(runtime, variant, monkeypatch))
 
