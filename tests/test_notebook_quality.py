@@ -9,18 +9,15 @@ from typing import Any
 import nbformat
 import pytest
 
-from tests import markdown, notebook_rules
+from tests import notebook_rules
 from tests.notebook_rules import Page
-from workshop_lib import benchmark, exercises, places
-from workshop_lib.errors import RecordFileError
+from workshop_lib import exercises, places
 from workshop_lib.programs import notebooks
 
 PAGES = sorted(notebooks.FOLDER.glob("*.ipynb"))
 README = places.PROJECT / "README.md"
 INSTRUCTOR = places.PROJECT / "docs" / "INSTRUCTOR.md"
-TROUBLESHOOTING = places.PROJECT / "docs" / "TROUBLESHOOTING.md"
 SOLUTIONS = notebooks.FOLDER / "solutions"
-WORDS_MAY_DIFFER = 0.05
 LINE = re.compile(r"^\| `(\w+)` \| (\d+) \| ([\d.]+) \| ([\d.]+) \|", re.M)
 
 
@@ -77,20 +74,6 @@ def test_every_exercise_stands_on_one_page_and_has_a_solution() -> None:
     assert {path.stem for path in SOLUTIONS.glob("*.py")} == set(asked.values())
 
 
-def test_the_instructor_is_told_how_long_each_page_is() -> None:
-    """Words within 5 %, reading minutes at 230 words a minute, and how long it benchmark."""
-    told = {
-        name: (int(count), float(minutes)) for name, count, minutes, _ in LINE.findall(INSTRUCTOR.read_text("utf-8"))
-    }
-    assert set(told) == {path.stem for path in PAGES}
-    for path in PAGES:
-        count, minutes = told[path.stem]
-        assert count == pytest.approx(notebook_rules.words(notebook_rules.read(path)), rel=WORDS_MAY_DIFFER), (
-            f"{path.stem}: `python -m tests.notebook_rules` prints its line for docs/INSTRUCTOR.md"
-        )
-        assert minutes == notebook_rules.reading_minutes(count)
-
-
 def test_the_notes_for_teaching_speak_of_every_exercise() -> None:
     """Each exercise has its entry, by name, on the page of notes for whoever teaches it."""
     told = re.findall(r"^- \*\*Exercise `([\w-]+)`", INSTRUCTOR.read_text("utf-8"), re.M)
@@ -106,19 +89,6 @@ def test_the_walk_through_all_numbered_pages_takes_less_than_half_an_hour() -> N
         notebook_rules.stated_minutes(notebook_rules.read(path)) for path in PAGES if re.match("0[1-6]_", path.name)
     ]
     assert sum(stated) < 30
-
-
-def test_messages_for_the_instructor_are_those_that_learners_see() -> None:
-    """Each message is one of the troubleshooting page, which provokes its messages, or is provoked here."""
-    with pytest.raises(RecordFileError) as wrong_path:
-        benchmark.find_records("nowhere/records.jsonl")
-    known = " ".join(fence.text for fence in markdown.read(TROUBLESHOOTING).fences if fence.language == "text")
-    known = " ".join(f"{known} RecordFileError: {wrong_path.value}".split())
-    messages = [fence.text for fence in markdown.read(INSTRUCTOR).fences if fence.language == "text"]
-    assert len(messages) > 3
-    for message in messages:
-        for part in " ".join(message.split()).split("…"):
-            assert part.strip(" .") in known, message
 
 
 OPENING = "# 1 · Title\n\n- What?\n- Why?\n\n**Time:** 1 minute to read and run."
