@@ -16,7 +16,7 @@ APART = tempfile.TemporaryDirectory(prefix="workshop-tests-", ignore_cleanup_err
 for kept in (places.CACHE_VARIABLE, places.RUNS_VARIABLE, "IPYTHONDIR"):
     os.environ[kept] = places.environment_apart(Path(APART.name))[kept]
 os.environ["MPLBACKEND"] = "Agg"
-settings.register_profile("workshop", deadline=None)  # shared machines are slow at times
+settings.register_profile("workshop", deadline=None, max_examples=50)  # shared machines are slow at times
 settings.load_profile("workshop")
 
 
