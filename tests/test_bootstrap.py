@@ -117,18 +117,6 @@ def test_the_first_start_installs_and_later_ones_do_not(
     assert (repaired.returncode, len(said(repaired))) == (7, 1)
 
 
-@pytest.mark.slow
-def test_a_failed_install_is_one_line_and_is_repeated(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a network the line says so, and no stamp makes the next start trust what there is."""
-    monkeypatch.delenv("PIP_FIND_LINKS")
-    failed = start(project, "run")
-    assert (failed.returncode, failed.stdout) == (1, "")
-    line = said(failed)[-1]
-    assert line.startswith("workshop.py: Cannot install requirements.txt (pip: No matching")
-    assert line.endswith("Check network, proxy and free disk (1.5 GB), then start again.")
-    assert not (project / ".venv" / "workshop-stamp.txt").exists()
-
-
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole consoles")
 def test_ctrl_c_during_the_install_is_one_line(project: Path) -> None:
     """Nothing of Python's inside is shown, and no stamp says that the environment is finished."""

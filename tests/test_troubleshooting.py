@@ -164,7 +164,8 @@ def test_an_installation_behind_a_proxy_says_so(
             monkeypatch.setenv(name, proxy.address)
         monkeypatch.setenv("PIP_INDEX_URL", "https://packages.invalid/simple")
         failed = start(project, "run")
-    assert failed.returncode == 1
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert not (project / ".venv" / "workshop-stamp.txt").exists(), "the next start would trust what there is"
     assert "CONNECT packages.invalid:443" in proxy.lines
     expect("installing-behind-a-proxy", failed.stderr.splitlines()[-1])
 
