@@ -135,6 +135,11 @@ def test_any_text_comes_through_unchanged(client: openai.OpenAI, text: str) -> N
     assert texts(stream(client, f"say {'|'.join(text)}")) == list(text)
 
 
+def test_half_a_character_is_shown_as_unreadable(client: openai.OpenAI) -> None:
+    """Half of a surrogate pair would break whoever prints it."""
+    assert ask(client, "half").choices[0].message.content == "a�"
+
+
 def test_the_messages_and_parameters_reach_the_adapter(client: openai.OpenAI) -> None:
     """Parts of text are joined, a developer is the system, and every parameter is always given."""
     parts = [{"type": "text", "text": "ec"}, {"type": "text", "text": "ho"}]
