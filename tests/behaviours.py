@@ -33,7 +33,6 @@ from tests.fault_steps import (
     tokens,
 )
 
-TOO_LONG = "the request exceeds the available context size"
 STEADY = Behaviour()
 QUICK = replace(STEADY, first_token_s=0.03, pace_s=0.005, tokens=16)
 

@@ -169,7 +169,10 @@ def resolved(node: ast.expr, names: dict[str, Any]) -> Any:
     if isinstance(node, ast.Name):
         return names.get(node.id)
     owner = resolved(node.value, names) if isinstance(node, ast.Attribute) else None
-    return getattr(owner, node.attr) if isinstance(owner, ModuleType) or inspect.isclass(owner) else None
+    if not (isinstance(owner, ModuleType) or inspect.isclass(owner)):
+        return None
+    stated = node.attr in getattr(owner, "__annotations__", {})  # an attribute of instances
+    return None if stated else getattr(owner, node.attr)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)

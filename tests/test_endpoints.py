@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.behaviours import BEHAVIOURS, SITES, STEADY, TOO_LONG, busy, fails, openai_error, picky, quick, speaks
+from tests.behaviours import BEHAVIOURS, SITES, STEADY, busy, fails, openai_error, picky, quick, speaks
 from tests.fault_server import CERTIFICATE, FaultServer, fault_server, free_port
 from tests.fault_steps import (
     ANSWER,
@@ -194,8 +194,11 @@ FAILED = [
            behaviour=quick(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", tokens)),
     Failed("closed-before", "reset", behaviour=fails(cut)),
     Failed("page-502", "http_502", "web page", behaviour=fails(page(502))),
-    Failed("error-body", "server_error", TOO_LONG, behaviour=fails(reply({"error": {"message": TOO_LONG}}))),
-    Failed("context-too-long", "http_400", TOO_LONG, behaviour=fails(refuse(400, TOO_LONG))),
+    Failed("error-body", "does_not_fit", "more tokens than the model's context has", behaviour=fails(
+        reply({"error": {"message": "the request exceeds the available context size"}}))),
+    Failed("context-too-long", "does_not_fit", "Does not fit: 4 200 of 4 096 tokens.", behaviour=fails(refuse(
+        400, "This model's maximum context length is 4096 tokens. However, you requested 4200 tokens. Please reduce "
+             "the length of the messages or max_tokens."))),
     Failed("brotli", "not_json", "compressed (br)", behaviour=quick(COMPRESSED)),
     Failed("no-streaming", "http_400", "streaming is not supported", behaviour=picky(NO_STREAMING)),
     Failed("busy-for-a-day", "http_429", "Daily quota", behaviour=fails(
