@@ -45,13 +45,7 @@ _CARD = "README.md"
 
 @dataclass(frozen=True, slots=True)
 class TensorReport:
-    """What became of one tensor.
-
-    Attributes:
-        name, kind: as in the file, e.g. `blk.0.attn_q.weight`, `Q4_1`.
-        exact: whether each weight is the very number that the file means.
-        how: in words.
-    """
+    """What became of one tensor; `exact` = each weight is the very number that the file means."""
 
     name: str
     kind: str
@@ -61,18 +55,9 @@ class TensorReport:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What was imported, and how.
+    """What was imported from which file (`source`, with its hash), and how, by which version of this `importer`.
 
-    Attributes:
-        importer: `IMPORTER` at that time.
-        source, sha256: name and hash of the file.
-        model: what the file calls the model.
-        architecture: `llama` or `qwen2`.
-        licence: None = unknown.
-        precision: of the folder.
-        size_mb: of the folder's weights, 10^6 bytes.
-        seconds: that it took.
-        tensors: in the order of the graph.
+    `licence` is None when unknown, `size_mb` the folder's 10^6 bytes, `tensors` stand in the order of the graph.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
@@ -236,9 +221,9 @@ def _staged(folder: Path) -> Iterator[Path]:
                     if folder.exists():
                         folder.rename(old)
                     staging.rename(folder)
+                    shutil.rmtree(old, ignore_errors=True)
             finally:
-                for left in (staging, old):
-                    shutil.rmtree(left, ignore_errors=True)
+                shutil.rmtree(staging, ignore_errors=True)
     except TimeoutError:
         what = f"Another program is importing into {without_home(str(folder))}."
         raise ConfigurationError(what, "Wait for it, then try again.") from None

@@ -6,6 +6,7 @@ Weights go to a file beside the graph as soon as they are known, so that memory 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -28,10 +29,9 @@ _RUNTIME = "com.microsoft"
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Names of whole numbers of one width in the file, as a product (`packed`) and as a look-up (`rows`) take them."""
+    """Names of whole numbers of one width, with their scales and the code that means zero ("" = the middle)."""
 
     packed: str
-    rows: str
     scales: str
     zeros: str
     bits: int
@@ -79,7 +79,7 @@ class GraphWriter:
         """`x` of `[batch, tokens, columns]` times a matrix: `[batch, tokens, rows]`."""
         if matrix.numbers:
             return self.node("FusedMatMul", [x, matrix.numbers], domain=_RUNTIME, transB=1)
-        sizes = {"K": matrix.columns, "N": matrix.rows, "block_size": matrix.block}
+        sizes: dict[str, Any] = {"K": matrix.columns, "N": matrix.rows, "block_size": matrix.block}
         terms = [
             self.node(
                 "MatMulNBits",
@@ -95,7 +95,7 @@ class GraphWriter:
             blocks = self.node("Reshape", [x, self.constant([0, 0, matrix.columns // matrix.block, matrix.block])])
             sums = self.node("ReduceSum", [blocks, self.constant([3])], keepdims=0)
             terms.append(self.node("MatMul", [sums, matrix.offsets]))
-        return self._sum(terms)
+        return reduce(lambda total, term: self.node("Add", [total, term]), terms)
 
     def look_up(self, ids: str, matrix: Matrix) -> str:
         """The rows of a matrix that `ids` of `[batch, tokens]` name: `[batch, tokens, columns]`."""
@@ -104,7 +104,7 @@ class GraphWriter:
         terms = [
             self.node(
                 "GatherBlockQuantized",
-                [part.rows, ids, part.scales, *filter(None, [part.zeros])],
+                [self._by_row(part, matrix), ids, part.scales, *filter(None, [part.zeros])],
                 domain=_RUNTIME,
                 bits=part.bits,
                 block_size=matrix.block,
@@ -119,7 +119,7 @@ class GraphWriter:
             shape = [0, 0, matrix.columns // matrix.block, matrix.block]
             spread = self.node("Add", [self.node("Reshape", [terms[0], self.constant(shape)]), blocks])
             terms = [self.node("Reshape", [spread, self.constant([0, 0, matrix.columns])])]
-        return self._sum(terms)
+        return reduce(lambda total, term: self.node("Add", [total, term]), terms)
 
     def node(
         self, operator: str, inputs: Sequence[str], outputs: Sequence[str] = (), *, domain: str = "", **facts: Any
@@ -172,28 +172,20 @@ class GraphWriter:
         return [(high.view(np.uint8), 16 * scales, 8, 4), (low.view(np.uint8), scales, 0, 4)]
 
     def _part(self, name: str, codes: NDArray[np.uint8], scales: NDArray[np.float32], zero: int, bits: int) -> _Part:
-        rows, blocks, block = codes.shape
         packed = codes if bits == 8 else codes[..., 0::2] | (codes[..., 1::2] << 4)
         stored = self.stored(f"{name}.packed", packed)
-        by_row = self._again(f"{name}.rows", stored, [rows, blocks * block * bits // 8])
         zeros = ""
         if zero == 0:  # what the operators take for granted is the middle: 8 or 128
-            zeros = self.stored(f"{name}.zeros", np.zeros([rows, (blocks + 1) // 2], np.uint8))
-        return _Part(stored, by_row, self.stored(f"{name}.scales", scales), zeros, bits)
+            zeros = self.stored(f"{name}.zeros", np.zeros([len(codes), (codes.shape[1] + 1) // 2], np.uint8))
+        return _Part(stored, self.stored(f"{name}.scales", scales), zeros, bits)
 
-    def _again(self, name: str, stored: str, shape: Sequence[int]) -> str:
-        """The same bytes of the file under another shape."""
+    def _by_row(self, part: _Part, matrix: Matrix) -> str:
+        """The packed numbers once more, the same bytes of the file, in the two dimensions that a look-up takes."""
         tensor = TensorProto()
-        tensor.CopyFrom(self._tensors[stored])
-        tensor.name, tensor.dims[:] = name, shape
-        self._tensors[name] = tensor
-        return name
-
-    def _sum(self, terms: Sequence[str]) -> str:
-        total, *others = terms
-        for term in others:
-            total = self.node("Add", [total, term])
-        return total
+        tensor.CopyFrom(self._tensors[part.packed])
+        tensor.name, tensor.dims[:] = f"{part.packed}.rows", [matrix.rows, matrix.columns * part.bits // 8]
+        self._tensors[tensor.name] = tensor
+        return str(tensor.name)
 
 
 def write_model(graph: GraphWriter, file: GgufFile, tensors: Tensors) -> onnx.ModelProto:
