@@ -79,18 +79,8 @@ class GraphWriter:
         """`x` of `[batch, tokens, columns]` times a matrix: `[batch, tokens, rows]`."""
         if matrix.numbers:
             return self.node("FusedMatMul", [x, matrix.numbers], domain=_RUNTIME, transB=1)
-        sizes: dict[str, Any] = {"K": matrix.columns, "N": matrix.rows, "block_size": matrix.block}
-        terms = [
-            self.node(
-                "MatMulNBits",
-                [x, part.packed, part.scales, *filter(None, [part.zeros])],
-                domain=_RUNTIME,
-                bits=part.bits,
-                accuracy_level=0 if self._exact else 4,
-                **sizes,
-            )
-            for part in matrix.parts
-        ]
+        sizes = {"K": matrix.columns, "N": matrix.rows, "accuracy_level": 0 if self._exact else 4}
+        terms = [self._of_part("MatMulNBits", matrix, part, [x, part.packed], sizes) for part in matrix.parts]
         if matrix.offsets:
             blocks = self.node("Reshape", [x, self.constant([0, 0, matrix.columns // matrix.block, matrix.block])])
             sums = self.node("ReduceSum", [blocks, self.constant([3])], keepdims=0)
@@ -101,16 +91,9 @@ class GraphWriter:
         """The rows of a matrix that `ids` of `[batch, tokens]` name: `[batch, tokens, columns]`."""
         if matrix.numbers:
             return self.node("Gather", [matrix.numbers, ids])
+        axes = {"quantize_axis": 1, "gather_axis": 0}
         terms = [
-            self.node(
-                "GatherBlockQuantized",
-                [self._by_row(part, matrix), ids, part.scales, *filter(None, [part.zeros])],
-                domain=_RUNTIME,
-                bits=part.bits,
-                block_size=matrix.block,
-                quantize_axis=1,
-                gather_axis=0,
-            )
+            self._of_part("GatherBlockQuantized", matrix, part, [self._by_row(part, matrix), ids], axes)
             for part in matrix.parts
         ]
         if matrix.offsets:
@@ -178,6 +161,11 @@ class GraphWriter:
         if zero == 0:  # what the operators take for granted is the middle: 8 or 128
             zeros = self.stored(f"{name}.zeros", np.zeros([len(codes), (codes.shape[1] + 1) // 2], np.uint8))
         return _Part(stored, self.stored(f"{name}.scales", scales), zeros, bits)
+
+    def _of_part(self, operator: str, matrix: Matrix, part: _Part, inputs: Sequence[str], facts: dict[str, Any]) -> str:
+        """One of the terms that add up to a product or a look-up."""
+        inputs = [*inputs, part.scales, *filter(None, [part.zeros])]
+        return self.node(operator, inputs, domain=_RUNTIME, bits=part.bits, block_size=matrix.block, **facts)
 
     def _by_row(self, part: _Part, matrix: Matrix) -> str:
         """The packed numbers once more, the same bytes of the file, in the two dimensions that a look-up takes."""
