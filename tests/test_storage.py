@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from tests.measurement_helpers import VARIANT, completion, run_of
 from workshop_lib import files
 from workshop_lib.errors import ConfigurationError, DiskSpaceError, RecordFileError
-from workshop_lib.records import Completion, Serving
+from workshop_lib.records import Completion, Prompt, Serving
 from workshop_lib.storage import RunWriter, read_run, record_of
 
 EMPTY = run_of([], servings=())
@@ -43,6 +44,29 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path):
             writer.append(record)
             assert read_run(writer.path).run_id == run.run_id, "a reader sees it while the writer is open"
     assert read_run(tmp_path / "records.jsonl") == run
+
+
+@pytest.mark.parametrize(
+    ("sets", "expected"),
+    [(["course", "course"], "course"), (["course", "meeting-notes"], None), (["course", ""], None), ([""], None)],
+)
+def test_a_run_keeps_the_set_of_its_prompts(tmp_path: Path, sets: list[str], expected: str | None):
+    """The name is written with each prompt, and a run has it where all of them share one."""
+    prompts = tuple(Prompt(f"p{place}", "Why?", set_name=name) for place, name in enumerate(sets))
+    with RunWriter(tmp_path / "records.jsonl", replace(EMPTY, prompts=prompts)) as writer:
+        read = read_run(writer.path)
+    assert [prompt.set_name for prompt in read.prompts] == sets
+    assert read.prompt_set == expected
+
+
+def test_a_run_written_before_sets_had_names_can_be_read(tmp_path: Path):
+    """Its prompts come from no known set."""
+    with RunWriter(tmp_path / "records.jsonl", EMPTY) as writer:
+        path = writer.path
+    old = path.read_text(encoding="utf-8").replace(',"set_name":""', "")
+    assert "set_name" not in old
+    path.write_text(old, encoding="utf-8")
+    assert read_run(path).prompt_set is None
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

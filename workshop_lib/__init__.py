@@ -57,6 +57,7 @@ NAMES = {
     "check_instrument": "self_check",
     "check_limits": "choice.decide",
     "check_models": "checklist",
+    "by_task": "choice.tasks",
     "check_weights": "choice.decide",
     "compare": "comparison",
     "decide": "choice.decide",
@@ -69,7 +70,7 @@ NAMES = {
     "free_disk_mb": "machine",
     "gather_evidence": "choice.decide",
     "gpu_references": "comparison",
-    "highlights": "show.report",
+    "highlights": "report",
     "import_gguf": "models.gguf",
     "machine_line": "show.text",
     "measure_cold_and_kept": "load",
@@ -88,9 +89,10 @@ NAMES = {
     "score_aspects": "quality.scores",
     "speed_against_quality": "quality.pareto",
     "summarise": "summary",
+    "to_fetch": "plan",
     "try_folder": "models.local",
     "watch_race": "race:watch",
-    "write_report": "show.report",
+    "write_report": "report",
 }
 """Public functions and classes: the module of each, and its name there where that is another."""
 

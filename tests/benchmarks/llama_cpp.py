@@ -17,9 +17,11 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.llama_cpp_server import llama_cpp_server, model_file, timings
+from tests.llama_cpp_server import llama_cpp_server, timings
+from tests.real_model import FOLDER
 from workshop_lib import timing
 from workshop_lib.client import ChatClient
+from workshop_lib.models import smollm2
 from workshop_lib.records import ModelVariant, Request
 from workshop_lib.self_check import Times, bare_times, read_bare
 from workshop_lib.streams import Arrival
@@ -105,7 +107,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=30, help="answers per client and part (default: 30)")
     repeats = parser.parse_args().repeats
-    with llama_cpp_server(model_file(), cache_ram_mib=0) as server:  # nothing is saved before a new prompt is read
+    with llama_cpp_server(
+        smollm2.fetch(FOLDER), cache_ram_mib=0
+    ) as server:  # nothing is saved before a new prompt is read
         where = (server.base_url, server.model_id)
         _show("New prompts, 64 tokens", *side_by_side(*where, new_prompts(repeats), 64))
         _show("One prompt again and again, 4 tokens", *side_by_side(*where, one_prompt(4 * repeats), 4))

@@ -18,7 +18,7 @@ from workshop_lib.choice.decide import CRITERIA
 from workshop_lib.client import ChatClient
 from workshop_lib.errors import ModelNotFoundError, WorkshopError
 from workshop_lib.records import ModelVariant, Prompt, Request
-from workshop_lib.runtimes.selection import AUTO
+from workshop_lib.runtimes.selection import ALL
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import one_line
 
@@ -69,7 +69,7 @@ def choose(
         for alias, card in cards.items()
         if card.listed
     ]
-    offered = runtime.find([AUTO], ("cpu", "gpu", "npu")) if runtime else listed
+    offered = runtime.find([ALL], ("cpu", "gpu", "npu")) if runtime else listed
     able = [each for each in offered if capability in each.capabilities]
     if not able:
         raise _nobody(capability, offered)

@@ -48,13 +48,15 @@ VERDICTS: dict[Outcome, str] = {
     "none": "Every model is excluded: {reasons}.",
     "tie": "{leaders} share the first place: nothing with a weight tells them apart.",
     "only": "{first} is the only model left, so nothing was compared.",
-    "unknown": "{first} comes first. Not enough data to say how surely: {reason}",
+    "unknown": "{first} comes first, but there is too little data to say how surely: {reason}",
     "clear": "{first} comes first, in {share} of the draws of prompts.",
     "few": "{first} comes first, in {share} of the draws of prompts, but {prompts} prompts are too few to rely on "
     f"that: it takes {FEWEST_CLEAR}.",
     "slight": "{first} comes first, in {share} of the draws of prompts, but by so little that measuring again could "
     "change the order.",
-    "unsure": "{first} comes first, but only in {exact:g} % of the draws of prompts ({rival}). Below {enough:g} %, "
+    "trained": "{first} comes first, in {share} of the draws of prompts, but it was trained on these prompts: "
+    "others can change the order.",
+    "unsure": "{first} comes first, but only in {exact:g} % of the draws of prompts ({rival}): below {enough:g} %, "
     "which {prompts} prompts call for, other prompts could change the order.",
 }
 

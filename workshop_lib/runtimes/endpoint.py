@@ -110,14 +110,15 @@ class EndpointRuntime(Runtime):
     def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
         """Variants for ids or `auto`; a device counts only where the id names one.
 
-        `auto` means all that the server has loaded and that can chat. Foundry Local lists its whole catalog and refuses
-        what it has not loaded; of a server that does not say what is loaded, all that it lists. A server without a list
-        is asked for the models that are named.
+        `auto` and `all` mean all that the server has loaded and that can chat. Foundry Local lists its whole catalog
+        and refuses what it has not loaded; of a server that does not say what is loaded, all that it lists. A server
+        without a list is asked for the models that are named.
 
         Raises:
             EndpointError: as `list_models`.
             ModelNotFoundError: no such model, and the nearest that exist; or `auto`, and none is loaded.
         """
+        names = [selection.AUTO if name == selection.ALL else name for name in names]
         nearest = {alias: card.nearest for alias, card in self._cards.items()}
         try:
             entries = self._entries()
@@ -165,6 +166,10 @@ class EndpointRuntime(Runtime):
         if on_progress is not None:
             on_progress(100.0)
 
+    def to_fetch(self) -> list[ModelVariant]:
+        """The server has its models: none."""
+        return []
+
     def serve(self, variant: ModelVariant) -> ServedModel:
         """The server serves already: only says where."""
         return ServedModel(variant, self.base_url, self._api_key)
@@ -192,6 +197,7 @@ class EndpointRuntime(Runtime):
             device=device,
             capabilities=card.capabilities if card else (),
             watts=card.watts if card else None,
+            trained_on=card.trained_on if card else None,
             served_as=None if served_as == model_id else served_as,
         )
 

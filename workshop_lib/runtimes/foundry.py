@@ -20,7 +20,7 @@ from workshop_lib.errors import (
     ModelServerError,
     RuntimeUnavailableError,
 )
-from workshop_lib.models import local, registry
+from workshop_lib.models import local, registry, smollm2
 from workshop_lib.places import cache_root, make_folder
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import selection
@@ -150,9 +150,10 @@ class FoundryRuntime(Runtime):
     def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
         """Variants that can run here; names as in `selection.select_variants`.
 
-        `auto` means every variant that is cached, shipped or registered; a registered one whose files are gone is left
-        out, with a warning in the log, and named by `left_out`. An alias that is registered means that model. The last
-        look at the public catalog counts: `list_models` takes a new one. Adapters need no runtime at all.
+        `all` means every variant that is cached, shipped or registered, `auto` those of them that are the default; a
+        registered one whose files are gone is left out, with a warning in the log, and named by `left_out`. An alias
+        that is registered means that model. The last look at the public catalog counts: `list_models` takes a new one.
+        Adapters need no runtime at all.
 
         Raises:
             ModelNotFoundError: no such model, and the nearest that exist; or it cannot be used here, and why.
@@ -170,16 +171,24 @@ class FoundryRuntime(Runtime):
                 if variant.model_id in names or variant.alias in set(names) - aliases:
                     raise ModelNotFoundError(*self._look().why_not(variant))
         nearest = {alias: card.nearest for alias, card in self._cards.items()}
-        return selection.select_variants(here, names, devices, in_auto=lambda each: bool(each.cached), nearest=nearest)
+        return selection.select_variants(here, names, devices, in_auto=self._is_default, nearest=nearest)
+
+    def to_fetch(self) -> list[ModelVariant]:
+        """Default candidates that are not on this machine yet: in the practice profile, builds of the real model."""
+        wanted = self.profile == "practice" and smollm2.ALIAS in self._cards
+        here = {model.model_id for model in self._registered() if model.why_unusable() is None}
+        return [each for each in smollm2.VARIANTS if each.model_id not in here] if wanted else []
 
     def download(self, variant: ModelVariant, *, on_progress: OnProgress | None = None) -> None:
-        """Bring a variant of the public catalog into the model cache; does nothing for one that is here.
+        """Bring a variant of the public catalog, or the real model, into the cache; does nothing for one that is here.
 
         Raises:
             DiskSpaceError: too little is free.
             ModelServerError: it could not be downloaded in several tries; or it was registered, and its files are gone.
             DataFileError: the files of a shipped model are gone.
         """
+        if variant.model_id in {each.model_id for each in self.to_fetch()}:
+            smollm2.add(variant, cache_dir=self._cache_dir)
         model, shipped = self._registered_as(variant), self._shipped.get(variant.model_id)
         if model and (gone := model.why_unusable()):
             raise ModelServerError(*gone)
@@ -228,6 +237,10 @@ class FoundryRuntime(Runtime):
         for served in list(self._served):
             served.stop()
 
+    def _is_default(self, variant: ModelVariant) -> bool:
+        card = self._cards.get(variant.alias)
+        return card is None or card.default_builds is None or variant.precision in card.default_builds
+
     def _registered(self) -> tuple[RegisteredModel, ...]:
         return registry.read(self._cache_dir)
 
@@ -239,7 +252,8 @@ class FoundryRuntime(Runtime):
 
         Adapters bring their own library: the runtime's providers say nothing of them.
         """
-        look, own = self._look(), {model.model_id: model.variant() for model in registered}
+        look = self._look()
+        own = {model.model_id: _with_card(model.variant(), self._cards.get(model.alias)) for model in registered}
         if self.profile == "foundry" and not look.public:
             self._seen = None
             if not own:
@@ -250,7 +264,8 @@ class FoundryRuntime(Runtime):
         public = [replace(each, alias=each.model_id) if each.alias in aliases_of_own else each for each in look.public]
         folders = [own[model.model_id] for model in registered if model.kind == "folder"]
         aliases = list(dict.fromkeys(variant.alias for variant in self._practice))
-        ordered = selection.in_reading_order([*public, *self._practice, *folders], aliases)
+        fetchable = [each for each in self.to_fetch() if each.model_id not in own]
+        ordered = selection.in_reading_order([*public, *self._practice, *folders, *fetchable], aliases)
         adapters = [own[model.model_id] for model in registered if model.kind == "adapter"]
         absent = [variant for variant in ordered if not look.can_run(variant)]
         return [*filter(look.can_run, ordered), *adapters], absent
@@ -258,7 +273,7 @@ class FoundryRuntime(Runtime):
     def _refuse_unusable(self, model: RegisteredModel, names: Sequence[str]) -> None:
         """Raise where its name was given; where `auto` was, warn once."""
         own = {model.alias, model.model_id}
-        if (own | {selection.AUTO}) & set(names) and (gone := model.why_unusable()):
+        if (own | {selection.AUTO, selection.ALL}) & set(names) and (gone := model.why_unusable()):
             if own & set(names):
                 raise ModelNotFoundError(*gone)
             self._warn(" ".join(gone))
@@ -322,7 +337,9 @@ def _public_variant(described: Mapping[str, Any], card: ModelCard | None) -> Mod
 
 
 def _with_card(variant: ModelVariant, card: ModelCard | None) -> ModelVariant:
-    return replace(variant, capabilities=card.capabilities, watts=card.watts) if card else variant
+    if card is None:
+        return variant
+    return replace(variant, capabilities=card.capabilities, watts=card.watts, trained_on=card.trained_on)
 
 
 def _precision(text: str) -> str | None:

@@ -71,6 +71,9 @@ class Runtime(Protocol):
     def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
         """Variants for aliases, exact ids or `auto`; `ModelNotFoundError` names the nearest."""
 
+    def to_fetch(self) -> list[ModelVariant]:
+        """Default candidates that are not on this machine yet, and that `download` brings."""
+
     def download(self, variant: ModelVariant, *, on_progress: Callable[[float], None] | None = None) -> None:
         """Bring a variant into the cache; `on_progress` gets the percentage done, 0 to 100."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ MACHINE_FACTS = {
     "memory_mb": "{} MB of memory", "gpu": "GPU {}", "os": "{}",
 }  # fmt: skip
 """Facts of the fingerprint that a reader asks for; none of them names a person or a place."""
+TRAINED, TRAINED_MEANS = " †", "† trained on these prompts"
+"""The mark of a model that was trained on the prompts it is asked."""
 
 Key = tuple[str, str]
 """Model id and device: what a row and its completions have in common."""
@@ -59,12 +61,14 @@ def key(item: Row | Completion | ModelVariant) -> Key:
     return item.model_id, item.device
 
 
-def names(items: Iterable[Row | ModelVariant]) -> dict[Key, str]:
-    """Name each `alias · precision · device`; where that is not unique, by its model id."""
+def names(items: Collection[Row | ModelVariant]) -> dict[Key, str]:
+    """Name each `alias · precision · device`, else by its model id; `†` means trained on its prompts."""
+    trained = {key(each) for each in items if getattr(each, "trained_on_prompts", None)}
     short = {key(each): " · ".join(filter(None, (each.alias, each.precision, each.device))) for each in items}
     taken = list(short.values())
     return {
-        unique: one_line(name if taken.count(name) == 1 else " · ".join(unique), NAME_LETTERS)
+        unique: one_line(name if taken.count(name) == 1 else " · ".join(unique), NAME_LETTERS - len(TRAINED))
+        + TRAINED * (unique in trained)
         for unique, name in short.items()
     }
 
