@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
@@ -219,10 +219,7 @@ def estimate(value: float | None, n: int, figures: Sequence[float] | np.ndarray,
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One successful timed request: who answered what, and its metrics in seconds and tokens per second.
-
-    `more` holds the compared `METRICS` that have no field here, by name; in JSON they stand beside the others.
-    """
+    """One successful timed request: who answered what, and by name its compared `METRICS`, beside the rest in JSON."""
 
     alias: str
     model_id: str
@@ -230,17 +227,13 @@ class Sample:
     prompt_id: str
     prompt_sha256: str | None
     round: int
-    latency_s: float | None
-    first_token_s: float | None
-    decode_tokens_per_s: float | None
     text: str
     burst: bool = False
-    more: Mapping[str, float | None] = field(default_factory=dict, hash=False)
+    metrics: Mapping[str, float | None] = field(default_factory=dict, hash=False)
 
     def value(self, name: str) -> float | None:
         """A metric by its name."""
-        found: float | None = self.more[name] if name in self.more else getattr(self, name, None)
-        return found
+        return self.metrics.get(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,14 +250,14 @@ def results_of(run: Run, name: str = "") -> Results:
     """The results of a run: one sample per successful timed request, in the order in which they happened."""
     metrics = timing.metrics_of("comparison")
     samples = (
-        _sample({
+        Sample(
             **{name: getattr(each, name) for name in _IDENTITY},
-            **{metric.name: metric.measure(each) for metric in metrics},
-            "burst": timing.has_burst(each),
-        })
+            burst=timing.has_burst(each),
+            metrics={metric.name: metric.measure(each) for metric in metrics},
+        )
         for each in run.completions
         if each.ok and each.round > 0
-    )  # fmt: skip
+    )
     return Results(name or run.run_id, run.machine, run.plan, tuple(samples))
 
 
@@ -272,11 +265,10 @@ _IDENTITY = ("alias", "model_id", "device", "prompt_id", "prompt_sha256", "round
 
 
 def _sample(values: Mapping[str, Any]) -> Sample:
-    """The sample of a JSON object or the like; what no metric of this version is called is dropped."""
-    own = {each.name for each in fields(Sample)}
-    added = {metric.name for metric in timing.METRICS} - own
-    more = {name: value for name, value in values.items() if name in added}
-    return Sample(**{name: value for name, value in values.items() if name in own}, more=more)
+    """The sample of a JSON object; what no metric of this version is called is dropped."""
+    own = {name: values[name] for name in _IDENTITY}
+    metrics = {metric.name: values[metric.name] for metric in timing.METRICS if metric.name in values}
+    return Sample(**own, burst=values.get("burst", False), metrics=metrics)
 
 
 def sample_objects(run: Run) -> list[dict[str, Any]]:
@@ -284,7 +276,7 @@ def sample_objects(run: Run) -> list[dict[str, Any]]:
     found = []
     for sample in results_of(run).samples:
         values = asdict(sample)
-        values |= values.pop("more")
+        values |= values.pop("metrics")
         found.append({name: _rounded(value) for name, value in values.items()})
     return found
 
