@@ -82,12 +82,15 @@ def test_the_course_set_is_the_courses_prompts_word_for_word() -> None:
 
 
 def test_every_shipped_prompt_can_be_scored() -> None:
-    """Each has aspects and a reference; meeting notes have 60 to 110 words."""
+    """Each has aspects and a reference; 12 meeting notes have 60 to 110 words, 8 free transcripts 150 to 1 500."""
     content = data.read_prompt_file()
     for prompts in content.sets.values():
         assert all(prompt.aspects and prompt.reference for prompt in prompts)
     for prompt in content.sets["meeting-notes"]:
         assert 60 <= len(prompt.text.split("Notes:")[1].split()) <= 110, prompt.id
+    lengths = [len(prompt.text.split("Transcript:")[1].split()) for prompt in content.sets["meetings"]]
+    assert lengths[0] >= 150 and lengths == sorted(lengths) and lengths[-1] <= 1500
+    assert [len(content.sets[name]) for name in ("course", "meeting-notes", "meetings")] == [8, 12, 8]
 
 
 def test_every_capability_asked_for_is_offered_offline() -> None:

@@ -29,6 +29,8 @@ MODELS_FILE = DATA_FOLDER / "models.json"
 PROMPTS_FILE = DATA_FOLDER / "prompts.json"
 PRACTICE_INDEX_FILE = DATA_FOLDER / "practice_models" / "index.json"
 SCHEMA = 1
+TASK = "meeting-notes"
+"""The prompt set of the team's own task: what pages and `run` ask where nobody names another."""
 
 STRICT: dict[str, object] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 """`__pydantic_config__` of a file's outermost dataclass; those inside it inherit it."""
@@ -241,6 +243,12 @@ def read_prompts(set_name: str = "course", path: Path | str | None = None) -> tu
         raise fault(file, "sets", f"has no set '{set_name}'", f"Use {' or '.join(sets)}.")
     origin = set_name if file == PROMPTS_FILE else ""
     return tuple(replace(prompt, set_name=origin) for prompt in sets[set_name])
+
+
+def set_of(prompts: Iterable[Prompt]) -> str | None:
+    """Return the shipped set that holds all these prompts as they are, None where none does. Raises `DataFileError`."""
+    mine = tuple(prompts)
+    return next((name for name, shipped in read_prompt_file().sets.items() if set(shipped).issuperset(mine)), None)
 
 
 def _entries(file: Path) -> list[object] | None:

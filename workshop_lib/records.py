@@ -14,6 +14,9 @@ Status = Literal["ok", "failed", "skipped"]
 TokensSource = Literal["usage", "chunks", "unknown"]
 ChunkKind = Literal["content", "reasoning"]
 
+DOES_NOT_FIT = "does_not_fit"
+"""The `error_kind` of a prompt that, with room for the answer, is longer than the model's context."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -177,6 +180,11 @@ class Completion:
         return self.error is None
 
     @property
+    def fits(self) -> bool:
+        """False where prompt and answer are longer than the model's context: a result of the prompt, no fault."""
+        return self.error_kind != DOES_NOT_FIT
+
+    @property
     def text(self) -> str:
         """The answer a user sees: all content chunks joined."""
         return "".join(chunk.text for chunk in self.chunks if chunk.kind == "content")
@@ -203,9 +211,9 @@ class Row:
     what a million of them cost at the price given, in its currency; `None` = not measured. `energy_source` is
     `measured:rapl` (all processor packages), `measured:nvml` (the graphics card), `assumed` (declared watts) or None.
     `request_notes` say which request parameters were renamed or dropped for this server. `trained_on_prompts` says
-    whether the model was trained on the set its prompts are from, `prompt_set`; None = unknown. `more` holds the
-    averages and percentiles of the `METRICS` that have no field here, by name; in JSON and CSV they stand beside the
-    others.
+    whether the model was trained on the set its prompts are from, `prompt_set`; None = unknown. Of `prompts` different
+    ones, `prompts_not_fitting` are longer than the model's context. `more` holds the averages and percentiles of the
+    `METRICS` that have no field here, by name; in JSON and CSV they stand beside the others.
     """
 
     alias: str
@@ -241,6 +249,8 @@ class Row:
     request_notes: tuple[str, ...] = ()
     prompt_set: str | None = None
     trained_on_prompts: bool | None = None
+    prompts: int = 0
+    prompts_not_fitting: int = 0
     more: Mapping[str, float | None] = field(default_factory=dict, hash=False)
 
     def value(self, name: str) -> float | None:
@@ -256,7 +266,8 @@ class Serving:
     Memory is the resident set of the serving process in 10^6 bytes: after load, and its peak when it stopped.
     `registered_providers` are the execution providers really registered in that process. `gpu_memory_mb` is what the
     process held on graphics cards when last looked at; `energy_note` says what its energy covers, or why it has none.
-    `request_notes` say which request parameters were renamed or dropped for this server.
+    `request_notes` say which request parameters were renamed or dropped for this server. `threads` are those that the
+    folder of the model sets (`intra_op_num_threads`); None = whoever serves it chooses.
     """
 
     variant: ModelVariant
@@ -269,6 +280,7 @@ class Serving:
     gpu_memory_mb: float | None = None
     energy_note: str | None = None
     request_notes: tuple[str, ...] = ()
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

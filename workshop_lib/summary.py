@@ -46,6 +46,7 @@ WARNINGS: dict[str, str] = {
     "too_few_samples": f"Fewer than {ENOUGH_SAMPLES} requests: the p95 is little more than the slowest one.",
     "unstable": "The spread is 10 % of the mean or more: differences of that size may be noise.",
     "outliers": "Some requests lie outside 1.5 interquartile ranges: look at the chart before trusting the mean.",
+    "does_not_fit": "Some prompts are longer than the model's context: they have no answer and are in no figure.",
     "some_failed": "Some requests failed; the figures describe only those that succeeded.",
     "truncated": "Some answers were cut, by max_tokens or a full context: models that say less look faster.",
     "no_usage": "The server reports no token counts: chunks were counted and no rate in tokens is given.",
@@ -111,7 +112,7 @@ def _row(run: Run, serving: Serving, completions: Sequence[Completion]) -> Row:
     timed = [completion for completion in completions if completion.round > 0]
     answered = [completion for completion in timed if completion.ok]
     status, error = _outcome(serving, completions, answered)
-    cold_start = next((completion for completion in completions if completion.round == 0), None)
+    cold_start = next((completion for completion in completions if completion.round == 0 and completion.fits), None)
     measured = _columns(answered)
     latencies = measured["latency_s"]
     energy_wh, energy_source = _energy(answered, measured)
@@ -134,6 +135,8 @@ def _row(run: Run, serving: Serving, completions: Sequence[Completion]) -> Row:
         error=error,
         rounds=int(run.plan.get("rounds", 0)),
         requests_ok=len(answered),
+        prompts=len({completion.prompt_id for completion in timed}),
+        prompts_not_fitting=len({completion.prompt_id for completion in timed if not completion.fits}),
         tokens_source=_weakest(measured["tokens_source"]),
         prompt_tokens_avg=_mean(_known(completion.prompt_tokens for completion in answered)),
         completion_tokens_avg=_mean(_known(measured["tokens"])),
@@ -226,7 +229,8 @@ def _warnings(
         "too_few_samples": len(answered) < ENOUGH_SAMPLES,
         "unstable": spread(answered) >= UNSTABLE_SPREAD,
         "outliers": bool(outliers(answered)),
-        "some_failed": len(answered) < len(timed),
+        "does_not_fit": not all(completion.fits for completion in timed),
+        "some_failed": len(answered) < sum(completion.fits for completion in timed),
         "no_usage": not counted,
         "usage_mismatch": any(measured["has_usage_mismatch"]),
         "empty_answers": any(completion.is_empty for completion in answered),
@@ -397,6 +401,8 @@ def _notes(row: Row, answered: Sequence[Completion]) -> Iterator[str]:
         more = f"{MOST_ROUNDS} rounds would not do, so measure on a quieter machine"
     elif needed <= rounds:
         more = "the mean is known to 5 % all the same"
+    if row.prompts_not_fitting:
+        yield f"{name}: {row.prompts_not_fitting} of {row.prompts} prompts do not fit its context and are in no figure."
     if scatter >= UNSTABLE_SPREAD:
         yield f"{name}: requests with the same prompt scatter by {100 * scatter:.0f} % of their mean; {more}."
     elif needed > rounds:

@@ -61,7 +61,7 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     """Run the pages into a folder, write the report of what they measured, print the rows and each page's seconds.
 
     Raises:
-        DataFileError: `models.json` or `prompts.json` cannot be used; found before any notebook starts.
+        DataFileError: `models.json` or `prompts.json` cannot be used, or has no such set; found before any page starts.
         ConfigurationError: the folder cannot be written; found before, too.
         DiskSpaceError: the disk is full; another run into this folder goes on with what is there.
         NotebookError: a page failed.
@@ -70,9 +70,10 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     from workshop_lib.programs import notebooks
     from workshop_lib.show import tables
     from workshop_lib.show.table import Table
+    from workshop_lib.show.text import machine_line
 
     data.read_models()
-    data.read_prompts()
+    data.read_prompts(str(parameters.get("prompt_set", data.TASK)))
     files.check_writable(folder / notebooks.RECORDS)
     try:
         seconds = notebooks.run_workshop(folder, parameters)
@@ -82,6 +83,7 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     rows, written = summary.summarise(measured), report.write_report(measured, folder)
     table = tables.results(row for row in rows if row.status == "ok")
     terminal.show(table[[name for name in ROW_COLUMNS if name in table]], "Benchmark")
+    terminal.say([f"Machine: {machine_line(measured)}."])
     terminal.say(f"{row.alias} on {row.device}: {row.status}. {row.error}" for row in rows if row.status != "ok")
     times = [(page, f"{took:.1f}") for page, took in {**seconds, "all": sum(seconds.values())}.items()]
     terminal.show(Table(times, columns=["page", "time (s)"]), "Execution time")
