@@ -434,27 +434,30 @@ def corrected(changes: Sequence[Change]) -> tuple[Change, ...]:
 
 def between_builds(run: Run) -> tuple[Change, ...]:
     """Each build of a model that answered against its first one, in every metric."""
-    results, found = results_of(run), list[Change]()
-    first_of: dict[str, Side] = {}
-    for row in (row for row in summarise(run) if row.status == "ok"):
-        side = Side(results, row.model_id, row.device)
-        first = first_of.setdefault(row.alias, side)
+    found, first_of = list[Change](), dict[str, Side]()
+    for alias, side in _answered(run):
+        first = first_of.setdefault(alias, side)
         found += compare_sides(first, side) if first is not side else ()
     return corrected(found)
 
 
 def against_the_best(run: Run) -> tuple[Change, ...]:
     """Every model that answered against the one with the best median, metric by metric."""
-    results, found = results_of(run), list[Change]()
+    found, sides = list[Change](), [side for _, side in _answered(run)]
     for metric in timing.metrics_of("comparison"):
-        middles: dict[tuple[str, str], float] = {}
-        for key in _variants(results):
-            measured = (each.value(metric.name) for each in Side(results, *key).samples)
-            if values := [value for value in measured if value is not None]:
-                middles[key] = median(values) if metric.better == "lower" else -median(values)
-        sides = [Side(results, *key) for key in sorted(middles, key=middles.__getitem__)]
-        found += [_change(sides[0], other, metric) for other in sides[1:]]
+        middles: list[tuple[float, int]] = []
+        for place, side in enumerate(sides):
+            if values := [value for each in side.samples if (value := each.value(metric.name)) is not None]:
+                middles.append((median(values) if metric.better == "lower" else -median(values), place))
+        ordered = [sides[place] for _, place in sorted(middles)]
+        found += [_change(ordered[0], other, metric) for other in ordered[1:]]
     return corrected(found)
+
+
+def _answered(run: Run) -> list[tuple[str, Side]]:
+    """Alias and side of each model that answered, in the order of the rows."""
+    results = results_of(run)
+    return [(row.alias, Side(results, row.model_id, row.device)) for row in summarise(run) if row.status == "ok"]
 
 
 def find_side(results: Results, name: str) -> Side:
