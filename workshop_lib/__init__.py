@@ -72,6 +72,7 @@ NAMES = {
     "gpu_references": "comparison",
     "highlights": "report",
     "import_gguf": "models.gguf",
+    "machine_line": "show.text",
     "measure_cold_and_kept": "load",
     "measure_fleet": "fleet.collect",
     "measure_users": "load",

@@ -210,6 +210,7 @@ class _Measurement:
             resident_mb=model.resident_mb,
             peak_resident_mb=model.peak_resident_mb(),
             registered_providers=tuple(model.registered_providers),
+            threads=model.threads,
             gpu_memory_mb=self.power.gpu_memory_mb(model.pid),
             energy_note=served.meter.covers,
             request_notes=served.client.request_notes(self.plan.request(model.variant, self.plan.prompts[0], 0)),

@@ -59,8 +59,6 @@ VERDICTS: dict[Outcome, str] = {
     "unsure": "{first} comes first, but only in {exact:g} % of the draws of prompts ({rival}): below {enough:g} %, "
     "which {prompts} prompts call for, other prompts could change the order.",
 }
-MACHINE_FACTS = {"cpu": "{}", "physical_cores": "{} cores", "memory_mb": "{} MB of memory", "gpu": "GPU {}", "os": "{}"}
-"""Facts of the fingerprint that a reader of a decision asks for; none of them names a person or a place."""
 
 
 def names(known: Evidence) -> list[str]:
@@ -221,11 +219,10 @@ def record(decision: Decision, run: Run, *, records: Path | str, note: str = "",
     Of `records`, the file of the run, only the name is written; `note` is quoted; `decided_at` is in ISO 8601.
     """
     first, known, called = decision.first, decision.evidence, names(decision.evidence)
-    machine = [said.format(run.machine[fact]) for fact, said in MACHINE_FACTS.items() if run.machine.get(fact)]
     facts = {
         "Decided": decided_at or datetime.now(UTC).isoformat(timespec="minutes"),
         "Rests on": f"run {run.run_id}, profile {run.profile}, file {Path(records).name}",
-        "Machine": ", ".join(machine) or UNKNOWN,
+        "Machine": text.machine_line(run),
         "Quality": f"mean grade from 1 to 5, by {known.measure}",
         "Licence": (first and first.row.licence) or "unknown: look it up before you ship the model",
     }
