@@ -272,7 +272,7 @@ def test_it_can_be_asked_as_a_judge(server: LlamaServer, measured: Measured, tmp
     run = storage.read_run(measured.folder / "records.jsonl")
     found = [replace(each, authors=()) for each in scores.distinct_answers(run)[:3]]  # not known as its own
     with EndpointRuntime(server.base_url) as runtime:
-        (variant,) = runtime.find([judge.judge_name(run)])
+        (variant,) = runtime.find([judge.choose_judge(run)[0]])
         with (
             runtime.serve(variant) as served,
             judge.Judge(served, scores.version_for(run.prompts), max_tokens=40) as second,

@@ -164,7 +164,7 @@ def test_the_machine_s_line_says_the_threads(run: Run, threads: tuple[int | None
     machine = {"cpu": "Test CPU", "physical_cores": 2, "usable_processors": 4, "label": "desk"}
     served = [Serving(ModelVariant("x", f"{name}:2", "cpu"), threads=n) for name, n in zip("abc", threads, strict=True)]
     failed = Serving(ModelVariant("x", "d:2", "cpu"), status="failed", threads=7)
-    run = replace(run, machine=machine, profile=profile, servings=(*served, *served, failed))
+    run = replace(run, machine=machine, profile=profile, servings=(*served, *served, failed), completions=())
     assert machine_line(run) == f"Test CPU, 2 cores, 4 processors to use{said}"
     assert f"Machine: {machine_line(run)}." in report.report_html(run, summarise(run)).replace("&#39;", "'")
     assert machine_line(replace(run, servings=(failed,))) == "Test CPU, 2 cores, 4 processors to use"

@@ -272,7 +272,7 @@ def test_hostile_answers_are_only_text(sit_down: SitDown):
     assert seen["right to left"] == "שלום world �txt.exe�"
     assert seen["long"] == HOSTILE["long"] and len(seen["long"].encode()) > 100_000
     desk.press("r")
-    table = "show.revealed_answers(session)"
+    table = "show.aspects(session.run, 'script')"
     desk.page.evaluate(
         "code => window.jupyterapp.shell.currentWidget.content.model.sharedModel.cells[1].setSource(code)", table
     )

@@ -170,24 +170,14 @@ def rater_name(typed: str) -> str:
     return name
 
 
-def aspect_scores(answers: Iterable[Answer], *, rubric_version: str, scored_at: str) -> list[Score]:
-    """The aspect check as a rater; a prompt that expects nothing in particular gets no grade."""
-    return [
-        Score(
-            ASPECTS,
-            each.prompt.id,
-            (each.sha256,),
-            aspects.score_aspects(each.text, each.prompt).grade,
-            rubric_version,
-            scored_at,
-        )
-        for each in answers
-    ]
-
-
 def score_aspects(run: Run) -> list[Score]:
-    """The aspect check of every distinct answer of a run, as scores that `decide` takes."""
-    return aspect_scores(distinct_answers(run), rubric_version=version_for(run.prompts), scored_at=run.started_at)
+    """The aspect check of every distinct answer of a run as a rater; a prompt without aspects gets no grade."""
+    version, found = version_for(run.prompts), distinct_answers(run)
+    grades = [aspects.score_aspects(each.text, each.prompt).grade for each in found]
+    return [
+        Score(ASPECTS, each.prompt.id, (each.sha256,), grade, version, run.started_at)
+        for each, grade in zip(found, grades, strict=True)
+    ]
 
 
 # -- files

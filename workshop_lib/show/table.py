@@ -34,7 +34,7 @@ class Table(pd.DataFrame):  # type: ignore[misc]  # pandas ships no types
         return cls(cells, columns=list(columns), dtype=None if cells else object)
 
     def _repr_html_(self) -> str:
-        return self.html(NOTEBOOK, str)
+        return "<p>Nothing to show here.</p>" if self.empty else self.html(NOTEBOOK, str)
 
     def html(self, attributes: Mapping[str, str], written: Callable[[Any], str]) -> str:
         """This table as HTML, with the attributes of a cell by its column's kind, and how a cell is written."""
