@@ -44,6 +44,7 @@ OUTSIDE = {
     "Get-NetTCPConnection": "part of Windows",
     "winget": "Windows' package manager",
     "hf": "Hugging Face's own program",
+    "olive": "converts models; needs torch",
 }
 """Programs that are not ours to check, each with its reason."""
 

@@ -75,8 +75,9 @@ def _resolved(node: ast.expr, names: dict[str, object], assigned: set[str]) -> o
     owner = _resolved(node.value, names, assigned)
     if owner is None or not (isinstance(owner, ModuleType) or inspect.isclass(owner)):
         return None
-    require(hasattr(owner, node.attr), f"{owner.__name__} has no {node.attr}")
-    return getattr(owner, node.attr)
+    stated = getattr(owner, "__annotations__", {})  # attributes of instances
+    require(hasattr(owner, node.attr) or node.attr in stated, f"{owner.__name__} has no {node.attr}")
+    return getattr(owner, node.attr, None)
 
 
 def _check_call(node: ast.Call, names: dict[str, object], assigned: set[str]) -> None:

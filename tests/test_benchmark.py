@@ -18,16 +18,16 @@ from tests.kill_helpers import MODELS, TINY, differences, kill_until_done, plan_
 from tests.report_helpers import run_of_models
 from tests.test_samples import FULL
 from tests.test_samples import run as run_script
-from workshop_lib import benchmark, comparison, places
+from workshop_lib import benchmark, comparison, places, report
 from workshop_lib.benchmark import RECORDS_FILE, run_plan
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.machine import PowerSources
 from workshop_lib.plan import Plan, choose_variants, make_plan
 from workshop_lib.records import ModelVariant, Prompt, Run
+from workshop_lib.runtimes import profiles
 from workshop_lib.runtimes.endpoint import EndpointRuntime
-from workshop_lib.show import report
 from workshop_lib.storage import RunWriter, read_run
-from workshop_lib.summary import summarise
+from workshop_lib.summary import stability_notes, summarise
 
 PROMPTS = (Prompt("first", "Say one."), Prompt("second", "Say two."))
 
@@ -78,6 +78,27 @@ def test_a_model_that_cannot_be_loaded_or_died_is_a_failed_row(runtime: FaultRun
     assert "could not be loaded" in (rows["steady"].error or "")
     assert "out of memory" in (rows["reset"].error or "")
     assert sum(completion.alias == "reset" for completion in run.completions) == 1
+
+
+@pytest.mark.slow
+def test_a_prompt_that_does_not_fit_fails_no_model(tmp_path: Path):
+    """Two of three prompts, the warm-up's among them, exceed the context: no retry, the row is ok with the third."""
+    prompts = (Prompt("long", "word " * 900), Prompt("short", "Say one."), Prompt("longer", "word " * 2000))
+    with profiles.open_runtime("practice") as runtime:
+        (small,) = (
+            each for each in runtime.list_models() if each.model_id.startswith("practice-small-int4-generic-cpu")
+        )
+        plan = make_plan([small], prompts, rounds=2, retries=1, max_tokens=120)
+        run = run_plan(plan, runtime, tmp_path, show_progress=False)
+    asked = [(each.prompt_id, each.round, each.error_kind) for each in run.completions]
+    assert asked[:2] == [("long", 0, "does_not_fit"), ("short", 0, None)]
+    timed = Counter(each[0] for each in asked if each[1] and each[2] == "does_not_fit")
+    assert (timed, len(asked)) == ({"long": 2, "longer": 2}, 8)
+    (row,) = summarise(run)
+    assert (row.status, row.requests_ok, row.prompts, row.prompts_not_fitting) == ("ok", 2, 3, 2)
+    assert "does_not_fit" in row.warnings and "some_failed" not in row.warnings
+    assert row.cold_start_s is not None
+    assert any("2 of 3 prompts do not fit" in note for note in stability_notes(run))
 
 
 def test_a_retry_is_a_record_of_its_own(runtime: FaultRuntime, tmp_path: Path):

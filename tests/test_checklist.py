@@ -19,8 +19,8 @@ from workshop_lib.checklist import ModelCheck, Step, check_models
 from workshop_lib.errors import EndpointError, ModelNotFoundError, ModelServerError
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import profiles
-from workshop_lib.runtimes.endpoint import ServedEndpoint
 from workshop_lib.runtimes.foundry import FoundryRuntime
+from workshop_lib.runtimes.protocols import ServedModel
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=6)
 BEHAVIOURS = {"one": QUICK, "empty": behaviours.BEHAVIOURS["empty"], "http-500": behaviours.BEHAVIOURS["http-500"]}
@@ -226,21 +226,21 @@ class Scripted:
     def absent_devices(self) -> dict[str, str]:
         return {}
 
-    def serve(self, variant: ModelVariant) -> ServedEndpoint:
+    def serve(self, variant: ModelVariant) -> ServedModel:
         if self.error:
             raise self.error
-        return Served(variant, self.base_url, self.providers, self.died)  # type: ignore[return-value]
+        return Served(variant, self.base_url, self.providers, self.died)
 
 
-class Served(ServedEndpoint):
+class Served(ServedModel):
     """A served model with the providers and the end that a test gives it."""
 
     def __init__(self, variant: ModelVariant, base_url: str, providers: tuple[str, ...], died: str | None) -> None:
-        super().__init__(variant, base_url, registered_providers=providers)
-        object.__setattr__(self, "died", died)
+        super().__init__(variant, base_url)
+        self.registered_providers, self.died = providers, died
 
-    def failure(self) -> str | None:  # type: ignore[override]
-        return self.died  # type: ignore[attr-defined, no-any-return]
+    def failure(self) -> str | None:
+        return self.died
 
 
 ONE = ModelVariant("alias", "one", "cpu", cached=True)

@@ -17,6 +17,7 @@ from tests.report_helpers import run_of_models
 from workshop_lib.choice import decide as deciding
 from workshop_lib.choice.decide import CRITERIA, LIMITS, Decision, Evidence, front, gather_evidence
 from workshop_lib.errors import ConfigurationError
+from workshop_lib.programs import notebooks
 from workshop_lib.records import Prompt, Serving
 
 NAMES = ("quality", "latency", "memory", "footprint")
@@ -350,6 +351,12 @@ def holes() -> Evidence:
     return replace(found, drawn={**found.drawn, "quality": quality_})
 
 
+def trained() -> Evidence:
+    """The one that comes first was trained on the prompts."""
+    found = evidence_of(TWO, prompts=6)
+    return replace(found, rows=(found.rows[0], replace(found.rows[1], trained_on_prompts=True)))
+
+
 NEARLY = {"a": {"latency": 1.0}, "b": {"latency": 1.01}, "c": {"latency": 1.03}}
 OUTCOMES = {
     "clear": (evidence_of(TWO, prompts=6), EVEN),
@@ -360,6 +367,7 @@ OUTCOMES = {
     "none": (evidence_of({"a": {"quality": 4}, "b": {"latency": 1.0}}), EVEN),
     "only": (evidence_of({"a": TWO["quick"]}, prompts=8), EVEN),
     "unknown": (evidence_of(TWO, prompts=2), EVEN),
+    "trained": (trained(), EVEN),
 }
 
 
@@ -371,6 +379,27 @@ def test_every_outcome_has_its_code(outcome: str) -> None:
     assert (decision.first is None) == (outcome in {"tie", "none"})
     apart = {name: NEARLY[name] for name in "ac"}
     assert decide(evidence_of(apart, prompts=8), {"latency": 1}).outcome == "clear"
+
+
+def test_only_the_first_models_training_takes_clarity_away() -> None:
+    """One that was not trained and beats one that was is clear; figures of trained models are a remark in any case."""
+    found = trained()
+    mine, theirs = (
+        replace(each, trained_on_prompts=mark) for each, mark in zip(found.rows, (True, False), strict=True)
+    )
+    assert decide(replace(found, rows=(mine, theirs)), EVEN).outcome == "clear"
+    rows = tuple(replace(each, warnings=("trained_on_prompts",)) for each in found.rows)
+    assert "Quality of 2 of 2 models" in decide(replace(found, rows=rows), EVEN).remarks[0]
+
+
+def test_where_nobody_says_weights_and_limits_are_those_of_the_page() -> None:
+    """Page 05, the report and `decide` have one set of defaults; a limit needs a model that has the figure."""
+    page = notebooks.read_parameters(notebooks.FOLDER / "05_choose_model.ipynb")
+    shown = {name: float(each.default) for name, each in page.items() if name.startswith(("weight_", "max_", "min_"))}
+    given = {f"weight_{name}": weight for name, weight in deciding.WEIGHTS.items()} | deciding.BOUNDS
+    assert {name: value for name, value in shown.items() if value} == given
+    assert decide(evidence_of(PAIR), {"quality": 1}).limits == deciding.BOUNDS
+    assert decide(evidence_of(TWO), {"quality": 1}).limits == decide(evidence_of(PAIR), EVEN, {}).limits == {}
 
 
 def test_where_draws_say_nothing_there_is_no_share() -> None:

@@ -28,13 +28,15 @@ DRAWS = "comes first, in 100 % of the draws of prompts"
 VERDICTS = {
     "clear": f"{QUICK} {DRAWS}.",
     "few": f"{QUICK} {DRAWS}, but 5 prompts are too few to rely on that: it takes 6.",
-    "unsure": r"b · int4 · cpu comes first, but only in [\d.]+ % of the draws of prompts \(a · int4 · cpu in \d+ %\). "
-    "Below 99.5 %, which 8 prompts call for, other prompts could change the order.",
+    "unsure": r"b · int4 · cpu comes first, but only in [\d.]+ % of the draws of prompts \(a · int4 · cpu in \d+ %\): "
+    "below 99.5 %, which 8 prompts call for, other prompts could change the order.",
     "slight": f"a · int4 · cpu {DRAWS}, but by so little that measuring again could change the order.",
     "tie": f"{CAREFUL} and {QUICK} share the first place: nothing with a weight tells them apart.",
     "none": "Every model is excluded: 1 by latency, 1 by quality.",
     "only": "a · int4 · cpu is the only model left, so nothing was compared.",
-    "unknown": f"{QUICK} comes first. Not enough data to say how surely: It takes at least 3 prompts, and there are 2.",
+    "trained": f"{QUICK} † {DRAWS}, but it was trained on these prompts: others can change the order.",
+    "unknown": f"{QUICK} comes first, but there is too little data to say how surely: "
+    "It takes at least 3 prompts, and there are 2.",
 }
 
 

@@ -214,11 +214,11 @@ FAILED = [
     Failed("error-in-200", "server_error", "out of memory while decoding", " half"),
     *(Failed(f"error-{form}", "server_error", TOO_LONG, " half") for form in (
         "field", "event", "event-text", "unframed", "text", "object", "type", "detail", "code", "list", "choice")),
-    Failed("error-body", "server_error", TOO_LONG),
+    Failed("error-body", "does_not_fit", "more tokens than the model's context has"),
     Failed("error-after-answer", "server_error", TOO_LONG, SAID),
     Failed("error-before-done", "server_error", TOO_LONG, SAID),
     Failed("tool-call", "tool_calls", "look_up"),
-    Failed("context-too-long", "http_400", "maximum context length is 4096"),
+    Failed("context-too-long", "does_not_fit", "Does not fit: 4 200 of 4 096 tokens."),
     Failed("page-502", "http_502", "web page"),
     Failed("closed-before", "reset"),
     Failed("refuses-model", "http_400", "model"),

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,33 +15,51 @@ import onnxruntime_genai
 import psutil
 import pytest
 from gguf.quants import dequantize
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.foundry_helpers import REPOSITORY
 from tests.gguf_helpers import (
+    CASES,
     CONTEXT,
     FEED_FORWARD,
     HEAD_SIZE,
     HIDDEN,
+    IDS,
     TEMPLATE,
     TOKENS,
+    ImportToKill,
     K,
     Reference,
+    name_of,
     packed,
     tiny_gguf,
 )
 from workshop_lib import machine
 from workshop_lib.__main__ import main
 from workshop_lib.errors import ConfigurationError, DataFileError, DiskSpaceError, WorkshopError
-from workshop_lib.models import gguf, gguf_codes, registry, smollm2
+from workshop_lib.models import gguf, gguf_codes, gguf_tokenizer, registry, smollm2
 from workshop_lib.models.folder import read_folder
 from workshop_lib.models.gguf import import_gguf
-from workshop_lib.models.gguf_file import OFFICIAL_ROUTE
+from workshop_lib.models.gguf_file import OFFICIAL_ROUTE, GgufFile
 from workshop_lib.models.gguf_graph import GraphWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-IDS = [72, 5, 200, 33, 33, 258, 91, 7, 0, 120, 64]
+LOGITS = np.load(REPOSITORY / "tests" / "gguf_logits.npz")
+
+
+HEAD_BYTES = 6000
+"""Metadata and descriptions of the tensors of a tiny file, which come before its weights."""
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A tiny file's content."""
+    file = tmp_path_factory.mktemp("head") / "tiny.gguf"
+    tiny_gguf(file, quantisation=K.Q4_0)
+    return file.read_bytes()
 
 
 def answers(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -56,20 +75,8 @@ def answers(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return found[0], found[1]
 
 
-CASES: list[dict[str, Any]] = [
-    {"kind": "llama", "tied": True, "quantisation": K.Q4_1},
-    {"kind": "llama", "tied": False, "quantisation": K.Q4_0},
-    {"kind": "llama", "tied": True, "quantisation": K.Q8_0},
-    {"kind": "llama", "tied": True, "quantisation": K.Q4_K, "mixed": K.Q6_K},
-    {"kind": "llama", "tied": False, "quantisation": K.Q6_K, "mixed": K.F16},
-    {"kind": "llama", "tied": True, "quantisation": K.Q4_0, "biases": True},
-    {"kind": "qwen2", "tied": True, "quantisation": K.Q4_0, "biases": True},
-    {"kind": "qwen2", "tied": False, "quantisation": K.Q4_1, "biases": True, "mixed": K.Q8_0},
-]
-
-
 @pytest.mark.parametrize("precision", ["exact4", "fp32"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.values())))
+@pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_the_folder_computes_what_the_file_means(tmp_path: Path, case: dict[str, Any], precision: Any) -> None:
     """Prompt and next token give the logits that numpy works out from the file's own numbers."""
     tensors = tiny_gguf(tmp_path / "tiny.gguf", **case)
@@ -79,6 +86,20 @@ def test_the_folder_computes_what_the_file_means(tmp_path: Path, case: dict[str,
     reference = Reference(tensors, case["kind"])
     for ids, logits in zip((IDS[:-1], IDS), answers(tmp_path / "out"), strict=True):
         np.testing.assert_allclose(logits, reference.logits(ids), atol=2e-4 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if name_of(case) in LOGITS], ids=name_of)
+def test_the_reference_in_numpy_is_what_transformers_computes(tmp_path: Path, case: dict[str, Any]) -> None:
+    """`tests/benchmarks/gguf_logits.py` asked transformers; biases of a Llama are left out, as it drops them."""
+    tensors = tiny_gguf(tmp_path / "tiny.gguf", **case)
+    found = Reference(tensors, case["kind"]).logits(IDS)
+    np.testing.assert_allclose(found, LOGITS[name_of(case)], atol=2e-6 * np.abs(found).max())
+
+
+def test_every_type_whose_codes_are_kept_was_compared_in_both_architectures() -> None:
+    """No reader of codes without transformers' word on it."""
+    compared = {(case["kind"], case["quantisation"]) for case in CASES if name_of(case) in LOGITS}
+    assert compared == {(kind, quantisation) for kind in ("llama", "qwen2") for quantisation in gguf_codes.READERS}
 
 
 @pytest.mark.parametrize("quantisation", [K.F16, K.F32])
@@ -304,6 +325,51 @@ def test_a_killed_import_leaves_no_model_and_the_next_one_works(tmp_path: Path) 
         assert (tmp_path / ".out.importing").exists()
     import_gguf(tmp_path / "tiny.gguf", tmp_path / "out")
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_an_import_that_is_killed_at_any_moment_leaves_a_whole_model_or_none(tmp_path: Path) -> None:
+    """Three of the moments that `tests/benchmarks/kills.py --imports 50` tries."""
+    tiny_gguf(tmp_path / "tiny.gguf", quantisation=K.Q4_0)
+    imported = ImportToKill(tmp_path / "tiny.gguf", tmp_path / "out")
+    for moment in (0.1, 0.5, 0.9):
+        assert imported.killed(moment) in {"absent", "whole"}
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"\x50\x4b\x03\x04 a wheel", "is no GGUF file"),
+    (b"GGUF", "is damaged or incomplete"),
+    ("gemma3", "has the architecture 'gemma3'"),
+])  # fmt: skip
+def test_the_command_refuses_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | str, words: str
+) -> None:
+    """Exit code 2, the reason and what to do; nothing is registered."""
+    file = tmp_path / "tiny.gguf"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        tiny_gguf(file, content)
+    assert main(["import", str(file), "--alias", "tiny"]) == 2
+    said = capsys.readouterr()
+    assert (said.out, len(said.err.splitlines())) == ("", 1)
+    assert words in said.err
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8))
+def test_whatever_the_head_of_a_file_holds_is_imported_or_refused(
+    tmp_path: Path, head: bytes, changes: list[tuple[float, int]]
+) -> None:
+    """Any damage to sizes, names and texts ends in a `DataFileError`, at once."""
+    damaged = bytearray(head)
+    for place, value in changes:
+        damaged[4 + int(place * (HEAD_BYTES - 4))] = value
+    file = tmp_path / "damaged.gguf"
+    file.write_bytes(damaged)
+    with suppress(DataFileError):
+        opened = GgufFile(file)
+        gguf_tokenizer.tokenizer_files(opened)
+        gguf_tokenizer.runtime_configuration(opened, threads=1)
 
 
 @pytest.mark.slow

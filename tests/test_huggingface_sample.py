@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import pytest
 from tests.scripts import run
 from workshop_lib import data
 from workshop_lib.errors import ConfigurationError
+from workshop_lib.models import registry
 
 PROJECT = Path(__file__).resolve().parents[1]
 SAMPLE = PROJECT / "samples" / "03-huggingface-models"
@@ -203,13 +205,28 @@ def test_the_builder_knows_every_option_of_the_command(finished, tmp_path):
             builder_parser().parse_args(finished.builder_command(tmp_path, tmp_path / "out", **wrong)[3:])
 
 
-def test_the_readme_names_the_versions_that_made_the_shipped_models():
-    """The extra packages are those of the practice models' own requirements."""
-    pins = re.findall(r"^([\w-]+)==([\d.]+)", (PROJECT / "samples/practice_models/requirements.txt").read_text(), re.M)
-    known = dict(pins)
+def test_the_readme_converts_with_the_versions_that_read_it_here():
+    """Whoever follows it writes folders with the workshop's own onnx, onnxruntime and onnxruntime-genai."""
+    known = dict(re.findall(r"^([\w-]+)==([\d.]+)", (PROJECT / "requirements.txt").read_text(), re.M))
     named = dict(re.findall(r"([\w-]+)==([\d.]+)", README))
     assert set(named) == {"onnxruntime-genai", "onnx", "onnx-ir", "onnxruntime", "torch", "transformers"}
-    assert named == {name: known[name] for name in named}
+    assert {name: named[name] for name in named.keys() & known} == {
+        name: known[name] for name in ("onnxruntime-genai", "onnx", "onnxruntime")
+    }
+
+
+def test_a_gguf_file_is_imported_as_the_readme_says(tmp_path, monkeypatch, capsys):
+    """The three lines of Python register a model that answers, with nothing rounded."""
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(tmp_path / "cache"))
+    for folder in ("data/practice_models", "samples/mine"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(PROJECT / "data/practice_models/practice-small.gguf", tmp_path / "data/practice_models")
+    monkeypatch.chdir(tmp_path / "samples" / "mine")
+    exec(code, {})
+    assert capsys.readouterr().out == "my-candidate-folder-cpu:1: 26 of 26 tensors kept exactly\n"
+    (model,) = registry.read()
+    assert (model.precision, model.licence, model.device) == ("exact4", "MIT", "cpu")
 
 
 def test_the_commands_of_the_readme_run():

@@ -1,4 +1,4 @@
-"""What page 06 does: it works on copies, removes what an earlier run left, and leaves no trace."""
+"""What page 06 does: it takes a file that is there, removes what an earlier run left, and leaves no trace."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapter_helpers import SMALL, register
-from workshop_lib import own_models, places
+import workshop_lib as ws
+from tests.adapter_helpers import register
+from tests.measurement_helpers import completion, run_of
+from workshop_lib import data, own_models, places
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.models import local, registry
-from workshop_lib.own_models import IN_RUNTIME
+from workshop_lib.models import registry, smollm2
+from workshop_lib.own_models import KEPT
 from workshop_lib.runtimes import profiles
 
 
@@ -28,51 +30,73 @@ def aliases() -> list[str]:
     return [model.alias for model in registry.read()]
 
 
-@pytest.mark.parametrize(("keep", "now", "left"), [(False, "unregistered", []), (True, "registered", [IN_RUNTIME])])
-def test_the_page_works_on_a_copy_and_leaves_no_trace(cache: Path, *, keep: bool, now: str, left: list[str]) -> None:
+@pytest.mark.parametrize(("keep", "now", "left"), [(False, "unregistered", []), (True, "registered", [KEPT])])
+def test_the_page_leaves_no_trace(cache: Path, *, keep: bool, now: str, left: list[str]) -> None:
     """What an interrupted run left is replaced, models of others stay; afterwards nothing is left unless it is kept."""
     register(cache, "somebodys")
-    local.register(IN_RUNTIME, own_models.begin().folder)
+    register(cache, KEPT)
+    (own_models.begin().folder / "half").mkdir(parents=True)
     example = own_models.begin(keep=keep)
-    assert (aliases(), example.licence) == (["somebodys"], "MIT")
-    assert {path.name for path in example.folder.iterdir()} == {path.name for path in SMALL.iterdir()}
-    local.register(IN_RUNTIME, example.folder)
-    assert example.leave().to_numpy().tolist() == [[IN_RUNTIME, now]]
-    assert aliases() == ["somebodys", *left]
-    assert example.folder.exists() == keep and SMALL.is_dir()
+    assert (aliases(), example.folder.exists()) == (["somebodys"], False)
+    ws.import_gguf(example.file, example.folder / "exact4")
+    register(cache, KEPT)
+    assert example.leave().to_numpy().tolist() == [[KEPT, now]]
+    assert (aliases(), example.folder.exists()) == (["somebodys", *left], keep)
+    assert example.file.is_file()
 
 
-@pytest.mark.parametrize(("keep", "left"), [(False, []), (True, [IN_RUNTIME])])
+@pytest.mark.parametrize(("keep", "left"), [(False, []), (True, [KEPT])])
 def test_a_kernel_that_ends_early_forgets_them_too(*, keep: bool, left: list[str]) -> None:
     """Who closes the page in the middle finds the other pages as they were."""
     code = (
-        "from workshop_lib.models import local; from workshop_lib import own_models\n"
-        f"local.register(own_models.IN_RUNTIME, own_models.begin(keep={keep}).folder)\n"
+        "from pathlib import Path; from tests.adapter_helpers import register\n"
+        "from workshop_lib import data, own_models, places\n"
+        f"own_models.begin(keep={keep}); register(places.cache_root(), own_models.KEPT)\n"
     )
     environment = {**os.environ, "PYTHONPATH": places.search_path()}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     assert aliases() == left
 
 
-@pytest.mark.parametrize("options", [{"rounds": 0}, {"repeats": 0}, {"folder": "no-such-folder"}])
+@pytest.mark.parametrize("options", [{"rounds": 0}, {"repeats": 0}, {"file": "no-such-file"}])
 def test_a_setting_that_cannot_be_used_is_found_first(options: dict[str, object]) -> None:
     """Before anything is registered, with the value seen."""
-    with pytest.raises(ConfigurationError, match=r" is 0|no folder no-such-folder"):
+    with pytest.raises(ConfigurationError, match=r" is 0|no file no-such-file"):
         own_models.begin(**options)  # type: ignore[arg-type]
 
 
-def test_a_look_into_a_folder_names_folders_and_not_places(tmp_path: Path) -> None:
-    """A page is stored and shown to others: it says what is wrong, not where the reader's files lie."""
-    mine = own_models.begin(str(own_models.begin().folder))
-    assert mine.licence is None, "of a folder of one's own it is not guessed"
+def test_the_file_is_ones_own_or_the_real_model_or_a_practice_model(cache: Path, tmp_path: Path) -> None:
+    """In this order; the real model is taken where it lies, never fetched, and of one's own file nothing is guessed."""
     example = own_models.begin()
-    said = dict(own_models.look_into(example.folder).to_numpy().tolist())
-    assert (said["model type"], said["model files"], said["precision"]) == ("qwen2", "model.onnx", "int4")
-    assert "answered" in said["the runtime"]
-    shown = own_models.look_into(example.damaged())
-    assert str(tmp_path) not in shown.to_string()
-    assert "damaged/model.onnx.data" in dict(shown.to_numpy().tolist())["the runtime"]
-    assert "a folder in it does" in own_models.look_into(example.copies).to_string()
+    assert (example.file, example.licence) == (own_models.PRACTICE_FILE, None)
+    fetched = cache / "gguf" / smollm2.FILE_NAME
+    fetched.parent.mkdir(parents=True)
+    fetched.touch()
+    example = own_models.begin()
+    assert (example.file, example.licence) == (fetched, "Apache-2.0")
+    (tmp_path / "mine.gguf").touch()
+    example = own_models.begin(str(tmp_path / "mine.gguf"))
+    assert (example.file, example.licence) == (tmp_path / "mine.gguf", None)
+
+
+def test_what_an_import_kept_and_rounded_is_one_line_a_type(tmp_path: Path) -> None:
+    """The practice file: 1 table of embeddings, 11 vectors and 14 matrices; `exact4` keeps what `int4` rounds."""
+    said = dict(own_models.look_into(own_models.PRACTICE_FILE).to_numpy().tolist())
+    assert (said["architecture"], said["licence"]) == ("qwen2, 2 layers, 217,664 weights", "MIT")
+    reports = [ws.import_gguf(own_models.PRACTICE_FILE, tmp_path / name, precision=name) for name in ("exact4", "int4")]
+    assert own_models.fates(*reports).to_numpy().tolist() == [
+        ["Q8_0", 1, "token_embd.weight", "8-bit codes kept", "rounded to 4 bits"],
+        ["F32", 11, "blk.0.attn_norm.weight", "kept as float32", "kept as float32"],
+        ["Q4_1", 14, "blk.0.attn_q.weight", "4-bit codes kept", "rounded to 4 bits"],
+    ]
+
+
+def test_same_answers_are_counted_by_prompt() -> None:
+    """Only prompts that both models answered count, and all rounds have to agree."""
+    answers = [("one", "a", "Yes."), ("two", "a", "Yes."), ("one", "b", "Yes."), ("two", "b", "No."), ("one", "c", "?")]
+    run = run_of([completion([0.1], [text], alias=alias, prompt_id=prompt) for alias, prompt, text in answers])
+    shown = own_models.same_answers(run, ("one", "two"), ("one", "three"))
+    assert shown["same answer"].tolist() == ["1 of 2 prompts", "not measured"]
 
 
 def test_where_the_runtime_is_missing_the_tables_say_so(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +105,8 @@ def test_where_the_runtime_is_missing_the_tables_say_so(cache: Path, monkeypatch
     monkeypatch.setenv("FOUNDRY_LOCAL_LIB_DIR", str(cache))
     with profiles.open_runtime("practice") as runtime:
         assert "cannot run here" in own_models.look(runtime, ["other"]).to_string()
-        assert "cannot run here" in own_models.ask(runtime, "other", "Hello").to_string()
-        run = own_models.measure(runtime, ["other", "mine"], rounds=1)
+        assert "cannot run here" in own_models.ask(runtime, ["other"], "Hello").to_string()
+        run = own_models.measure(runtime, ["other", "mine"], data.read_prompts()[:4], rounds=1)
     assert run.servings[0].status == "skipped"
     assert own_models.price(run, "other", "mine").remarks
 
@@ -100,6 +124,6 @@ def test_a_model_is_asked_and_measured(cache: Path, monkeypatch: pytest.MonkeyPa
     register(cache, "mine", "Whole")
     monkeypatch.setenv("FOUNDRY_LOCAL_LIB_DIR", str(cache))
     with profiles.open_runtime("practice") as runtime:
-        assert own_models.ask(runtime, "mine", "Hello")["answer"].tolist() == ["You said: Hello"]
-        run = own_models.measure(runtime, ["mine"], rounds=1)
+        assert own_models.ask(runtime, ["mine"], "Hello")["answer"].tolist() == ["You said: Hello"]
+        run = own_models.measure(runtime, ["mine"], data.read_prompts()[:4], rounds=1)
     assert run.completions and all(each.ok for each in run.completions)

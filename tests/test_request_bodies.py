@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from email.utils import formatdate
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.measurement_helpers import request
+from workshop_lib import request_bodies
 from workshop_lib.records import RequestOptions
 from workshop_lib.request_bodies import Adaptation, Refusal
 
@@ -131,3 +133,35 @@ NOW = 1_800_000_000.0
 def test_a_server_that_asks_to_wait_says_for_how_long(said: Refusal, wait_s: float | None):
     """Seconds, milliseconds or a date; a model that loads is asked again after a second."""
     assert said.wait_s(NOW) == wait_s
+
+
+FOUNDRY = "search_options.cc:108 int fl::ValidateGeneratorRequestBudget(int64_t, int, int) request"
+WHICH = "which exceeds the model's maximum context length"
+OPENAI_LIMIT = "This model's maximum context length"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (f"{FOUNDRY} requires 2634 total tokens (2514 input + 120 output), {WHICH} of 1024 tokens", "2 634 of 1 024"),
+        (f"{OPENAI_LIMIT} is 4097 tokens. However, your messages resulted in 6164 tokens.", "6 164 of 4 097"),
+        (f"{OPENAI_LIMIT} is 512 tokens. However, you requested 700 tokens (580 in the messages).", "700 of 512"),
+        ("request (9138 tokens) exceeds the available context size (8192 tokens), try increasing it", "9 138 of 8 192"),
+        ("input_ids size (3216) + current sequence length (0) exceeds max length (2048)", "3 216 of 2 048"),
+        ("input sequence_length (1300) is >= max_length (1024)", "1 300 of 1 024"),
+        ("max_length (2347) cannot be greater than model context_length (2176)", "2 347 of 2 176"),
+        ('{"error": {"code": "context_length_exceeded", "message": "No."}}', "more tokens than the model's context"),
+        ("the request exceeds the available context size, try increasing it", "more tokens than the model's context"),
+        ("max_tokens is too large: 9000", None),
+        ("The context is cancelled.", None),
+    ],
+)
+def test_a_prompt_longer_than_the_context_is_recognised_by_the_servers_words(words: str, said: str | None) -> None:
+    """Each server's own sentence gives the tokens needed and those that there are, as far as it names them."""
+    found = request_bodies.does_not_fit(words)
+    assert found is None if said is None else said in (found or "")
+
+
+def test_the_example_in_the_documentation_holds() -> None:
+    """The doctest of the module runs."""
+    assert doctest.testmod(request_bodies).failed == 0

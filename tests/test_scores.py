@@ -245,11 +245,13 @@ def test_two_readings_are_two_raters_and_say_who_read(tmp_path: Path, monkeypatc
 
 
 def test_the_shipped_grades_fit_answers_of_the_shipped_prompts() -> None:
-    """Somebody is named as their reader, and every grade is about a prompt of the course."""
+    """Somebody is named as their reader; every prompt of the course and of the team's own task has grades, no other."""
     found = scores.read_reference()
     assert found.read_by.strip() and found.method.strip()
-    assert {each.prompt_id for each in found.scores} <= {prompt.id for prompt in data.read_prompts()}
-    assert found.rubric_version == scores.version_for(data.read_prompts())
+    prompts = (*data.read_prompts("course"), *data.read_prompts(data.TASK))
+    assert {each.prompt_id for each in found.scores} == {prompt.id for prompt in prompts}
+    assert len({(each.prompt_id, each.answer_sha256) for each in found.scores}) == len(found.scores)
+    assert found.rubric_version == scores.version_for(prompts)
 
 
 def test_importing_it_loads_no_heavy_library() -> None:

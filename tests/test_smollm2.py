@@ -83,7 +83,7 @@ def test_default_candidates_are_few_and_all_are_on_request(tmp_path: Path) -> No
         assert [each.model_id for each in runtime.find(["auto"], ["cpu"])] == [
             "practice-small-int4-generic-cpu:1", "practice-large-int4-generic-cpu:1",
         ]  # fmt: skip
-        assert len(runtime.find(["all"], ["cpu"])) == 6
+        assert [each.trained_on for each in runtime.find(["all"], ["cpu"])] == [("course", "meeting-notes")] * 6
         assert to_fetch(runtime, "practice-small") == []
     with open_runtime("foundry", cache_dir=tmp_path) as runtime:
         assert runtime.to_fetch() == []
@@ -114,6 +114,7 @@ def test_a_build_is_made_again_where_its_folder_is_not_as_it_was(
         found = [each for each in runtime.find(["auto"], ["cpu"]) if each.alias == smollm2.ALIAS]
         assert {each.precision for each in found} == {"int4", "exact4", "fp32"}
         assert {(each.licence, "summarise-meeting" in each.capabilities) for each in found} == {("Apache-2.0", True)}
+        assert {each.trained_on for each in found} == {()}, "it is older than our prompts"
         (first, *_) = registry.read(tmp_path)
         if damage == "gone":
             shutil.rmtree(first.place)

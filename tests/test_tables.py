@@ -111,7 +111,7 @@ def test_steadiness_counts_prompts_with_one_answer(run: Run):
 def test_builds_of_a_model_are_compared_with_an_interval(run: Run):
     """fp32 against int4 of the same model, in every compared metric; a failed build is not compared."""
     told = tables.differences(run)
-    assert list(told.columns) == ["model", "this", "against", "latency", "first token", "decode"]
+    assert list(told.columns) == ["model", "this", "against (6 comparisons)", "latency", "first token", "decode"]
     assert set(told["this"]) == {"fp32 · cpu"} and len(told) == 2
     assert set(told["decode"].str.startswith("no clear difference (1.00x")) == {True}
 

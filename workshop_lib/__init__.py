@@ -57,6 +57,7 @@ NAMES = {
     "check_instrument": "self_check",
     "check_limits": "choice.decide",
     "check_models": "checklist",
+    "by_task": "choice.tasks",
     "check_weights": "choice.decide",
     "compare": "comparison",
     "decide": "choice.decide",
@@ -70,8 +71,9 @@ NAMES = {
     "free_disk_mb": "machine",
     "gather_evidence": "choice.decide",
     "gpu_references": "comparison",
-    "highlights": "show.report",
+    "highlights": "report",
     "import_gguf": "models.gguf",
+    "machine_line": "show.text",
     "measure_cold_and_kept": "load",
     "measure_fleet": "fleet.collect",
     "measure_users": "load",
@@ -90,7 +92,7 @@ NAMES = {
     "to_fetch": "plan",
     "try_folder": "models.local",
     "watch_race": "race:watch",
-    "write_report": "show.report",
+    "write_report": "report",
 }
 """Public functions and classes: the module of each, and its name there where that is another."""
 

@@ -184,20 +184,23 @@ class _Measurement:
         meter = self.power.meter_for(variant.device, model.pid, declared)
         served[key] = _Served(model, stack.enter_context(client), meter)
         self.writer.append(self._serving(served[key]))
-        self._ask(self.plan.request(variant, self.plan.prompts[0], 0), served[key])
+        shortest = min(self.plan.prompts, key=lambda prompt: len(prompt.text))
+        if not self._ask(self.plan.request(variant, self.plan.prompts[0], 0), served[key]).fits:
+            self._ask(self.plan.request(variant, shortest, 0), served[key])
 
-    def _ask(self, request: Request, served: _Served) -> None:
-        """Ask, with as many recorded retries as the plan allows; count consecutive failures."""
+    def _ask(self, request: Request, served: _Served) -> Completion:
+        """Ask, with as many recorded retries as the plan allows; count consecutive failures. Returns the last."""
         key = variant_key(request.variant)
         for attempt in range(1, self.plan.retries + 2):
             if attempt > 1:
                 self.sleep(self.plan.retry_backoff_s * 2 ** (attempt - 2))
             completion = served.ask(replace(request, attempt=attempt))
             self.writer.append(completion)
-            if completion.ok or served.model.failure():
+            if completion.ok or not completion.fits or served.model.failure():
                 break
         gone = GIVE_UP_AFTER if served.model.failure() else self.failures.get(key, 0) + 1
-        self.failures[key] = 0 if completion.ok else gone
+        self.failures[key] = 0 if completion.ok or not completion.fits else gone
+        return completion
 
     def _serving(self, served: _Served) -> Serving:
         model = served.model
@@ -207,6 +210,7 @@ class _Measurement:
             resident_mb=model.resident_mb,
             peak_resident_mb=model.peak_resident_mb(),
             registered_providers=tuple(model.registered_providers),
+            threads=model.threads,
             gpu_memory_mb=self.power.gpu_memory_mb(model.pid),
             energy_note=served.meter.covers,
             request_notes=served.client.request_notes(self.plan.request(model.variant, self.plan.prompts[0], 0)),
@@ -327,11 +331,21 @@ def _runs() -> Iterator[tuple[Path, Run]]:
             yield path, read_run(path)
 
 
+def run_of_another_set(prompt_set: str | None) -> tuple[str, Run] | None:
+    """Return what answered another shipped set, with its name: the newest run, else shipped results, else None."""
+    shipped = [(path, read_run(path)) for path in sorted(comparison.REFERENCES.glob(f"*/{RECORDS_FILE}"))]
+    for path, run in (*_runs(), *shipped):
+        if answered(run) and data.set_of(run.prompts) not in (None, prompt_set):
+            kind = "the shipped results" if path.is_relative_to(comparison.REFERENCES) else "the run"
+            return f"{kind} {path.parent.name}", run
+    return None
+
+
 def measure_a_little(folder: Path) -> Path:
     """Measure every ready model on few prompts and rounds, so that there is something to chart."""
     with profiles.open_runtime() as runtime:
         variants, skipped = find_models(runtime, ["auto"])
-        prompts = data.read_prompts()[:SMALL_RUN_PROMPTS]
+        prompts = data.read_prompts(data.TASK)[:SMALL_RUN_PROMPTS]
         small = make_plan(variants, prompts, rounds=SMALL_RUN_ROUNDS, skipped=tuple(skipped))
         run_plan(small, runtime, folder)
     return folder / RECORDS_FILE

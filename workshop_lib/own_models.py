@@ -1,4 +1,4 @@
-"""What page 06 does with models of one's own, one call per step, and how it leaves no trace of them."""
+"""What page 06 does with a model of one's own, one call per step, and how it leaves no trace of it."""
 
 from __future__ import annotations
 
@@ -17,78 +17,88 @@ from IPython.display import Markdown
 from workshop_lib import benchmark, comparison, data, places, plan
 from workshop_lib.client import ChatClient
 from workshop_lib.errors import ConfigurationError, WorkshopError
-from workshop_lib.models import local, registry
-from workshop_lib.models.folder import read_folder
-from workshop_lib.records import ModelVariant, Request, Run
+from workshop_lib.files import typed_path
+from workshop_lib.models import registry, smollm2
+from workshop_lib.models.gguf import ImportReport
+from workshop_lib.records import ModelVariant, Prompt, Request, Run
 from workshop_lib.runtimes.protocols import Runtime
 from workshop_lib.show import tables
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, without_home, without_places
+from workshop_lib.show.text import NOT_MEASURED, UNKNOWN
 
-IN_RUNTIME, IN_PYTHON = "page-06-in-runtime", "page-06-in-python"  # names that nobody else takes
+KEPT, ROUNDED, IN_PYTHON = "page-06-exact4", "page-06-int4", "page-06-adapter"  # names that nobody else takes
+BESIDE = "practice-medium-int4-generic-cpu:1"
+"""The practice model that is measured beside them."""
+PRACTICE_FILE = data.PRACTICE_INDEX_FILE.parent / "practice-small.gguf"
 ADAPTER_FILE = places.PROJECT / "samples" / "06-bring-your-own-model" / "genai_adapter.py"
 ADAPTER = f"{ADAPTER_FILE}:GenAIAdapter"
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """The folder that page 06 takes for a learner's own, its licence (None = unknown), and where copies of it are."""
+    """The GGUF file that page 06 imports, its licence (None = what the file states), and where the folders go."""
 
+    file: Path
     folder: Path
-    copies: Path
     licence: str | None
     keep: bool
 
-    def damaged(self) -> Path:
-        """A copy of it without its weights, as a broken-off download leaves it."""
-        left_out = shutil.ignore_patterns("*.onnx.data")
-        return shutil.copytree(self.folder, self.copies / "damaged", ignore=left_out, dirs_exist_ok=True)
-
     def leave(self) -> Table:
-        """Unregister what the page registered and delete its copies, unless it is kept; say what is the case now."""
-        mine = [model.alias for model in registry.read() if model.alias in (IN_RUNTIME, IN_PYTHON)]
+        """Unregister what the page registered and delete its folders, unless it is kept; say what is the case now."""
+        mine = [model.alias for model in registry.read() if model.alias in (KEPT, ROUNDED, IN_PYTHON)]
         if not self.keep:
-            _forget(self.copies)
+            _forget(self.folder)
         return Table([(each, "registered" if self.keep else "unregistered") for each in mine], columns=["model", "now"])
 
 
-def begin(folder: str = "", *, rounds: int = 1, repeats: int = 1, keep: bool = False) -> Example:
-    """Check the page's settings, remove what an interrupted run left, and give the folder to work with.
+def begin(file: str = "", *, rounds: int = 1, repeats: int = 1, keep: bool = False) -> Example:
+    """Check the page's settings, remove what an interrupted run left, and give the file to work with.
 
-    An empty `folder` stands for a copy of a shipped model. Without `keep`, what the page registers is forgotten at the
-    latest when the kernel ends. Raises `ConfigurationError` for a number below 1 or a folder that does not exist.
+    An empty `file` stands for SmolLM2 where it was fetched before, else for a practice model's. Without `keep`, what
+    the page registers is forgotten at the latest when the kernel ends. Raises `ConfigurationError` for a number below 1
+    or a file that does not exist.
     """
     if min(rounds, repeats) < 1:
         raise ConfigurationError(f"rounds is {rounds} and repeats is {repeats}.", "Give 1 or more.")
-    if folder and not Path(folder).expanduser().is_dir():
-        raise ConfigurationError(f"There is no folder {folder}.", "Correct the path, or leave it empty.")
-    copies = places.cache_root() / "page-06"
-    _forget(copies)
+    if file and not typed_path(file).is_file():
+        raise ConfigurationError(f"There is no file {file}.", "Correct the path, or leave it empty.")
+    folder = places.cache_root() / "page-06"
+    _forget(folder)
     if not keep:
-        atexit.register(_forget, copies)
-    if folder:
-        return Example(Path(folder).expanduser().absolute(), copies, None, keep)
-    places.make_folder(copies)
-    shipped = data.PRACTICE_INDEX_FILE.parent / "practice-small-int4-generic-cpu"
-    return Example(shutil.copytree(shipped, copies / "my-model"), copies, data.read_practice_index().licence, keep)
+        atexit.register(_forget, folder)
+    fetched = places.cache_root() / "gguf" / smollm2.FILE_NAME
+    if file:
+        return Example(typed_path(file).absolute(), folder, None, keep)
+    return (
+        Example(fetched, folder, "Apache-2.0", keep)
+        if fetched.is_file()
+        else Example(PRACTICE_FILE, folder, None, keep)
+    )
 
 
-def look_into(folder: Path) -> Table:
-    """What a folder's files say, and the runtime once it has loaded it; tells nobody where the folder lies."""
-    said: list[tuple[str, object]] = []
-    try:
-        found = read_folder(folder)
-        said += [("model type", found.model_type), ("model files", ", ".join(found.files))]
-        said += [("device", found.device), ("provider", found.execution_provider)]
-        said += [("context (tokens)", found.context_tokens), ("precision", found.precision or UNKNOWN)]
-        said += [("licence", found.licence or UNKNOWN)]
-        local.try_folder(folder)
-        said.append(("the runtime", "It loaded the model, and the model answered."))
-    except WorkshopError as error:
-        said.append(("the runtime" if said else "files", str(error)))
-    named = {folder: folder.name, places.cache_root(): "<cache>"}
-    rows = [(what, without_home(without_places(str(value), named))) for what, value in said]
-    return Table(rows, columns=["what", "says"])
+def look_into(file: Path) -> Table:
+    """What a GGUF file says about its model. Raises `DataFileError` where it cannot be imported."""
+    from workshop_lib.models.gguf_file import GgufFile
+
+    found = GgufFile(file)
+    shape = found.shape
+    said = [
+        ("file", f"{file.name}, {file.stat().st_size / 1e6:.1f} MB"),
+        ("model", str(found.value("general.name", UNKNOWN))),
+        ("architecture", f"{shape.kind}, {shape.layers} layers, {found.weights:,} weights"),
+        ("context (tokens)", str(shape.context_tokens)),
+        ("licence", str(found.value("general.license", UNKNOWN))),
+    ]
+    return Table.of(said, "what", "says")
+
+
+def fates(*reports: ImportReport) -> Table:
+    """What became of the tensors in each import of a file: those of one type that were treated alike are one line."""
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for tensors in zip(*(report.tensors for report in reports), strict=True):
+        lines.setdefault((tensors[0].kind, *(tensor.how for tensor in tensors)), []).append(tensors[0].name)
+    rows = [(kind, len(names), names[0], *hows) for (kind, *hows), names in lines.items()]
+    return Table.of(rows, "in the file", "tensors", "for example", *(report.precision for report in reports))
 
 
 def source(file: Path, method: str) -> Markdown:
@@ -105,26 +115,48 @@ def look(runtime: Runtime, names: Sequence[str]) -> Table:
     return tables.models(found) if found else tables.left_out(skipped)
 
 
-def ask(runtime: Runtime, name: str, text: str, *, max_tokens: int = 60) -> Table:
-    """Serve a model, ask it one question, stop it: load time, memory, and what it said or why it could not."""
-    found, skipped = _find(runtime, [name])
+def ask(runtime: Runtime, names: Sequence[str], text: str, *, max_tokens: int = 60) -> Table:
+    """Serve each model, ask it one question, stop it: load time, memory, and what it said or why it could not."""
+    found, skipped = _find(runtime, names)
     if not found:
         return tables.left_out(skipped)
-    variant = found[0]
-    with runtime.serve(variant) as model, ChatClient.to(model) as client:
-        done = client.ask(Request("page-06", variant, "page-06", text, round=1, max_tokens=max_tokens))
-    load = NOT_MEASURED if model.load_s is None else round(1000 * model.load_s)
-    memory = NOT_MEASURED if model.resident_mb is None else round(model.resident_mb, 1)
-    columns = ["model", "load (ms)", "memory (MB)", "answer"]
-    return Table([(variant.model_id, load, memory, tables.answer(done))], columns=columns)
+    lines = []
+    for variant in found:
+        with runtime.serve(variant) as model, ChatClient.to(model) as client:
+            done = client.ask(Request("page-06", variant, "page-06", text, round=1, max_tokens=max_tokens))
+        load = NOT_MEASURED if model.load_s is None else round(1000 * model.load_s)
+        memory = NOT_MEASURED if model.resident_mb is None else round(model.resident_mb, 1)
+        lines.append((variant.alias, load, memory, tables.answer(done)))
+    return Table(lines, columns=["model", "load (ms)", "memory (MB)", "answer"])
 
 
-def measure(runtime: Runtime, names: Sequence[str], *, rounds: int, max_tokens: int = 120) -> Run:
-    """Benchmark some models on the course's prompts, in turns; one that cannot be found becomes a skipped row."""
+def measure(
+    runtime: Runtime, names: Sequence[str], prompts: Sequence[Prompt], *, rounds: int, max_tokens: int = 40
+) -> Run:
+    """Benchmark models on prompts, in turns; one that cannot be found becomes a skipped row."""
     found, skipped = _find(runtime, names)
-    asked = plan.make_plan(found, data.read_prompts(), rounds=rounds, max_tokens=max_tokens, skipped=tuple(skipped))
+    asked = plan.make_plan(found, prompts, rounds=rounds, max_tokens=max_tokens, skipped=tuple(skipped))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         return benchmark.run_plan(asked, runtime, Path(folder))
+
+
+def same_answers(run: Run, *pairs: tuple[str, str]) -> Table:
+    """For how many prompts both models of a pair of aliases gave the same text, letter by letter, in every round."""
+
+    def texts(alias: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for each in run.completions:
+            if each.alias == alias and each.round and each.ok:
+                found.setdefault(each.prompt_id, set()).add(each.text)
+        return found
+
+    lines = []
+    for pair in pairs:
+        first, second = map(texts, pair)
+        shared = first.keys() & second.keys()
+        same = sum(first[prompt] == second[prompt] for prompt in shared)
+        lines.append((" and ".join(pair), f"{same} of {len(shared)} prompts" if shared else NOT_MEASURED))
+    return Table.of(lines, "models", "same answer")
 
 
 def price(run: Run, first: str, second: str) -> comparison.Changes:
@@ -148,9 +180,9 @@ def _find(runtime: Runtime, names: Sequence[str]) -> tuple[list[ModelVariant], l
     return found, skipped
 
 
-def _forget(copies: Path) -> None:
-    """Unregister the page's models and delete its copies."""
-    for alias in (IN_RUNTIME, IN_PYTHON):
+def _forget(folder: Path) -> None:
+    """Unregister the page's models and delete their folders."""
+    for alias in (KEPT, ROUNDED, IN_PYTHON):
         with suppress(WorkshopError):
             registry.remove(alias)
-    shutil.rmtree(copies, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -270,6 +270,8 @@ def _more_tokens_than_chunks(completion: Completion) -> bool:
 
 Place = Literal["rows", "table", "comparison", "figure"]
 EVERYWHERE: frozenset[Place] = frozenset({"rows", "table", "comparison", "figure"})
+PERCENTILES = {50: 2, 90: 10, 95: 20, 99: 100}
+"""Percentile → the fewest samples that it is given for: with fewer it is little more than the largest of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +288,7 @@ class Metric:
         row: the name of its average in rows; empty: `name`.
         average: over the requests of a model.
         places: where it appears; everywhere unless said.
+        percentiles: whether rows also have its `PERCENTILES`.
     """
 
     name: str
@@ -297,11 +300,18 @@ class Metric:
     row: str = ""
     average: Literal["mean", "median"] = "mean"
     places: frozenset[Place] = EVERYWHERE
+    percentiles: bool = False
 
     @property
     def row_name(self) -> str:
         """The name of its average in a row."""
         return self.row or self.name
+
+    @property
+    def percentile_names(self) -> dict[str, int]:
+        """Its percentiles by their names in a row, e.g. `latency_p95`; empty where rows have none."""
+        stem = self.row_name.removesuffix("_avg").removesuffix("_s")
+        return {f"{stem}_p{percent}": percent for percent in PERCENTILES if self.percentiles}
 
     @property
     def title(self) -> str:
@@ -319,61 +329,28 @@ class Metric:
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("latency_s", "Latency", "s", latency_s, "lower", row="latency_avg"),
-    Metric(
-        "first_token_s",
-        "Time to first token",
-        "s",
-        first_token_s,
-        "lower",
-        "first token",
-        row="first_token_latency_avg",
-        places=EVERYWHERE - {"figure"},
-    ),
-    Metric(
-        "first_visible_token_s",
-        "Time to first visible token",
-        "s",
-        first_visible_token_s,
-        "lower",
-        row="first_visible_token_latency_avg",
-        places=frozenset({"rows"}),
-    ),
-    Metric(
-        "time_per_output_token_s", "Time per output token", "s", time_per_output_token_s, "lower", places=frozenset()
-    ),
-    Metric(
-        "decode_tokens_per_s",
-        "Decode rate",
-        "tok/s",
-        decode_tokens_per_s,
-        "higher",
-        "decode",
-        row="decode_tokens_per_sec",
-        average="median",
-        places=EVERYWHERE - {"figure"},
-    ),
-    Metric(
-        "tokens_per_s",
-        "Tokens per second, end to end",
-        "tok/s",
-        tokens_per_s,
-        "higher",
-        "end to end",
-        row="tokens_per_sec_avg",
-        places=frozenset({"rows", "table"}),
-    ),
-    Metric(
-        "prefill_tokens_per_s",
-        "Prompt tokens per second of TTFT",
-        "tok/s",
-        prefill_tokens_per_s,
-        "higher",
-        places=frozenset(),
-    ),
-)
+    Metric("latency_s", "Latency", "s", latency_s, "lower", row="latency_avg", percentiles=True),
+    Metric("first_token_s", "Time to first token", "s", first_token_s, "lower", "first token",
+           row="first_token_latency_avg", places=EVERYWHERE - {"figure"}, percentiles=True),
+    Metric("first_visible_token_s", "Time to first visible token", "s", first_visible_token_s, "lower",
+           row="first_visible_token_latency_avg", places=frozenset({"rows"})),
+    Metric("time_per_output_token_s", "Time per output token", "s", time_per_output_token_s, "lower",
+           places=frozenset(), percentiles=True),
+    Metric("decode_tokens_per_s", "Decode rate", "tok/s", decode_tokens_per_s, "higher", "decode",
+           row="decode_tokens_per_sec", average="median", places=EVERYWHERE - {"figure"}),
+    Metric("tokens_per_s", "Tokens per second, end to end", "tok/s", tokens_per_s, "higher", "end to end",
+           row="tokens_per_sec_avg", places=frozenset({"rows", "table"})),
+    Metric("prefill_tokens_per_s", "Prompt tokens per second of TTFT", "tok/s", prefill_tokens_per_s, "higher",
+           places=frozenset()),
+)  # fmt: skip
 
 
 def metrics_of(place: Place) -> tuple[Metric, ...]:
     """The rows of `METRICS` that appear in one place."""
     return tuple(metric for metric in METRICS if place in metric.places)
+
+
+def row_names() -> tuple[str, ...]:
+    """The names of all figures that rows have because of `METRICS`: averages, then percentiles."""
+    averages = (metric.row_name for metric in metrics_of("rows"))
+    return (*averages, *(name for metric in METRICS for name in metric.percentile_names))

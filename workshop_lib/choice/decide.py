@@ -37,7 +37,7 @@ from workshop_lib.records import variant_key
 if TYPE_CHECKING:
     from workshop_lib.records import Row, Run
 
-Outcome = Literal["none", "tie", "only", "unknown", "few", "unsure", "slight", "clear"]
+Outcome = Literal["none", "tie", "only", "unknown", "few", "unsure", "slight", "trained", "clear"]
 FEWEST_CLEAR = 6
 """Of two equal models, one is better in all of 5 prompts in 6 % of runs, in all of 6 prompts in 3 %."""
 MEASURED_ONCE = "Measured once per model, so without an interval."
@@ -55,7 +55,7 @@ class Criterion:
             more), each request, each model, or each graded answer.
         measure: a completion's value, or for a model its row's.
         quantile: the figure over all values; None = their mean.
-        shaken_by: warnings of a row (`summary.WARNINGS`) that cast doubt on it; empty = not timed.
+        shaken_by: warnings of a row (`summary.WARNINGS`) that cast doubt on it.
         limit: the setting that bounds it, in the unit of `measure`; empty = none.
         step: what one step is, a factor of two or one point.
     """
@@ -95,8 +95,9 @@ class Criterion:
 
 _LATENCY, _FIRST, _DECODE = timing.latency_s, timing.first_token_s, timing.decode_tokens_per_s
 _SLOWEST, _CACHED, _BURSTS = ("unstable", "too_few_samples"), ("unstable", "cached_prompt"), ("unstable", "bursts")
+_TRAINED = ("trained_on_prompts",)
 _ROWS = (
-    Criterion("quality", "quality", "", "higher", "answer", float, limit="min_quality", step="point"),
+    Criterion("quality", "quality", "", "higher", "answer", float, None, _TRAINED, "min_quality", "point"),
     Criterion("latency", "latency", "ms", "lower", "prompt", _LATENCY, 0.5, ("unstable",)),
     Criterion("latency_p95", "p95 latency", "ms", "lower", "request", _LATENCY, 0.95, _SLOWEST, "max_latency_s"),
     Criterion("first_token", "first token", "ms", "lower", "prompt", _FIRST, 0.5, _CACHED, "max_first_token_s"),
@@ -114,6 +115,8 @@ FLOORS = {"latency": 1.0, "first_token": 0.3}
 """Good enough where nobody says otherwise, in seconds: a person notices no difference below."""
 PREFERRED: tuple[Kind, ...] = ("people", "reference", "aspects")
 """Whose grades are the quality, see `decisive_measure`. A judge decides only where it is named."""
+BOUNDS = {"max_first_token_s": 2.0}
+"""The limits where nobody says; one counts only where some model has the figure."""
 
 
 def check_weights(**weights: float) -> dict[str, float]:
@@ -392,9 +395,11 @@ class Decision:
             return "only"
         if first.best_share is None or enough is None:
             return "unknown" if self.reason else "few"
-        timed = sum(self.share(name) for name in self.weights if CRITERIA[name].shaken_by)
+        timed = sum(self.share(name) for name in self.weights if CRITERIA[name].per in ("prompt", "request"))
         is_slight = self.ranked[1].behind < timed * math.log2(1 + SAME_RUN)
-        return "unsure" if first.best_share < enough else "slight" if is_slight else "clear"
+        if first.best_share < enough or is_slight:
+            return "unsure" if first.best_share < enough else "slight"
+        return "trained" if first.row.trained_on_prompts else "clear"
 
     def share(self, name: str) -> float:
         """A criterion's share of all weights, 0 to 1."""
@@ -430,8 +435,8 @@ def decide(
     """Exclude what breaks a limit, order the rest, and say how sure that is.
 
     `evidence` is what `gather_evidence` made, or a run, whose evidence is gathered with `scores`.
-    Without `weights`: quality 4, latency 2, memory and footprint 1. `floors` say from where on a criterion is good
-    enough; without them a latency of 1 s and a first token after 0.3 s are, `{}` is none.
+    Without `weights` those of `WEIGHTS` count, without `limits` those of `BOUNDS`, without `floors` those of `FLOORS`;
+    `{}` is none.
 
     What was not measured keeps no limit. A model that lacks a figure which others have, in a criterion with a weight,
     cannot be ordered and is excluded. A criterion that was measured for no model does not count, and a remark says so.
@@ -441,7 +446,9 @@ def decide(
     """
     if not isinstance(evidence, Evidence):
         evidence = gather_evidence(evidence, scores)
-    given, bounds = check_weights(**(weights or WEIGHTS)), check_limits(**limits or {})
+    if limits is None:
+        limits = {name: BOUNDS[name] for name in BOUNDS if np.isfinite(evidence.values(LIMITS[name].name)).any()}
+    given, bounds = check_weights(**(weights or WEIGHTS)), check_limits(**limits)
     lowest = check_floors(**(FLOORS if floors is None else floors))
     known = {name: np.isfinite(CRITERIA[name].steps(evidence.values(name))) for name in given}
     counted = {name: weight for name, weight in given.items() if known[name].any()}

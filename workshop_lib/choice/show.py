@@ -53,13 +53,15 @@ VERDICTS: dict[Outcome, str] = {
     "none": "Every model is excluded: {reasons}.",
     "tie": "{leaders} share the first place: nothing with a weight tells them apart.",
     "only": "{first} is the only model left, so nothing was compared.",
-    "unknown": "{first} comes first. Not enough data to say how surely: {reason}",
+    "unknown": "{first} comes first, but there is too little data to say how surely: {reason}",
     "clear": "{first} comes first, in {share} of the draws of prompts.",
     "few": "{first} comes first, in {share} of the draws of prompts, but {prompts} prompts are too few to rely on "
     f"that: it takes {FEWEST_CLEAR}.",
     "slight": "{first} comes first, in {share} of the draws of prompts, but by so little that measuring again could "
     "change the order.",
-    "unsure": "{first} comes first, but only in {exact:g} % of the draws of prompts ({rival}). Below {enough:g} %, "
+    "trained": "{first} comes first, in {share} of the draws of prompts, but it was trained on these prompts: "
+    "others can change the order.",
+    "unsure": "{first} comes first, but only in {exact:g} % of the draws of prompts ({rival}): below {enough:g} %, "
     "which {prompts} prompts call for, other prompts could change the order.",
 }
 LABELS: dict[Kind, str] = {
@@ -68,8 +70,6 @@ LABELS: dict[Kind, str] = {
     "aspects": "Grade by the aspect check (1-5)",
     "judge": "Mean grade by a judge model (1-5)",
 }
-MACHINE_FACTS = {"cpu": "{}", "physical_cores": "{} cores", "memory_mb": "{} MB of memory", "gpu": "GPU {}", "os": "{}"}
-"""Facts of the fingerprint that a reader of a decision asks for; none of them names a person or a place."""
 
 
 def names(known: Evidence) -> list[str]:
@@ -300,11 +300,10 @@ def record(decision: Decision, run: Run, *, note: str = "", decided_at: str = ""
     `note` is quoted; `decided_at` is in ISO 8601.
     """
     first, known, called = decision.first, decision.evidence, names(decision.evidence)
-    machine = [said.format(run.machine[fact]) for fact, said in MACHINE_FACTS.items() if run.machine.get(fact)]
     facts = {
         "Decided": decided_at or datetime.now(UTC).isoformat(timespec="minutes"),
         "Rests on": f"run {run.run_id}, profile {run.profile}",
-        "Machine": ", ".join(machine) or UNKNOWN,
+        "Machine": text.machine_line(run),
         "Quality": f"mean grade from 1 to 5, by {known.measure}",
         "Licence": (first and first.row.licence) or "unknown: look it up before you ship the model",
     }
@@ -332,7 +331,7 @@ def decision_object(decision: Decision, run: Run) -> dict[str, Any]:
         "label": first and called[first.place],
         "clear": decision.outcome == "clear",
         "sentence": verdict(decision),
-        "prompt_set": getattr(run, "prompt_set", None),
+        "prompt_set": run.prompt_set,
     }
 
 

@@ -108,10 +108,10 @@ def rounded(values: NDArray[np.float32], bits: Literal[4, 8]) -> Codes:
 
 def own_codes(raw: NDArray[np.generic], kind: Kind) -> Codes | None:
     """The codes of the file itself; None for a type that has none, or none that are known here."""
-    if kind not in _READERS:
+    if kind not in READERS:
         return None
     _, block_bytes = GGML_QUANT_SIZES[kind]
-    return _READERS[kind](raw.view(np.uint8).reshape(len(raw), -1, block_bytes))
+    return READERS[kind](raw.view(np.uint8).reshape(len(raw), -1, block_bytes))
 
 
 def _half(blocks: NDArray[np.uint8], at: int) -> NDArray[np.float32]:
@@ -155,7 +155,7 @@ def _q6_k(blocks: NDArray[np.uint8]) -> Codes:
     return Codes(codes.reshape(rows, -1, 16), (_half(blocks, 208)[..., None] * steps).reshape(rows, -1), None, 8)
 
 
-_READERS: dict[Kind, Callable[[NDArray[np.uint8]], Codes]] = {
+READERS: dict[Kind, Callable[[NDArray[np.uint8]], Codes]] = {
     Kind.Q4_0: _q4_0,
     Kind.Q4_1: _q4_1,
     Kind.Q8_0: _q8_0,

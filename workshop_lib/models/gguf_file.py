@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Precision = Literal["exact4", "int8", "int4", "fp32"]
 
 OFFICIAL_ROUTE = (
-    "Convert the original model instead, not its GGUF file: python -m onnxruntime_genai.models.builder -m OWNER/MODEL "
-    "-o FOLDER -p int4 -e cpu, as samples/03-huggingface-models shows."
+    "Convert the original model instead, downloaded from Hugging Face: python -m onnxruntime_genai.models.builder "
+    "-i DOWNLOAD -o FOLDER -c CACHE -p int4 -e cpu, with the packages that samples/03-huggingface-models names."
 )
 ARCHITECTURES = ("llama", "qwen2")
 """Values of `general.architecture`; Mistral's models say `llama`."""

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from workshop_lib.show.text import one_line
+from workshop_lib.show.text import TRAINED_MEANS, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -294,6 +294,8 @@ def legend_entries(rows: Iterable[Row], colours: Palette, by: Literal["marker", 
         text, colour = precision or "precision unknown", colours.quiet
         drawn = Patch(facecolor="none", edgecolor=colour, hatch=hatch(precision), label=text)
         found.append(mark(marker(precision), colour, text) if by == "marker" else drawn)
+    if any(row.trained_on_prompts for row in good):
+        found.append(mark("", colours.quiet, TRAINED_MEANS))
     return found
 
 

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workshop_lib import checklist, comparison, summary, timing
-from workshop_lib.comparison import Side, results_of
-from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run, variant_key
+from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, key, printable
 
@@ -43,11 +42,14 @@ class Column(NamedTuple):
     def cell(self, row: Row) -> str | float:
         """The figure of one row for people; text as it is, codes with commas."""
         value: Any = row.value(self.field)
+        if self is TRAINED:
+            return {True: "yes", False: "no"}.get(value, UNKNOWN)
         if isinstance(value, tuple):
             return ", ".join(value)
         return printable(value) if isinstance(value, str) else rounded(value, self.decimals, self.factor)
 
 
+TRAINED = Column("trained on it", "trained_on_prompts", where_known=True)
 P95 = Column("p95 (ms)", "latency_p95", 1, 1000)
 COSTS = (
     Column("cold start (ms)", "cold_start_s", 1, 1000),
@@ -74,7 +76,7 @@ def _speeds() -> list[Column]:
 
 def results(rows: Iterable[Row]) -> Table:
     """One line per row, in display units, those that failed last; warnings are codes."""
-    return _results(rows, (*_speeds(), *COSTS))
+    return _results(rows, [*_speeds(), *COSTS])
 
 
 def speed(rows: Iterable[Row]) -> Table:
@@ -87,11 +89,10 @@ def cost(rows: Iterable[Row]) -> Table:
     return _results(rows, COSTS)
 
 
-def _results(rows: Iterable[Row], columns: Iterable[Column]) -> Table:
+def _results(rows: Iterable[Row], columns: Sequence[Column]) -> Table:
     ordered = sorted(rows, key=lambda row: row.status != "ok")
-    shown = [
-        each for each in columns if not each.where_known or any(row.value(each.field) is not None for row in ordered)
-    ]
+    known = {each.field for row in ordered for each in (TRAINED, *columns) if row.value(each.field) is not None}
+    shown = [each for each in (TRAINED, *columns) if not each.where_known or each.field in known]
     lines = [
         (printable(row.alias), row.precision or UNKNOWN, row.device, row.status, *(each.cell(row) for each in shown))
         for row in ordered
@@ -220,14 +221,14 @@ def steadiness(run: Run) -> Table:
 
 def differences(run: Run) -> Table:
     """Compare each build of a model with its first one, paired by prompt, with 95 % intervals."""
-    results, lines = results_of(run), []
-    first_of: dict[str, ModelVariant] = {}
-    for variant in _served(run):
-        first = first_of.setdefault(variant.alias, variant)
-        if variant is not first:
-            found = comparison.compare_sides(*(Side(results, *variant_key(each)) for each in (first, variant)))
-            lines.append((variant.alias, _build(variant), _build(first), *(change.verdict for change in found)))
-    return Table.of(lines, "model", "this", "against", *(each.title for each in timing.metrics_of("comparison")))
+    built, lines = {key(each.variant): each.variant for each in run.servings}, dict[Any, list[str]]()
+    found = comparison.between_builds(run)
+    for change in found:
+        this, first = (built[side.model_id, side.device] for side in (change.b, change.a))
+        lines.setdefault(key(this), [this.alias, _build(this), _build(first)]).append(change.verdict)
+    against = f"against ({len(found)} comparisons)"
+    titles = (each.title for each in timing.metrics_of("comparison"))
+    return Table.of(lines.values(), "model", "this", against, *titles)
 
 
 def changes(found: Changes) -> Table:
@@ -236,7 +237,7 @@ def changes(found: Changes) -> Table:
     for line in found.lines:
         pairs = (line.a.model_id, line.b.model_id), (line.a.device, line.b.device)
         lines.append((*(" / ".join(dict.fromkeys(pair)) for pair in pairs), line.measure, line.verdict))
-    return Table.of(lines, "model", "device", "measure", "second against first")
+    return Table.of(lines, "model", "device", "measure", f"second against first ({len(lines)} comparisons)")
 
 
 def devices(run: Run, references: Sequence[Reference] = ()) -> Table:
