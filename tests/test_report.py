@@ -17,8 +17,9 @@ from tests.report_helpers import FAILURE, HOSTILE, row, run_of_models
 from workshop_lib import report, timing
 from workshop_lib.comparison import compare_results, read_report, read_results, results_of
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.records import Completion, Prompt, Run
+from workshop_lib.records import Completion, ModelVariant, Prompt, Run, Serving
 from workshop_lib.show import tables
+from workshop_lib.show.text import machine_line
 from workshop_lib.summary import WARNINGS, row_object, summarise
 
 FIGURES = ["latency", "first_token_against_decode", "resources", "devices"]
@@ -142,11 +143,34 @@ def test_json_round_trips_and_keeps_null(run: Run, tmp_path: Path):
     files = report.write_report(run, tmp_path)
     written = json.loads(files.json.read_text("utf-8"))
     assert (written["schema"], written["machine"], written["plan"]) == (1, dict(run.machine), dict(run.plan))
+    assert written["threads"] == {each.variant.model_id: None for each in run.servings if each.status == "ok"}
     assert list(written["rows"][0])[:5] == ["alias", "model_id", "device", "status", "error"]
     assert written["rows"][-1]["latency_avg"] is None
     assert read_report(files.json).rows == summarise(run)
     assert len(read_results(files.json).samples) == 5 * 2 * 3
     assert row_object(row(latency_avg=float("nan")))["latency_avg"] is None
+
+
+@pytest.mark.parametrize(
+    ("threads", "profile", "said"),
+    [
+        ((None, None, None), "practice", "; threads: the runtime's choice"),
+        ((None, None, None), "endpoint", "; threads: the server's choice"),
+        ((4, 4, 4), "practice", "; threads: 4"),
+        ((None, 2, None), "practice", "; threads: 2 (b:2), the runtime's choice (the others)"),
+        ((1, 2, 2), "practice", "; threads: 1 (a:2), 2 (the others)"),
+    ],
+)
+def test_the_machine_s_line_says_the_threads(run: Run, threads: tuple[int | None, ...], profile: str, said: str):
+    """One phrase where all models are alike, else the odd ones by name; a failed one and older runs say nothing."""
+    machine = {"cpu": "Test CPU", "physical_cores": 2, "usable_processors": 4, "label": "desk"}
+    served = [Serving(ModelVariant("x", f"{name}:2", "cpu"), threads=n) for name, n in zip("abc", threads, strict=True)]
+    failed = Serving(ModelVariant("x", "d:2", "cpu"), status="failed", threads=7)
+    run = replace(run, machine=machine, profile=profile, servings=(*served, *served, failed), completions=())
+    assert machine_line(run) == f"Test CPU, 2 cores, 4 processors to use{said}"
+    assert f"Machine: {machine_line(run)}." in report.report_html(run, summarise(run)).replace("&#39;", "'")
+    assert machine_line(replace(run, servings=(failed,))) == "Test CPU, 2 cores, 4 processors to use"
+    assert machine_line(replace(run, machine={"cpu": "Test CPU"})) == "Test CPU"
 
 
 def test_csv_names_fields_as_the_json_and_leaves_gaps_empty(run: Run):

@@ -38,7 +38,7 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path):
         completion([0.1, 0.2], energy_j=1.25, energy_source="measured:nvml"),
         completion([], error="broke", error_kind="reset"),
     ]
-    run = run_of(records, servings=(Serving(VARIANT, gpu_memory_mb=12.5, energy_note="Energy is assumed."),))
+    run = run_of(records, servings=(Serving(VARIANT, gpu_memory_mb=12.5, energy_note="Energy is assumed.", threads=2),))
     with RunWriter(tmp_path / "records.jsonl", run) as writer:
         for record in (*run.servings, *run.completions):
             writer.append(record)
@@ -77,6 +77,14 @@ def test_any_text_survives(tmp_path: Path, text: str):
     path.unlink(missing_ok=True)
     write(path, completion([0.1], [text]))
     assert read_run(path).completions[0].text == text
+
+
+def test_a_record_without_threads_is_read(tmp_path: Path):
+    """Older files name no threads: None, which is never 0."""
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(write(path, Serving(VARIANT, threads=2)).replace(b',"threads":2', b""))
+    assert b"threads" not in path.read_bytes()
+    assert read_run(path).servings == (Serving(VARIANT, threads=None),)
 
 
 def test_a_half_written_last_line_is_dropped(tmp_path: Path):

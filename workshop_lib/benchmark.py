@@ -210,6 +210,7 @@ class _Measurement:
             resident_mb=model.resident_mb,
             peak_resident_mb=model.peak_resident_mb(),
             registered_providers=tuple(model.registered_providers),
+            threads=model.threads,
             gpu_memory_mb=self.power.gpu_memory_mb(model.pid),
             energy_note=served.meter.covers,
             request_notes=served.client.request_notes(self.plan.request(model.variant, self.plan.prompts[0], 0)),
@@ -297,13 +298,25 @@ def new_folder(output: str = "") -> Path:
 
 
 def find_records(records: str = "") -> Path:
-    """Return the records to look at: the file named, else the newest run's, else a new small run's.
+    """Return the records to look at: the file or the run named, else the newest run's, else a new small run's.
 
-    Raises `RecordFileError` where the file named does not exist.
+    Raises `RecordFileError` where neither a file nor a folder under `runs/` has that name.
     """
-    if records and not Path(records).is_file():
+    if not records:
+        return newest_records() or measure_a_little(new_folder())
+    found = [path for path in (Path(records), places.runs_folder() / records / RECORDS_FILE) if path.is_file()]
+    if not found:
         raise RecordFileError(f"There are no records at {records}.", "Correct the path, or leave it empty.")
-    return Path(records).resolve() if records else newest_records() or measure_a_little(new_folder())
+    return found[0].resolve()
+
+
+def describe_run(path: Path) -> list[str]:
+    """Which run the records at `path` are of, and how to take another one of those under `runs/`, in sentences."""
+    run, there = read_run(path), sorted(places.runs_folder().glob(f"*/{RECORDS_FILE}"), reverse=True)
+    others = [each.parent.name for each in there if each.resolve() != path.resolve()]
+    asked = f"{len(answered(run))} models answered {len(run.prompts)} prompts"
+    said = [f"This page uses the run {run.run_id}, profile {run.profile}: {asked}."]
+    return said + ([f'Other runs: {", ".join(others[:3])}. To take one: records = "{others[0]}".'] if others else [])
 
 
 def newest_records() -> Path | None:
@@ -316,6 +329,16 @@ def _runs() -> Iterator[tuple[Path, Run]]:
     for path in sorted(places.runs_folder().glob(f"*/{RECORDS_FILE}"), reverse=True):
         with suppress(RecordFileError):
             yield path, read_run(path)
+
+
+def run_of_another_set(prompt_set: str | None) -> tuple[str, Run] | None:
+    """Return what answered another shipped set, with its name: the newest run, else shipped results, else None."""
+    shipped = [(path, read_run(path)) for path in sorted(comparison.REFERENCES.glob(f"*/{RECORDS_FILE}"))]
+    for path, run in (*_runs(), *shipped):
+        if answered(run) and data.set_of(run.prompts) not in (None, prompt_set):
+            kind = "the shipped results" if path.is_relative_to(comparison.REFERENCES) else "the run"
+            return f"{kind} {path.parent.name}", run
+    return None
 
 
 def measure_a_little(folder: Path) -> Path:

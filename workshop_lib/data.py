@@ -245,6 +245,12 @@ def read_prompts(set_name: str = "course", path: Path | str | None = None) -> tu
     return tuple(replace(prompt, set_name=origin) for prompt in sets[set_name])
 
 
+def set_of(prompts: Iterable[Prompt]) -> str | None:
+    """Return the shipped set that holds all these prompts as they are, None where none does. Raises `DataFileError`."""
+    mine = tuple(prompts)
+    return next((name for name, shipped in read_prompt_file().sets.items() if set(shipped).issuperset(mine)), None)
+
+
 def _entries(file: Path) -> list[object] | None:
     """The prompts in a file of one's own; None where it has sets of them."""
     text = read_text(file)

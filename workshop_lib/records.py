@@ -266,7 +266,8 @@ class Serving:
     Memory is the resident set of the serving process in 10^6 bytes: after load, and its peak when it stopped.
     `registered_providers` are the execution providers really registered in that process. `gpu_memory_mb` is what the
     process held on graphics cards when last looked at; `energy_note` says what its energy covers, or why it has none.
-    `request_notes` say which request parameters were renamed or dropped for this server.
+    `request_notes` say which request parameters were renamed or dropped for this server. `threads` are those that the
+    folder of the model sets (`intra_op_num_threads`); None = whoever serves it chooses.
     """
 
     variant: ModelVariant
@@ -279,6 +280,7 @@ class Serving:
     gpu_memory_mb: float | None = None
     energy_note: str | None = None
     request_notes: tuple[str, ...] = ()
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

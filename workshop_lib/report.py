@@ -24,7 +24,7 @@ from workshop_lib.quality import annotation, scores
 from workshop_lib.records import Row, Run
 from workshop_lib.show import charts, style, tables
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import Key, key, markdown, names, one_line, printable
+from workshop_lib.show.text import Key, key, machine_line, markdown, names, one_line, printable
 from workshop_lib.summary import row_object
 
 SCHEMA = 1
@@ -90,6 +90,7 @@ def report_json(run: Run, rows: Sequence[Row], concluded: Conclusion | None = No
         "decision": concluded.decision,
         "decision_reason": None if concluded.decision else concluded.sentence,
         "machine": dict(run.machine),
+        "threads": {each.variant.model_id: each.threads for each in run.servings if each.status == "ok"},
         "plan": dict(run.plan),
         "rows": [row_object(row) for row in rows],
         "samples": comparison.sample_objects(run),
@@ -153,7 +154,7 @@ def _content(
     return {
         "decision": concluded.sentence,
         "about": f"Run {run.run_id}, profile {run.profile}: {answered} of {len(rows)} models answered "
-        f"(prompts: {len(run.prompts)}, timed rounds: {rounds}).",
+        f"(prompts: {len(run.prompts)}, timed rounds: {rounds}). Machine: {machine_line(run)}.",
         "highlights": highlights(run),
         "results": tables.results(rows),
         "devices": tables.devices(run, gpu_references) if compared else None,
@@ -240,14 +241,7 @@ def conclude(run: Run, folder: Path | None = None) -> Conclusion:
     asked = f"the {run.prompt_set} prompts" if run.prompt_set else f"these {len(run.prompts)} prompts"
     doubts = "; ".join(_to_doubt(run, decided))
     sentence = f"For {asked}, {said}{f'; what to doubt: {doubts}' if doubts else ''}."
-    decision = {
-        "model_id": first.row.model_id,
-        "label": choosing.names(decided.evidence)[first.place],
-        "clear": decided.outcome == "clear",
-        "sentence": sentence,
-        "prompt_set": run.prompt_set,
-    }
-    return Conclusion(decision, sentence)
+    return Conclusion({**choosing.decision_object(decided, run), "sentence": sentence}, sentence)
 
 
 def _to_doubt(run: Run, decided: Decision) -> Iterator[str]:

@@ -70,6 +70,7 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     from workshop_lib.programs import notebooks
     from workshop_lib.show import tables
     from workshop_lib.show.table import Table
+    from workshop_lib.show.text import machine_line
 
     data.read_models()
     data.read_prompts(str(parameters.get("prompt_set", data.TASK)))
@@ -82,6 +83,7 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     rows, written = summary.summarise(measured), report.write_report(measured, folder)
     table = tables.results(row for row in rows if row.status == "ok")
     terminal.show(table[[name for name in ROW_COLUMNS if name in table]], "Benchmark")
+    terminal.say([f"Machine: {machine_line(measured)}."])
     terminal.say(f"{row.alias} on {row.device}: {row.status}. {row.error}" for row in rows if row.status != "ok")
     times = [(page, f"{took:.1f}") for page, took in {**seconds, "all": sum(seconds.values())}.items()]
     terminal.show(Table(times, columns=["page", "time (s)"]), "Execution time")

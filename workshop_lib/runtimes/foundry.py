@@ -11,7 +11,7 @@ import re
 import time
 import weakref
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from workshop_lib import data, machine
 from workshop_lib.errors import (
@@ -25,6 +25,7 @@ from workshop_lib.places import cache_root, make_folder
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import selection
 from workshop_lib.runtimes.child_process import ChildProcess, ServedChild
+from workshop_lib.runtimes.protocols import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +87,7 @@ class Look:
         return machine.why_no_gpu(self.discoverable, self.fault)
 
 
-class FoundryRuntime:
+class FoundryRuntime(Runtime):
     """Models of a profile, and those that are registered, which are read anew each time.
 
     Args:
@@ -236,12 +237,6 @@ class FoundryRuntime:
         for served in list(self._served):
             served.stop()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _is_default(self, variant: ModelVariant) -> bool:
         card = self._cards.get(variant.alias)
         return card is None or card.default_builds is None or variant.precision in card.default_builds
@@ -315,7 +310,9 @@ class FoundryRuntime:
                 return
 
     def _start(self, task: str, variant: ModelVariant | None = None, place: Path | None = None) -> ChildProcess:
-        job = {"port": self._port, "catalog_url": self._catalog_url}
+        job: dict[str, Any] = {"port": self._port, "catalog_url": self._catalog_url}
+        if variant and variant.model_id in self._shipped and variant.device == "cpu":
+            job["threads"] = machine.cores()  # as imported models have it: the runtime alone may take half
         if self.profile == "foundry" and place is None:
             job["models_dir"] = str(make_folder(self.models_dir))
         return local.foundry_process(task, variant, logs_dir=self._cache_dir / "logs", place=place, **job)

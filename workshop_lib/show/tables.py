@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workshop_lib import checklist, comparison, summary, timing
 from workshop_lib.precision import percent, repeated
+from workshop_lib.quality import facts
 from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, key, printable
@@ -169,13 +170,20 @@ def prompts(prompts: Iterable[Prompt]) -> Table:
 
 
 def answers(run: Run, prompt_id: str) -> Table:
-    """What each model said to one prompt in the first timed round."""
+    """What each model said to one prompt in the first timed round; where it holds notes, what they do not say."""
     precision = {key(serving.variant): serving.variant.precision or UNKNOWN for serving in run.servings}
-    lines = [
-        (each.alias, precision[key(each)], each.device, answer(each), each.finish_reason or each.error_kind or UNKNOWN)
-        for each in first_answers(run, prompt_id)
-    ]
-    return Table.of(lines, "model", "precision", "device", "answer", "ended")
+    question = "".join(prompt.text for prompt in run.prompts if prompt.id == prompt_id)
+    lines, found = [], {}
+    for each in first_answers(run, prompt_id):
+        said, ended = answer(each), each.finish_reason or each.error_kind or UNKNOWN
+        lines.append((each.alias, precision[key(each)], each.device, said, ended))
+        if each.ok and (check := facts.check_answer(question, said)):
+            found[said] = check
+    table = Table.of(lines, "model", "precision", "device", "answer", "ended")
+    if found:
+        words = {said: ", ".join(check.unsupported) for said, check in found.items()}
+        table["not in the notes"] = [words.get(said) or "—" for said in table["answer"]]
+    return table.underline({said: check.places for said, check in found.items()})
 
 
 def first_answers(run: Run, prompt_id: str) -> list[Completion]:
