@@ -1,10 +1,9 @@
-"""Records and rows as figures: one function per question, each figure with its alt text; `FIGURES` are the report's."""
+"""Records and rows as figures: one function per question, each figure with its alt text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from workshop_lib.precision import Precisions
     from workshop_lib.race import LaneState, RaceResult
 
-__all__ = ["FIGURES", "alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "precisions",
+__all__ = ["alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "precisions",
            "prompt_lengths", "race", "report_figures", "requests", "resources", "shown"]  # fmt: skip
 
 BY_NAME = {metric.name: metric for metric in METRICS}
@@ -41,7 +40,6 @@ COSTS: dict[str, Callable[[Row], float | None]] = {
     "Peak memory (MB)\nless is better": lambda row: row.peak_resident_mb,
     "Decode rate (tok/s)\nmore is better": lambda row: row.decode_tokens_per_sec,
 }
-Draw = Callable[[Run, "Sequence[Reference]", Theme], "Figure | None"]
 
 
 class Line(NamedTuple):
@@ -333,26 +331,23 @@ def race(result: RaceResult, *, theme: Theme = "light") -> Figure:
     return figure
 
 
-FIGURES: dict[str, Draw] = {
-    "latency": lambda run, _, theme: latency(run, theme=theme),
-    "first_token_against_decode": lambda run, _, theme: first_token_against_decode(run, theme=theme),
-    "resources": lambda run, _, theme: resources(summary.summarise(run), theme=theme),
-    "devices": lambda run, others, theme: devices(run, others, theme=theme),
-}
-"""The figures of a report by their file's name; a function gives None where there is nothing to draw."""
-
-
 def report_figures(run: Run, references: Sequence[Reference] = ()) -> dict[str, Callable[[Theme], Figure | None]]:
-    """The functions of `FIGURES`, and one of every other metric that has a figure, for one run."""
-    more = [metric for metric in timing.metrics_of("figure") if metric.name != LATENCY.name]
+    """The figures of a report by their file's name, each a function of the theme; None where there is nothing to draw.
+
+    Beside the named ones there is one of every other metric that has a figure.
+    """
+
+    def of_requests(metric: Metric) -> Callable[[Theme], Figure]:
+        return lambda theme: requests(run, metric, theme=theme)
+
     drawn: dict[str, Callable[[Theme], Figure | None]] = {
-        name: partial(draw, run, references) for name, draw in FIGURES.items()
+        "latency": of_requests(LATENCY),
+        "first_token_against_decode": lambda theme: first_token_against_decode(run, theme=theme),
+        "resources": lambda theme: resources(summary.summarise(run), theme=theme),
+        "devices": lambda theme: devices(run, references, theme=theme),
     }
-    return drawn | {metric.name: partial(_requests, run, metric) for metric in more}
-
-
-def _requests(run: Run, metric: Metric, theme: Theme) -> Figure:
-    return requests(run, metric, theme=theme)
+    others = (metric for metric in timing.metrics_of("figure") if metric.name != LATENCY.name)
+    return drawn | {metric.name: of_requests(metric) for metric in others}
 
 
 def _strips(lines: Mapping[str, Line], metrics: Sequence[Metric], title: str, subtitle: str, theme: Theme) -> Figure:
