@@ -1,16 +1,20 @@
-"""Evidence worked by hand for the tests of choosing: figures, and draws of as many prompts as are given."""
+"""Runs and evidence worked by hand for the tests of choosing: answers, figures, and draws of prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from statistics import fmean
 
 import numpy as np
 
 from workshop_lib import comparison
-from workshop_lib.choice.decide import CRITERIA, MEASURED_ONCE, Decision, Evidence, decide
+from workshop_lib.choice import decide as deciding
+from workshop_lib.choice.decide import CRITERIA, MEASURED_ONCE, Decision, Evidence
 from workshop_lib.comparison import Estimate
-from workshop_lib.records import Row
+from workshop_lib.quality import scores
+from workshop_lib.quality.scores import Score, score_now
+from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Row, Run, Serving
 
 Values = Mapping[str, float | Sequence[float]]
 TWO: dict[str, Values] = {
@@ -19,6 +23,42 @@ TWO: dict[str, Values] = {
 }
 """The quick one is one grade worse and four times as fast, which is two steps; and it is half as large."""
 EVEN = {"quality": 1.0, "latency": 1.0}
+decide = partial(deciding.decide, floors={})
+"""`decide` without floors, where a test is about something else."""
+
+MODELS = {"fast": 0.010, "middle": 0.020, "slow": 0.040}
+PROMPTS = tuple(Prompt(f"p{place}", f"Question {place}?", aspects=("local", "private")) for place in range(5))
+SAID = {"fast": "It is local", "middle": "It is something else", "slow": "It is local and private"}
+WHEN = "2026-11-20T12:00:00+00:00"
+
+
+def made_run(said: dict[str, str] = SAID, prompts: tuple[Prompt, ...] = PROMPTS, rounds: int = 2) -> Run:
+    """Three models; a prompt's latency is the model's own, plus 1 ms per place of the prompt; every text differs."""
+    variants = {name: ModelVariant(name, f"{name}:1", "cpu", precision="int4") for name in said}
+    completions = [
+        Completion(
+            request_id=f"{name}/{prompt.id}/{turn}",
+            alias=name,
+            model_id=f"{name}:1",
+            device="cpu",
+            prompt_id=prompt.id,
+            round=turn,
+            started_at=WHEN,
+            chunks=(Chunk(MODELS[name] + 0.001 * place, "content", f"{text}, {prompt.id}."),),
+            finish_reason="stop",
+        )
+        for turn in range(rounds + 1)
+        for place, prompt in enumerate(prompts)
+        for name, text in said.items()
+    ]
+    served = tuple(Serving(variant) for variant in variants.values())
+    return Run("r", WHEN, "practice", {}, {"rounds": rounds}, prompts, served, tuple(completions))
+
+
+def grade(run: Run, model: str, grades: list[int | None], rater: str = "ada", version: str = "1") -> list[Score]:
+    """One grade per prompt for a model's answers."""
+    mine = [each for each in scores.distinct_answers(run) if any(author.alias == model for author in each.authors)]
+    return [score_now((each,), rater, given_, version, "") for each, given_ in zip(mine, grades, strict=False)]
 
 
 def evidence_of(models: Mapping[str, Values], *, prompts: int = 4) -> Evidence:

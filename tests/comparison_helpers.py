@@ -17,7 +17,7 @@ ALIASES = ("practice-small", "practice-medium", "practice-large")
 def gpu_run(factor: float = 0.5) -> Run:
     """12 builds on CPU and GPU; a GPU's times are `factor` times those of the CPU."""
     run = run_of_models(12, failed=0)
-    answers = tuple(_scaled(each, factor) if each.device == "gpu" else each for each in run.completions)
+    answers = tuple(scaled(each, factor) if each.device == "gpu" else each for each in run.completions)
     machine = {**run.machine, "gpu": "Made-up GPU", "started_at": "2026-10-01T10:00:00+00:00"}
     return replace(run, plan=PLAN, completions=answers, machine=machine)
 
@@ -44,5 +44,6 @@ def reference(factor: float = 0.5) -> Reference:
     return Reference(results_of(run, "elsewhere"), summarise(run))
 
 
-def _scaled(completion: Completion, factor: float) -> Completion:
+def scaled(completion: Completion, factor: float) -> Completion:
+    """The completion with every time multiplied."""
     return replace(completion, chunks=tuple(replace(each, at_s=each.at_s * factor) for each in completion.chunks))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Self
 
 from tests.fault_server import FaultServer
 from workshop_lib.errors import ModelNotFoundError, ModelServerError
 from workshop_lib.records import ModelVariant
+from workshop_lib.runtimes.protocols import Runtime, ServedModel
 
 
 def variant(model: str, device: str = "unknown") -> ModelVariant:
@@ -17,18 +17,15 @@ def variant(model: str, device: str = "unknown") -> ModelVariant:
     return ModelVariant(alias=model, model_id=model, device=device)
 
 
-class Served:
+class Served(ServedModel):
     """A behaviour that is served; dies on demand."""
 
-    api_key = None
     load_s = 0.25
-    pid: int | None = None
     resident_mb = 10.0
-    registered_providers = ()
 
     def __init__(self, runtime: FaultRuntime, served: ModelVariant) -> None:
-        self.runtime, self.variant = runtime, served
-        self.base_url = runtime.addresses.get(served.model_id, runtime.server.base_url)
+        super().__init__(served, runtime.addresses.get(served.model_id, runtime.server.base_url))
+        self.runtime = runtime
 
     def peak_resident_mb(self) -> float | None:
         return 12.0
@@ -43,13 +40,8 @@ class Served:
         self.runtime.serving.append(self.variant.model_id)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
-
-class FaultRuntime:
+class FaultRuntime(Runtime):
     """Its models are the behaviours of one server; some may be said to be at other addresses."""
 
     profile = "endpoint"
@@ -87,14 +79,3 @@ class FaultRuntime:
 
     def left_out(self) -> list[tuple[ModelVariant, str]]:
         return []
-
-    def close(self) -> None:
-        """Nothing is left open."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

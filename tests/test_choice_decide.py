@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.choice_helpers import EVEN, TWO, decided, evidence_of
-from tests.test_pareto import grade, made_run
+from tests.choice_helpers import EVEN, TWO, decide, decided, evidence_of, grade, made_run
+from tests.report_helpers import run_of_models
 from workshop_lib.choice import decide as deciding
-from workshop_lib.choice.decide import CRITERIA, LIMITS, Decision, Evidence, decide, gather_evidence
+from workshop_lib.choice.decide import CRITERIA, LIMITS, Decision, Evidence, front, gather_evidence
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.quality import pareto
-from workshop_lib.records import Serving
+from workshop_lib.programs import notebooks
+from workshop_lib.records import Prompt, Serving
 
 NAMES = ("quality", "latency", "memory", "footprint")
 grades = st.integers(4, 20).map(lambda quarter: quarter / 4)
@@ -97,16 +97,6 @@ def test_figures_of_a_run_by_hand() -> None:
     assert "0 to 5 prompts" in found.remarks[0]
 
 
-def test_latency_and_quality_agree_with_page_04() -> None:
-    """Two pages never show two figures for one thing."""
-    run = made_run()
-    scores = grade(run, "fast", [4, 3, 5, 4, 4]) + grade(run, "slow", [5, 5, 4, 5, 5])
-    found = gather_evidence(run, scores, measure="people")
-    for place, model in enumerate(pareto.speed_against_quality(run, scores, measure="people").models):
-        assert found.figures["latency"][place] == model.latency_s
-        assert found.figures["quality"][place] == model.quality["people"]
-
-
 def test_what_is_measured_once_has_no_interval_and_does_not_vary() -> None:
     """The peak memory is the same in every draw; half of the aspects is grade 3, all of them 5, none 1."""
     run = made_run()
@@ -136,7 +126,106 @@ def test_medians_do_not_favour_a_prompt_that_was_asked_more_often() -> None:
     assert latency.value == pytest.approx(median([0.010, 0.011, 0.012, 0.013, 0.014]))
 
 
-# -- limits
+# -- whose grades decide, and the front
+
+
+def grades_of(found: Evidence, kind: str) -> list[float | None]:
+    return [each.value for each in found.grades[kind]]
+
+
+def test_the_front_of_a_run_by_hand() -> None:
+    """The fast one mentions half of the aspects in 12 ms, the slow one all in 42 ms, the middle one none in 22 ms."""
+    run = made_run()
+    found = gather_evidence(run)
+    assert grades_of(found, "aspects") == [3, 1, 5]
+    assert front(found) == ((True, 1), (False, 0), (True, 1))
+    bad = made_run({"fast": "It is local and in the cloud"}, (Prompt("p", "?", ("local",), forbidden=("cloud",)),))
+    assert grades_of(gather_evidence(bad), "aspects") == [1], "what is forbidden is not made up for"
+    silent = gather_evidence(run_of_models(3, failed=1))
+    assert (silent.grades, front(silent)) == ({}, ((False, None),) * 2)
+
+
+def test_people_decide_once_they_graded_every_model() -> None:
+    """Means over prompts of the mean over raters; until then the next kind decides, and that is said."""
+    run = made_run()
+    some = grade(run, "fast", [4, 3, 5]) + grade(run, "fast", [2], "ben") + grade(run, "slow", [3, 3, 3])
+    few = gather_evidence(run, some)
+    assert few.measure == "aspects" and few.remarks[0].startswith("Grades by people do not cover every model on 3")
+    asked = gather_evidence(run, some, measure="people")
+    assert grades_of(asked, "people") == pytest.approx([11 / 3, None, 3], nan_ok=True)
+    assert front(asked) == ((True, 1), (False, None), (False, 0))
+    assert asked.remarks == ("Models were graded on 0 to 3 prompts: their figures rest on different questions.",)
+    enough = gather_evidence(run, [*some, *grade(run, "middle", [3, 3, 3])])
+    assert (enough.measure, enough.remarks) == ("people", ())
+
+
+def test_a_judge_decides_only_where_it_is_named() -> None:
+    """Its grades stand beside the rest; asking for a kind that graded nothing is an error."""
+    run = made_run()
+    judged = grade(run, "middle", [5] * 5, "judge:j")
+    assert gather_evidence(run, judged).measure == "aspects"
+    assert front(gather_evidence(run, judged, measure="judge"))[1] == (True, 1)
+    with pytest.raises(ConfigurationError, match="by 'people'"):
+        gather_evidence(run, judged, measure="people")
+
+
+def test_only_the_rubric_of_the_latest_score_counts() -> None:
+    """Grades under another rubric mean other things: they are left out, and that is said."""
+    run = made_run()
+    old = [replace(score, scored_at="2025-01-01") for score in grade(run, "slow", [1] * 5, version="0")]
+    found = gather_evidence(run, old + grade(run, "slow", [5] * 5))
+    assert grades_of(found, "people")[2] == 5
+    assert found.remarks[0] == "5 scores under another rubric than 1 are left out."
+
+
+FRONTS = [
+    ([(1, 1)], [True]),
+    ([(1, 1), (2, 2)], [True, True]),
+    ([(1, 2), (2, 1)], [True, False]),
+    ([(1, 1), (1, 1)], [True, True]),
+    ([(1, 2), (1, 1), (2, 2)], [True, False, False]),
+    ([(1, math.nan), (2, 1)], [False, True]),
+    ([], []),
+]
+
+
+@pytest.mark.parametrize(("points", "expected"), FRONTS)
+def test_the_front_by_hand(points: list[tuple[float, float]], expected: list[bool]) -> None:
+    """Beaten means: another is at least as fast and as good, and better in one; equals do not beat each other."""
+    pairs = np.asarray(points, dtype=float).reshape(1, -1, 2)
+    assert deciding.unbeaten(pairs[..., 0], pairs[..., 1])[0].tolist() == expected
+
+
+# -- limits and floors
+
+
+@pytest.mark.parametrize(
+    ("floors", "expected", "behind"),
+    [
+        ({}, ["quick", "careful"], 0.5),  # (3 + 2) / 2 against (4 + 0) / 2
+        ({"latency": 0.5}, ["careful", "quick"], 0.0),  # one step of time against one grade: equal
+        ({"latency": 1.0}, ["careful", "quick"], 0.5),  # both are quick enough: one grade of two criteria
+        ({"quality": 3.0}, ["quick", "careful"], 1.0),  # both are good enough: two steps of time of two criteria
+    ],
+)
+def test_beyond_a_floor_nothing_more_is_gained(floors: dict[str, float], expected: list[str], behind: float) -> None:
+    """A value better than its floor counts as the floor, in the order and in the draws; the evidence stays."""
+    decision = deciding.decide(evidence_of(TWO, prompts=8), EVEN, floors=floors)
+    assert (order(decision), decision.ranked[1].behind) == (expected, behind)
+    assert (decision.outcome == "tie") == (behind == 0)
+    assert len(decision.remarks) == len(floors)
+
+
+def test_a_second_is_quick_enough_unless_another_floor_is_set() -> None:
+    """Without floors the default ones hold; impossible ones are named like limits."""
+    quick = evidence_of({name: {"latency": wait, "quality": 3} for name, wait in (("a", 0.1), ("b", 0.9), ("c", 2.0))})
+    decision = deciding.decide(quick, {"latency": 1})
+    assert [each.rank for each in decision.ranked] == [1, 1, 3] and decision.floors == deciding.FLOORS
+    assert decision.remarks[0].startswith("Latency of 2 of 3 models is 1,000 ms or better")
+    with pytest.raises(ConfigurationError, match="floor latency is -1"):
+        deciding.check_floors(latency=-1)
+    with pytest.raises(ConfigurationError, match="no floor 'latncy'"):
+        deciding.check_floors(latncy=1)
 
 
 @pytest.mark.parametrize(
@@ -262,6 +351,12 @@ def holes() -> Evidence:
     return replace(found, drawn={**found.drawn, "quality": quality_})
 
 
+def trained() -> Evidence:
+    """The one that comes first was trained on the prompts."""
+    found = evidence_of(TWO, prompts=6)
+    return replace(found, rows=(found.rows[0], replace(found.rows[1], trained_on_prompts=True)))
+
+
 NEARLY = {"a": {"latency": 1.0}, "b": {"latency": 1.01}, "c": {"latency": 1.03}}
 OUTCOMES = {
     "clear": (evidence_of(TWO, prompts=6), EVEN),
@@ -272,6 +367,7 @@ OUTCOMES = {
     "none": (evidence_of({"a": {"quality": 4}, "b": {"latency": 1.0}}), EVEN),
     "only": (evidence_of({"a": TWO["quick"]}, prompts=8), EVEN),
     "unknown": (evidence_of(TWO, prompts=2), EVEN),
+    "trained": (trained(), EVEN),
 }
 
 
@@ -283,6 +379,27 @@ def test_every_outcome_has_its_code(outcome: str) -> None:
     assert (decision.first is None) == (outcome in {"tie", "none"})
     apart = {name: NEARLY[name] for name in "ac"}
     assert decide(evidence_of(apart, prompts=8), {"latency": 1}).outcome == "clear"
+
+
+def test_only_the_first_models_training_takes_clarity_away() -> None:
+    """One that was not trained and beats one that was is clear; figures of trained models are a remark in any case."""
+    found = trained()
+    mine, theirs = (
+        replace(each, trained_on_prompts=mark) for each, mark in zip(found.rows, (True, False), strict=True)
+    )
+    assert decide(replace(found, rows=(mine, theirs)), EVEN).outcome == "clear"
+    rows = tuple(replace(each, warnings=("trained_on_prompts",)) for each in found.rows)
+    assert "Quality of 2 of 2 models" in decide(replace(found, rows=rows), EVEN).remarks[0]
+
+
+def test_where_nobody_says_weights_and_limits_are_those_of_the_page() -> None:
+    """Page 05, the report and `decide` have one set of defaults; a limit needs a model that has the figure."""
+    page = notebooks.read_parameters(notebooks.FOLDER / "05_choose_model.ipynb")
+    shown = {name: float(each.default) for name, each in page.items() if name.startswith(("weight_", "max_", "min_"))}
+    given = {f"weight_{name}": weight for name, weight in deciding.WEIGHTS.items()} | deciding.BOUNDS
+    assert {name: value for name, value in shown.items() if value} == given
+    assert decide(evidence_of(PAIR), {"quality": 1}).limits == deciding.BOUNDS
+    assert decide(evidence_of(TWO), {"quality": 1}).limits == decide(evidence_of(PAIR), EVEN, {}).limits == {}
 
 
 def test_where_draws_say_nothing_there_is_no_share() -> None:

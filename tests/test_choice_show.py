@@ -1,7 +1,8 @@
-"""How a decision is shown: sentences, tables, the figure of weight sensitivity, and the record on disk."""
+"""How evidence and a decision are shown: sentences, tables, figures, files, and the sliders that end in a choice."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,12 @@ from pathlib import Path
 import mistune
 import pytest
 
-from tests.choice_helpers import EVEN, TWO, decided, evidence_of
-from tests.report_helpers import HOSTILE
+from tests.choice_helpers import EVEN, TWO, decide, decided, evidence_of, grade, made_run
+from tests.report_helpers import HOSTILE, run_of_models
 from tests.test_choice_decide import OUTCOMES
-from tests.test_pareto import made_run
 from workshop_lib import places
 from workshop_lib.choice import show
-from workshop_lib.choice.decide import Decision, decide
+from workshop_lib.choice.decide import CRITERIA, FLOORS, LIMITS, Decision, gather_evidence
 from workshop_lib.choice.show import ChoiceWidget
 from workshop_lib.programs import notebooks
 from workshop_lib.show import style
@@ -28,13 +28,15 @@ DRAWS = "comes first, in 100 % of the draws of prompts"
 VERDICTS = {
     "clear": f"{QUICK} {DRAWS}.",
     "few": f"{QUICK} {DRAWS}, but 5 prompts are too few to rely on that: it takes 6.",
-    "unsure": r"b · int4 · cpu comes first, but only in [\d.]+ % of the draws of prompts \(a · int4 · cpu in \d+ %\). "
-    "Below 99.5 %, which 8 prompts call for, other prompts could change the order.",
+    "unsure": r"b · int4 · cpu comes first, but only in [\d.]+ % of the draws of prompts \(a · int4 · cpu in \d+ %\): "
+    "below 99.5 %, which 8 prompts call for, other prompts could change the order.",
     "slight": f"a · int4 · cpu {DRAWS}, but by so little that measuring again could change the order.",
     "tie": f"{CAREFUL} and {QUICK} share the first place: nothing with a weight tells them apart.",
     "none": "Every model is excluded: 1 by latency, 1 by quality.",
     "only": "a · int4 · cpu is the only model left, so nothing was compared.",
-    "unknown": f"{QUICK} comes first. Not enough data to say how surely: It takes at least 3 prompts, and there are 2.",
+    "trained": f"{QUICK} † {DRAWS}, but it was trained on these prompts: others can change the order.",
+    "unknown": f"{QUICK} comes first, but there is too little data to say how surely: "
+    "It takes at least 3 prompts, and there are 2.",
 }
 
 
@@ -71,20 +73,40 @@ def test_the_tables_say_what_counts_and_what_is_excluded() -> None:
     assert list(show.ranking(decided(max_size_mb=1))["rank"]) == []
     assert show.limits(decision).to_numpy().tolist() == [
         [CAREFUL, "excluded", "size on disk 4 MB, the limit is 3 MB"],
-        [QUICK, "kept", ""],
+        [QUICK, "kept", "keeps every limit"],
     ]
-    table = show.evidence(evidence_of({"a": {"latency": [0.1, 0.1, 0.3, 0.3], "footprint": 2.0}}))
-    cells = [table[name][0] for name in ("latency (ms)", "size on disk (MB)", "peak memory (MB)")]
-    assert cells == ["200 (100 to 300)", "2", "not measured"]
+    assert show.limits(decided()).to_numpy().tolist() == [["All 2 models keep every limit."]]
+    table = show.evidence(evidence_of({"a": {"latency": [0.1, 0.1, 0.3, 0.3]}, "b": {"footprint": 2.0}}))
+    assert list(table.columns) == ["model", "latency (ms)", "size on disk (MB)", "licence"], "nothing is empty"
+    assert table.to_numpy().tolist()[0][1:3] == ["200 (100 to 300)", "not measured"]
     assert show.weights({"quality": 3, "latency": 1}).to_numpy().tolist()[:2] == [
         ["quality", "one grade", "3", "75%"],
         ["latency", "half the latency", "1", "25%"],
     ]
-    assert show.limits_set({"max_size_mb": 10, "min_quality": 3}, "MIT, BSD") == [
+    assert show.limits_set({"max_size_mb": 10, "min_quality": 3}, "MIT, BSD", {"latency": 1.0}) == [
         "size on disk at most 10 MB",
         "quality at least 3",
         "licence: MIT, BSD",
+        "latency good enough at 1,000 ms",
     ]
+
+
+def test_speed_stands_beside_quality() -> None:
+    """Fastest first; every kind of rater that graded; unknown where nothing was graded; the figure says it in words."""
+    run = made_run()
+    found = gather_evidence(run, [*grade(run, "fast", [2] * 5), *grade(run, "slow", [4] * 5)], measure="people")
+    assert show.speed_and_quality(found).to_numpy().tolist() == [
+        ["fast · int4 · cpu", "12 (10 to 14)", "2 (2 to 2)", "3 (3 to 3)", "no", "100 % of draws"],
+        ["middle · int4 · cpu", "22 (20 to 24)", "not measured", "1 (1 to 1)", "unknown", "unknown"],
+        ["slow · int4 · cpu", "42 (40 to 44)", "4 (4 to 4)", "5 (5 to 5)", "no", "100 % of draws"],
+    ]
+    figure = show.speed_against_quality(found)
+    assert "Not graded: 1." in figure.texts[1].get_text() and style.png(figure).startswith(b"\x89PNG")
+    kept = "Beaten by none on both: fast · int4 · cpu 12 ms, 2.0; slow · int4 · cpu 42 ms, 4.0."
+    assert kept in style.alt_text(figure)
+    ungraded = gather_evidence(run_of_models(3, failed=1))
+    assert list(show.speed_and_quality(ungraded)["beaten on both"]) == ["unknown"] * 2
+    assert "Beaten by none on both: none" in style.alt_text(show.speed_against_quality(ungraded, theme="dark"))
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -104,23 +126,22 @@ def test_the_record_holds_what_a_reader_needs() -> None:
     """Choice, date, run, machine, evidence, limits, weights, what is excluded, and what would change it; no folder."""
     run = replace(RUN, machine={"cpu": "Test CPU", "memory_mb": 8000, "user": "ada"})
     decision = decided({"quality": 4, "latency": 1}, max_size_mb=10)
-    text = show.record(decision, run, records=Path("/secret/ada/records.jsonl"), note="Because.", decided_at=WHEN)
+    text = show.record(decision, run, note="Because.", decided_at=WHEN)
     for part in (
         f"# Decision: {CAREFUL}\n\n{CAREFUL} comes first, in 100 % of the draws",
         f"- **Decided:** {WHEN}",
-        "file records.jsonl",
         "- **Machine:** Test CPU, 8000 MB of memory",
         "- **Licence:** MIT",
         "> Because.",
         f"| {CAREFUL} | 4 (4 to 4) | 1,000 (1,000 to 1,000) |",
-        "## Limits\n\n- size on disk at most 10 MB",
+        "## Limits, and what is good enough\n\n- size on disk at most 10 MB",
         "## Excluded, and why\n\nnone",
         "| quality | one grade | 4 | 80% |",
         f"- If quality had 0 to 66 % of all weights instead of 80 %, {QUICK} would come first.",
     ):
         assert part in text, part
-    assert "ada" not in text and "secret" not in text
-    nothing = show.record(decided(max_size_mb=1), RUN, records="r.jsonl")
+    assert "ada" not in text
+    nothing = show.record(decided(max_size_mb=1), RUN)
     assert nothing.startswith("# Decision: none\n\nEvery model is excluded: 2 by max\\_size\\_mb.")
     assert f"- {CAREFUL}: size on disk 4 MB, the limit is 1 MB" in nothing
 
@@ -128,25 +149,97 @@ def test_the_record_holds_what_a_reader_needs() -> None:
 def test_nothing_untrusted_acts() -> None:
     """Names, licences, remarks and notes are plain text everywhere: no tag and no heading is theirs."""
     decision, note = hostile(), f"{HOSTILE}\n# heading\n> quote -->\n<!-- x"
-    text = show.record(decision, RUN, records=f"/x/{HOSTILE.replace('/', '')}", note=note)
+    text = show.record(decision, RUN, note=note)
     assert not re.search("[\x1b\u202e\ud800]", text)
     page = str(mistune.create_markdown(plugins=["table", "url", "strikethrough"])(text))
     ours = {"h1", "h2", "p", "ul", "li", "strong", "blockquote", "table", "thead", "tbody", "tr", "th", "td"}
     assert set(re.findall(r"<(\w+)", page)) == ours
     assert page.count("<h1>") == 1 and "&lt;script&gt;alert" in page
     widget = ChoiceWidget(decide(decision.evidence, EVEN))
-    tables = (show.evidence(decision.evidence), show.limits(decision), show.sentences(decision))
-    figure = style.shown(show.weight_sensitivity(widget.decision))
-    for shown in (*(each._repr_html_() for each in (*tables, figure)), widget._shown.value, widget._said.value):
+    known = decision.evidence
+    tables = (show.evidence(known), show.speed_and_quality(known), show.limits(decision), show.sentences(decision))
+    named = replace(known, rows=tuple(replace(row, precision="int4") for row in known.rows))
+    figures = map(style.shown, (show.weight_sensitivity(widget.decision), show.speed_against_quality(named)))
+    for shown in (*(each._repr_html_() for each in (*tables, *figures)), widget._shown.value, show.bars(decision)):
         assert "<script" not in shown and "\x1b" not in shown
 
 
-def test_no_record_is_overwritten(tmp_path: Path) -> None:
-    """The first is decision.md; where there is one, edited or not, the next has the time in its name."""
-    assert show.write("first", tmp_path).name == "decision.md"
-    second = show.write("second", tmp_path)
-    assert re.fullmatch(r"decision-\d{8}T\d{6}Z\.md", second.name)
-    assert [(tmp_path / "decision.md").read_text("utf-8"), second.read_text("utf-8")] == ["first", "second"]
+def test_a_choice_is_two_files_that_overwrite_none(tmp_path: Path) -> None:
+    """Markdown for people, JSON for programs with the same choice; the next has the time in its name."""
+    decision = decided({"quality": 4, "latency": 1}, max_size_mb=3)
+    path = show.write(decision, RUN, tmp_path, note="Because.")
+    assert path.name == "decision.md" and "> Because." in path.read_text("utf-8")
+    known = json.loads((tmp_path / "decision.json").read_text("utf-8"))
+    assert {name: known[name] for name in ("model_id", "label", "clear", "run_id", "limits", "floors", "note")} == {
+        "model_id": "quick:1", "label": QUICK, "clear": False, "run_id": "r", "limits": {"max_size_mb": 3.0},
+        "floors": {}, "note": "Because.",
+    }  # fmt: skip
+    assert known["sentence"] == show.verdict(decision) and known["order"][0]["rank"] == 1
+    assert known["excluded"] == {CAREFUL: ["size on disk 4 MB, the limit is 3 MB"]}
+    path.write_text("edited", encoding="utf-8")
+    second = show.write(decided(max_size_mb=1), RUN, tmp_path)
+    assert re.fullmatch(r"decision-\d{8}T\d{6}Z\.md", second.name) and path.read_text("utf-8") == "edited"
+    assert json.loads(second.with_suffix(".json").read_text("utf-8"))["model_id"] is None
+
+
+# -- sliders
+
+
+def test_sliders_order_anew_without_measuring() -> None:
+    """A moved weight, limit or floor changes sentence, bars and table at once; the controls begin as was decided."""
+    widget = ChoiceWidget(decided(max_size_mb=10))
+    assert (set(widget.weights), set(widget.limits), set(widget.floors)) == (set(CRITERIA), set(LIMITS), set(FLOORS))
+    assert (widget.weights["quality"].value, widget.limits["max_size_mb"].value) == (1, 10)
+    assert widget.decision.ranked[0].row.alias == "quick" and "0.50 steps behind" in widget._shown.value
+    widget.floors["latency"].value = 1.0
+    assert widget.decision.ranked[0].row.alias == "careful"
+    widget.floors["latency"].value = 0.0
+    widget.weights["quality"].value = 5.0
+    assert "careful · int4 · cpu comes first" in widget._said.value
+    widget.limits["max_size_mb"].value = 3.0
+    assert [each.row.alias for each in widget.decision.ranked] == ["quick"]
+    widget.limits["max_size_mb"].value = 1.0
+    assert "excluded: size on disk 2 MB, the limit is 1 MB" in widget._shown.value
+
+
+def test_the_button_writes_down_what_the_sliders_say(tmp_path: Path) -> None:
+    """The choice as it stands, with its reason; nothing is written of what is impossible, and no folder is a fault."""
+    widget = ChoiceWidget(decided(), RUN, tmp_path, note="Because.")
+    widget.weights["quality"].value = 5.0
+    widget.button.click()
+    assert "decision.md and decision.json" in widget._written.value
+    text = (tmp_path / "decision.md").read_text("utf-8")
+    assert text.startswith(f"# Decision: {CAREFUL}") and "> Because." in text
+    widget.limits["max_memory_mb"].value = -1
+    assert widget.button.disabled and widget._written.value == ""
+    (tmp_path / "file").touch()
+    nowhere = ChoiceWidget(decided(), RUN, tmp_path / "file")
+    nowhere.button.click()
+    assert "cannot be written" in nowhere._written.value
+    assert widget.button not in ChoiceWidget(decided()).children
+
+
+def test_what_is_impossible_is_said_and_the_last_order_stays() -> None:
+    """A negative limit, or no weight at all, leaves a sentence and no traceback; the next possible value heals it."""
+    widget = ChoiceWidget(decided())
+    widget.limits["max_memory_mb"].value = -1
+    assert 'role="status"' in widget._said.value and "max_memory_mb is -1" in widget._said.value
+    assert widget.decision.ranked[0].row.alias == "quick"
+    widget.limits["max_memory_mb"].value = 0
+    assert widget.problem == ""
+    for slider in widget.weights.values():
+        slider.value = 0.0
+    assert "All weights are 0" in widget.problem
+
+
+def test_licences_are_kept_and_heavy_weights_fit_and_a_sentence_is_stored() -> None:
+    """A limit without a control stays in force; without a kernel the stored output says which model comes first."""
+    widget = ChoiceWidget(decide(evidence_of(TWO), {"quality": 40}, licences="MIT"))
+    bundle = widget._repr_mimebundle_()
+    assert bundle["text/plain"].startswith("careful · int4 · cpu comes first") and "running notebook" in repr(widget)
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    widget.weights["latency"].value = 2.0
+    assert (widget.weights["quality"].max, widget.decision.licences) == (40, "MIT")
 
 
 @pytest.mark.slow

@@ -15,13 +15,16 @@ from tests.comparison_helpers import ALIASES, WHY, cpu_run, gpu_run, mislabelled
 from tests.comparison_helpers import PLAN as GPU_PLAN
 from tests.measurement_helpers import completion, run_of
 from tests.report_helpers import run_of_models
-from workshop_lib import comparison
+from workshop_lib import comparison, report, timing
 from workshop_lib.comparison import (
     NO_GPU,
+    Change,
     Ratio,
+    Side,
     compare_named,
     compare_results,
     compare_samples,
+    corrected,
     describe,
     find_side,
     read_results,
@@ -31,7 +34,6 @@ from workshop_lib.comparison import (
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
 from workshop_lib.programs import commands
 from workshop_lib.records import Completion, Run
-from workshop_lib.show import report
 from workshop_lib.storage import RunWriter
 from workshop_lib.summary import summarise
 
@@ -105,6 +107,11 @@ def test_equal_models_are_told_apart_in_at_most_7_of_100_repeats_and_ten_percent
             "lower",
             "no clear difference (1.05x, 95 % CI 1.02-1.08; repeating shifts by up to 8%)",
         ),
+        (
+            Ratio(1.05, 1.02, 1.08, 8, 48, p=0.06, among=18),
+            "lower",
+            "no clear difference (1.05x, 95 % CI 1.02-1.08; one of 18 comparisons)",
+        ),
         (Ratio(1.37, 0.1, 2.0, 8, 48), "higher", "no clear difference (1.37x, 95 % CI 0.10-2.00)"),
         (
             Ratio(1.37, 0.0, 1245186.75, 8, 48, smallest=0.5),
@@ -123,6 +130,37 @@ def test_too_wide_an_interval_is_never_clear():
     """Ends that lie a factor of 20 apart still count; further apart nothing is clear, even without 1."""
     assert Ratio(6.0, 1.5, 30.0, 8, 48).is_clear
     assert not Ratio(6.0, 1.5, 30.1, 8, 48).is_clear
+
+
+def change(p: float | None) -> Change:
+    """A ratio of 1.5 (1.2 to 1.9) with this share of draws beyond 1."""
+    side = Side(results_of(run(*answers())), "tiny:1", "cpu")
+    return Change(side, side, timing.METRICS[0], Ratio(1.5, 1.2, 1.9, 8, 48, p=p))
+
+
+def test_many_comparisons_are_corrected_with_holms_method():
+    """By hand: 0.01 x 3, 0.02 x 2, then 0.03 x 1, which may not fall below 0.04; no interval is not counted."""
+    found = corrected([change(p) for p in (0.03, None, 0.01, 0.02)])
+    assert [each.ratio.p for each in found] == pytest.approx([0.04, None, 0.03, 0.04])
+    assert [(each.ratio.among, each.ratio.is_clear) for each in found] == [(3, True), (3, False), (3, True), (3, True)]
+    assert [each.ratio.is_clear for each in corrected([change(0.03), change(0.03)])] == [False, False]
+    assert corrected([]) == () and corrected([change(0.04)])[0].ratio.is_clear
+
+
+def test_of_equal_models_side_by_side_hardly_any_pair_is_called_clear():
+    """Twelve comparisons without a difference, 40 times over: at most 4 times any is clear, against 10 uncorrected."""
+    generator = np.random.default_rng(3)
+
+    def measured() -> dict[str, list[float]]:
+        return {str(prompt): list(np.exp(generator.normal(0, 0.03, 3))) for prompt in range(8)}
+
+    found = [
+        [replace(change(None), ratio=compare_samples(measured(), measured())) for _ in range(12)] for _ in range(40)
+    ]
+    alone, together = (
+        [any(each.ratio.is_clear for each in some) for some in part] for part in (found, map(corrected, found))
+    )
+    assert sum(alone) >= 10 and sum(together) <= 4
 
 
 # -- runs
@@ -235,8 +273,8 @@ def test_results_read_back_from_both_files(tmp_path: Path):
     write_report(measured, tmp_path / "report.json")
     from_records, from_report = (read_results(tmp_path / name) for name in ("records.jsonl", "report.json"))
     assert from_records.samples == results_of(measured).samples
-    assert [each.latency_s for each in from_report.samples] == pytest.approx(
-        [each.latency_s for each in from_records.samples], abs=1e-6
+    assert [each.value("latency_s") for each in from_report.samples] == pytest.approx(
+        [each.value("latency_s") for each in from_records.samples], abs=1e-6
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,15 @@ def test_the_course_set_is_the_courses_prompts_word_for_word() -> None:
 
 
 def test_every_shipped_prompt_can_be_scored() -> None:
-    """Each has aspects and a reference; meeting notes have 60 to 110 words."""
+    """Each has aspects and a reference; 12 meeting notes have 60 to 110 words, 8 free transcripts 150 to 1 500."""
     content = data.read_prompt_file()
     for prompts in content.sets.values():
         assert all(prompt.aspects and prompt.reference for prompt in prompts)
     for prompt in content.sets["meeting-notes"]:
         assert 60 <= len(prompt.text.split("Notes:")[1].split()) <= 110, prompt.id
+    lengths = [len(prompt.text.split("Transcript:")[1].split()) for prompt in content.sets["meetings"]]
+    assert lengths[0] >= 150 and lengths == sorted(lengths) and lengths[-1] <= 1500
+    assert [len(content.sets[name]) for name in ("course", "meeting-notes", "meetings")] == [8, 12, 8]
 
 
 def test_every_capability_asked_for_is_offered_offline() -> None:
@@ -118,6 +122,7 @@ def test_names_of_the_course_that_no_catalog_lists_say_so() -> None:
     """They are not listed, have no invented size, and point to models that exist."""
     cards = data.read_models()
     unlisted = {alias: card for alias, card in cards.items() if not card.listed}
+    assert unlisted.pop("smollm2-135m").size_mb is not None, "imported here"
     assert set(unlisted) == {"gemma-2-2b", "mistral-7b"}
     assert unlisted["mistral-7b"].nearest == ("mistral-7b-v0.2",)
     assert all(card.size_mb is None and card.licence is None for card in unlisted.values())
@@ -154,6 +159,17 @@ def test_an_object_keeps_its_other_fields(tmp_path: Path) -> None:
     file = tmp_path / "one.jsonl"
     file.write_text('{"id": "why", "text": "Why?", "aspects": ["because"]}', encoding="utf-8")
     assert data.read_prompts(path=file) == (Prompt(id="why", text="Why?", aspects=("because",)),)
+
+
+@pytest.mark.parametrize("given_set", ["course", "meeting-notes"])
+def test_only_shipped_prompts_carry_their_sets_name(tmp_path: Path, given_set: str) -> None:
+    """The name says where prompts come from: a file of your own cannot claim to be a shipped set."""
+    assert {prompt.set_name for prompt in data.read_prompts(given_set)} == {given_set}
+    own = tmp_path / "own.json"
+    shutil.copy(data.PROMPTS_FILE, own)
+    assert {prompt.set_name for prompt in data.read_prompts(given_set, own)} == {""}
+    own.write_text(json.dumps([{"text": "Why?", "set_name": given_set}]), encoding="utf-8")
+    assert [prompt.set_name for prompt in data.read_prompts(path=own)] == [""]
 
 
 def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,7 +168,7 @@ ANSWERS: list[tuple[str, Any, str]] = [
     ("unclear", "faster", "The ratio alone, 0.96, looks so"),
     ("unclear", "slower", "Not even the ratio, 0.96, says so"),
     ("wide", "faster", "spans a factor of more than 20, so nothing can be said"),
-    ("noise", "faster", "within what repeating can make"),
+    ("noise", "faster", "repeating shifts by up to 2%"),
     ("grade", 3, "This run gives 3 as a grade"),
     ("grade", 2.6, "right before rounding"),
     ("grade", 0.4, "the share of aspects, from 0 to 1"),

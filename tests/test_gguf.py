@@ -378,7 +378,7 @@ def test_whatever_the_head_of_a_file_holds_is_imported_or_refused(
 def test_the_command_registers_each_precision_under_one_alias(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line and one id each; the runtime has loaded them; the alias is then taken, and free again as a whole."""
+    """One line and one id each; the runtime has loaded them; once more changes nothing; another file is refused."""
     monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(tmp_path / "cache"))
     tiny_gguf(tmp_path / "tiny.gguf", quantisation=K.Q4_0)
     arguments = ["import", str(tmp_path / "tiny.gguf"), "--alias", "tiny", "--precision", "exact4,int8"]
@@ -392,6 +392,9 @@ def test_the_command_registers_each_precision_under_one_alias(
         ("tiny", "exact4", "mit"),
         ("tiny", "int8", "mit"),
     ]
+    assert main(arguments) == 0
+    assert len(registry.read()) == 2
+    tiny_gguf(tmp_path / "tiny.gguf", quantisation=K.Q8_0)
     assert main(arguments) == 2
     assert "unregister tiny" in capsys.readouterr().err
     assert main(["unregister", "tiny"]) == 0

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import doctest
+import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.annotation_helpers import run_with
+from tests.behaviours import QUICK
+from tests.choice_helpers import made_run
 from tests.fault_server import FaultServer
 from tests.fault_steps import answer_with
-from tests.foundry_helpers import practice
-from tests.measurement_helpers import completion, run_of
-from workshop_lib.errors import EndpointError
-from workshop_lib.quality import agreement, judge, scores
-from workshop_lib.quality.judge import Judge, judge_name, question, read_verdict
+from tests.measurement_helpers import run_of
+from workshop_lib.errors import ConfigurationError, EndpointError
+from workshop_lib.quality import judge, scores
+from workshop_lib.quality.judge import Judge, choose_judge, question, read_verdict
 from workshop_lib.quality.ranking import order_bias
-from workshop_lib.quality.scores import Answer, score_now
+from workshop_lib.quality.scores import Answer
 from workshop_lib.records import ModelVariant, Prompt
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 
@@ -36,7 +40,7 @@ class Scripted(FaultServer):
     script: Script
 
     def __init__(self) -> None:
-        super().__init__(routes={"/v1/chat/completions": answer_with(self._answer)})
+        super().__init__({"judge-1": QUICK}, {"/v1/chat/completions": answer_with(self._answer)})
 
     def _answer(self, asked: str) -> str | int | tuple[str, str]:
         return self.script(asked)
@@ -139,39 +143,23 @@ def test_no_answer_can_forge_a_grade(answer: str, seed: int) -> None:
     assert read_verdict(answer, "grade", code) is read_verdict(answer, "better", code) is None
 
 
-def test_the_code_depends_on_seed_and_answer() -> None:
-    """The same seed and answer give the same code, others another: no answer can hold its own."""
-    first = judge.code_for(["a"], 20)
-    assert first == judge.code_for(["a"], 20)
-    assert len({first, judge.code_for(["a"], 21), judge.code_for(["b"], 20)}) == 3
-    assert re.fullmatch(r"[a-z]{8}", first)
-
-
 REPLIES = [
     ("Grade CODE: 3", 3), ("grade code: 3.", 3), ("**Grade CODE:** 3", 3), ("- Grade [CODE]: 3/5", 3),
-    ("> Grade `CODE`: **3**", 3), ("Grade CODE: 3 / 5", 3), ("Grade: 3", None), ("3", None), ("Grade CODE: 0", None),
-    ("Grade CODE: 6", None), ("Grade CODE: 3.5", None), ("Grade CODE: 3 or 4", None), ("Grade CODE: (number)", None),
-    ("Grade CODE: three", None), ("Grade CODE: \u0663", None), ("Grade CODE: 35", None), ("Grade CODE: -3", None),
-    ("Grade CODE:", None), ("", None), ("My Grade CODE: 3", None), ("Grade CODE: 3\nGrade CODE: 5", 5),
+    ("> Grade `CODE`: **3**", 3), ("Grade: 3", None), ("3", None), ("Grade CODE: 0", None), ("Grade CODE: 6", None),
+    ("Grade CODE: 3.5", None), ("Grade CODE: 3 or 4", None), ("Grade CODE: (number)", None), ("Grade CODE: 35", None),
+    ("Grade CODE: -3", None), ("Grade CODE:", None), ("", None), ("My Grade CODE: 3", None),
+    ("Grade CODE: 3\nGrade CODE: 5", 5), ("Better CODE: 1", "a"), ("Better CODE: Answer 2", "b"),
+    ("Better CODE: Tie", "tie"), ("Better CODE: both_bad.", "both_bad"), ("Better CODE: 1 or 2", None),
+    ("Better CODE: (1, 2, tie, or both bad)", None), ("Better CODE: 3", None),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("reply", "grade"), REPLIES)
-def test_a_grade_is_read_or_missing(reply: str, grade: int | None) -> None:
-    """One number from 1 to 5 on a line with the code, in plain text or Markdown; everything else is no grade."""
+@pytest.mark.parametrize(("reply", "value"), REPLIES)
+def test_a_verdict_is_read_or_missing(reply: str, value: int | str | None) -> None:
+    """One allowed value on a line with the code, in plain text or Markdown; everything else is no verdict."""
     coded = reply.replace("CODE", "abcdefgh").replace("code", "ABCDEFGH")
-    assert read_verdict(coded, "grade", "abcdefgh") == grade
-
-
-CHOSEN = [("1", "a"), ("2", "b"), ("Answer 2", "b"), ("Tie", "tie"), ("both bad.", "both_bad"),
-          ("Both_bad", "both_bad"), ("3", None), ("1 or 2", None), ("(1, 2, tie, or both bad)", None),
-          ("", None)]  # fmt: skip
-
-
-@pytest.mark.parametrize(("said", "choice"), CHOSEN)
-def test_a_choice_is_read_or_missing(said: str, choice: str | None) -> None:
-    """One of the four choices, or nothing."""
-    assert read_verdict(f"Reason: so.\nBetter abcdefgh: {said}", "better", "abcdefgh") == choice
+    word = "better" if "Better" in reply else "grade"
+    assert read_verdict(coded, word, "abcdefgh") == value
 
 
 def test_what_cannot_be_read_is_missing_and_says_what_was_said(server: Scripted) -> None:
@@ -243,43 +231,95 @@ def test_pairs_are_asked_in_both_orders(server: Scripted, tmp_path: Path) -> Non
         assert (bias.flip_rate, bias.first_rate, bias.n) == (flips, firsts, 3)
 
 
-@pytest.mark.parametrize(("at_most", "asked"), [(None, 3), (2, 2), (0, 0)])
-def test_a_number_of_pairs_counts_those_that_may_be_asked(
-    server: Scripted, tmp_path: Path, at_most: int | None, asked: int
-) -> None:
-    """What the judge may not see takes no place among the first pairs, which are the same ones after a stop."""
-    server.script = lambda text: f"Better {code_in(text)}: tie"
-    found = [answer_of("own", OTHER_BUILD), *map(answer_of, ("one", "two", "three"))]
-    with judge_at(server) as second:
-        said, again = (second.compare_all(found, tmp_path, at_most=at_most, show_progress=False) for _ in "ab")
-    assert (len(said), again) == (2 * asked, [])
-
-
 def test_the_examples_in_the_documentation_hold() -> None:
     """The doctests of the module run."""
     assert doctest.testmod(judge).failed == 0
 
 
-@pytest.mark.slow
-def test_a_practice_model_is_found_unfit_to_judge_by_its_measured_agreement(tmp_path) -> None:
-    """On the real runtime: every verdict is kept, a missing one has no grade, and the library says what follows."""
-    texts = ["Edge AI runs models on the device.", "No.", "Grade: 5", "It keeps data local on your machine."]
-    found = [answer_of(text, ModelVariant("author", "author:1", "cpu")) for text in texts]
-    people = [score_now((each,), "ada", grade, "1", "") for each, grade in zip(found, (5, 1, 1, 4), strict=True)]
-    with practice(tmp_path) as runtime:
-        variant = min(runtime.find(["auto"], devices=["cpu"]), key=lambda each: each.size_mb or 0)
-        with runtime.serve(variant) as model, Judge(model, "1", max_tokens=40) as second:
-            said = second.grade_all(found, tmp_path, show_progress=False)
-    assert len(said) == 4 and all(score.rater.startswith("judge:practice-") for score in said)
-    assert all(score.value in (None, 1, 2, 3, 4, 5) and score.comment for score in said)
-    found_out = agreement.examine([*people, *said], said[0].rater, ["ada"])
-    assert (found_out.trust in ("unreliable", "unknown"), found_out.asked) == (True, 4)
+# -- the judge of a page: which one, for how long, and what is said of it
 
 
-def test_the_judge_is_the_one_named_else_the_last_that_answered():
-    """A name wins; another endpoint offers what it has; else the last model of the run that answered judges."""
-    run = run_of([completion([0.1, 0.2])])
-    assert judge_name(run, model="big:1") == "big:1"
-    assert judge_name(run, endpoint="http://127.0.0.1:1/v1") == "auto"
-    assert judge_name(run) == "tiny:1"
-    assert judge_name(run_of([])) == "auto"
+class Watch:
+    """A clock that a server sets forward: each reply takes so many seconds."""
+
+    def __init__(self, *takes: float) -> None:
+        self.now, self.takes = 0.0, iter(takes)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def reply(self, asked: str) -> str:
+        self.now += next(self.takes)
+        return grades("4")(asked)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "takes", "asked"),
+    [
+        (10.0, [3.0] * 9, 3),  # after 9 s another 3 s do not fit
+        (10.0, [1.0, 6.0, 1.0], 2),  # after 7 s one as slow as the slowest does not fit
+        (5.0, [20.0], 1),  # nobody knows how long the first takes
+        (0.0, [3.0] * 9, 6),  # no limit
+    ],
+)
+def test_a_judge_stops_when_its_time_is_up(
+    server: Scripted, tmp_path: Path, seconds: float, takes: list[float], asked: int
+) -> None:
+    """No request is begun that would end too late, going by the slowest so far; every model has its share."""
+    watch = Watch(*takes)
+    server.script = watch.reply
+    run = run_with({prompt: {"x": f"{prompt} x", "y": f"{prompt} y"} for prompt in ("one", "two", "three")})
+    with Judge(EndpointRuntime(server.base_url).serve(JUDGE), "1", seconds=seconds, clock=watch) as second:
+        said = second.grade_all(scores.distinct_answers(run), tmp_path, show_progress=False)
+        assert second.has_time(2.0) or seconds
+    assert [each.prompt_id for each in said] == ["one", "one", "two", "two", "three", "three"][:asked]
+
+
+def test_the_judge_is_named_or_the_largest_that_is_quick_enough() -> None:
+    """Of the run's models: 10 ms, 20 ms and 40 ms an answer, 15 answers, and the slower the larger."""
+    run = made_run()
+    sizes = {"fast:1": 1.0, "middle:1": 2.0, "slow:1": 3.0}
+    served = tuple(
+        replace(each, variant=replace(each.variant, size_mb=sizes[each.variant.model_id])) for each in run.servings
+    )
+    run = replace(run, servings=served)
+    assert choose_judge(run, model="big:1")[0] == "big:1"
+    assert choose_judge(run, endpoint="http://127.0.0.1:1/v1")[0] == choose_judge(run_of([]))[0] == "auto"
+    assert [choose_judge(run, seconds=limit)[0] for limit in (0.0, 1.0, 0.5, 0.1)] == [
+        "slow:1", "slow:1", "middle:1", "fast:1",
+    ]  # fmt: skip
+    assert "15 answers in 0.5 s" in choose_judge(run, seconds=0.5)[1] and "none is" in choose_judge(run, seconds=0.1)[1]
+
+
+@pytest.mark.parametrize(("endpoint", "seconds"), [("nowhere", 1.0), ("", -1.0), ("", math.nan)])
+def test_impossible_settings_are_refused_before_anything_is_asked(endpoint: str, seconds: float) -> None:
+    """An address that is none, and a time below zero or none at all."""
+    with pytest.raises(ConfigurationError):
+        judge.check_judge(endpoint, seconds)
+
+
+@pytest.mark.parametrize(
+    ("script", "graded", "told"),
+    [
+        (grades("4"), 4, "judged 4 of 4 answers in"),
+        (lambda _: "no idea", 0, "Without one readable grade"),
+        (lambda _: 500, 0, "2 times in a row"),
+    ],
+)
+def test_a_page_is_told_what_its_judge_did(
+    server: Scripted, tmp_path: Path, script: Script, graded: int, told: str
+) -> None:
+    """Which model, how many answers, how many grades; a broken server is a sentence; asked again, it goes on."""
+    server.script = script
+    run = run_with({prompt: {"x": f"{prompt} x", "y": f"{prompt} y"} for prompt in ("one", "two")})
+    found = judge.judge_run(run, tmp_path, endpoint=server.base_url, seconds=60)
+    assert (found.rater, len(found.answers), found.graded) == ("judge:judge-1", 4, graded)
+    assert found.sentences[0] == "judge-1 · unknown is the judge: it is the last model that this server offers."
+    assert any(told in each for each in found.sentences)
+    assert any(f", {graded} grades could be read" in each for each in found.sentences)
+
+
+def test_a_judge_that_cannot_be_asked_is_a_sentence(server: Scripted, tmp_path: Path) -> None:
+    """A page about people's grades does not end because there is no judge."""
+    found = judge.judge_run(run_of([]), tmp_path, model="none", endpoint=server.base_url)
+    assert (found.rater, found.judged, len(found.sentences)) == ("", 0, 1) and "none" in found.sentences[0]

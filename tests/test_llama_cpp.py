@@ -6,20 +6,19 @@ import importlib.util
 import json
 import os
 import socket
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
-from tests.benchmarks import llama_cpp as beside
-from tests.llama_cpp_server import LlamaServer, NotFetchedError, llama_cpp_server, model_file
+from tests.llama_cpp_server import LlamaServer, llama_cpp_server, side_by_side
+from tests.real_model import leave_out
 from workshop_lib import places, plan, storage, timing
 from workshop_lib.client import ChatClient
 from workshop_lib.models.smollm2 import FILE_NAME as MODEL
@@ -37,31 +36,16 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def model(request: pytest.FixtureRequest) -> Path:
-    """The model's file, or a loud skip where the server has no wheel or no network brings the model.
-
-    In CI both are expected: there, only a platform without a wheel and an index that does not answer at all excuse.
-    """
+    """The model's file, or a loud skip where the server has no wheel: in CI only on a platform that has none."""
     if importlib.util.find_spec("xllamacpp") is None:
-        _leave_out(request, "xllamacpp is not installed, see requirements-test.txt", excused=not _is_pinned_here())
-    try:
-        return model_file()
-    except NotFetchedError as error:
-        _leave_out(request, f"its model could not be fetched: {error}", excused=not error.index_answers)
+        leave_out(request, "xllamacpp is not installed, see requirements-test.txt", excused=not _is_pinned_here())
+    return request.getfixturevalue("real_model")
 
 
 def _is_pinned_here() -> bool:
     lines = (places.PROJECT / "requirements-test.txt").read_text("utf-8").splitlines()
     wanted = [Requirement(line) for line in lines if line.startswith("xllamacpp")]
     return any(each.marker is None or each.marker.evaluate() for each in wanted)
-
-
-def _leave_out(request: pytest.FixtureRequest, reason: str, *, excused: bool) -> NoReturn:
-    loud = f"NOTHING WAS TESTED AGAINST LLAMA.CPP: {reason}."
-    if os.environ.get("CI") and not excused:
-        pytest.fail(loud)
-    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
-        print(f"\n{loud}", file=sys.stderr)  # noqa: T201 - pytest by itself shows no reason of a skip
-    pytest.skip(loud)
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +111,13 @@ def test_people_see_the_models_name_and_not_its_folder(measured: Measured, model
 
 
 def test_the_row_is_complete(measured: Measured):
-    """Sixteen answers of the server's own count; the rate is the median answer's: its tokens over its time."""
+    """Sixteen answers of the server's own count; the rate lies among the answers' own: tokens over time."""
     row = measured.row
     assert (row["status"], row["requests_ok"], row["tokens_source"]) == ("ok", 16, "usage")
     assert 0 < row["first_token_latency_avg"] < row["latency_avg"] <= row["latency_p95"] * 1.001
     timed = [each for each in storage.read_run(measured.folder / "records.jsonl").completions if each.round]
     rates = [(len(each.chunks) - 1) / (each.chunks[-1].at_s - each.chunks[0].at_s) for each in timed]
-    assert row["decode_tokens_per_sec"] == pytest.approx(statistics.median(rates), rel=0.1)
+    assert min(rates) <= row["decode_tokens_per_sec"] <= max(rates)
 
 
 def test_what_is_flagged_is_so(measured: Measured):
@@ -258,24 +242,24 @@ def _until_it_listens(port: int) -> None:
 
 @pytest.mark.alone
 def test_our_client_sees_what_a_bare_socket_sees(model: Path):
-    """First token within 1 ms and pace within 0.5 %, against the server's own times of the same answers."""
+    """Against the server's own times of the same answers: a used connection costs 30 ms, a wrong count 3 %."""
     with llama_cpp_server(model, cache_ram_mib=0, **SMALL) as server:
         where = (server.base_url, server.model_id)
-        ours, bare = beside.side_by_side(*where, beside.one_prompt(30), 4)
-        assert abs(ours.added_ms - bare.added_ms) < 1.0
-        ours, bare = beside.side_by_side(*where, beside.new_prompts(6), 32)
-        assert abs(ours.slower_percent - bare.slower_percent) < 0.5
-        assert abs(ours.slower_percent) < 2.0, "the server's own pace"
+        ours, bare = side_by_side(*where, 42 * ["Tell a long story of a fox."], 4)
+        assert abs(ours.added_ms - bare.added_ms) < 5.0
+        texts = [f"{number} is the number of this question. Tell a long story of a fox." for number in range(14)]
+        ours, bare = side_by_side(*where, texts, 32)
+        assert abs(ours.slower_percent - bare.slower_percent) < 2.0
 
 
 def test_the_pages_run_on_it(server: LlamaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Pages 01 to 05 in order, as `workshop.py run --profile endpoint` runs them, without the SDK."""
+    """The pages that ask models, in order, as `workshop.py run --profile endpoint` runs them, without the SDK."""
     monkeypatch.setenv("PYTHONPATH", no_sdk(tmp_path))
     monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", server.base_url)
-    monkeypatch.setattr(notebooks, "PAGES", notebooks.PAGES[:5])
+    monkeypatch.setattr(notebooks, "PAGES", notebooks.PAGES[:3])
     given = {"profile": "endpoint", "rounds": 1, "max_tokens": 12, "users": "", "models": "auto"}
     pages = notebooks.run_workshop(tmp_path / "run", given)
-    assert [page[:2] for page in pages] == ["01", "02", "03", "04", "05"]
+    assert [page[:2] for page in pages] == ["01", "02", "03"]
     run = storage.read_run(tmp_path / "run" / "records.jsonl")
     assert {each.alias for each in run.completions} == {MODEL}
     assert all(each.ok for each in run.completions)
@@ -286,7 +270,7 @@ def test_it_can_be_asked_as_a_judge(server: LlamaServer, measured: Measured, tmp
     run = storage.read_run(measured.folder / "records.jsonl")
     found = [replace(each, authors=()) for each in scores.distinct_answers(run)[:3]]  # not known as its own
     with EndpointRuntime(server.base_url) as runtime:
-        (variant,) = runtime.find([judge.judge_name(run)])
+        (variant,) = runtime.find([judge.choose_judge(run)[0]])
         with (
             runtime.serve(variant) as served,
             judge.Judge(served, scores.version_for(run.prompts), max_tokens=40) as second,

@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from workshop_lib import machine
-from workshop_lib.machine import DeclaredPower, Meter, NoMeter, PowerSources, RaplPackages, rapl
+from workshop_lib.machine import Meter, PowerSources, rapl
 
 PID = 4711
 needs_colons = pytest.mark.skipif(sys.platform == "win32", reason="no file of Windows has a colon in its name")
@@ -37,8 +37,19 @@ def test_fingerprint_is_plain_data_with_every_field(monkeypatch: pytest.MonkeyPa
     assert json.loads(json.dumps(found)) == found
     assert {"cpu", "physical_cores", "os", "python", "power_source", "load_average", "started_at"} < set(found)
     assert found["memory_mb"] > 100
+    assert 1 <= found["usable_processors"] <= found["logical_cores"]
     assert found["versions"]["openai"]
     assert found["thread_variables"]["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize(("physical", "usable", "expected"), [(8, 16, 8), (8, 4, 4), (None, 4, 4), (None, None, 1)])
+def test_a_model_gets_a_thread_per_core_that_may_be_used(
+    monkeypatch: pytest.MonkeyPatch, physical: int | None, usable: int | None, expected: int
+):
+    """Two logical processors of one core are one thread; a limit of the process counts; at least one."""
+    monkeypatch.setattr("psutil.cpu_count", lambda logical=True: usable if logical else physical)
+    monkeypatch.setattr(machine, "usable_processors", lambda: usable)
+    assert machine.cores() == expected
 
 
 def test_fingerprint_names_no_person_and_no_place():
@@ -200,7 +211,7 @@ def test_packages_are_summed_and_what_lies_inside_them_is_not(tmp_path: Path):
     others = [zone(tmp_path, "0:0", "core", 5), zone(tmp_path, "0:1", "dram", 5), zone(tmp_path, "2", "psys", 5)]
     (tmp_path / "intel-rapl:9").mkdir()  # a zone without a name is none
     meter = rapl(tmp_path)
-    assert isinstance(meter, RaplPackages)
+    assert isinstance(meter, Meter)
     before = meter.mark()
     first.write_text("1500100\n")
     second.write_text("250200\n")
@@ -216,7 +227,7 @@ def test_a_counter_that_starts_anew_loses_nothing_and_one_that_stands_still_is_n
     """From 900 000 to 100 000 with a range of 1 000 000 µJ: 0.2 J. One that never moves, or vanished, is none."""
     counter = zone(tmp_path, "0", "package-0", 900_000, range_uj=1_000_000)
     meter = rapl(tmp_path)
-    assert isinstance(meter, RaplPackages)
+    assert isinstance(meter, Meter)
     before = meter.mark()
     assert meter.joules_since(before) is None
     counter.write_text("100000")
@@ -247,7 +258,7 @@ def test_a_counter_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pyt
 def test_declared_watts_are_watts_times_seconds():
     """40 W for 2.5 s are 100 J, and they are called assumed."""
     clock = Clock()
-    meter = DeclaredPower(40.0, clock)
+    meter = machine.declared(40.0, clock)
     mark = meter.mark()
     clock.now = 2.5
     assert meter.joules_since(mark) == 100.0
@@ -310,7 +321,7 @@ def test_a_card_that_cannot_be_told_or_read_is_a_reason(tmp_path: Path, cards: t
     """Reading the wrong card would be worse than reading none."""
     with sources(tmp_path, lambda: FakeNvml(*cards)) as found:
         meter = gpu_meter(found)
-        assert isinstance(meter, NoMeter)
+        assert meter.source is None
         assert reason in meter.covers
         assert (meter.mark(), meter.joules_since(None), meter.source) == (None, None, None)
 

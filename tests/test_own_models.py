@@ -12,7 +12,7 @@ import pytest
 import workshop_lib as ws
 from tests.adapter_helpers import SAMPLE, register
 from tests.measurement_helpers import completion, run_of
-from workshop_lib import own_models, places
+from workshop_lib import data, own_models, places
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.models import registry, smollm2
 from workshop_lib.own_models import KEPT
@@ -50,7 +50,7 @@ def test_a_kernel_that_ends_early_forgets_them_too(*, keep: bool, left: list[str
     """Who closes the page in the middle finds the other pages as they were."""
     code = (
         "from pathlib import Path; from tests.adapter_helpers import register\n"
-        "from workshop_lib import own_models, places\n"
+        "from workshop_lib import data, own_models, places\n"
         f"own_models.begin(keep={keep}); register(places.cache_root(), own_models.KEPT)\n"
     )
     environment = {**os.environ, "PYTHONPATH": places.search_path()}
@@ -106,7 +106,7 @@ def test_where_the_runtime_is_missing_the_tables_say_so(cache: Path, monkeypatch
     with profiles.open_runtime("practice") as runtime:
         assert "cannot run here" in own_models.look(runtime, ["other"]).to_string()
         assert "cannot run here" in own_models.ask(runtime, ["other"], "Hello").to_string()
-        run = own_models.measure(runtime, ["other", "mine"], rounds=1)
+        run = own_models.measure(runtime, ["other", "mine"], data.read_prompts()[:4], rounds=1)
     assert run.servings[0].status == "skipped"
     assert own_models.price(run, "other", "mine").remarks
 
@@ -125,5 +125,5 @@ def test_a_model_is_asked_and_measured(cache: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("FOUNDRY_LOCAL_LIB_DIR", str(cache))
     with profiles.open_runtime("practice") as runtime:
         assert own_models.ask(runtime, ["mine"], "Hello")["answer"].tolist() == ["You said: Hello"]
-        run = own_models.measure(runtime, ["mine"], rounds=1)
+        run = own_models.measure(runtime, ["mine"], data.read_prompts()[:4], rounds=1)
     assert run.completions and all(each.ok for each in run.completions)

@@ -19,7 +19,7 @@ from tools import reference
 from workshop_lib import places, summary
 from workshop_lib.errors import ConfigurationError, NotebookError
 from workshop_lib.records import Run
-from workshop_lib.show.report import report_json
+from workshop_lib.report import report_json
 
 V4: Any = nbformat.v4
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from tests.comparison_helpers import cpu_run, reference
+from tests.comparison_helpers import cpu_run, reference, scaled
 from tests.report_helpers import FAILURE, HOSTILE, row, run_of_models
-from workshop_lib import timing
+from workshop_lib import report, timing
 from workshop_lib.comparison import compare_results, read_report, read_results, results_of
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.records import Completion, Row, Run
-from workshop_lib.show import charts, report, tables
+from workshop_lib.records import Completion, ModelVariant, Prompt, Run, Serving
+from workshop_lib.show import charts, tables
+from workshop_lib.show.text import machine_line
 from workshop_lib.summary import WARNINGS, row_object, summarise
 
 
@@ -34,47 +36,104 @@ def hostile_run() -> Run:
     return replace(run, servings=servings, prompts=prompts, machine={"cpu": HOSTILE}, profile=HOSTILE)
 
 
-def bursts(at: int) -> list[Row]:
-    """Three clearly different models, one of them with bursts."""
-    rows = [row(name, decode_tokens_per_sec=rate) for name, rate in (("a", 1000.0), ("b", 100.0), ("c", 10.0))]
-    return [replace(each, warnings=("bursts",)) if place == at else each for place, each in enumerate(rows)]
+def slowed(run: Run, factors: Mapping[str, float]) -> Run:
+    """The run with every time of an alias times its factor."""
+    return replace(run, completions=tuple(scaled(each, factors.get(each.alias, 1.0)) for each in run.completions))
 
 
-UNRANKED = "Decode speeds cannot be ranked here: many tokens arrived at one moment (warning `bursts`)."
-TIE = "Fastest decode: too close to call between a · int4 · cpu (1,000 tok/s) and b · int4 · cpu (980 tok/s)."
-SHAKY = {"decode_tokens_per_sec": 920.0}
+def models(*aliases: str, rounds: int = 3) -> Run:
+    """Equal int4 builds under these names; each answers two prompts in every round, the last ones 10 % slower."""
+    run, (build, *_) = run_of_models(1, failed=0, rounds=rounds), run_of_models(1, failed=0).servings
+    ids = [{"alias": name, "model_id": f"{name}:1"} for name in aliases]
+    servings = tuple(replace(build, variant=replace(build.variant, **each)) for each in ids)
+    answers = tuple(replace(answer, **each) for each in ids for answer in run.completions)
+    return replace(run, servings=servings, completions=answers)
+
+
+A, B, C = (f"{name} · int4 · cpu" for name in "abc")
 
 
 @pytest.mark.parametrize(
-    ("place", "rows", "said"),
+    ("run", "said"),
     [
-        (0, [row("a", first_token_latency_avg=0.004), row("b")],
-         "Fastest first token: a · int4 · cpu (4.0 ms), ahead of b · int4 · cpu (6.0 ms)."),
-        (1, [row("a"), row("b", decode_tokens_per_sec=980.0), row("c", decode_tokens_per_sec=900.0)], TIE),
-        (1, [row("a"), row("b", **SHAKY)], "Fastest decode: a"),
-        (1, [row("a"), row("b", **SHAKY, warnings=("unstable",))], "Fastest decode: too close to call"),
-        (1, bursts(0), UNRANKED),
-        (1, bursts(2), UNRANKED),
-        (1, [*bursts(9), row("d", decode_tokens_per_sec=None, warnings=("bursts",))], "Fastest decode: a"),
-        (2, [row("a", size_mb=1.84, warnings=("unstable",)), row("b")], "Smallest on disk: a"),
-        (1, [row("a")], "a · int4 · cpu (1,000 tok/s) is the only model with a decode speed: nothing to compare."),
-        (0, [], "Nothing was measured."),
-        (0, [row("a", status="failed", error="gone")], "a · int4 · cpu failed: gone"),
-        (0, [row("a", status="skipped"), row("b", status="skipped")],
-         "a · int4 · cpu and b · int4 · cpu were skipped: no reason given"),
+        (slowed(models("a", "b", "c"), {"b": 1.5, "c": 3.0}), (
+            f"Latency: {C} is 3.00x slower (95 % CI 2.9",
+            f"Time to first token: {C} is 3.00x slower",
+            f"Decode rate: {C} is 3.00x slower (95 % CI 3.00-3.00) than {A}; 2 of 2 differ clearly from it.",
+            "What is called clear is so for 6 comparisons side by side",
+        )),
+        (slowed(models("a", "b", "c"), {"c": 3.0}), (
+            f"Latency: {C} is 3.00x slower", f"Time to first token: {C} is", f"Decode rate: {C} is",
+            f"Too close to call: latency of {B} from {A}; first token of {B} from {A}; decode of {B} from {A}.",
+        )),
+        (models("a", "b", "c", "d"), (
+            f"Too close to call: latency of all 3 others from {A}; first token of all 3 others from {A}; decode of",
+            "What is called clear", "4 of 4 models answered fewer than 20 requests",
+        )),
+        (models("a", "b", rounds=1), ("Nothing is compared: an interval needs at least 2 rounds.",)),
+        (models("a"), (f"{A} is the only model that answered: nothing to compare.", "1 of 1 models answered fewer")),
+        (run_of_models(2, failed=2), (
+            f"practice-small · int4 · cpu and practice-small · fp32 · cpu failed: {FAILURE}",
+        )),
+        (replace(models(), servings=()), ("Nothing was measured.",)),
     ],
 )  # fmt: skip
-def test_highlights_claim_no_more_than_averages_carry(place: int, rows: list[Row], said: str):
-    """Values within 5 % (10 % where unstable) tie, bursts leave no order, a race needs two, a size is exact."""
-    assert report.highlights(rows)[place].startswith(said)
+def test_highlights_lead_with_what_separates_the_models(run: Run, said: tuple[str, ...]):
+    """Clear ratios with their interval come first, then ties in one sentence, then doubts, then what failed."""
+    found = report.highlights(run)
+    assert len(found) >= len(said)
+    assert [line[: len(start)] for line, start in zip(found, said, strict=False)] == list(said)
 
 
-def test_highlights_admit_doubt():
-    """Few samples and spread get a sentence; no winner is invented."""
-    said = report.highlights([row(warnings=("too_few_samples", "unstable"), decode_tokens_per_sec=None)])
-    assert said[1] == "Fastest decode: not measured."
-    assert said[3].startswith("1 of 1 models answered fewer than 20 requests")
-    assert said[4].startswith("1 of 1 models varied by 10 % or more")
+def graded(run: Run, prompt_set: str = "", trained_on: tuple[str, ...] | None = None) -> Run:
+    """The run on six prompts of one set, each answered with what is expected."""
+    prompts = tuple(Prompt(f"p{place}", "?", aspects=("word",), set_name=prompt_set) for place in range(6))
+    first = [each for each in run.completions if each.round]
+    answers = tuple(
+        replace(each, prompt_id=prompt.id, round=round_)
+        for prompt in prompts
+        for key_ in dict.fromkeys((each.model_id, each.device) for each in first)
+        for round_, each in enumerate([each for each in first if (each.model_id, each.device) == key_][:3], 1)
+    )
+    servings = tuple(replace(each, variant=replace(each.variant, trained_on=trained_on)) for each in run.servings)
+    return replace(run, prompts=prompts, completions=answers, servings=servings)
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "clear", "doubted"),
+    [((), True, False), (None, True, False), (("course",), False, True)],
+)
+def test_a_report_begins_with_the_decision(
+    tmp_path: Path, trained_on: tuple[str, ...] | None, clear: bool, doubted: bool
+):
+    """The fastest of three equally good models comes first; clear unless it was trained on the prompts."""
+    run = graded(slowed(models("a", "b", "c"), {"b": 4.0, "c": 8.0}), "course", trained_on)
+    files = report.write_report(run, tmp_path)
+    written = json.loads(files.json.read_text("utf-8"))
+    assert written["decision"] == {
+        "model_id": "a:1", "label": A + " †" * doubted, "clear": clear, "sentence": files.decision,
+        "prompt_set": "course",
+    }  # fmt: skip
+    assert written["decision_reason"] is None
+    assert files.decision.startswith(f"For the course prompts, {A}")
+    assert "read by nobody" in files.decision and ("3 of 3 models were trained" in files.decision) == doubted
+    assert files.decision in files.markdown.read_text("utf-8").replace("\\", "").splitlines()[2]
+    page = files.html.read_text("utf-8")
+    assert page.index(f'<p class="decision">{files.decision}</p>') < page.index('<p class="about">')
+
+
+def test_where_no_model_comes_first_the_report_says_why(tmp_path: Path):
+    """No answer, a tie, and no model within the limit of 2 s to the first token: no decision, and the reason."""
+    slow = graded(slowed(models("a"), {"a": 1000.0}))
+    for run, why in (
+        (run_of_models(2, failed=2), "No model answered"),
+        (graded(models("a", "b")), "share the first place"),
+        (slow, "Every model is excluded: 1 by max_first_token_s."),
+    ):
+        files = report.write_report(run, tmp_path)
+        written = json.loads(files.json.read_text("utf-8"))
+        assert written["decision"] is None and written["decision_reason"] == files.decision
+        assert why in files.decision and why in files.markdown.read_text("utf-8").replace("\\", "")
 
 
 def test_json_round_trips_and_keeps_null(run: Run, tmp_path: Path):
@@ -82,11 +141,34 @@ def test_json_round_trips_and_keeps_null(run: Run, tmp_path: Path):
     files = report.write_report(run, tmp_path)
     written = json.loads(files.json.read_text("utf-8"))
     assert (written["schema"], written["machine"], written["plan"]) == (1, dict(run.machine), dict(run.plan))
+    assert written["threads"] == {each.variant.model_id: None for each in run.servings if each.status == "ok"}
     assert list(written["rows"][0])[:5] == ["alias", "model_id", "device", "status", "error"]
     assert written["rows"][-1]["latency_avg"] is None
     assert read_report(files.json).rows == summarise(run)
     assert len(read_results(files.json).samples) == 5 * 2 * 3
     assert row_object(row(latency_avg=float("nan")))["latency_avg"] is None
+
+
+@pytest.mark.parametrize(
+    ("threads", "profile", "said"),
+    [
+        ((None, None, None), "practice", "; threads: the runtime's choice"),
+        ((None, None, None), "endpoint", "; threads: the server's choice"),
+        ((4, 4, 4), "practice", "; threads: 4"),
+        ((None, 2, None), "practice", "; threads: 2 (b:2), the runtime's choice (the others)"),
+        ((1, 2, 2), "practice", "; threads: 1 (a:2), 2 (the others)"),
+    ],
+)
+def test_the_machine_s_line_says_the_threads(run: Run, threads: tuple[int | None, ...], profile: str, said: str):
+    """One phrase where all models are alike, else the odd ones by name; a failed one and older runs say nothing."""
+    machine = {"cpu": "Test CPU", "physical_cores": 2, "usable_processors": 4, "label": "desk"}
+    served = [Serving(ModelVariant("x", f"{name}:2", "cpu"), threads=n) for name, n in zip("abc", threads, strict=True)]
+    failed = Serving(ModelVariant("x", "d:2", "cpu"), status="failed", threads=7)
+    run = replace(run, machine=machine, profile=profile, servings=(*served, *served, failed), completions=())
+    assert machine_line(run) == f"Test CPU, 2 cores, 4 processors to use{said}"
+    assert f"Machine: {machine_line(run)}." in report.report_html(run, summarise(run)).replace("&#39;", "'")
+    assert machine_line(replace(run, servings=(failed,))) == "Test CPU, 2 cores, 4 processors to use"
+    assert machine_line(replace(run, machine={"cpu": "Test CPU"})) == "Test CPU"
 
 
 def test_csv_names_fields_as_the_json_and_leaves_gaps_empty(run: Run):
@@ -152,13 +234,6 @@ def test_files_are_whole_utf8_with_unix_line_ends(run: Run, tmp_path: Path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(ConfigurationError, match=r"cannot be written.*choose another folder"):
         report.write_report(run, tmp_path / "taken")
-
-
-def test_models_that_failed_for_one_reason_share_a_sentence():
-    """A run without answers still has a report."""
-    run = run_of_models(2, failed=2)
-    said = report.report_markdown(run, summarise(run))
-    assert f"practice-small · int4 · cpu and practice-small · fp32 · cpu failed: {FAILURE}" in said
 
 
 def test_devices_are_compared_where_there_is_a_gpu(tmp_path: Path):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import doctest
 import json
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
 import pytest
 
 from tests.measurement_helpers import request
+from workshop_lib import request_bodies
 from workshop_lib.records import RequestOptions
 from workshop_lib.request_bodies import Adaptation, Refusal
 
@@ -42,31 +45,49 @@ def refusal(body: object, status: int = 400, **headers: str) -> Refusal:
     return Refusal(status, headers, body if isinstance(body, str) else json.dumps(body))
 
 
+FORBIDDEN = {"type": "extra_forbidden", "msg": "Extra inputs are not permitted"}
+RENAMED = ("max_tokens sent as max_completion_tokens", "max_tokens", "max_completion_tokens")
+NO_TEMPERATURE = ("temperature dropped", "temperature", "max_tokens")
+NO_OPTIONS = ("stream_options dropped", "stream_options", "stream")
+NO_SEED = ("seed dropped", "seed", "stream")
+
+
+def said(message: str, param: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": None}}
+
+
 @pytest.mark.parametrize(
-    ("body", "note", "gone", "present"),
+    ("body", "expected"),
     [
-        (OPENAI, "max_tokens sent as max_completion_tokens", "max_tokens", "max_completion_tokens"),
+        (OPENAI, RENAMED),
+        ("`max_tokens` is deprecated", RENAMED),
+        (said("Missing required parameter", "max_completion_tokens"), RENAMED),
+        (OPENAI_TEMPERATURE, NO_TEMPERATURE),
+        ("`temperature` must be strictly positive", NO_TEMPERATURE),
+        (said("temperature is not supported", ""), NO_TEMPERATURE),
+        (FASTAPI, NO_OPTIONS),
+        ({"error": "unknown field stream_options"}, NO_OPTIONS),
+        (said("Unrecognized request argument supplied: stream_options"), NO_OPTIONS),
+        (said("property 'stream_options' is unsupported"), NO_OPTIONS),
+        (said("Unknown.", "stream_options.include_usage"), NO_OPTIONS),
         (
-            "`max_tokens` is deprecated",
-            "max_tokens sent as max_completion_tokens",
-            "max_tokens",
-            "max_completion_tokens",
+            {"object": "error", "message": str([{**FORBIDDEN, "loc": ["body", "stream_options"]}]), "code": 400},
+            NO_OPTIONS,
         ),
-        (OPENAI_TEMPERATURE, "temperature dropped", "temperature", "max_tokens"),
-        ("`temperature` must be strictly positive", "temperature dropped", "temperature", "max_tokens"),
-        (FASTAPI, "stream_options dropped", "stream_options", "stream"),
-        ({"error": "unknown field stream_options"}, "stream_options dropped", "stream_options", "stream"),
+        ({"detail": [{**FORBIDDEN, "loc": ["body", "stream_options", "include_usage"]}]}, NO_OPTIONS),
+        ({"object": "error", "message": {"detail": [{**FORBIDDEN, "loc": ["body", "seed"]}]}, "code": 422}, NO_SEED),
+        ({"code": "invalid argument", "error": "Argument not supported on this model: ['seed']"}, NO_SEED),
+        (said("litellm.UnsupportedParamsError: azure does not support parameters: ['seed'], for model=x."), NO_SEED),
     ],
 )
 @pytest.mark.parametrize("status", [400, 422])
-def test_an_optional_parameter_that_is_named_is_changed_once(
-    body: object, note: str, gone: str, present: str, status: int
-):
-    """Renamed or dropped, said in a note, and not changed a second time."""
-    adaptation = Adaptation(RequestOptions())
-    sent = adaptation.body(request())
+def test_an_optional_parameter_that_is_named_is_changed_once(body: object, expected: tuple[str, ...], status: int):
+    """In the words of those who refuse it: renamed or dropped, said in a note, and not changed a second time."""
+    note, gone, present = expected
+    adaptation, asked = Adaptation(RequestOptions()), replace(request(), seed=20)
+    sent = adaptation.body(asked)
     assert adaptation.adapt(refusal(body, status), sent)
-    changed = adaptation.body(request())
+    changed = adaptation.body(asked)
     assert (gone in changed, present in changed, adaptation.notes) == (False, True, (note,))
     assert not adaptation.adapt(refusal(body, status), changed)
 
@@ -131,3 +152,35 @@ NOW = 1_800_000_000.0
 def test_a_server_that_asks_to_wait_says_for_how_long(said: Refusal, wait_s: float | None):
     """Seconds, milliseconds or a date; a model that loads is asked again after a second."""
     assert said.wait_s(NOW) == wait_s
+
+
+FOUNDRY = "search_options.cc:108 int fl::ValidateGeneratorRequestBudget(int64_t, int, int) request"
+WHICH = "which exceeds the model's maximum context length"
+OPENAI_LIMIT = "This model's maximum context length"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (f"{FOUNDRY} requires 2634 total tokens (2514 input + 120 output), {WHICH} of 1024 tokens", "2 634 of 1 024"),
+        (f"{OPENAI_LIMIT} is 4097 tokens. However, your messages resulted in 6164 tokens.", "6 164 of 4 097"),
+        (f"{OPENAI_LIMIT} is 512 tokens. However, you requested 700 tokens (580 in the messages).", "700 of 512"),
+        ("request (9138 tokens) exceeds the available context size (8192 tokens), try increasing it", "9 138 of 8 192"),
+        ("input_ids size (3216) + current sequence length (0) exceeds max length (2048)", "3 216 of 2 048"),
+        ("input sequence_length (1300) is >= max_length (1024)", "1 300 of 1 024"),
+        ("max_length (2347) cannot be greater than model context_length (2176)", "2 347 of 2 176"),
+        ('{"error": {"code": "context_length_exceeded", "message": "No."}}', "more tokens than the model's context"),
+        ("the request exceeds the available context size, try increasing it", "more tokens than the model's context"),
+        ("max_tokens is too large: 9000", None),
+        ("The context is cancelled.", None),
+    ],
+)
+def test_a_prompt_longer_than_the_context_is_recognised_by_the_servers_words(words: str, said: str | None) -> None:
+    """Each server's own sentence gives the tokens needed and those that there are, as far as it names them."""
+    found = request_bodies.does_not_fit(words)
+    assert found is None if said is None else said in (found or "")
+
+
+def test_the_example_in_the_documentation_holds() -> None:
+    """The doctest of the module runs."""
+    assert doctest.testmod(request_bodies).failed == 0

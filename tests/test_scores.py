@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import doctest
-import errno
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,15 +12,15 @@ from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.annotation_helpers import answer, variant
+from tests.annotation_helpers import answer, run_with, variant
 from tests.measurement_helpers import run_of
 from workshop_lib import data, places
-from workshop_lib.errors import ConfigurationError, DataFileError, DiskSpaceError, RecordFileError
+from workshop_lib.errors import ConfigurationError, DataFileError, RecordFileError
 from workshop_lib.quality import scores
 from workshop_lib.quality.scores import Score, ScoreFile, current, rater_name, read_all
 from workshop_lib.records import Prompt, Serving
 
-FIXTURE = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+FIXTURE = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
 def score(grade: int | str | None = 3, answer: str = "a" * 64, **changes: object) -> Score:
@@ -77,18 +74,6 @@ def test_names_that_are_no_file_names_are_refused(typed: str) -> None:
         rater_name(typed)
 
 
-@FIXTURE
-@given(typed=st.text(max_size=60))
-def test_no_name_ever_leaves_the_folder(tmp_path: Path, typed: str) -> None:
-    """Whatever is typed, either it is refused or its file lies directly in the folder."""
-    try:
-        file = ScoreFile(tmp_path, typed)
-    except ConfigurationError:
-        return
-    assert file.path.resolve().parent == tmp_path.resolve()
-    assert rater_name(file.rater) == file.rater
-
-
 @pytest.mark.parametrize(
     "model", ["org/model:1", "モデル", "fox🦊-é:1", "lone\ud800", "/m/" + "long/" * 60, "家" * 300]
 )
@@ -99,20 +84,6 @@ def test_a_judge_may_have_any_model_id(tmp_path: Path, model: str) -> None:
     assert file.path.name.isascii() and len(file.path.name) <= 126
     assert [verdict.rater for verdict in read_all(tmp_path)] == [f"judge:{model}"]
     assert ScoreFile(tmp_path, f"judge:{model}x").path != file.path
-
-
-KINDS = {
-    "ada": "people",
-    "aspects": "aspects",
-    "judge:m:1": "judge",
-    "reference:1": "reference",
-}
-
-
-@pytest.mark.parametrize("rater", KINDS)
-def test_the_name_says_who_a_rater_is(rater: str) -> None:
-    """Judges, references and the aspect check have names that no person can have."""
-    assert scores.kind_of(rater) == KINDS[rater]
 
 
 @FIXTURE
@@ -154,24 +125,6 @@ def test_every_cut_of_the_file_keeps_the_whole_lines(tmp_path: Path) -> None:
         assert [each.value for each in said_in(file)] == [*range(1, kept + 1), 5]
 
 
-def test_a_full_disk_saves_nothing_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A verdict that could not be synced is not in the file, and the next one is written as ever."""
-    file = ScoreFile(tmp_path, "ada")
-    file.add(score(1))
-    before = file.path.read_bytes()
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(DiskSpaceError):
-            file.add(score(2, answer="x"), score(3, answer="y"))
-    assert file.path.read_bytes() == before
-    file.add(score(4, answer="z"))
-    assert [each.value for each in said_in(file)] == [1, 4]
-
-
 def test_what_cannot_be_written_or_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file where the folder should be, a folder where the file should be, a lock that is never released."""
     (tmp_path / "file").touch()
@@ -191,13 +144,13 @@ def test_two_writers_of_one_rater_interleave_whole_lines(tmp_path: Path) -> None
     code = (
         "import sys; from pathlib import Path; from tests.test_scores import score, ScoreFile\n"
         "file = ScoreFile(Path(sys.argv[1]), 'ada')\n"
-        "for n in range(25): file.add(score(3, answer=f'{sys.argv[2]}-{n}'))"
+        "for n in range(9): file.add(score(3, answer=f'{sys.argv[2]}-{n}'))"
     )
     root, names = Path(__file__).parents[1], ("one", "two")
     both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], cwd=root) for name in names]
     assert [writer.wait(60) for writer in both] == [0, 0]
     seen = [each.answers[0] for each in said_in(ScoreFile(tmp_path, "ada"))]
-    assert sorted(seen) == sorted(f"{name}-{n}" for name in names for n in range(25))
+    assert sorted(seen) == sorted(f"{name}-{n}" for name in names for n in range(9))
 
 
 HEADER = {"kind": "scores", "schema": 1, "rater": "ada"}
@@ -245,14 +198,9 @@ def test_the_aspect_check_grades_as_a_rater() -> None:
         Prompt("p2", "?"),
         Prompt("p3", "?", aspects=("it",), forbidden=("cloud",)),
     ]
-    found = [scores.Answer(prompt, "It is local") for prompt in prompts]
-    scored = scores.aspect_scores(found, rubric_version="1", scored_at="now")
-    assert [(each.rater, each.value) for each in scored] == [
-        ("aspects", 3), ("aspects", 2), ("aspects", None), ("aspects", 5),
-    ]  # fmt: skip
-    bad = [scores.Answer(prompt, "It is in the cloud") for prompt in prompts]
-    scored = scores.aspect_scores(bad, rubric_version="1", scored_at="now")
-    assert [each.value for each in scored] == [1, 1, None, 1]
+    for text, grades in (("It is local", [3, 2, None, 5]), ("It is in the cloud", [1, 1, None, 1])):
+        scored = scores.score_aspects(run_with({prompt.id: {"x": text} for prompt in prompts}, prompts))
+        assert [(each.rater, each.value) for each in scored] == [("aspects", grade) for grade in grades]
 
 
 def test_the_version_names_rubric_and_prompts() -> None:
@@ -297,11 +245,13 @@ def test_two_readings_are_two_raters_and_say_who_read(tmp_path: Path, monkeypatc
 
 
 def test_the_shipped_grades_fit_answers_of_the_shipped_prompts() -> None:
-    """Somebody is named as their reader, and every grade is about a prompt of the course."""
+    """Somebody is named as their reader; every prompt of the course and of the team's own task has grades, no other."""
     found = scores.read_reference()
     assert found.read_by.strip() and found.method.strip()
-    assert {each.prompt_id for each in found.scores} <= {prompt.id for prompt in data.read_prompts()}
-    assert found.rubric_version == scores.version_for(data.read_prompts())
+    prompts = (*data.read_prompts("course"), *data.read_prompts(data.TASK))
+    assert {each.prompt_id for each in found.scores} == {prompt.id for prompt in prompts}
+    assert len({(each.prompt_id, each.answer_sha256) for each in found.scores}) == len(found.scores)
+    assert found.rubric_version == scores.version_for(prompts)
 
 
 def test_importing_it_loads_no_heavy_library() -> None:
@@ -313,8 +263,3 @@ def test_importing_it_loads_no_heavy_library() -> None:
     code = f"import sys; {imports}; print(sorted({heavy} & set(sys.modules)))"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=places.PROJECT)
     assert seen.stdout.strip() == "[]"
-
-
-def test_the_example_in_the_documentation_holds() -> None:
-    """The doctest of the module benchmark."""
-    assert doctest.testmod(scores).failed == 0

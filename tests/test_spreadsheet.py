@@ -11,13 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.annotation_helpers import run_with
-from workshop_lib.errors import ConfigurationError, DataFileError
+from workshop_lib.errors import DataFileError
 from workshop_lib.quality import scores, spreadsheet
 from workshop_lib.quality.annotation import JudgingError, Session, clean_comment
 from workshop_lib.quality.spreadsheet import add_scores, defuse, read_scores, restore, write_template
-from workshop_lib.show.text import FORMULA_STARTS
 
-FIXTURE = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+FIXTURE = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 STARTS = ("=", "+", "-", "@", "\t", "\r")
 TEXTS = {"one": {"x": "first", "y": "=cmd|' /C calc'!A0"}, "two": {"x": 'a,b;\n"c"', "y": "naïve 你好"}}
 
@@ -57,14 +56,9 @@ def test_the_template_is_blind_and_complete(session: Session, path: Path):
     assert tuple(rows[0]) == spreadsheet.COLUMNS
     assert {row["score"] + row["comment"] for row in rows} == {""}
     assert "int4" not in path.read_text("utf-8") and "x:1" not in path.read_text("utf-8")
-
-
-def test_no_cell_is_a_formula(session: Session, path: Path):
-    """Answers and prompts that begin like formulas are shown, not run."""
-    write_template(session, path)
-    cells = [cell for row in rows_of(path) for cell in row.values()]
-    assert not [cell for cell in cells if cell.lstrip(" ").startswith(FORMULA_STARTS)]
-    assert "'=cmd|' /C calc'!A0" in cells
+    assert "'=cmd|' /C calc'!A0" in {row["answer"] for row in rows}, "what begins like a formula is shown, not run"
+    with pytest.raises(JudgingError, match="holds grades, not pairs"):
+        write_template(Session(session.run, session.folder, mode="pairwise"), path)
 
 
 @given(
@@ -107,9 +101,10 @@ def test_grades_and_comments_come_back(tmp_path: Path, grades: list[int | None],
 def test_a_filled_template_becomes_verdicts_once(session: Session, path: Path, delimiter: str):
     """Scores arrive in the rater's file with either list separator; reading twice adds nothing."""
     write_template(session, path)
-    fill(path, {"score": "4", "comment": "good"}, {"score": " 2.0 "}, {"comment": "odd"}, delimiter=delimiter)
-    assert add_scores(path, session) == 3
-    assert add_scores(path, session) == 0
+    fill(path, {"score": "4", "comment": "good"}, {"score": " \uff12,0 "}, {"comment": "odd"}, delimiter=delimiter)
+    before = path.read_bytes()
+    assert write_template(session, path).read_bytes() == before, "running the cell again destroys no hour's work"
+    assert [add_scores(path, session), add_scores(path, session)] == [3, 0]
     assert [(each.value, each.comment) for each in scores.read_all(session.folder)] == [
         (4, "good"),
         (2, ""),
@@ -143,14 +138,6 @@ def test_a_file_is_read_as_spreadsheets_leave_it(session: Session, path: Path, s
     assert [(score.value, score.comment) for score in read_scores(path, session)] == [(4, "gut é"), (2, "")]
 
 
-@pytest.mark.parametrize(("cell", "grade"), [("4,0", 4), ("4.00", 4), ("\uff14", 4), (" 5 ", 5)])
-def test_a_grade_is_read_as_keyboards_and_spreadsheets_write_it(session: Session, path: Path, cell: str, grade: int):
-    """Decimal commas and full-width digits are the same grade."""
-    write_template(session, path)
-    fill(path, {"score": cell}, delimiter=";")
-    assert [score.value for score in read_scores(path, session)] == [grade]
-
-
 def test_a_changed_grade_replaces_the_old_one(session: Session, path: Path):
     """A second look in the spreadsheet counts; untouched rows take nothing back."""
     write_template(session, path)
@@ -159,14 +146,6 @@ def test_a_changed_grade_replaces_the_old_one(session: Session, path: Path):
     fill(path, {"score": "5"}, {"score": ""})
     assert add_scores(path, session) == 1
     assert [score.value for score in scores.read_all(session.folder)] == [3, 5]
-
-
-def test_a_template_that_is_there_is_never_overwritten(session: Session, path: Path):
-    """Running the cell again does not destroy an hour's work."""
-    write_template(session, path)
-    fill(path, {"score": "4"})
-    before = path.read_bytes()
-    assert write_template(session, path).read_bytes() == before
 
 
 def test_every_fault_is_named_with_row_and_column(session: Session, path: Path):
@@ -190,16 +169,6 @@ def test_every_fault_is_named_with_row_and_column(session: Session, path: Path):
     assert not session.file.path.exists()
 
 
-def test_of_many_faults_ten_are_shown(tmp_path: Path, path: Path):
-    """A wrong file is not answered with a screenful."""
-    session = Session(run_with({str(n): {"x": f"answer {n}"} for n in range(14)}), tmp_path)
-    write_template(session, path)
-    fill(path, *[{"score": "A"}] * 14)
-    with pytest.raises(DataFileError, match="of 14 faults the first") as caught:
-        read_scores(path, session)
-    assert str(caught.value).count("row ") == 10
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -214,19 +183,13 @@ def test_of_many_faults_ten_are_shown(tmp_path: Path, path: Path):
     ],
 )
 def test_other_files_are_refused(session: Session, path: Path, content: bytes, said: str):
-    """A file that is no template is one sentence with the way out."""
+    """A file that is missing or no template is one sentence with the way out, also in the settings of a page."""
+    with pytest.raises(DataFileError, match="is missing"):
+        spreadsheet.check_file(str(path))
+    spreadsheet.check_file("")
     path.write_bytes(content)
     with pytest.raises(DataFileError, match=said):
         read_scores(path, session)
-
-
-def test_missing_files_and_folders_are_said(session: Session, path: Path, tmp_path: Path):
-    """Neither reading nor writing ends in a traceback."""
-    with pytest.raises(DataFileError, match="is missing"):
-        read_scores(path, session)
-    (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match=r"template\.csv cannot be written"):
-        write_template(session, tmp_path / "file" / "template.csv")
 
 
 def test_short_rows_and_extra_columns_do_no_harm(session: Session, path: Path):
@@ -242,9 +205,3 @@ def test_a_huge_answer_fits_a_cell(tmp_path: Path, path: Path):
     """Excel cuts silently after 32,767 characters; here the cut is said."""
     (row,) = rows_of(write_template(Session(run_with({"one": {"x": "word " * 20_000}}), tmp_path), path))
     assert len(row["answer"]) < 32_767 and row["answer"].endswith("[cut here]")
-
-
-def test_pairs_have_no_template(session: Session, path: Path):
-    """Grades and preferences are different questions."""
-    with pytest.raises(JudgingError, match="holds grades, not pairs"):
-        write_template(Session(session.run, session.folder, mode="pairwise"), path)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from tests.measurement_helpers import VARIANT, completion, run_of
 from workshop_lib import files
 from workshop_lib.errors import ConfigurationError, DiskSpaceError, RecordFileError
-from workshop_lib.records import Completion, Serving
+from workshop_lib.records import Completion, Prompt, Serving
 from workshop_lib.storage import RunWriter, read_run, record_of
 
 EMPTY = run_of([], servings=())
@@ -37,12 +38,35 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path):
         completion([0.1, 0.2], energy_j=1.25, energy_source="measured:nvml"),
         completion([], error="broke", error_kind="reset"),
     ]
-    run = run_of(records, servings=(Serving(VARIANT, gpu_memory_mb=12.5, energy_note="Energy is assumed."),))
+    run = run_of(records, servings=(Serving(VARIANT, gpu_memory_mb=12.5, energy_note="Energy is assumed.", threads=2),))
     with RunWriter(tmp_path / "records.jsonl", run) as writer:
         for record in (*run.servings, *run.completions):
             writer.append(record)
             assert read_run(writer.path).run_id == run.run_id, "a reader sees it while the writer is open"
     assert read_run(tmp_path / "records.jsonl") == run
+
+
+@pytest.mark.parametrize(
+    ("sets", "expected"),
+    [(["course", "course"], "course"), (["course", "meeting-notes"], None), (["course", ""], None), ([""], None)],
+)
+def test_a_run_keeps_the_set_of_its_prompts(tmp_path: Path, sets: list[str], expected: str | None):
+    """The name is written with each prompt, and a run has it where all of them share one."""
+    prompts = tuple(Prompt(f"p{place}", "Why?", set_name=name) for place, name in enumerate(sets))
+    with RunWriter(tmp_path / "records.jsonl", replace(EMPTY, prompts=prompts)) as writer:
+        read = read_run(writer.path)
+    assert [prompt.set_name for prompt in read.prompts] == sets
+    assert read.prompt_set == expected
+
+
+def test_a_run_written_before_sets_had_names_can_be_read(tmp_path: Path):
+    """Its prompts come from no known set."""
+    with RunWriter(tmp_path / "records.jsonl", EMPTY) as writer:
+        path = writer.path
+    old = path.read_text(encoding="utf-8").replace(',"set_name":""', "")
+    assert "set_name" not in old
+    path.write_text(old, encoding="utf-8")
+    assert read_run(path).prompt_set is None
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -53,6 +77,14 @@ def test_any_text_survives(tmp_path: Path, text: str):
     path.unlink(missing_ok=True)
     write(path, completion([0.1], [text]))
     assert read_run(path).completions[0].text == text
+
+
+def test_a_record_without_threads_is_read(tmp_path: Path):
+    """Older files name no threads: None, which is never 0."""
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(write(path, Serving(VARIANT, threads=2)).replace(b',"threads":2', b""))
+    assert b"threads" not in path.read_bytes()
+    assert read_run(path).servings == (Serving(VARIANT, threads=None),)
 
 
 def test_a_half_written_last_line_is_dropped(tmp_path: Path):

@@ -8,6 +8,7 @@ import pytest
 
 from tests.comparison_helpers import cpu_run, mislabelled_run, reference
 from tests.report_helpers import row, run_of_models
+from workshop_lib import comparison
 from workshop_lib.records import Completion, ModelVariant, Row, Run
 from workshop_lib.show import tables
 
@@ -111,9 +112,14 @@ def test_steadiness_counts_prompts_with_one_answer(run: Run):
 def test_builds_of_a_model_are_compared_with_an_interval(run: Run):
     """fp32 against int4 of the same model, in every compared metric; a failed build is not compared."""
     told = tables.differences(run)
-    assert list(told.columns) == ["model", "this", "against", "latency", "first token", "decode"]
+    assert list(told.columns) == ["model", "this", "against (6 comparisons)", "latency", "first token", "decode"]
     assert set(told["this"]) == {"fp32 · cpu"} and len(told) == 2
     assert set(told["decode"].str.startswith("no clear difference (1.00x")) == {True}
+
+
+def test_without_a_gpu_the_table_of_devices_says_why():
+    """No blank columns: the sentences that a reader of the comparison must know, here the absent provider's first."""
+    assert list(tables.devices(cpu_run())["what stands out"]) == list(comparison.device_notes(cpu_run()))
 
 
 def test_the_table_of_devices_says_where_each_build_was_measured():
@@ -123,5 +129,5 @@ def test_the_table_of_devices_says_where_each_build_was_measured():
     assert list(shown["measured on"]) == [here, here, elsewhere, elsewhere] * 3
     assert list(shown["build"])[:4] == ["int4 · cpu", "fp32 · cpu", "fp16 · gpu", "int4 · gpu"]
     assert list(shown["first token (ms)"])[:4] == [4.2, 4.2, 2.1, 2.1]
-    labelled = tables.devices(mislabelled_run()).iloc[2]
+    labelled = tables.devices(mislabelled_run(), (reference(),)).iloc[2]
     assert (labelled["build"], labelled["against"], labelled["decode"]) == ("fp16 · labelled gpu", "", "not compared")

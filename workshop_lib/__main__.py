@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from workshop_lib import places
+from workshop_lib import data, places
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.programs import commands, fleet_commands, notebooks
 from workshop_lib.settings import PROFILES
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     run = parts.add_parser("run", help="download, benchmark and chart the models, write a report under runs/")
     _add_models(run)
     run.add_argument("--devices", default="cpu,gpu", help="devices to measure (default: cpu,gpu)")
+    run.add_argument("--prompt-set", default=data.TASK, metavar="NAME", help=f"prompts to ask (default: {data.TASK})")
     run.add_argument("--rounds", type=int, default=3, help="timed rounds per prompt (default: 3)")
     run.add_argument("--watts", type=float, help="power to assume where none can be measured (default: models.json)")
     run.add_argument("--output", type=Path, help="folder of the run (default: runs/<started>)")
@@ -121,7 +122,11 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         default="",
         help="default: practice, or endpoint if FOUNDRY_LOCAL_ENDPOINT is set",
     )
-    parser.add_argument("--models", default="auto", help="aliases or ids separated by commas; auto = all (default)")
+    parser.add_argument(
+        "--models",
+        default="auto",
+        help="aliases or ids separated by commas; auto (default) = the default candidates, all = every one",
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ run = read_run(find_records())                        # the newest run, read bac
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from workshop_lib import comparison, data, machine, places
 from workshop_lib.client import ChatClient
 from workshop_lib.errors import ConfigurationError, RecordFileError, WorkshopError
 from workshop_lib.machine import Meter, PowerSources
-from workshop_lib.plan import Plan, find_models, make_plan
+from workshop_lib.plan import Plan, find_models, make_plan, to_fetch
 from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Run, Serving, variant_key
 from workshop_lib.runtimes import profiles
 from workshop_lib.show.text import one_line
@@ -28,6 +29,7 @@ from workshop_lib.storage import RunWriter, read_run
 if TYPE_CHECKING:
     from workshop_lib.runtimes.profiles import Runtime, ServedModel
 
+_log = logging.getLogger(__name__)
 RECORDS_FILE = "records.jsonl"
 GIVE_UP_AFTER = 2
 """Consecutive failed requests after which a model is left alone, so that a stalled one cannot hold up the batch."""
@@ -182,20 +184,23 @@ class _Measurement:
         meter = self.power.meter_for(variant.device, model.pid, declared)
         served[key] = _Served(model, stack.enter_context(client), meter)
         self.writer.append(self._serving(served[key]))
-        self._ask(self.plan.request(variant, self.plan.prompts[0], 0), served[key])
+        shortest = min(self.plan.prompts, key=lambda prompt: len(prompt.text))
+        if not self._ask(self.plan.request(variant, self.plan.prompts[0], 0), served[key]).fits:
+            self._ask(self.plan.request(variant, shortest, 0), served[key])
 
-    def _ask(self, request: Request, served: _Served) -> None:
-        """Ask, with as many recorded retries as the plan allows; count consecutive failures."""
+    def _ask(self, request: Request, served: _Served) -> Completion:
+        """Ask, with as many recorded retries as the plan allows; count consecutive failures. Returns the last."""
         key = variant_key(request.variant)
         for attempt in range(1, self.plan.retries + 2):
             if attempt > 1:
                 self.sleep(self.plan.retry_backoff_s * 2 ** (attempt - 2))
             completion = served.ask(replace(request, attempt=attempt))
             self.writer.append(completion)
-            if completion.ok or served.model.failure():
+            if completion.ok or not completion.fits or served.model.failure():
                 break
         gone = GIVE_UP_AFTER if served.model.failure() else self.failures.get(key, 0) + 1
-        self.failures[key] = 0 if completion.ok else gone
+        self.failures[key] = 0 if completion.ok or not completion.fits else gone
+        return completion
 
     def _serving(self, served: _Served) -> Serving:
         model = served.model
@@ -205,6 +210,7 @@ class _Measurement:
             resident_mb=model.resident_mb,
             peak_resident_mb=model.peak_resident_mb(),
             registered_providers=tuple(model.registered_providers),
+            threads=model.threads,
             gpu_memory_mb=self.power.gpu_memory_mb(model.pid),
             energy_note=served.meter.covers,
             request_notes=served.client.request_notes(self.plan.request(model.variant, self.plan.prompts[0], 0)),
@@ -231,19 +237,45 @@ class _Served:
 
 
 def download(runtime: Runtime, variants: Iterable[ModelVariant]) -> list[ModelVariant]:
-    """Cache variants, one progress bar each; return them as they are now. Raises `WorkshopError`."""
+    """Cache variants, one progress bar each; return them as they are now.
+
+    What cannot be brought is left out with a warning that says why, and with the other builds of its model.
+
+    Raises:
+        WorkshopError: nothing could be brought.
+    """
     from tqdm.auto import tqdm
 
-    variants = list(variants)
+    here: list[str] = []
+    failed: dict[str, WorkshopError] = {}
     for variant in variants:
+        if variant.alias in failed:
+            continue
         with tqdm(total=100, unit="%", desc=variant.model_id) as bar:
 
             def show(percent: float, bar: tqdm = bar) -> None:
                 bar.update(max(0.0, percent - bar.n))
 
-            runtime.download(variant, on_progress=show)
+            try:
+                runtime.download(variant, on_progress=show)
+            except WorkshopError as error:
+                failed[variant.alias] = error
+            else:
+                here.append(variant.model_id)
+    if failed and not here:
+        raise next(iter(failed.values()))
+    for alias, reason in failed.items():
+        _log.warning("%s is left out. %s", alias, reason)
     now = {variant.model_id: variant for variant in runtime.list_models()}
-    return [now.get(variant.model_id, variant) for variant in variants]
+    return [now[model_id] for model_id in here if model_id in now]
+
+
+def fetch_candidates(runtime: Runtime, models: str | Sequence[str]) -> None:
+    """Download what `plan.to_fetch` names; where that cannot be, a warning says so, and the next call tries again."""
+    try:
+        download(runtime, to_fetch(runtime, models))
+    except WorkshopError as error:
+        _log.warning("%s", error)
 
 
 def probe(runtime: Runtime, variants: Sequence[ModelVariant], prompt: Prompt, *, max_tokens: int = 120) -> Run:
@@ -266,13 +298,25 @@ def new_folder(output: str = "") -> Path:
 
 
 def find_records(records: str = "") -> Path:
-    """Return the records to look at: the file named, else the newest run's, else a new small run's.
+    """Return the records to look at: the file or the run named, else the newest run's, else a new small run's.
 
-    Raises `RecordFileError` where the file named does not exist.
+    Raises `RecordFileError` where neither a file nor a folder under `runs/` has that name.
     """
-    if records and not Path(records).is_file():
+    if not records:
+        return newest_records() or measure_a_little(new_folder())
+    found = [path for path in (Path(records), places.runs_folder() / records / RECORDS_FILE) if path.is_file()]
+    if not found:
         raise RecordFileError(f"There are no records at {records}.", "Correct the path, or leave it empty.")
-    return Path(records).resolve() if records else newest_records() or measure_a_little(new_folder())
+    return found[0].resolve()
+
+
+def describe_run(path: Path) -> list[str]:
+    """Which run the records at `path` are of, and how to take another one of those under `runs/`, in sentences."""
+    run, there = read_run(path), sorted(places.runs_folder().glob(f"*/{RECORDS_FILE}"), reverse=True)
+    others = [each.parent.name for each in there if each.resolve() != path.resolve()]
+    asked = f"{len(answered(run))} models answered {len(run.prompts)} prompts"
+    said = [f"This page uses the run {run.run_id}, profile {run.profile}: {asked}."]
+    return said + ([f'Other runs: {", ".join(others[:3])}. To take one: records = "{others[0]}".'] if others else [])
 
 
 def newest_records() -> Path | None:
@@ -287,11 +331,21 @@ def _runs() -> Iterator[tuple[Path, Run]]:
             yield path, read_run(path)
 
 
+def run_of_another_set(prompt_set: str | None) -> tuple[str, Run] | None:
+    """Return what answered another shipped set, with its name: the newest run, else shipped results, else None."""
+    shipped = [(path, read_run(path)) for path in sorted(comparison.REFERENCES.glob(f"*/{RECORDS_FILE}"))]
+    for path, run in (*_runs(), *shipped):
+        if answered(run) and data.set_of(run.prompts) not in (None, prompt_set):
+            kind = "the shipped results" if path.is_relative_to(comparison.REFERENCES) else "the run"
+            return f"{kind} {path.parent.name}", run
+    return None
+
+
 def measure_a_little(folder: Path) -> Path:
     """Measure every ready model on few prompts and rounds, so that there is something to chart."""
     with profiles.open_runtime() as runtime:
         variants, skipped = find_models(runtime, ["auto"])
-        prompts = data.read_prompts()[:SMALL_RUN_PROMPTS]
+        prompts = data.read_prompts(data.TASK)[:SMALL_RUN_PROMPTS]
         small = make_plan(variants, prompts, rounds=SMALL_RUN_ROUNDS, skipped=tuple(skipped))
         run_plan(small, runtime, folder)
     return folder / RECORDS_FILE

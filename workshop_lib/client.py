@@ -29,8 +29,8 @@ from urllib.parse import urljoin
 from workshop_lib import connections, credentials
 from workshop_lib.addresses import Address, parse_address
 from workshop_lib.errors import ConfigurationError, EndpointError
-from workshop_lib.records import Chunk, Completion, Request, RequestOptions
-from workshop_lib.request_bodies import Adaptation, Refusal
+from workshop_lib.records import DOES_NOT_FIT, Chunk, Completion, Request, RequestOptions
+from workshop_lib.request_bodies import Adaptation, Refusal, does_not_fit
 from workshop_lib.settings import ENDPOINT_VARIABLE, request_options
 from workshop_lib.streams import Answer, Arrival, EndWatch, StreamFault, error_message, read_answer
 
@@ -271,6 +271,9 @@ class ChatClient:
             elif not adaptation.adapt(refusal, body):
                 answer.fault = self._status_fault(refusal)
                 break
+        words = refusal.text if refusal else str(answer.fault or "")
+        if not answer.chunks and (said := does_not_fit(words)):
+            answer.fault = StreamFault(DOES_NOT_FIT, said)
         return self._completion(request, body, answer, started_at, end_s)
 
     def request_notes(self, request: Request) -> tuple[str, ...]:

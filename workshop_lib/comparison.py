@@ -8,7 +8,9 @@ resampling the scatter: the logarithms of all samples around their own prompt's 
 rounds of one prompt are too few to resample alone), widened by sqrt(n / (n - 1)) for the mean that was taken out, and
 drawn again 4 000 times with a fixed seed (residual bootstrap; Efron and Tibshirani 1993, chapter 9). It measures
 noise, not the bias of the client and not what differs between two starts of a server or two hours of a machine. So a
-difference that repeating alone can make is never called clear: see `SAME_RUN`, `BETWEEN_RUNS` and `WITH_BURSTS`.
+difference that repeating alone can make is never called clear: see `SAME_RUN`, `BETWEEN_RUNS` and `WITH_BURSTS`. Nor is
+one that only the number of comparisons explains: where several stand side by side, `corrected` applies Holm's method
+(1979) to the shares of draws beyond 1; 4 000 draws can call up to 100 of them clear.
 
 How a figure moves with other prompts like these is a bootstrap over prompts, `draws` and `estimate`: a prompt is drawn
 with everything that is known about it, because verdicts on answers to one prompt are not independent (cluster
@@ -19,8 +21,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from workshop_lib import places, timing
@@ -77,7 +80,8 @@ class Ratio:
     """B in units of A: 1.25 means that B's values are 25 % larger; None when nothing can be compared.
 
     The interval needs at least two rounds of some prompt on both sides. `prompts` counts those that both answered,
-    `samples` the values used; a difference below the share `smallest` is not called clear.
+    `samples` the values used; a difference below the share `smallest` is not called clear. `p` is the two-sided share
+    of draws beyond 1, corrected for the `among` ratios that stand side by side.
     """
 
     value: float | None
@@ -86,11 +90,18 @@ class Ratio:
     prompts: int
     samples: int
     smallest: float = SAME_RUN
+    p: float | None = None
+    among: int = 1
 
     @property
-    def is_beyond_noise(self) -> bool:
-        """True when the interval excludes 1."""
-        return self.low is not None and self.high is not None and (self.low > 1 or self.high < 1)
+    def doubt(self) -> str:
+        """Why the difference is not clear although the interval excludes 1; empty where it is clear or holds 1."""
+        if self.value is None or self.low is None or self.high is None or self.low <= 1 <= self.high:
+            return ""
+        if max(self.value, 1 / self.value) - 1 < self.smallest:
+            return f"repeating shifts by up to {self.smallest:.0%}"
+        by_chance = self.among > 1 and (self.p is None or self.p >= 1 - CONFIDENCE)
+        return f"one of {self.among} comparisons" if by_chance else ""
 
     @property
     def is_too_wide(self) -> bool:
@@ -99,10 +110,10 @@ class Ratio:
 
     @property
     def is_clear(self) -> bool:
-        """True when the interval, not too wide, excludes 1 and the difference is larger than repeating can make it."""
-        if self.value is None or self.is_too_wide or not self.is_beyond_noise:
+        """True when the interval, not too wide, excludes 1, and neither repeats nor many comparisons explain it."""
+        if self.low is None or self.high is None or self.is_too_wide or self.doubt:
             return False
-        return max(self.value, 1 / self.value) - 1 >= self.smallest
+        return self.low > 1 or self.high < 1
 
 
 def compare_samples(a: Samples, b: Samples, *, smallest: float = SAME_RUN, seed: int = 20) -> Ratio:
@@ -121,7 +132,9 @@ def compare_samples(a: Samples, b: Samples, *, smallest: float = SAME_RUN, seed:
     generator = np.random.default_rng(seed)
     shift = _median_noise(logs[1], generator) - _median_noise(logs[0], generator)
     low, high = np.exp(log_ratio - np.percentile(shift, [100 - TAIL_PERCENT, TAIL_PERCENT]))
-    return Ratio(value, float(low), float(high), len(shared), used, smallest)
+    beyond = 1 + min((shift >= log_ratio).sum(), (shift <= log_ratio).sum())
+    p = min(1.0, 2 * float(beyond) / (1 + RATIO_RESAMPLES))
+    return Ratio(value, float(low), float(high), len(shared), used, smallest, p)
 
 
 def _median_noise(prompts: list[np.ndarray], generator: np.random.Generator) -> np.ndarray:
@@ -153,8 +166,8 @@ def describe(ratio: Ratio, better: Literal["lower", "higher"]) -> str:
     if ratio.is_too_wide:
         return f"nothing can be said ({ratio.value:.2f}x, 95 % CI spans a factor of more than {WIDEST})"
     if not ratio.is_clear:
-        within = f"; repeating shifts by up to {ratio.smallest:.0%}" if ratio.is_beyond_noise else ""
-        return f"no clear difference ({ratio.value:.2f}x, 95 % CI {ratio.low:.2f}-{ratio.high:.2f}{within})"
+        why = f"; {ratio.doubt}" if ratio.doubt else ""
+        return f"no clear difference ({ratio.value:.2f}x, 95 % CI {ratio.low:.2f}-{ratio.high:.2f}{why})"
     is_gain = (ratio.value > 1) == (better == "higher")
     times = [ratio.value, ratio.low, ratio.high]
     value, low, high = times if ratio.value > 1 else (1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
@@ -206,10 +219,7 @@ def estimate(value: float | None, n: int, figures: Sequence[float] | np.ndarray,
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One successful timed request: who answered what, and its metrics in seconds and tokens per second.
-
-    `more` holds the compared `METRICS` that have no field here, by name; in JSON they stand beside the others.
-    """
+    """One successful timed request: who answered what, and by name its compared `METRICS`, beside the rest in JSON."""
 
     alias: str
     model_id: str
@@ -217,17 +227,13 @@ class Sample:
     prompt_id: str
     prompt_sha256: str | None
     round: int
-    latency_s: float | None
-    first_token_s: float | None
-    decode_tokens_per_s: float | None
     text: str
     burst: bool = False
-    more: Mapping[str, float | None] = field(default_factory=dict, hash=False)
+    metrics: Mapping[str, float | None] = field(default_factory=dict, hash=False)
 
     def value(self, name: str) -> float | None:
         """A metric by its name."""
-        found: float | None = self.more[name] if name in self.more else getattr(self, name, None)
-        return found
+        return self.metrics.get(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,14 +250,14 @@ def results_of(run: Run, name: str = "") -> Results:
     """The results of a run: one sample per successful timed request, in the order in which they happened."""
     metrics = timing.metrics_of("comparison")
     samples = (
-        _sample({
+        Sample(
             **{name: getattr(each, name) for name in _IDENTITY},
-            **{metric.name: metric.measure(each) for metric in metrics},
-            "burst": timing.has_burst(each),
-        })
+            burst=timing.has_burst(each),
+            metrics={metric.name: metric.measure(each) for metric in metrics},
+        )
         for each in run.completions
         if each.ok and each.round > 0
-    )  # fmt: skip
+    )
     return Results(name or run.run_id, run.machine, run.plan, tuple(samples))
 
 
@@ -259,11 +265,10 @@ _IDENTITY = ("alias", "model_id", "device", "prompt_id", "prompt_sha256", "round
 
 
 def _sample(values: Mapping[str, Any]) -> Sample:
-    """The sample of a JSON object or the like; what no metric of this version is called is dropped."""
-    own = {each.name for each in fields(Sample)}
-    added = {metric.name for metric in timing.METRICS} - own
-    more = {name: value for name, value in values.items() if name in added}
-    return Sample(**{name: value for name, value in values.items() if name in own}, more=more)
+    """The sample of a JSON object; what no metric of this version is called is dropped."""
+    own = {name: values[name] for name in _IDENTITY}
+    metrics = {metric.name: values[metric.name] for metric in timing.METRICS if metric.name in values}
+    return Sample(**own, burst=values.get("burst", False), metrics=metrics)
 
 
 def sample_objects(run: Run) -> list[dict[str, Any]]:
@@ -271,7 +276,7 @@ def sample_objects(run: Run) -> list[dict[str, Any]]:
     found = []
     for sample in results_of(run).samples:
         values = asdict(sample)
-        values |= values.pop("more")
+        values |= values.pop("metrics")
         found.append({name: _rounded(value) for name, value in values.items()})
     return found
 
@@ -348,13 +353,22 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One line: B against A in one measure, as a ratio and as a sentence."""
+    """One line: B against A in one metric, as a ratio and as a sentence."""
 
     a: Side
     b: Side
-    measure: str
+    metric: timing.Metric
     ratio: Ratio
-    verdict: str
+
+    @property
+    def measure(self) -> str:
+        """The metric's name in headings."""
+        return self.metric.title
+
+    @property
+    def verdict(self) -> str:
+        """The ratio in words."""
+        return describe(self.ratio, self.metric.better)
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,26 +399,65 @@ def compare_results(a: Results, b: Results) -> Changes:
         what = f"The runs share no model: {' against '.join(names)}."
         raise ConfigurationError(what, "Compare runs that measured the same models.")
     pairs = [(Side(a, *key), Side(b, *key)) for key in shared]
-    lines = tuple(change for pair in pairs for change in compare_sides(*pair))
+    lines = corrected([change for pair in pairs for change in compare_sides(*pair)])
     return Changes(lines, remarks, tuple(_texts(*pair) for pair in pairs))
 
 
 def compare_named(a: Results, b: Results, first: str, second: str) -> Changes:
     """Compare one model of `a` with one of `b`. Raises `ConfigurationError`, `ModelNotFoundError`."""
     sides = find_side(a, first), find_side(b, second)
-    return Changes(compare_sides(*sides), _unlike(a, b), ())
+    return Changes(corrected(compare_sides(*sides)), _unlike(a, b), ())
 
 
 def compare_sides(a: Side, b: Side) -> tuple[Change, ...]:
     """Compare two models, devices or runs in every metric; where a side lacks one, its verdict says so."""
-    changes = []
+    return tuple(_change(a, b, metric) for metric in timing.metrics_of("comparison"))
+
+
+def _change(a: Side, b: Side, metric: timing.Metric) -> Change:
+    smallest = SAME_RUN if a.results is b.results else BETWEEN_RUNS
+    if metric.name == "decode_tokens_per_s" and any(each.burst for each in (*a.samples, *b.samples)):
+        smallest = WITH_BURSTS
+    sides = (_by_prompt(side, metric.name) for side in (a, b))
+    return Change(a, b, metric, compare_samples(*sides, smallest=smallest))
+
+
+def corrected(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Correct what counts as clear for the number of changes that stand side by side (Holm)."""
+    order = sorted((each.ratio.p, place) for place, each in enumerate(changes) if each.ratio.p is not None)
+    adjusted, floor = dict[int, float](), 0.0
+    for rank, (p, place) in enumerate(order):
+        adjusted[place] = floor = max(floor, min(1.0, p * (len(order) - rank)))
+    ratios = [replace(each.ratio, p=adjusted.get(place), among=len(order)) for place, each in enumerate(changes)]
+    return tuple(replace(change, ratio=ratio) for change, ratio in zip(changes, ratios, strict=True))
+
+
+def between_builds(run: Run) -> tuple[Change, ...]:
+    """Each build of a model that answered against its first one, in every metric."""
+    found, first_of = list[Change](), dict[str, Side]()
+    for alias, side in _answered(run):
+        first = first_of.setdefault(alias, side)
+        found += compare_sides(first, side) if first is not side else ()
+    return corrected(found)
+
+
+def against_the_best(run: Run) -> tuple[Change, ...]:
+    """Every model that answered against the one with the best median, metric by metric."""
+    found, sides = list[Change](), [side for _, side in _answered(run)]
     for metric in timing.metrics_of("comparison"):
-        smallest = SAME_RUN if a.results is b.results else BETWEEN_RUNS
-        if metric.name == "decode_tokens_per_s" and any(each.burst for each in (*a.samples, *b.samples)):
-            smallest = WITH_BURSTS
-        ratio = compare_samples(_by_prompt(a, metric.name), _by_prompt(b, metric.name), smallest=smallest)
-        changes.append(Change(a, b, metric.title, ratio, describe(ratio, metric.better)))
-    return tuple(changes)
+        middles: list[tuple[float, int]] = []
+        for place, side in enumerate(sides):
+            if values := [value for each in side.samples if (value := each.value(metric.name)) is not None]:
+                middles.append((median(values) if metric.better == "lower" else -median(values), place))
+        ordered = [sides[place] for _, place in sorted(middles)]
+        found += [_change(ordered[0], other, metric) for other in ordered[1:]]
+    return corrected(found)
+
+
+def _answered(run: Run) -> list[tuple[str, Side]]:
+    """Alias and side of each model that answered, in the order of the rows."""
+    results = results_of(run)
+    return [(row.alias, Side(results, row.model_id, row.device)) for row in summarise(run) if row.status == "ok"]
 
 
 def find_side(results: Results, name: str) -> Side:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -29,6 +29,8 @@ MODELS_FILE = DATA_FOLDER / "models.json"
 PROMPTS_FILE = DATA_FOLDER / "prompts.json"
 PRACTICE_INDEX_FILE = DATA_FOLDER / "practice_models" / "index.json"
 SCHEMA = 1
+TASK = "meeting-notes"
+"""The prompt set of the team's own task: what pages and `run` ask where nobody names another."""
 
 STRICT: dict[str, object] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 """`__pydantic_config__` of a file's outermost dataclass; those inside it inherit it."""
@@ -116,7 +118,9 @@ class ModelCard:
 
     Sizes are downloads in 10^6 bytes, of the CPU and of the GPU build; None when no listing names them. `listed` is
     False for a name that courses use but no catalog lists; `nearest` are aliases to offer instead. `watts` is the power
-    drawn while it answers, where no meter can be read; reported as assumed.
+    drawn while it answers, where no meter can be read; reported as assumed. `default_builds` are the precisions that
+    `auto` takes; None = all. `trained_on` names the prompt sets that it was trained on, or on close copies of; empty
+    where it is older than all of them; None = unknown.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
@@ -130,6 +134,8 @@ class ModelCard:
     listed: bool = True
     nearest: tuple[str, ...] = ()
     watts: Size | None = None
+    default_builds: tuple[str, ...] | None = None
+    trained_on: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +230,8 @@ def read_prompts(set_name: str = "course", path: Path | str | None = None) -> tu
 
     Also read are a JSON list, JSON lines, and a `.txt` file with one prompt per line, in which blank lines and lines
     that begin with `#` are skipped. An entry is a text, or an object like those of `prompts.json` that needs only
-    `text` (or `prompt`). What has no id is called `prompt-1`, `prompt-2`, …; `set_name` is then ignored.
+    `text` (or `prompt`). What has no id is called `prompt-1`, `prompt-2`, …; `set_name` is then ignored. Only prompts
+    of the shipped file carry the name of their set.
     """
     file = Path(path or PROMPTS_FILE)
     entries = _entries(file)
@@ -234,7 +241,14 @@ def read_prompts(set_name: str = "course", path: Path | str | None = None) -> tu
     sets = read_prompt_file(file).sets
     if set_name not in sets:
         raise fault(file, "sets", f"has no set '{set_name}'", f"Use {' or '.join(sets)}.")
-    return sets[set_name]
+    origin = set_name if file == PROMPTS_FILE else ""
+    return tuple(replace(prompt, set_name=origin) for prompt in sets[set_name])
+
+
+def set_of(prompts: Iterable[Prompt]) -> str | None:
+    """Return the shipped set that holds all these prompts as they are, None where none does. Raises `DataFileError`."""
+    mine = tuple(prompts)
+    return next((name for name, shipped in read_prompt_file().sets.items() if set(shipped).issuperset(mine)), None)
 
 
 def _entries(file: Path) -> list[object] | None:
@@ -264,7 +278,7 @@ def _named(number: int, entry: object) -> object:
     if not isinstance(entry, dict):
         return entry
     named = {"text" if key == "prompt" and "text" not in entry else key: value for key, value in entry.items()}
-    return {"id": f"prompt-{number}", **named}
+    return {"id": f"prompt-{number}", **named, "set_name": ""}
 
 
 def read_as(kind: type[T], file: Path) -> T:

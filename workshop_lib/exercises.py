@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workshop_lib import timing
 from workshop_lib.benchmark import answered
-from workshop_lib.comparison import WIDEST, Side, compare_sides, results_of
+from workshop_lib.comparison import WIDEST, between_builds
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.quality.scores import distinct_answers
@@ -240,10 +240,7 @@ def overlap(run: Run) -> Expected:
 
 def first_token_verdict(run: Run) -> Expected:
     """03: the first line of the table of differences: is that build's first token sooner? The interval decides."""
-    pair = _first_two_of_an_alias(run)
-    results = results_of(run)
-    lines = compare_sides(*(Side(results, *variant_key(each)) for each in pair)) if pair else ()
-    ratio = next((each.ratio for each in lines if each.measure == "first token"), None)
+    ratio = next((each.ratio for each in between_builds(run) if each.measure == "first token"), None)
     if ratio is None or ratio.low is None or ratio.high is None or ratio.value is None:
         return "This run has no two builds of one model with first tokens of at least two rounds."
     direction, opposite = (FASTER, SLOWER) if ratio.value < 1 else (SLOWER, FASTER)
@@ -258,7 +255,7 @@ def first_token_verdict(run: Run) -> Expected:
     if ratio.is_too_wide:
         interval = f"The interval spans a factor of more than {WIDEST}, so nothing can be said"
     else:
-        interval += ", within what repeating can make" if ratio.is_beyond_noise else " and holds 1"
+        interval += f", but {ratio.doubt}" if ratio.doubt else " and holds 1"
     mistakes = {
         direction: f"The ratio alone, {ratio.value:.2f}, looks so. {interval}: the data do not show a difference.",
         opposite: f"Not even the ratio, {ratio.value:.2f}, says so. {interval}: the data do not show a difference.",
@@ -353,13 +350,3 @@ def _measured(run: Run, measure: Callable[[Completion], float | None], first_rou
 def _share_below(values: Sequence[float], limit: float) -> float:
     """The share of values below a limit, in per cent; nan where there is nothing to compare."""
     return math.nan if math.isnan(limit) else 100 * sum(each < limit for each in values) / len(values)
-
-
-def _first_two_of_an_alias(run: Run) -> tuple[ModelVariant, ModelVariant] | None:
-    """What the first line of `tables.differences` compares."""
-    first_of: dict[str, ModelVariant] = {}
-    for variant in answered(run):
-        first = first_of.setdefault(variant.alias, variant)
-        if first is not variant:
-            return first, variant
-    return None

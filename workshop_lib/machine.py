@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 from workshop_lib import places
 from workshop_lib.errors import DiskSpaceError
@@ -51,8 +51,9 @@ UPDATE_S = {RAPL: 0.001, NVML: 0.1}
 def fingerprint() -> dict[str, object]:
     """Describe this machine, so that runs on unlike machines are not compared unawares.
 
-    Memory is in 10^6 bytes, the load average that of 1 minute (None on Windows); `thread_variables` are those set,
-    `versions` those of the installed packages, `started_at` is ISO 8601 UTC.
+    `usable_processors` are the logical ones that this process may use. Memory is in 10^6 bytes, the load average that
+    of 1 minute (None on Windows); `thread_variables` are those set, `versions` those of the installed packages,
+    `started_at` is ISO 8601 UTC.
     """
     import psutil
 
@@ -60,6 +61,7 @@ def fingerprint() -> dict[str, object]:
         "cpu": cpu_model(),
         "physical_cores": psutil.cpu_count(logical=False),
         "logical_cores": psutil.cpu_count(),
+        "usable_processors": usable_processors(),
         "memory_mb": round(psutil.virtual_memory().total / BYTES_PER_MB),
         "os": f"{platform.system()} {platform.release()}",
         "architecture": platform.machine(),
@@ -80,6 +82,21 @@ def cpu_model() -> str:
     elif sys.platform == "darwin":
         name = _output_of(["sysctl", "-n", "machdep.cpu.brand_string"])
     return name or platform.machine()
+
+
+def usable_processors() -> int | None:
+    """How many logical processors this process may use, its affinity counted in; None when unknown."""
+    import psutil
+
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
+
+
+def cores() -> int:
+    """Threads that a model gets: one for each physical core, and no more than this process may use."""
+    import psutil
+
+    return min(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1, usable_processors() or 1)
 
 
 def power_source() -> Literal["mains", "battery", "unknown"]:
@@ -191,124 +208,56 @@ def why_no_gpu(discoverable: Sequence[str], fault: str | None) -> str:
     return "No GPU provider is registered: the runtime found no GPU that it can use."
 
 
-class Meter(Protocol):
-    """A source of energy, or the reason why there is none."""
-
-    @property
-    def source(self) -> str | None:
-        """What a record says of it: `measured:rapl`, `measured:nvml`, `assumed`, or None."""
-
-    @property
-    def covers(self) -> str:
-        """What its joules are the energy of, or why there are none, as a sentence."""
-
-    def mark(self) -> Any:
-        """The beginning of an interval, to be given to `joules_since`."""
-
-    def joules_since(self, mark: Any) -> float | None:
-        """Energy since a mark in joules; None when it could not be read."""
-
-
 @dataclass(frozen=True, slots=True)
-class NoMeter:
-    """No source: why not."""
+class Meter:
+    """A source of energy, or the reason why there is none.
 
-    covers: str
-    source: ClassVar[None] = None
-
-    def mark(self) -> None:
-        """Nothing to read."""
-
-    def joules_since(self, mark: None) -> None:
-        """Nothing was measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeclaredPower:
-    """Watts that somebody declared: energy is watts x seconds, and labelled as assumed."""
-
-    watts: float
-    clock: Callable[[], float] = time.perf_counter
-    source: ClassVar[str] = ASSUMED
-
-    @property
-    def covers(self) -> str:
-        """What the number stands for."""
-        return f"Energy is assumed, not measured: {self.watts:g} W were declared."
-
-    def mark(self) -> float:
-        """Seconds on the clock."""
-        return self.clock()
-
-    def joules_since(self, mark: float) -> float:
-        """Watts x seconds."""
-        return self.watts * (self.clock() - mark)
-
-
-@dataclass(frozen=True, slots=True)
-class RaplPackages:
-    """The energy counters of all processor packages: `counters` are files, `ranges_uj` where each starts anew.
-
-    A counter that starts anew twice within one request cannot be told from one that did so once; that takes minutes.
+    Attributes:
+        covers: what its joules are the energy of, or why there are none, as a sentence.
+        source: what a record says of it: `measured:rapl`, `measured:nvml`, `assumed`, or None.
+        mark: reads it, for `joules_since`; None when it cannot be read.
+        between: the joules from one reading to another; None when they do not fit together.
     """
 
-    counters: tuple[Path, ...]
-    ranges_uj: tuple[int, ...]
-    source: ClassVar[str] = RAPL
-    covers: ClassVar[str] = (
-        "Energy is that of the whole processor package while a request ran: other programs and idling included, "
-        "graphics cards and screen not."
-    )
+    covers: str
+    source: str | None = None
+    mark: Callable[[], Any] = lambda: None
+    between: Callable[[Any, Any], float | None] = lambda _before, _after: None
 
-    def mark(self) -> tuple[int, ...] | None:
-        """The counters in microjoules; None when one cannot be read."""
-        try:
-            return tuple(map(_number_in, self.counters))
-        except (OSError, ValueError):
-            return None
-
-    def joules_since(self, mark: tuple[int, ...] | None) -> float | None:
-        """Sum over the packages; None when a counter could not be read or did not move."""
+    def joules_since(self, mark: Any) -> float | None:
+        """Energy since a reading in joules; None when it could not be read."""
         now = self.mark()
-        if now is None or mark is None:
-            return None
-        readings = zip(mark, now, self.ranges_uj, strict=True)
-        used_uj = [after - before + (range_uj if after < before else 0) for before, after, range_uj in readings]
-        return sum(used_uj) / 1e6 or None
+        return None if mark is None or now is None else self.between(mark, now)
 
 
-@dataclass(frozen=True, slots=True)
-class NvmlCard:
+def declared(watts: float, clock: Callable[[], float] = time.perf_counter) -> Meter:
+    """Watts that somebody declared: energy is watts x seconds, and labelled as assumed."""
+    covers = f"Energy is assumed, not measured: {watts:g} W were declared."
+    return Meter(covers, ASSUMED, clock, lambda before, after: watts * (after - before))
+
+
+def nvml_card(nvml: Any, card: Any, clock: Callable[[], float] = time.perf_counter) -> Meter:
     """One NVIDIA graphics card: its counter of millijoules or, on cards without one, the power before and after."""
+    readers = {"mJ": nvml.nvmlDeviceGetTotalEnergyConsumption, "mW": nvml.nvmlDeviceGetPowerUsage}
 
-    nvml: Any
-    card: Any
-    clock: Callable[[], float] = time.perf_counter
-    source: ClassVar[str] = NVML
-    covers: ClassVar[str] = (
+    def mark() -> tuple[str, int, float] | None:
+        for unit, read in readers.items():
+            with suppress(nvml.NVMLError):
+                return unit, int(read(card)), clock()
+        return None
+
+    def between(before: tuple[str, int, float], after: tuple[str, int, float]) -> float | None:
+        if before[0] != after[0]:
+            return None
+        if after[0] == "mW":
+            return (before[1] + after[1]) / 2 / 1000 * (after[2] - before[2])
+        return (after[1] - before[1]) / 1000 if after[1] >= before[1] else None  # the driver starts anew at 0
+
+    covers = (
         "Energy is that of the whole graphics card while a request ran: other programs on it and idling included, "
         "the processor not."
     )
-
-    def mark(self) -> tuple[str, int, float] | None:
-        """The unit that the card knows, its reading, and the clock; None when it tells neither."""
-        readers = {
-            "mJ": self.nvml.nvmlDeviceGetTotalEnergyConsumption,
-            "mW": self.nvml.nvmlDeviceGetPowerUsage,
-        }
-        for unit, read in readers.items():
-            with suppress(self.nvml.NVMLError):
-                return unit, int(read(self.card)), self.clock()
-        return None
-
-    def joules_since(self, mark: tuple[str, int, float] | None) -> float | None:
-        """Difference of the counter, or mean power x seconds; None when the readings do not fit together."""
-        now = self.mark()
-        if now is None or mark is None or now[0] != mark[0]:
-            return None
-        if now[0] == "mW":
-            return (mark[1] + now[1]) / 2 / 1000 * (now[2] - mark[2])
-        return (now[1] - mark[1]) / 1000 if now[1] >= mark[1] else None  # it starts at 0 when the driver is reloaded
+    return Meter(covers, NVML, mark, between)
 
 
 def _pynvml() -> Any:
@@ -330,7 +279,7 @@ class PowerSources:
     _nvml: Any = field(default=None, init=False)
     _cards: tuple[Any, ...] = field(default=(), init=False)
     _why_no_cards: str = field(default="", init=False)
-    _rapl: RaplPackages | str = field(default="", init=False)
+    _rapl: Meter | str = field(default="", init=False)
 
     def __enter__(self) -> Self:
         self._rapl = rapl(self.powercap)
@@ -357,7 +306,7 @@ class PowerSources:
             measured = self._card_of(pid)
         if not isinstance(measured, str):
             return measured
-        return NoMeter(f"Energy was not measured: {measured}") if watts is None else DeclaredPower(watts, self.clock)
+        return Meter(f"Energy was not measured: {measured}") if watts is None else declared(watts, self.clock)
 
     def gpu_memory_mb(self, pid: int | None) -> float | None:
         """Memory that a process holds on all cards in 10^6 bytes; None when no card knows the process.
@@ -374,7 +323,7 @@ class PowerSources:
         cards = [card for card in self._cards if self._held_bytes(card, pid) is not None] or self._cards
         if len(cards) > 1:
             return f"which of {len(cards)} graphics cards serves the model cannot be told."
-        meter = NvmlCard(self._nvml, cards[0], self.clock)
+        meter = nvml_card(self._nvml, cards[0], self.clock)
         return meter if meter.mark() else "the graphics card tells neither its energy nor its power."
 
     def _held_bytes(self, card: Any, pid: int | None) -> int | None:
@@ -405,23 +354,42 @@ class PowerSources:
         self._why_no_cards = "the NVIDIA driver knows no graphics card."
 
 
-def rapl(powercap: Path = POWERCAP) -> RaplPackages | str:
-    """The processor's counters, or why they cannot be read. Intel and AMD processors show them in the same place."""
+def rapl(powercap: Path = POWERCAP) -> Meter | str:
+    """The energy counters of all processor packages, or why they cannot be read.
+
+    Intel and AMD processors show them in the same place. A counter that starts anew twice within one request cannot be
+    told from one that did so once; that takes minutes.
+    """
     zones = [zone for zone in sorted(powercap.glob("intel-rapl:*")) if _is_package(zone)]
     if not zones:
         return "this machine shows no energy counter of its processor."
+
+    def read() -> list[int]:
+        return [_number_in(zone / "energy_uj") for zone in zones]
+
+    def mark() -> list[int] | None:
+        try:
+            return read()
+        except (OSError, ValueError):
+            return None
+
+    def between(before: list[int], after: list[int]) -> float | None:
+        pairs = zip(before, after, ranges_uj, strict=True)
+        used_uj = [last - first + (range_uj if last < first else 0) for first, last, range_uj in pairs]
+        return sum(used_uj) / 1e6 or None  # a counter that did not move says nothing
+
     try:
-        found = RaplPackages(
-            tuple(zone / "energy_uj" for zone in zones),
-            tuple(_number_in(zone / "max_energy_range_uj") for zone in zones),
-        )
-        for counter in found.counters:
-            _number_in(counter)
+        ranges_uj = [_number_in(zone / "max_energy_range_uj") for zone in zones]
+        read()
     except PermissionError:
         return "this system lets only its administrator read the processor's energy counter."
     except (OSError, ValueError):
         return "the processor's energy counter cannot be read."
-    return found
+    covers = (
+        "Energy is that of the whole processor package while a request ran: other programs and idling included, "
+        "graphics cards and screen not."
+    )
+    return Meter(covers, RAPL, mark, between)
 
 
 def _is_package(zone: Path) -> bool:

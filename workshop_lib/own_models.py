@@ -21,7 +21,7 @@ from workshop_lib.files import typed_path
 from workshop_lib.models import registry, smollm2
 from workshop_lib.models.adapter import load_class
 from workshop_lib.models.gguf import ImportReport
-from workshop_lib.records import ModelVariant, Request, Run
+from workshop_lib.records import ModelVariant, Prompt, Request, Run
 from workshop_lib.runtimes.protocols import Runtime
 from workshop_lib.show import tables
 from workshop_lib.show.table import Table
@@ -128,10 +128,12 @@ def ask(runtime: Runtime, names: Sequence[str], text: str, *, max_tokens: int = 
     return Table(lines, columns=["model", "load (ms)", "memory (MB)", "answer"])
 
 
-def measure(runtime: Runtime, names: Sequence[str], *, rounds: int, max_tokens: int = 40) -> Run:
-    """Benchmark models on four of the course's prompts, in turns; one that cannot be found becomes a skipped row."""
+def measure(
+    runtime: Runtime, names: Sequence[str], prompts: Sequence[Prompt], *, rounds: int, max_tokens: int = 40
+) -> Run:
+    """Benchmark models on prompts, in turns; one that cannot be found becomes a skipped row."""
     found, skipped = _find(runtime, names)
-    asked = plan.make_plan(found, data.read_prompts()[:4], rounds=rounds, max_tokens=max_tokens, skipped=tuple(skipped))
+    asked = plan.make_plan(found, prompts, rounds=rounds, max_tokens=max_tokens, skipped=tuple(skipped))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         return benchmark.run_plan(asked, runtime, Path(folder))
 

@@ -21,7 +21,7 @@ from workshop_lib.credentials import redact
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
 from workshop_lib.records import ModelVariant, Prompt, Request, RequestOptions, variant_key
 from workshop_lib.runtimes.profiles import Runtime
-from workshop_lib.runtimes.selection import AUTO
+from workshop_lib.runtimes.selection import ALL, AUTO
 
 Order = Literal["round-robin", "blocks"]
 Skipped = list[tuple[ModelVariant, str]]
@@ -151,8 +151,9 @@ def find_models(
 ) -> tuple[list[ModelVariant], Skipped]:
     """The variants to work with, and what cannot be used, with reasons.
 
-    `models` are aliases or exact ids, `devices` `cpu` or `gpu`, as sequences or as text with commas; `auto` means all
-    that are ready. Raises `ModelNotFoundError` where none is left, `ConfigurationError` for an unknown device.
+    `models` are aliases or exact ids, `devices` `cpu` or `gpu`, as sequences or as text with commas; `auto` means the
+    default candidates, `all` every variant, of what is ready. Raises `ModelNotFoundError` where none is left,
+    `ConfigurationError` for an unknown device.
     """
     wanted = settings.names(models) if isinstance(models, str) else models
     on = settings.devices(devices) if isinstance(devices, str) else devices
@@ -161,6 +162,12 @@ def find_models(
         why = skipped[0][1] if skipped else f"No model is ready for {' or '.join(on)}."
         raise ModelNotFoundError(why, "Name models that the catalog lists, or other devices.")
     return variants, skipped
+
+
+def to_fetch(runtime: Runtime, models: str | Sequence[str] = AUTO) -> list[ModelVariant]:
+    """The default candidates that `download` would bring here, where `models` asks for `auto` or `all`."""
+    names = settings.names(models) if isinstance(models, str) else models
+    return runtime.to_fetch() if {AUTO, ALL} & set(names) else []
 
 
 def choose_variants(
@@ -177,7 +184,7 @@ def choose_variants(
             variants |= {variant_key(found): found for found in runtime.find([name], devices)}
         except ModelNotFoundError as error:
             skipped.append((ModelVariant(alias=name, model_id=name, device="unknown"), str(error)))
-    if AUTO in names:
+    if {AUTO, ALL} & set(names):
         named = {variant.alias for variant, _ in skipped}
         skipped += [
             (variant, reason)

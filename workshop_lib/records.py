@@ -14,6 +14,9 @@ Status = Literal["ok", "failed", "skipped"]
 TokensSource = Literal["usage", "chunks", "unknown"]
 ChunkKind = Literal["content", "reasoning"]
 
+DOES_NOT_FIT = "does_not_fit"
+"""The `error_kind` of a prompt that, with room for the answer, is longer than the model's context."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -26,6 +29,8 @@ class Prompt:
         forbidden: what a good answer must not say.
         reference: an example of a good answer, or None.
         capability: the kind of work, e.g. `explain` or `summarise-meeting`.
+        set_name: the shipped set it was read from, e.g. `meeting-notes`; empty for one of your own. It says where a
+            prompt comes from, not what it is, so it does not count when prompts are compared.
     """
 
     id: str
@@ -34,6 +39,7 @@ class Prompt:
     forbidden: tuple[str, ...] = ()
     reference: str | None = None
     capability: str = "explain"
+    set_name: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class ModelVariant:
         capabilities: tags of `models.json` that drive routing.
         cached: True when the files are in the local cache; None when that cannot be known.
         watts: power that `models.json` declares for it while it answers; None when it declares none.
+        trained_on: prompt sets it was trained on or on close copies of, as `models.json` says; None when unknown.
         served_as: the name that requests carry where it is another than `model_id`: servers that name models by their
             files have whole paths there, of which people see the last part.
     """
@@ -68,6 +75,7 @@ class ModelVariant:
     cached: bool | None = None
     watts: float | None = None
     served_as: str | None = None
+    trained_on: tuple[str, ...] | None = None
 
 
 def variant_key(variant: ModelVariant) -> tuple[str, str]:
@@ -172,6 +180,11 @@ class Completion:
         return self.error is None
 
     @property
+    def fits(self) -> bool:
+        """False where prompt and answer are longer than the model's context: a result of the prompt, no fault."""
+        return self.error_kind != DOES_NOT_FIT
+
+    @property
     def text(self) -> str:
         """The answer a user sees: all content chunks joined."""
         return "".join(chunk.text for chunk in self.chunks if chunk.kind == "content")
@@ -197,8 +210,10 @@ class Row:
     Latencies in seconds; rates in completion tokens per second; energy in watt-hours per 1 000 completion tokens, and
     what a million of them cost at the price given, in its currency; `None` = not measured. `energy_source` is
     `measured:rapl` (all processor packages), `measured:nvml` (the graphics card), `assumed` (declared watts) or None.
-    `request_notes` say which request parameters were renamed or dropped for this server. `more` holds the averages of
-    the `METRICS` that have no field here, by name; in JSON and CSV they stand beside the others.
+    `request_notes` say which request parameters were renamed or dropped for this server. `trained_on_prompts` says
+    whether the model was trained on the set its prompts are from, `prompt_set`; None = unknown. Of `prompts` different
+    ones, `prompts_not_fitting` are longer than the model's context. `more` holds the averages and percentiles of the
+    `METRICS` that have no field here, by name; in JSON and CSV they stand beside the others.
     """
 
     alias: str
@@ -232,6 +247,10 @@ class Row:
     energy_cost_per_million_tokens: float | None = None
     gpu_memory_mb: float | None = None
     request_notes: tuple[str, ...] = ()
+    prompt_set: str | None = None
+    trained_on_prompts: bool | None = None
+    prompts: int = 0
+    prompts_not_fitting: int = 0
     more: Mapping[str, float | None] = field(default_factory=dict, hash=False)
 
     def value(self, name: str) -> float | None:
@@ -247,7 +266,8 @@ class Serving:
     Memory is the resident set of the serving process in 10^6 bytes: after load, and its peak when it stopped.
     `registered_providers` are the execution providers really registered in that process. `gpu_memory_mb` is what the
     process held on graphics cards when last looked at; `energy_note` says what its energy covers, or why it has none.
-    `request_notes` say which request parameters were renamed or dropped for this server.
+    `request_notes` say which request parameters were renamed or dropped for this server. `threads` are those that the
+    folder of the model sets (`intra_op_num_threads`); None = whoever serves it chooses.
     """
 
     variant: ModelVariant
@@ -260,6 +280,7 @@ class Serving:
     gpu_memory_mb: float | None = None
     energy_note: str | None = None
     request_notes: tuple[str, ...] = ()
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,3 +308,9 @@ class Run:
     servings: tuple[Serving, ...] = ()
     completions: tuple[Completion, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def prompt_set(self) -> str | None:
+        """The shipped set that all its prompts are from; None where there is no such set."""
+        names = {prompt.set_name for prompt in self.prompts}
+        return names.pop() or None if len(names) == 1 else None

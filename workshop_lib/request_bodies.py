@@ -25,6 +25,36 @@ _UNSUPPORTED = re.compile(r"support|permit|allowed|recogni[sz]ed|unknown|unexpec
 """A complaint about the value of max_tokens, and one about its name."""
 
 
+_TOO_LONG = tuple(
+    re.compile(form.replace("N", r"(?P<needed>\d{1,9})").replace("M", r"(?P<room>\d{1,9})"), re.IGNORECASE)
+    for form in (
+        r"requires N total tokens .{0,99}maximum context length of M tokens",  # Foundry Local, adapters
+        r"maximum context length is M tokens.{0,99}(?:requested|resulted in|contains) N",  # OpenAI, vLLM
+        r"request \(N tokens\) exceeds the available context size \(M tokens\)",  # llama.cpp
+        r"input_ids size \(N\).{0,99}exceeds max.length \(M\)",  # onnxruntime-genai, three forms
+        r"sequence_length \(N\) is >= max_length \(M\)",
+        r"max_length \(N\) cannot be greater than model context_length \(M\)",
+        r"context_length_exceeded|maximum context length|exceeds the available context size",  # without numbers
+    )
+)
+"""What servers say where prompt and answer are longer than the model's context: N tokens needed of M."""
+
+
+def does_not_fit(said: str) -> str | None:
+    """What a server's words mean where they say that the prompt is too long for the model, else None.
+
+    >>> does_not_fit("request (9138 tokens) exceeds the available context size (8192 tokens), try increasing it")
+    'Does not fit: 9 138 of 8 192 tokens.'
+    """
+    found = next(filter(None, (form.search(said) for form in _TOO_LONG)), None)
+    if found is None:
+        return None
+    if not (numbers := found.groupdict()):
+        return "Does not fit: more tokens than the model's context has."
+    needed, room = (f"{int(numbers[name]):,}".replace(",", " ") for name in ("needed", "room"))
+    return f"Does not fit: {needed} of {room} tokens."
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """An answer with another status than success: its headers (lower-case names) and the start of its text."""

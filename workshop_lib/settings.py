@@ -133,7 +133,9 @@ class BenchmarkSettings:
         FilePath | None,
         Setting("BENCH_PROMPTS_FILE", "another prompts.json, a JSON list, JSON lines or a .txt", "FILE"),
     ] = None
-    prompt_set: Annotated[Text, Setting("BENCH_PROMPT_SET", "of the prompts file (default: course)", "NAME")] = "course"
+    prompt_set: Annotated[Text, Setting("BENCH_PROMPT_SET", "course (default) or meeting-notes, meetings", "NAME")] = (
+        "course"
+    )
     unique_prefix: Annotated[
         bool, Setting("BENCH_UNIQUE_PREFIX", "a line of its own before each round's prompts, against prompt caches")
     ] = False

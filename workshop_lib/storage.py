@@ -64,7 +64,7 @@ class RunWriter:
     def append(self, *records: Serving | Completion) -> None:
         """Write records, mostly one at a time; they are on the disk when this returns. Raises `DiskSpaceError`."""
         with self._explained():
-            self._write(*map(_plain, records))
+            self._write(*map(object_of, records))
 
     def close(self) -> None:
         """Close the file and release the lock. Raises as `append`."""
@@ -158,7 +158,8 @@ def _header(path: Path, entry: dict[str, Any]) -> dict[str, Any]:
     return {**{name: entry[name] for name in HEADER}, "prompts": prompts}
 
 
-def _plain(record: Serving | Completion) -> dict[str, Any]:
+def object_of(record: Serving | Completion) -> dict[str, Any]:
+    """A record as it stands in a file; `record_of` reads it back."""
     if isinstance(record, Serving):
         return {"kind": "serving", **asdict(record)}
     plain = {each.name: getattr(record, each.name) for each in fields(record)}

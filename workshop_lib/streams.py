@@ -542,7 +542,7 @@ def _is_fine(event: Object) -> bool:
     return any(str(event.get(name, "")).lower() in FINE for name in ("code", "status", "status_code"))
 
 
-def error_message(body: object, limit: int = 200) -> str:
+def error_message(body: object, limit: int = 300) -> str:
     """The human part of an error body of any usual shape, in one line without keys, cut to `limit` characters."""
     message, place = body, ""
     for _ in range(8):

@@ -1,9 +1,9 @@
 """Many completions of one model on one device become one `Row`; traps become warning codes with a sentence each.
 
 Averages and percentiles are over successful timed requests only: the warm-up (round 0) is reported as the cold start.
-Which average a metric has in a row, and under which name, is said in `METRICS`. The percentile is numpy's default
-(linear interpolation), so it never exceeds the largest sample. Energy is in watt-hours (3 600 J), its cost in the
-currency of the price.
+Which average and percentiles a metric has in a row, and under which names, is said in `METRICS`. A percentile is
+numpy's default (linear interpolation), so it never exceeds the largest sample. Energy is in watt-hours (3 600 J), its
+cost in the currency of the price.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 from workshop_lib import machine, timing
 from workshop_lib.records import Completion, Row, Run, Serving, Status, TokensSource
+from workshop_lib.show.text import TRAINED
 
-ENOUGH_SAMPLES = 20
+ENOUGH_SAMPLES = timing.PERCENTILES[95]
 """Below this many requests a 95th percentile is little more than the maximum."""
 
 ENOUGH_FOR_FENCES = 8
@@ -45,6 +46,7 @@ WARNINGS: dict[str, str] = {
     "too_few_samples": f"Fewer than {ENOUGH_SAMPLES} requests: the p95 is little more than the slowest one.",
     "unstable": "The spread is 10 % of the mean or more: differences of that size may be noise.",
     "outliers": "Some requests lie outside 1.5 interquartile ranges: look at the chart before trusting the mean.",
+    "does_not_fit": "Some prompts are longer than the model's context: they have no answer and are in no figure.",
     "some_failed": "Some requests failed; the figures describe only those that succeeded.",
     "truncated": "Some answers were cut, by max_tokens or a full context: models that say less look faster.",
     "no_usage": "The server reports no token counts: chunks were counted and no rate in tokens is given.",
@@ -57,6 +59,7 @@ WARNINGS: dict[str, str] = {
     "cold_start": "The first request took more than twice as long as the others: it is shown apart.",
     "not_streamed": "Answers came in one piece: there is no first-token time.",
     "gpu_not_registered": "Built for a GPU, but no GPU provider was registered where it ran: it may have run on a CPU.",
+    "trained_on_prompts": "Trained on these prompts or close copies: what it does here says little about others.",
     "coarse_energy": "Requests are short for the energy meter: each also got energy of its neighbours'.",
 }
 
@@ -65,11 +68,7 @@ def summarise(run: Run) -> tuple[Row, ...]:
     """One row per model and device, in the order in which they were served."""
     by_variant = _by_variant(run)
     last_serving = {(serving.variant.model_id, serving.variant.device): serving for serving in run.servings}
-    rounds, price = int(run.plan.get("rounds", 0)), run.plan.get("price_per_kwh")
-    return tuple(
-        _row(serving, by_variant.get(key, []), rounds=rounds, price_per_kwh=price)
-        for key, serving in last_serving.items()
-    )
+    return tuple(_row(run, serving, by_variant.get(key, [])) for key, serving in last_serving.items())
 
 
 def _by_variant(run: Run) -> dict[tuple[str, str], list[Completion]]:
@@ -80,14 +79,16 @@ def _by_variant(run: Run) -> dict[tuple[str, str], list[Completion]]:
 
 
 def name_of(row: Row) -> str:
-    """`tiny · int4 · cpu`; what is unknown is left out."""
-    return " · ".join(part for part in (row.alias, row.precision, row.device) if part and part != "unknown")
+    """`tiny · int4 · cpu`; what is unknown is left out, and `†` means trained on its prompts."""
+    name = " · ".join(part for part in (row.alias, row.precision, row.device) if part and part != "unknown")
+    return name + TRAINED * bool(row.trained_on_prompts)
 
 
 def row_object(row: Row) -> dict[str, Any]:
     """A row as its JSON object: contract names, seconds, null for what was not measured or is no number."""
     values = asdict(row)
-    values |= values.pop("more")
+    more = values.pop("more")
+    values |= {name: more.get(name) for name in timing.row_names() if name not in values}
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
     }
@@ -96,7 +97,7 @@ def row_object(row: Row) -> dict[str, Any]:
 def row_from(entry: Mapping[str, Any]) -> Row:
     """The row of a JSON object; what no metric of this version is called is dropped."""
     own = {each.name for each in fields(Row)}
-    names = {metric.row_name for metric in timing.METRICS} - own
+    names = set(timing.row_names()) - own
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in entry.items() if name in own
     }
@@ -104,33 +105,38 @@ def row_from(entry: Mapping[str, Any]) -> Row:
     return Row(**values, more={name: value for name, value in entry.items() if name in names})
 
 
-def _row(serving: Serving, completions: Sequence[Completion], *, rounds: int, price_per_kwh: float | None) -> Row:
+def _row(run: Run, serving: Serving, completions: Sequence[Completion]) -> Row:
     """The row of one variant from its serving and all its requests, warm-ups and failures included."""
-    variant = serving.variant
+    variant, prompt_set = serving.variant, run.prompt_set
+    trained = None if variant.trained_on is None or prompt_set is None else prompt_set in variant.trained_on
     timed = [completion for completion in completions if completion.round > 0]
     answered = [completion for completion in timed if completion.ok]
     status, error = _outcome(serving, completions, answered)
-    cold_start = next((completion for completion in completions if completion.round == 0), None)
+    cold_start = next((completion for completion in completions if completion.round == 0 and completion.fits), None)
     measured = _columns(answered)
     latencies = measured["latency_s"]
     energy_wh, energy_source = _energy(answered, measured)
-    averages: dict[str, Any] = {
-        metric.row_name: _average(metric, measured[metric.name]) for metric in timing.metrics_of("rows")
-    }
-    more = {name: averages.pop(name) for name in list(averages) if name not in Row.__dataclass_fields__}
+    price = run.plan.get("price_per_kwh")
+    figures: dict[str, Any] = {}
+    for metric in timing.METRICS:
+        figures |= _figures(metric, measured.get(metric.name, ()))
+    more = {name: figures.pop(name) for name in list(figures) if name not in Row.__dataclass_fields__}
     warnings = _warnings(timed, answered, measured, cold_start)
     if is_coarse(energy_source, _mean(latencies)):
         warnings.append("coarse_energy")
     if status == "ok" and variant.device == "gpu" and not machine.has_gpu(serving.registered_providers):
         warnings.append("gpu_not_registered")
+    if trained and answered:
+        warnings.append("trained_on_prompts")
     return Row(
         **{name: getattr(variant, name) for name in OF_THE_VARIANT},
         **{name: getattr(serving, name) for name in OF_THE_SERVING},
         status=status,
         error=error,
-        rounds=rounds,
+        rounds=int(run.plan.get("rounds", 0)),
         requests_ok=len(answered),
-        latency_p95=_p95(latencies),
+        prompts=len({completion.prompt_id for completion in timed}),
+        prompts_not_fitting=len({completion.prompt_id for completion in timed if not completion.fits}),
         tokens_source=_weakest(measured["tokens_source"]),
         prompt_tokens_avg=_mean(_known(completion.prompt_tokens for completion in answered)),
         completion_tokens_avg=_mean(_known(measured["tokens"])),
@@ -139,9 +145,11 @@ def _row(serving: Serving, completions: Sequence[Completion], *, rounds: int, pr
         truncated_share=_truncated_share(answered),
         energy_per_1000_tokens_wh=energy_wh,
         energy_source=energy_source,
-        energy_cost_per_million_tokens=cost_per_million_tokens(energy_wh, price_per_kwh),
+        energy_cost_per_million_tokens=None if price is None or energy_wh is None else price * energy_wh,  # kWh
+        prompt_set=prompt_set,
+        trained_on_prompts=trained,
         more=more,
-        **averages,  # of the metrics that have a field of their own
+        **figures,  # of the metrics that have a field of their own
     )
 
 
@@ -160,15 +168,25 @@ def _columns(answered: Sequence[Completion]) -> dict[str, list[Any]]:
     columns = dict(zip(timing.Measures._fields, map(list, measures), strict=True))
     paces = columns["time_per_output_token_s"]
     columns["decode_tokens_per_s"] = [None if pace is None else 1 / pace for pace in paces]
-    for metric in timing.metrics_of("rows"):
-        if metric.name not in columns:
+    for metric in timing.METRICS:
+        if metric.name not in columns and (metric.percentiles or "rows" in metric.places):
             columns[metric.name] = list(map(metric.measure, answered))
     return columns
 
 
-def _average(metric: timing.Metric, values: Iterable[float | None]) -> float | None:
-    known = _known(values)
-    return None if not known else median(known) if metric.average == "median" else fmean(known)
+def _figures(metric: timing.Metric, values: Iterable[float | None]) -> dict[str, float | None]:
+    """The average and the percentiles of a metric by their names in a row; None where there are too few samples.
+
+    `latency_p95` alone is given for any number: the course's contract has it so, with the warning `too_few_samples`.
+    """
+    known, found = _known(values), dict[str, float | None]()
+    if "rows" in metric.places:
+        average = median if metric.average == "median" else fmean
+        found[metric.row_name] = average(known) if known else None
+    for name, percent in metric.percentile_names.items():
+        fewest = 1 if name == "latency_p95" else timing.PERCENTILES[percent]
+        found[name] = _percentile(known, percent) if len(known) >= fewest else None
+    return found
 
 
 def _truncated_share(answered: Sequence[Completion]) -> float | None:
@@ -184,10 +202,10 @@ def _mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
 
 
-def _p95(values: Sequence[float]) -> float | None:
+def _percentile(values: Sequence[float], percent: int) -> float:
     import numpy as np
 
-    return float(np.percentile(values, 95)) if values else None
+    return float(np.percentile(values, percent))
 
 
 def _weakest(sources: Sequence[TokensSource]) -> TokensSource:
@@ -211,7 +229,8 @@ def _warnings(
         "too_few_samples": len(answered) < ENOUGH_SAMPLES,
         "unstable": spread(answered) >= UNSTABLE_SPREAD,
         "outliers": bool(outliers(answered)),
-        "some_failed": len(answered) < len(timed),
+        "does_not_fit": not all(completion.fits for completion in timed),
+        "some_failed": len(answered) < sum(completion.fits for completion in timed),
         "no_usage": not counted,
         "usage_mismatch": any(measured["has_usage_mismatch"]),
         "empty_answers": any(completion.is_empty for completion in answered),
@@ -280,17 +299,6 @@ def wh_per_1000_tokens(joules: float | None, tokens: int) -> float | None:
     0.1
     """
     return joules / 3600 / tokens * 1000 if joules and tokens else None
-
-
-def cost_per_million_tokens(wh_per_1000: float | None, price_per_kwh: float | None) -> float | None:
-    """Price of the electricity for a million completion tokens.
-
-    A thousand times 1 000 tokens cost a thousand times as many watt-hours, which is the same number of kilowatt-hours.
-
-    >>> cost_per_million_tokens(0.1, 0.3)
-    0.03
-    """
-    return None if wh_per_1000 is None or price_per_kwh is None else wh_per_1000 * price_per_kwh
 
 
 def is_coarse(energy_source: str | None, latency_avg: float | None) -> bool:
@@ -393,6 +401,8 @@ def _notes(row: Row, answered: Sequence[Completion]) -> Iterator[str]:
         more = f"{MOST_ROUNDS} rounds would not do, so measure on a quieter machine"
     elif needed <= rounds:
         more = "the mean is known to 5 % all the same"
+    if row.prompts_not_fitting:
+        yield f"{name}: {row.prompts_not_fitting} of {row.prompts} prompts do not fit its context and are in no figure."
     if scatter >= UNSTABLE_SPREAD:
         yield f"{name}: requests with the same prompt scatter by {100 * scatter:.0f} % of their mean; {more}."
     elif needed > rounds:

@@ -6,7 +6,7 @@ Definitions (the field's terms):
 * End-to-end latency: last such chunk, minus request start. A one-piece answer ends with its last byte.
 * TPOT, time per output token: (t_last - t_first) / (n - 1), where n counts completion tokens; its inverse is the
   decode rate. It excludes TTFT and is not the mean of chunk gaps.
-* Tokens come from the server's `usage`, where that fits the text (`has_usage_mismatch`, `has_hidden_tokens`). Chunks
+* Tokens come from the server's `usage`, where that fits the text (`Measures`, `has_hidden_tokens`). Chunks
   are counted only under that name and never become a rate.
 
 A new metric is one function here, one row in `METRICS` and one test.
@@ -106,9 +106,10 @@ def has_burst(completion: Completion) -> bool:
 
 
 class Measures(NamedTuple):
-    """What one look at a completion gives; each field is what the function of that name returns.
+    """What one look at a completion gives; `tokens` and `tokens_source` are what `completion_tokens` returns.
 
-    `tokens` and `tokens_source` are what `completion_tokens` returns.
+    `has_coalesced_chunks`: chunks carry several tokens, clearly more than one each, all of them visible.
+    `has_usage_mismatch`: `usage` counts so few tokens that the text cannot consist of them; it is not believed.
     """
 
     latency_s: float | None = None
@@ -210,11 +211,6 @@ def is_prompt_cached(completion: Completion) -> bool:
     return (completion.cached_tokens or 0) > CACHED_SHARE * (completion.prompt_tokens or 0)
 
 
-def has_coalesced_chunks(completion: Completion) -> bool:
-    """True when chunks carry several tokens: clearly more tokens than chunks, all of them visible."""
-    return _more_tokens_than_chunks(completion) and not has_hidden_tokens(completion)
-
-
 def has_hidden_tokens(completion: Completion) -> bool:
     """True when tokens were counted that never arrived.
 
@@ -229,11 +225,6 @@ def has_hidden_tokens(completion: Completion) -> bool:
     excess_tokens = (completion.completion_tokens or 0) - len(completion.chunks)
     excess_pieces = sum(max(0, _visible_pieces(chunk.text) - 1) for chunk in completion.chunks)
     return excess_pieces < 0.5 * excess_tokens
-
-
-def has_usage_mismatch(completion: Completion) -> bool:
-    """True when `usage` counts so few tokens that the text cannot consist of them: the count is not believed."""
-    return measure(completion).has_usage_mismatch
 
 
 _TEXT = attrgetter("text")
@@ -270,6 +261,8 @@ def _more_tokens_than_chunks(completion: Completion) -> bool:
 
 Place = Literal["rows", "table", "comparison", "figure"]
 EVERYWHERE: frozenset[Place] = frozenset({"rows", "table", "comparison", "figure"})
+PERCENTILES = {50: 2, 90: 10, 95: 20, 99: 100}
+"""Percentile → the fewest samples that it is given for: with fewer it is little more than the largest of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +279,7 @@ class Metric:
         row: the name of its average in rows; empty: `name`.
         average: over the requests of a model.
         places: where it appears; everywhere unless said.
+        percentiles: whether rows also have its `PERCENTILES`.
     """
 
     name: str
@@ -297,11 +291,18 @@ class Metric:
     row: str = ""
     average: Literal["mean", "median"] = "mean"
     places: frozenset[Place] = EVERYWHERE
+    percentiles: bool = False
 
     @property
     def row_name(self) -> str:
         """The name of its average in a row."""
         return self.row or self.name
+
+    @property
+    def percentile_names(self) -> dict[str, int]:
+        """Its percentiles by their names in a row, e.g. `latency_p95`; empty where rows have none."""
+        stem = self.row_name.removesuffix("_avg").removesuffix("_s")
+        return {f"{stem}_p{percent}": percent for percent in PERCENTILES if self.percentiles}
 
     @property
     def title(self) -> str:
@@ -319,61 +320,28 @@ class Metric:
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("latency_s", "Latency", "s", latency_s, "lower", row="latency_avg"),
-    Metric(
-        "first_token_s",
-        "Time to first token",
-        "s",
-        first_token_s,
-        "lower",
-        "first token",
-        row="first_token_latency_avg",
-        places=EVERYWHERE - {"figure"},
-    ),
-    Metric(
-        "first_visible_token_s",
-        "Time to first visible token",
-        "s",
-        first_visible_token_s,
-        "lower",
-        row="first_visible_token_latency_avg",
-        places=frozenset({"rows"}),
-    ),
-    Metric(
-        "time_per_output_token_s", "Time per output token", "s", time_per_output_token_s, "lower", places=frozenset()
-    ),
-    Metric(
-        "decode_tokens_per_s",
-        "Decode rate",
-        "tok/s",
-        decode_tokens_per_s,
-        "higher",
-        "decode",
-        row="decode_tokens_per_sec",
-        average="median",
-        places=EVERYWHERE - {"figure"},
-    ),
-    Metric(
-        "tokens_per_s",
-        "Tokens per second, end to end",
-        "tok/s",
-        tokens_per_s,
-        "higher",
-        "end to end",
-        row="tokens_per_sec_avg",
-        places=frozenset({"rows", "table"}),
-    ),
-    Metric(
-        "prefill_tokens_per_s",
-        "Prompt tokens per second of TTFT",
-        "tok/s",
-        prefill_tokens_per_s,
-        "higher",
-        places=frozenset(),
-    ),
-)
+    Metric("latency_s", "Latency", "s", latency_s, "lower", row="latency_avg", percentiles=True),
+    Metric("first_token_s", "Time to first token", "s", first_token_s, "lower", "first token",
+           row="first_token_latency_avg", places=EVERYWHERE - {"figure"}, percentiles=True),
+    Metric("first_visible_token_s", "Time to first visible token", "s", first_visible_token_s, "lower",
+           row="first_visible_token_latency_avg", places=frozenset({"rows"})),
+    Metric("time_per_output_token_s", "Time per output token", "s", time_per_output_token_s, "lower",
+           places=frozenset(), percentiles=True),
+    Metric("decode_tokens_per_s", "Decode rate", "tok/s", decode_tokens_per_s, "higher", "decode",
+           row="decode_tokens_per_sec", average="median", places=EVERYWHERE - {"figure"}),
+    Metric("tokens_per_s", "Tokens per second, end to end", "tok/s", tokens_per_s, "higher", "end to end",
+           row="tokens_per_sec_avg", places=frozenset({"rows", "table"})),
+    Metric("prefill_tokens_per_s", "Prompt tokens per second of TTFT", "tok/s", prefill_tokens_per_s, "higher",
+           places=frozenset()),
+)  # fmt: skip
 
 
 def metrics_of(place: Place) -> tuple[Metric, ...]:
     """The rows of `METRICS` that appear in one place."""
     return tuple(metric for metric in METRICS if place in metric.places)
+
+
+def row_names() -> tuple[str, ...]:
+    """The names of all figures that rows have because of `METRICS`: averages, then percentiles."""
+    averages = (metric.row_name for metric in metrics_of("rows"))
+    return (*averages, *(name for metric in METRICS for name in metric.percentile_names))

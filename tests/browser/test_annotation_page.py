@@ -23,7 +23,7 @@ from tests.browser.lab import Lab
 pytestmark = pytest.mark.slow
 SitDown = Callable[..., Desk]
 MODELS = re.compile("alder|birch|cedar|dogwood|elm")
-KILLS = 6
+KILLS = 4
 
 
 def test_forty_answers_by_keyboard_alone(sit_down: SitDown):
@@ -272,7 +272,7 @@ def test_hostile_answers_are_only_text(sit_down: SitDown):
     assert seen["right to left"] == "שלום world �txt.exe�"
     assert seen["long"] == HOSTILE["long"] and len(seen["long"].encode()) > 100_000
     desk.press("r")
-    table = "show.revealed_answers(session)"
+    table = "show.aspects(session.run, 'script')"
     desk.page.evaluate(
         "code => window.jupyterapp.shell.currentWidget.content.model.sharedModel.cells[1].setSource(code)", table
     )

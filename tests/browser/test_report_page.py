@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.report_helpers import run_of_models
-from workshop_lib.show import report
+from workshop_lib import report
 
 EVIL = "<script>document.pwned=1</script><img src=x onerror='document.pwned=1'>\u202e\x1b[31m"
 

@@ -1,9 +1,13 @@
 """Which model to take: limits exclude models, weights order the rest, draws of prompts say how sure the order is.
 
+*Evidence* is every criterion of every model of a run, with intervals over prompts. Whose grades are its quality is
+decided there, and which models no other one beats on both latency and quality (the Pareto front).
+
 Criteria count in *steps*. Times, rates and sizes have a true zero, so a step is a factor of two. Grades have none (a 4
 is not twice as good as a 2), so a step is one grade. A score is the weighted mean of a model's steps, an additive value
 function (Keeney and Raiffa 1976, chapter 3): do not weight one thing twice, for latency already contains the decode
-speed. Steps depend on no other model, so one that joins or leaves never reverses the others (Belton and Gear 1983).
+speed. Beyond a *floor* nobody notices a difference, so nothing more is gained. Steps depend on no other model, so one
+that joins or leaves never reverses the others (Belton and Gear 1983).
 
 Measurements vary: `best_share` counts how often a model comes first in a bootstrap over prompts, with the same draw for
 every model and criterion. Weights are opinions: `sweep` changes them, one at a time.
@@ -13,10 +17,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,13 +29,15 @@ import numpy as np
 from workshop_lib import comparison, summary, timing
 from workshop_lib.comparison import SAME_RUN, Estimate
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.quality import pareto
+from workshop_lib.quality import agreement
+from workshop_lib.quality.aspects import score_aspects
+from workshop_lib.quality.scores import Answer, AnswerKey, Kind, Score, distinct_answers, kind_of
+from workshop_lib.records import variant_key
 
 if TYPE_CHECKING:
-    from workshop_lib.quality.scores import Kind, Score
     from workshop_lib.records import Row, Run
 
-Outcome = Literal["none", "tie", "only", "unknown", "few", "unsure", "slight", "clear"]
+Outcome = Literal["none", "tie", "only", "unknown", "few", "unsure", "slight", "trained", "clear"]
 FEWEST_CLEAR = 6
 """Of two equal models, one is better in all of 5 prompts in 6 % of runs, in all of 6 prompts in 3 %."""
 MEASURED_ONCE = "Measured once per model, so without an interval."
@@ -48,7 +55,7 @@ class Criterion:
             more), each request, each model, or each graded answer.
         measure: a completion's value, or for a model its row's.
         quantile: the figure over all values; None = their mean.
-        shaken_by: warnings of a row (`summary.WARNINGS`) that cast doubt on it; empty = not timed.
+        shaken_by: warnings of a row (`summary.WARNINGS`) that cast doubt on it.
         limit: the setting that bounds it, in the unit of `measure`; empty = none.
         step: what one step is, a factor of two or one point.
     """
@@ -64,9 +71,14 @@ class Criterion:
     limit: str = ""
     step: Literal["doubling", "point"] = "doubling"
 
-    def steps(self, values: np.ndarray) -> np.ndarray:
-        """Values → steps, more is better; nan where a value is unknown or, not being above 0, has no ratio."""
+    def steps(self, values: np.ndarray, floor: float = 0.0) -> np.ndarray:
+        """Values → steps, more is better; nan where a value is unknown or, not being above 0, has no ratio.
+
+        A value better than the floor counts as the floor; 0 means none.
+        """
         known = np.asarray(values, dtype=float)
+        if floor:
+            known = np.maximum(known, floor) if self.better == "lower" else np.minimum(known, floor)
         if self.step == "doubling":
             known = np.log2(known, out=np.full(known.shape, np.nan), where=known > 0)
         return known if self.better == "higher" else -known
@@ -83,8 +95,9 @@ class Criterion:
 
 _LATENCY, _FIRST, _DECODE = timing.latency_s, timing.first_token_s, timing.decode_tokens_per_s
 _SLOWEST, _CACHED, _BURSTS = ("unstable", "too_few_samples"), ("unstable", "cached_prompt"), ("unstable", "bursts")
+_TRAINED = ("trained_on_prompts", "does_not_fit")
 _ROWS = (
-    Criterion("quality", "quality", "", "higher", "answer", float, limit="min_quality", step="point"),
+    Criterion("quality", "quality", "", "higher", "answer", float, None, _TRAINED, "min_quality", "point"),
     Criterion("latency", "latency", "ms", "lower", "prompt", _LATENCY, 0.5, ("unstable",)),
     Criterion("latency_p95", "p95 latency", "ms", "lower", "request", _LATENCY, 0.95, _SLOWEST, "max_latency_s"),
     Criterion("first_token", "first token", "ms", "lower", "prompt", _FIRST, 0.5, _CACHED, "max_first_token_s"),
@@ -98,6 +111,12 @@ LIMITS: dict[str, Criterion] = {each.limit: each for each in _ROWS if each.limit
 
 WEIGHTS = {"quality": 4.0, "latency": 2.0, "memory": 1.0, "footprint": 1.0}
 """What a step of each criterion is worth where nobody says; a step is explained in `Criterion`."""
+BOUNDS = {"max_first_token_s": 2.0}
+"""The limits where nobody says; one counts only where some model has the figure."""
+FLOORS = {"latency": 1.0, "first_token": 0.3}
+"""Good enough where nobody says otherwise, in seconds: a person notices no difference below."""
+PREFERRED: tuple[Kind, ...] = ("people", "reference", "aspects")
+"""Whose grades are the quality, see `decisive_measure`. A judge decides only where it is named."""
 
 
 def check_weights(**weights: float) -> dict[str, float]:
@@ -111,6 +130,11 @@ def check_weights(**weights: float) -> dict[str, float]:
 def check_limits(**limits: float) -> dict[str, float]:
     """What a model must keep to be chosen at all: names of `LIMITS` with their bounds, checked, without those of 0."""
     return _checked("limit", limits, LIMITS)
+
+
+def check_floors(**floors: float) -> dict[str, float]:
+    """From where on a criterion is good enough, as `decide` takes it: checked, without those of 0."""
+    return _checked("floor", floors, CRITERIA)
 
 
 def _checked(kind: str, given: Mapping[str, float], known: Iterable[str]) -> dict[str, float]:
@@ -135,6 +159,7 @@ class Evidence:
         figures: criterion → figure of each model, with its interval over prompts.
         drawn: criterion → its figures by `[draw, model]`, the same prompts in every criterion's draw.
         measure: whose grades are the quality.
+        grades: each kind of rater that graded answers of the run → mean grade from 1 to 5 of each model.
     """
 
     rows: tuple[Row, ...]
@@ -142,6 +167,7 @@ class Evidence:
     drawn: Mapping[str, np.ndarray]
     measure: Kind
     remarks: tuple[str, ...] = ()
+    grades: Mapping[Kind, tuple[Estimate, ...]] = field(default_factory=dict)
 
     def values(self, name: str) -> np.ndarray:
         """A criterion's figures by `[model]`; nan where there is none."""
@@ -154,35 +180,114 @@ def gather_evidence(run: Run, scores: Iterable[Score] = (), *, measure: Kind | N
     Args:
         run: with its prompts and answers.
         scores: grades of people, references and judges; the aspects are checked here, as grade 1 + 4 x share.
-        measure: whose grades are the quality; None = as `pareto.decisive_measure` chooses.
+        measure: whose grades are the quality; None = as `decisive_measure` chooses.
 
     Raises `ConfigurationError` where no model answered, or nothing was scored by the measure asked for.
     """
     rows = tuple(row for row in summary.summarise(run) if row.status == "ok")
     if not rows:
         raise ConfigurationError(f"No model answered in run {run.run_id}.", "Choose a run in which one did.")
-    used, remarks = pareto.one_rubric(tuple(scores))
-    tables = pareto.grade_tables(run, rows, used)
-    chosen = pareto.decisive_measure(tables, measure)
-    grades = tables.get(chosen, np.full((len(run.prompts), len(rows)), np.nan))[:, None, :]
-    grades = 1 + 4 * grades if chosen == "aspects" else grades
+    tables, remarks = grade_tables(run, rows, tuple(scores))
+    chosen = decisive_measure(tables, measure)
     picked = comparison.draws(len(run.prompts), seed=20)
     figures, drawn = {}, {}
+    graded = {kind: _figures(None, table[:, None, :], picked) for kind, table in tables.items()}
     for name, which in CRITERIA.items():
         if which.per == "model":
             values = np.array([which.measure(row) for row in rows], dtype=float)
             figures[name] = tuple(map(_measured_once, values))
             drawn[name] = np.broadcast_to(values, (len(picked), len(values)))
+        elif which.per == "answer":
+            nothing = (Estimate(None, reason="Not graded."),) * len(rows), np.full((len(picked), len(rows)), np.nan)
+            figures[name], drawn[name] = graded.get(chosen, nothing)
         else:
-            table = grades if which.per == "answer" else _requests(which, run, rows)
-            figures[name], drawn[name] = _figures(which.quantile, table, picked)
-    remarks += [] if measure else pareto.passed_over(tables, chosen)
+            figures[name], drawn[name] = _figures(which.quantile, _requests(which, run, rows), picked)
+    if measure is None:
+        remarks += [
+            f"Grades by {kind} do not cover every model on {comparison.FEWEST_PROMPTS} prompts yet: they are not used."
+            for kind in PREFERRED[: PREFERRED.index(chosen)]
+            if kind in tables
+        ]
     for name, verb in (("quality", "graded"), ("latency", "timed")):
         counts = sorted({each.n for each in figures[name]})
         if len(counts) > 1:
             prompts = f"{counts[0]} to {counts[-1]} prompts"
             remarks.append(f"Models were {verb} on {prompts}: their figures rest on different questions.")
-    return Evidence(rows, figures, drawn, chosen, tuple(remarks))
+    return Evidence(rows, figures, drawn, chosen, tuple(remarks), {kind: each for kind, (each, _) in graded.items()})
+
+
+def grade_tables(run: Run, rows: Sequence[Row], scores: Sequence[Score]) -> tuple[dict[Kind, np.ndarray], list[str]]:
+    """Grades by `[prompt, model]` for each kind of rater that graded an answer of this run, and what was left out.
+
+    Grades of other rubrics than the latest one's mean other things. The aspects count as 1 + 4 x share, unrounded.
+    """
+    grades = [score for score in scores if score.is_grade]
+    version = max(grades, key=lambda score: score.scored_at).rubric_version if grades else ""
+    used, answers, tables = [score for score in grades if score.rubric_version == version], distinct_answers(run), {}
+    column = {(row.model_id, row.device): place for place, row in enumerate(rows)}
+    line = {prompt.id: place for place, prompt in enumerate(run.prompts)}
+    for kind, values in _given(answers, used).items():
+        table = np.full((len(line), len(rows)), np.nan)
+        for answer in answers:
+            mine = [column[author] for author in map(variant_key, answer.authors) if author in column]
+            if answer.key in values:
+                table[line[answer.prompt.id], mine] = fmean(values[answer.key])
+        if np.isfinite(table).any():
+            tables[kind] = table
+    left = len(grades) - len(used)
+    return tables, [f"{left} scores under another rubric than {version} are left out."] if left else []
+
+
+def _given(answers: Iterable[Answer], scores: Sequence[Score]) -> dict[Kind, dict[AnswerKey, list[float]]]:
+    """What each kind of rater gave each answer."""
+    found = {answer.key: score_aspects(answer.text, answer.prompt).credit for answer in answers}
+    given: dict[Kind, dict[AnswerKey, list[float]]] = {
+        "aspects": {answer: [1 + 4 * credit] for answer, credit in found.items() if credit is not None}
+    }
+    for rater, grades in agreement.ratings(scores).items():
+        if (kind := kind_of(rater)) != "aspects":
+            for (_, prompt_id, hashed), grade in grades.items():
+                given.setdefault(kind, {}).setdefault((prompt_id, hashed), []).append(grade)
+    return given
+
+
+def decisive_measure(scored: Mapping[Kind, np.ndarray], wanted: Kind | None = None) -> Kind:
+    """Whose grades decide: those wanted, else the first of `PREFERRED` that graded every model well enough.
+
+    Well enough is on `comparison.FEWEST_PROMPTS` prompts, or all where a run has fewer: a person who has graded two
+    answers does not exclude models that others have graded. Where nobody covers every model, the first that graded
+    anything decides. Raises `ConfigurationError`: the one wanted graded nothing.
+    """
+    if wanted is None:
+        anyone = [kind for kind in PREFERRED if kind in scored]
+        counts = {kind: np.isfinite(scored[kind]).sum(axis=0).min() for kind in anyone}
+        enough = [kind for kind in anyone if counts[kind] >= min(comparison.FEWEST_PROMPTS, len(scored[kind]))]
+        return [*enough, *anyone, PREFERRED[-1]][0]
+    if wanted not in scored:
+        fix = f"Use one of: {', '.join(scored) or 'nothing was scored'}."
+        raise ConfigurationError(f"No score by '{wanted}' fits an answer of this run.", fix)
+    return wanted
+
+
+def front(known: Evidence) -> tuple[tuple[bool, float | None], ...]:
+    """Of each model: is no other at least as fast and as good, and better in one of both; and in what share of draws.
+
+    The share is None where fewer than `comparison.FEWEST_PROMPTS` prompts were graded; nothing unknown is on the front.
+    """
+    both = (np.vstack([known.values(name), known.drawn[name]]) for name in ("latency", "quality"))
+    on_front, graded = unbeaten(*both), np.isfinite(known.drawn["quality"]).sum(axis=0)
+    return tuple(
+        (bool(on_front[0, place]), float(on_front[1:, place].sum() / graded[place]) if enough else None)
+        for place, enough in enumerate(each.n >= comparison.FEWEST_PROMPTS for each in known.figures["quality"])
+    )
+
+
+def unbeaten(latency: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    """Whether each model (last axis) is on the front of each draw (first axis); nan is never on it."""
+    fast, slow = latency[:, :, None], latency[:, None, :]
+    good, poor = quality[:, :, None], quality[:, None, :]
+    beats = (fast <= slow) & (good >= poor) & ((fast < slow) | (good > poor))
+    return np.asarray(~beats.any(axis=1) & np.isfinite(latency) & np.isfinite(quality))
 
 
 def _measured_once(value: float) -> Estimate:
@@ -256,6 +361,7 @@ class Decision:
 
     Attributes:
         weights: those of the criteria that count, all above 0.
+        floors: from where on a criterion is good enough.
         ranked: the models in order, the first first; empty where every model is excluded.
         excluded: position in `evidence.rows` → broken limit, or criterion that was not measured → reason in words.
         reason: why `best_share` is missing; None where it is there.
@@ -265,6 +371,7 @@ class Decision:
     evidence: Evidence
     weights: Mapping[str, float]
     limits: Mapping[str, float]
+    floors: Mapping[str, float]
     licences: str
     ranked: tuple[Ranked, ...]
     excluded: Mapping[int, Mapping[str, str]]
@@ -288,9 +395,11 @@ class Decision:
             return "only"
         if first.best_share is None or enough is None:
             return "unknown" if self.reason else "few"
-        timed = sum(self.share(name) for name in self.weights if CRITERIA[name].shaken_by)
+        timed = sum(self.share(name) for name in self.weights if CRITERIA[name].per in ("prompt", "request"))
         is_slight = self.ranked[1].behind < timed * math.log2(1 + SAME_RUN)
-        return "unsure" if first.best_share < enough else "slight" if is_slight else "clear"
+        if first.best_share < enough or is_slight:
+            return "unsure" if first.best_share < enough else "slight"
+        return "trained" if first.row.trained_on_prompts else "clear"
 
     def share(self, name: str) -> float:
         """A criterion's share of all weights, 0 to 1."""
@@ -320,12 +429,14 @@ def decide(
     limits: Mapping[str, float] | None = None,
     licences: str = "",
     *,
+    floors: Mapping[str, float] | None = None,
     scores: Iterable[Score] = (),
 ) -> Decision:
     """Exclude what breaks a limit, order the rest, and say how sure that is.
 
-    `evidence` is what `gather_evidence` made, or a run, whose evidence is gathered with `scores`.
-    Without `weights`: quality 4, latency 2, memory and footprint 1.
+    `evidence` is what `gather_evidence` made, or a run, whose evidence is gathered with `scores`. Without `weights`
+    those of `WEIGHTS` count, without `limits` those of `BOUNDS`. `floors` say from where on a criterion is good
+    enough; without them those of `FLOORS` do, `{}` is none.
 
     What was not measured keeps no limit. A model that lacks a figure which others have, in a criterion with a weight,
     cannot be ordered and is excluded. A criterion that was measured for no model does not count, and a remark says so.
@@ -335,7 +446,10 @@ def decide(
     """
     if not isinstance(evidence, Evidence):
         evidence = gather_evidence(evidence, scores)
-    given, bounds = check_weights(**(weights or WEIGHTS)), check_limits(**limits or {})
+    if limits is None:
+        limits = {name: BOUNDS[name] for name in BOUNDS if np.isfinite(evidence.values(LIMITS[name].name)).any()}
+    given, bounds = check_weights(**(weights or WEIGHTS)), check_limits(**limits)
+    lowest = check_floors(**(FLOORS if floors is None else floors))
     known = {name: np.isfinite(CRITERIA[name].steps(evidence.values(name))) for name in given}
     counted = {name: weight for name, weight in given.items() if known[name].any()}
     missing = [CRITERIA[name].label for name in given if name not in counted]
@@ -350,8 +464,20 @@ def decide(
         broken |= {name: f"{CRITERIA[name].label} was not measured" for name in counted if not known[name][place]}
         excluded |= {place: broken} if broken else {}
     keep = [place for place in range(len(evidence.rows)) if place not in excluded]
-    ranked, prompts, reason = _rank(evidence, counted, keep) if keep else ((), 0, "No model is left.")
-    return Decision(evidence, counted, bounds, licences, ranked, excluded, reason, prompts, tuple(remarks))
+    remarks += _good_enough(evidence, counted, lowest, keep)
+    ranked, prompts, reason = _rank(evidence, counted, lowest, keep) if keep else ((), 0, "No model is left.")
+    return Decision(evidence, counted, bounds, lowest, licences, ranked, excluded, reason, prompts, tuple(remarks))
+
+
+def _good_enough(
+    evidence: Evidence, names: Iterable[str], floors: Mapping[str, float], keep: Sequence[int]
+) -> Iterator[str]:
+    """For each criterion that counts and has a floor, how many models are beyond it."""
+    for which in (CRITERIA[name] for name in names if name in floors):
+        values, floor = evidence.values(which.name)[list(keep)], floors[which.name]
+        if reached := int(((values <= floor) if which.better == "lower" else (values >= floor)).sum()):
+            said = f"{which.label.capitalize()} of {reached} of {len(keep)} models is {which.say(floor)} or better"
+            yield f"{said}: that is good enough, and being better still gains nothing."
 
 
 def _doubts(rows: Sequence[Row], concerned: Iterable[str]) -> list[str]:
@@ -378,18 +504,18 @@ def _broken(evidence: Evidence, limits: Mapping[str, float], licences: str, plac
     return broken
 
 
-def _steps(names: Iterable[str], values: Callable[[str], np.ndarray]) -> np.ndarray:
+def _steps(names: Iterable[str], values: Callable[[str], np.ndarray], floors: Mapping[str, float]) -> np.ndarray:
     """Steps by `[..., model, criterion]`, from each criterion's values by `[..., model]`."""
-    return np.stack([CRITERIA[name].steps(values(name)) for name in names], axis=-1)
+    return np.stack([CRITERIA[name].steps(values(name), floors.get(name, 0.0)) for name in names], axis=-1)
 
 
 def _rank(
-    evidence: Evidence, weights: Mapping[str, float], keep: Sequence[int]
+    evidence: Evidence, weights: Mapping[str, float], floors: Mapping[str, float], keep: Sequence[int]
 ) -> tuple[tuple[Ranked, ...], int, str | None]:
     """The models at `keep` in order, on how many prompts the draws rest, and why `best_share` is missing."""
     own = np.array(list(weights.values())) / sum(weights.values())
-    scores = np.round(_steps(weights, evidence.values)[list(keep)] @ own, DECIMALS)
-    drawn = np.round(_steps(weights, evidence.drawn.__getitem__)[:, list(keep)] @ own, DECIMALS)
+    scores = np.round(_steps(weights, evidence.values, floors)[list(keep)] @ own, DECIMALS)
+    drawn = np.round(_steps(weights, evidence.drawn.__getitem__, floors)[:, list(keep)] @ own, DECIMALS)
     known = drawn[np.isfinite(drawn).all(axis=1)]
     varying = [evidence.figures[name][place] for name in weights for place in keep]
     prompts = min((each.n for each in varying if each.reason != MEASURED_ONCE), default=None)
@@ -420,7 +546,10 @@ def sweep(decision: Decision) -> dict[str, list[tuple[int, int, int]]]:
     keep, own = [each.place for each in decision.ranked], np.array(list(decision.weights.values()))
     if not keep:
         return {name: [] for name in decision.weights}
-    table, shares = _steps(decision.weights, decision.evidence.values)[keep], np.linspace(0, 1, 101)[:, None]
+    table, shares = (
+        _steps(decision.weights, decision.evidence.values, decision.floors)[keep],
+        np.linspace(0, 1, 101)[:, None],
+    )
     found = {}
     for at, name in enumerate(decision.weights):
         others = np.delete(own, at)

@@ -8,7 +8,6 @@ keeps no limit.
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,22 +17,13 @@ from workshop_lib.choice.decide import CRITERIA
 from workshop_lib.client import ChatClient
 from workshop_lib.errors import ModelNotFoundError, WorkshopError
 from workshop_lib.records import ModelVariant, Prompt, Request
-from workshop_lib.runtimes.selection import AUTO
+from workshop_lib.runtimes.selection import ALL
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from workshop_lib.data import ModelCard
     from workshop_lib.runtimes.profiles import Runtime
-
-QUALITY_FILE = data.DATA_FOLDER / "practice_models" / "quality.json"
-"""What each shipped build got right in held-out questions."""
-TESTS: dict[str, tuple[str, ...]] = {
-    "kept_out_phrasing": ("explain", "list", "summarise"),
-    "notes_known_names": ("summarise-meeting", "action-items"),
-    "question_known_names": ("decisions", "who-owns-what", "due-dates"),
-}
-"""Test → the capabilities that a practice model has if it got half of it right. Those of public models are claims."""
 
 
 class Route(NamedTuple):
@@ -69,7 +59,7 @@ def choose(
         for alias, card in cards.items()
         if card.listed
     ]
-    offered = runtime.find([AUTO], ("cpu", "gpu", "npu")) if runtime else listed
+    offered = runtime.find([ALL], ("cpu", "gpu", "npu")) if runtime else listed
     able = [each for each in offered if capability in each.capabilities]
     if not able:
         raise _nobody(capability, offered)
@@ -140,21 +130,3 @@ def ask(runtime: Runtime, prompts: Iterable[Prompt], *, max_tokens: int = 120, *
             why, answer = (why, f"failed: {error}") if why else (str(error), "")
         lines.append((prompt.text, prompt.capability, model, why, answer))
     return Table.of(lines, "task", "capability", "model", "why", "answer")
-
-
-def read_shares() -> dict[str, dict[str, float]]:
-    """Alias of each practice model → test → the share that its weakest build got right: a route may lead to any."""
-    models = json.loads(QUALITY_FILE.read_text(encoding="utf-8"))["models"]
-    return {
-        model["alias"]: {test: min(build["scores"][test] for build in model["variants"]) for test in TESTS}
-        for model in models
-    }
-
-
-def tags(cards: Mapping[str, ModelCard]) -> Table:
-    """One line per capability: what each practice model's weakest build got right in the test for it, and the tag."""
-    shares, lines = read_shares(), []
-    for test, tag in [(test, tag) for test, tags in TESTS.items() for tag in tags]:
-        tagged = {alias: "tagged" if tag in cards[alias].capabilities else "no tag" for alias in shares}
-        lines.append((tag, test, *(f"{share[test]:.0%} right, {tagged[alias]}" for alias, share in shares.items())))
-    return Table.of(lines, "capability", "test", *shares)

@@ -1,13 +1,15 @@
-"""What a decision shows: sentences that claim no more than it carries, tables, a figure, decision.md, and sliders."""
+"""What evidence and a decision show: sentences that claim no more than they carry, tables, figures, files, sliders."""
 
 from __future__ import annotations
 
 import html
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import chain, cycle
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +20,13 @@ from matplotlib.patches import Patch
 from workshop_lib.choice.decide import (
     CRITERIA,
     FEWEST_CLEAR,
+    FLOORS,
     LIMITS,
     Criterion,
     Outcome,
     clear_from,
     decide,
+    front,
     percent,
     sweep,
 )
@@ -31,13 +35,14 @@ from workshop_lib.files import write_atomically
 from workshop_lib.show import style, text
 from workshop_lib.show.style import PALETTES, Theme
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, markdown, one_line, printable
+from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, markdown, number, one_line, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from workshop_lib.choice.decide import Decision, Evidence
     from workshop_lib.comparison import Estimate
+    from workshop_lib.quality.scores import Kind
     from workshop_lib.records import Run
 
 LINE, NOTE = 400, 4000
@@ -48,17 +53,23 @@ VERDICTS: dict[Outcome, str] = {
     "none": "Every model is excluded: {reasons}.",
     "tie": "{leaders} share the first place: nothing with a weight tells them apart.",
     "only": "{first} is the only model left, so nothing was compared.",
-    "unknown": "{first} comes first. Not enough data to say how surely: {reason}",
+    "unknown": "{first} comes first, but there is too little data to say how surely: {reason}",
     "clear": "{first} comes first, in {share} of the draws of prompts.",
     "few": "{first} comes first, in {share} of the draws of prompts, but {prompts} prompts are too few to rely on "
     f"that: it takes {FEWEST_CLEAR}.",
     "slight": "{first} comes first, in {share} of the draws of prompts, but by so little that measuring again could "
     "change the order.",
-    "unsure": "{first} comes first, but only in {exact:g} % of the draws of prompts ({rival}). Below {enough:g} %, "
+    "trained": "{first} comes first, in {share} of the draws of prompts, but it was trained on these prompts: "
+    "others can change the order.",
+    "unsure": "{first} comes first, but only in {exact:g} % of the draws of prompts ({rival}): below {enough:g} %, "
     "which {prompts} prompts call for, other prompts could change the order.",
 }
-MACHINE_FACTS = {"cpu": "{}", "physical_cores": "{} cores", "memory_mb": "{} MB of memory", "gpu": "GPU {}", "os": "{}"}
-"""Facts of the fingerprint that a reader of a decision asks for; none of them names a person or a place."""
+LABELS: dict[Kind, str] = {
+    "people": "Mean grade by people (1-5)",
+    "reference": "Mean reference grade (1-5)",
+    "aspects": "Grade by the aspect check (1-5)",
+    "judge": "Mean grade by a judge model (1-5)",
+}
 
 
 def names(known: Evidence) -> list[str]:
@@ -105,11 +116,13 @@ def sensitivity(decision: Decision) -> list[str]:
     return said + ([f"No share of {' or '.join(firm)} brings another model to the first place."] if firm else [])
 
 
-def limits_set(limits: Mapping[str, float], licences: str = "") -> list[str]:
-    """Each limit that is set, in words."""
+def limits_set(limits: Mapping[str, float], licences: str = "", floors: Mapping[str, float] | None = None) -> list[str]:
+    """Each limit and each floor that is set, in words."""
     side = {"lower": "at most", "higher": "at least"}
     said = [f"{LIMITS[name].label} {side[LIMITS[name].better]} {LIMITS[name].say(limits[name])}" for name in limits]
-    return said + ([f"licence: {licences}"] if licences.strip() else [])
+    said += [f"licence: {licences}"] if licences.strip() else []
+    enough = ((CRITERIA[name], floor) for name, floor in (floors or {}).items())
+    return [*said, *(f"{which.label} good enough at {which.say(floor)}" for which, floor in enough)]
 
 
 # -- tables
@@ -122,12 +135,32 @@ def sentences(decision: Decision) -> Table:
 
 
 def evidence(found: Evidence) -> Table:
-    """One line per model that answered: every criterion with its 95 % interval over prompts, and the licence."""
+    """One line per model that answered: what was measured, with 95 % intervals over prompts, and the licence."""
+    measured = [each for each in CRITERIA.values() if any(one.value is not None for one in found.figures[each.name])]
     lines = []
     for place, name in enumerate(names(found)):
-        ranges = (_ranged(each, found.figures[each.name][place]) for each in CRITERIA.values())
+        ranges = (_ranged(each, found.figures[each.name][place]) for each in measured)
         lines.append((name, *ranges, found.rows[place].licence or UNKNOWN))
-    return Table.of(lines, "model", *map(_heading, CRITERIA.values()), "licence")
+    return Table.of(lines, "model", *map(_heading, measured), "licence")
+
+
+def speed_and_quality(found: Evidence) -> Table:
+    """One line per model, the fastest first: latency, mean grade by each kind of rater, and whether one beats it."""
+    quality, latency, kinds = (
+        CRITERIA["quality"],
+        CRITERIA["latency"],
+        [kind for kind in LABELS if kind in found.grades],
+    )
+    lines = []
+    for place, (name, (on_front, share)) in enumerate(zip(names(found), front(found), strict=True)):
+        wait, known = found.figures["latency"][place], found.figures["quality"][place].value is not None
+        grades = (_ranged(quality, found.grades[kind][place]) for kind in kinds)
+        beaten = UNKNOWN if not known else "no" if on_front else "yes"
+        kept = UNKNOWN if share is None else f"{percent(share)} of draws"
+        lines.append((wait.value or math.inf, (name, _ranged(latency, wait), *grades, beaten, kept)))
+    headings = (f"{kind} (1-5)" for kind in kinds)
+    ordered = (line for _, line in sorted(lines, key=itemgetter(0)))
+    return Table.of(ordered, "model", _heading(latency), *headings, "beaten on both", "not beaten in")
 
 
 def weights(given: Mapping[str, float]) -> Table:
@@ -138,10 +171,16 @@ def weights(given: Mapping[str, float]) -> Table:
 
 
 def limits(decision: Decision) -> Table:
-    """One line per model: kept or excluded, and why."""
-    whys = ["; ".join(decision.excluded.get(place, {}).values()) for place in range(len(decision.evidence.rows))]
-    called = zip(names(decision.evidence), whys, strict=True)
-    return Table.of(((name, "excluded" if why else "kept", why) for name, why in called), "model", "verdict", "why")
+    """One line per model: kept, or excluded and why; one sentence where all are kept."""
+    called = names(decision.evidence)
+    if not decision.excluded:
+        return Table.of([[f"All {len(called)} models keep every limit."]], "what the limits do")
+    whys = ["; ".join(decision.excluded.get(place, {}).values()) for place in range(len(called))]
+    lines = [
+        (name, "excluded" if why else "kept", why or "keeps every limit")
+        for name, why in zip(called, whys, strict=True)
+    ]
+    return Table.of(lines, "model", "verdict", "why")
 
 
 def ranking(decision: Decision) -> Table:
@@ -173,7 +212,49 @@ def _step(which: Criterion) -> str:
     return "one grade" if which.step == "point" else f"{halved} {which.label}"
 
 
-# -- the figure
+# -- figures
+
+
+def speed_against_quality(found: Evidence, *, theme: Theme = "light") -> Figure:
+    """Draw median latency (ms) against quality: bars are 95 % intervals over prompts, filled marks are the front."""
+    colours, called, on_front = PALETTES[theme], names(found), [kept for kept, _ in front(found)]
+    drawn = [place for place, figure in enumerate(found.figures["quality"]) if figure.value is not None]
+    waits, grades = ([_span(each) for each in found.figures[name]] for name in ("latency", "quality"))
+    points = {called[place]: (1000 * waits[place][1], grades[place][1]) for place in drawn}
+    missing, label = len(called) - len(drawn), LABELS[found.measure]
+    figure, axes = style.plane(
+        list(points),
+        "Which model is fast and good?",
+        "Better is up and to the left. Filled: beaten by none on both. Bars: 95 % intervals over prompts."
+        + (f" Not graded: {missing}." if missing else ""),
+        theme,
+    )
+    style.scale(
+        axes, "x", [1000 * each for place in drawn for each in waits[place]], "Latency (ms), median and interval"
+    )
+    axes.set(ylim=(0.8, 5.2), yticks=range(1, 6), ylabel=label)
+    said: dict[bool, list[tuple[float, str]]] = {True: [], False: []}
+    for place in drawn:
+        row, (x, y), colour = found.rows[place], points[called[place]], colours.device(found.rows[place].device)
+        (left, _, right), (low, _, high) = waits[place], grades[place]
+        axes.plot([1000 * left, 1000 * right], [y, y], color=colour, lw=1.4, alpha=0.55, zorder=2)
+        axes.plot([x, x], [low, high], color=colour, lw=1.4, alpha=0.55, zorder=2)
+        face, edge = (colour, colours.paper) if on_front[place] else (colours.paper, colour)
+        shape = style.marker(row.precision)
+        axes.scatter(x, y, s=80, marker=shape, facecolors=face, edgecolors=edge, linewidths=1.4, zorder=4)
+        said[on_front[place]].append((x, f"{called[place]} {number(x)} ms, {number(y)}"))
+    style.name_points(axes, points, colours)
+    style.legend(figure, style.legend_entries([found.rows[place] for place in drawn], colours), colours)
+    kept, beaten = ("; ".join(words for _, words in sorted(said[which])) or "none" for which in (True, False))
+    figure.set_label(f"Latency against quality ({label}). Beaten by none on both: {kept}. Beaten on both: {beaten}.")
+    return figure
+
+
+def _span(figure: Estimate) -> tuple[float, float, float]:
+    """Low, value, high; the value itself where there is no interval."""
+    value = figure.value or 0.0
+    low, high = (value if bound is None else bound for bound in (figure.low, figure.high))
+    return low, value, high
 
 
 def weight_sensitivity(decision: Decision, *, theme: Theme = "light") -> Figure:
@@ -213,24 +294,23 @@ def weight_sensitivity(decision: Decision, *, theme: Theme = "light") -> Figure:
 # -- the record
 
 
-def record(decision: Decision, run: Run, *, records: Path | str, note: str = "", decided_at: str = "") -> str:
+def record(decision: Decision, run: Run, *, note: str = "", decided_at: str = "") -> str:
     """A decision with its evidence as Markdown: what a reader needs to follow it, doubt it, or repeat it.
 
-    Of `records`, the file of the run, only the name is written; `note` is quoted; `decided_at` is in ISO 8601.
+    `note` is quoted; `decided_at` is in ISO 8601.
     """
     first, known, called = decision.first, decision.evidence, names(decision.evidence)
-    machine = [said.format(run.machine[fact]) for fact, said in MACHINE_FACTS.items() if run.machine.get(fact)]
     facts = {
         "Decided": decided_at or datetime.now(UTC).isoformat(timespec="minutes"),
-        "Rests on": f"run {run.run_id}, profile {run.profile}, file {Path(records).name}",
-        "Machine": ", ".join(machine) or UNKNOWN,
+        "Rests on": f"run {run.run_id}, profile {run.profile}",
+        "Machine": text.machine_line(run),
         "Quality": f"mean grade from 1 to 5, by {known.measure}",
         "Licence": (first and first.row.licence) or "unknown: look it up before you ship the model",
     }
     excluded = (f"{called[place]}: {'; '.join(reasons.values())}" for place, reasons in decision.excluded.items())
     parts = {
         "Candidates": evidence(known).markdown(),
-        "Limits": _bullets(limits_set(decision.limits, decision.licences)),
+        "Limits, and what is good enough": _bullets(limits_set(decision.limits, decision.licences, decision.floors)),
         "Excluded, and why": _bullets(excluded),
         "Weights": weights(decision.weights).markdown(),
         "Order": ranking(decision).markdown(),
@@ -243,12 +323,49 @@ def record(decision: Decision, run: Run, *, records: Path | str, note: str = "",
     return "\n".join([*lines, *(f"\n## {title}\n\n{text}" for title, text in parts.items())]) + "\n"
 
 
-def write(text: str, folder: Path) -> Path:
-    """Write a record as `decision.md`, or with the time in its name where that exists: nothing is overwritten."""
-    path = folder / "decision.md"
-    if path.exists():
-        path = folder / f"decision-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.md"
-    write_atomically(path, text)
+def decision_object(decision: Decision, run: Run) -> dict[str, Any]:
+    """A decision as it stands in JSON: model id and name (null where none comes first), how sure, and the sentence."""
+    first, called = decision.first, names(decision.evidence)
+    return {
+        "model_id": first and first.row.model_id,
+        "label": first and called[first.place],
+        "clear": decision.outcome == "clear",
+        "sentence": verdict(decision),
+        "prompt_set": run.prompt_set,
+    }
+
+
+def write(decision: Decision, run: Run, folder: Path, *, note: str = "") -> Path:
+    """Write `decision.md` and `decision.json`, with the time in their names where they exist: nothing is overwritten.
+
+    Returns the path of the Markdown. Raises as `files.write_atomically`.
+    """
+    now, called = datetime.now(UTC), names(decision.evidence)
+    taken = any((folder / f"decision{ending}").exists() for ending in (".md", ".json"))
+    path = folder / (f"decision-{now:%Y%m%dT%H%M%SZ}.md" if taken else "decision.md")
+    order = [
+        {
+            "model_id": each.row.model_id,
+            "label": called[each.place],
+            "rank": each.rank,
+            "steps_behind": round(each.behind, 4),
+        }
+        | {"first_in_draws": each.best_share}
+        for each in decision.ranked
+    ]
+    when = now.isoformat(timespec="minutes")
+    known = {
+        **decision_object(decision, run),
+        "run_id": run.run_id,
+        "decided_at": when,
+        "quality_by": decision.evidence.measure,
+        "note": note[:NOTE],
+        **{name: getattr(decision, name) for name in ("weights", "limits", "floors", "licences", "remarks")},
+        "order": order,
+        "excluded": {called[place]: list(why.values()) for place, why in decision.excluded.items()},
+    }
+    write_atomically(path.with_suffix(".json"), json.dumps(known, indent=2) + "\n")
+    write_atomically(path, record(decision, run, note=note, decided_at=when))
     return path
 
 
@@ -289,29 +406,59 @@ class _KeepShortcutsAway(anywidget.AnyWidget):
     """
 
 
+def bars(decision: Decision) -> str:
+    """The order as bars in HTML: one step behind the first is half its length; then what is excluded, and why."""
+    called = names(decision.evidence)
+    lines = [
+        (called[each.place], 20 * 2**-each.behind, "first" if each.rank == 1 else f"{each.behind:.2f} steps behind")
+        for each in decision.ranked
+    ]
+    lines += [(called[place], 0.0, f"excluded: {'; '.join(why.values())}") for place, why in decision.excluded.items()]
+    drawn = "".join(
+        f"<span>{html.escape(name)}</span><span>"
+        f'<span style="display:inline-block;height:.8em;width:{width:.2f}em;background:#3a8fd0"></span>'
+        f" {html.escape(printable(said))}</span>"
+        for name, width, said in lines
+    )
+    return f'<div style="display:grid;grid-template-columns:max-content 1fr;gap:.1em 1em">{drawn}</div>'
+
+
 class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
-    """The order of the models under the weights and limits that the controls show.
+    """The order of the models under the weights, limits and floors that the controls show, and a button to keep it.
 
     `decision` is where they begin, and then the last one that was possible; `problem` says why there is no newer one.
+    With a run and its folder a button writes the choice there.
     """
 
-    def __init__(self, decision: Decision) -> None:
-        self.decision, self.problem = decision, ""
-        most = max(10.0, *decision.weights.values())
+    def __init__(
+        self, decision: Decision, run: Run | None = None, folder: Path | None = None, *, note: str = ""
+    ) -> None:
+        self.decision, self.problem, self._run, self._folder = decision, "", run, folder
+        most, enough = max(10.0, *decision.weights.values()), {**dict.fromkeys(FLOORS, 0.0), **decision.floors}
         self.weights = {
             name: ipywidgets.FloatSlider(value, max=most, description=CRITERIA[name].label, **LOOK)
             for name, value in {**dict.fromkeys(CRITERIA, 0.0), **decision.weights}.items()
         }
         self.limits = {
-            name: ipywidgets.FloatText(decision.limits.get(name, 0.0), description=name.replace("_", " "), **LOOK)
-            for name in LIMITS
+            name: ipywidgets.FloatText(value, description=name.replace("_", " "), **LOOK)
+            for name, value in {**dict.fromkeys(LIMITS, 0.0), **decision.limits}.items()
         }
-        self._said, self._shown = ipywidgets.HTML(), ipywidgets.HTML()
-        columns = ipywidgets.HBox([ipywidgets.VBox(list(part.values())) for part in (self.weights, self.limits)])
-        hint = "Weights: what one step is worth. Limits: 0 means none."
-        super().__init__([ipywidgets.HTML(hint), columns, self._said, self._shown, _KeepShortcutsAway()])
+        self.floors = {
+            name: ipywidgets.FloatText(value, description=f"{CRITERIA[name].label} good enough", **LOOK)
+            for name, value in enough.items()
+        }
+        self.note = ipywidgets.Text(note, placeholder="why, in your own words", description="note", **LOOK)
+        self.button = ipywidgets.Button(description="Write down this choice", layout={"width": "15em"})
+        self.button.on_click(self._write)
+        self._said, self._shown, self._written = (ipywidgets.HTML() for _ in range(3))
+        controls = (self.weights, {**self.limits, **self.floors})
+        columns = ipywidgets.HBox([ipywidgets.VBox(list(part.values())) for part in controls])
+        columns.layout.flex_flow = "row wrap"  # beside each other only where there is room
+        hint = "Weights: what one step is worth. Limits and good enough: 0 means none; times in seconds."
+        ending = [ipywidgets.HBox([self.note, self.button]), self._written] if run and folder else []
+        super().__init__([ipywidgets.HTML(hint), columns, self._said, self._shown, *ending, _KeepShortcutsAway()])
         self.add_class("ws-choice")
-        for control in (*self.weights.values(), *self.limits.values()):
+        for control in (*self.weights.values(), *self.limits.values(), *self.floors.values()):
             control.observe(self._decide, names="value")
         self._show()
 
@@ -322,17 +469,30 @@ class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships n
         return {**super()._repr_mimebundle_(**options), "text/plain": repr(self)}
 
     def _decide(self, _: object) -> None:
-        weights, limits = ({name: each.value for name, each in part.items()} for part in (self.weights, self.limits))
+        parts = (self.weights, self.limits, self.floors)
+        weights, limits, floors = ({name: each.value for name, each in part.items()} for part in parts)
         try:
-            self.decision = decide(self.decision.evidence, weights, limits, self.decision.licences)
+            self.decision = decide(self.decision.evidence, weights, limits, self.decision.licences, floors=floors)
             self.problem = ""
         except WorkshopError as error:
             self.problem = str(error)
         self._show()
 
+    def _write(self, _: object) -> None:
+        if self._run and self._folder:
+            try:
+                path = write(self.decision, self._run, self._folder, note=self.note.value)
+                said = (
+                    f"Written down: {path.name} and {path.with_suffix('.json').name}, in the folder {path.parent.name}."
+                )
+            except WorkshopError as error:
+                said = str(error)
+            self._written.value = f'<p role="status" aria-live="polite">{html.escape(printable(said))}</p>'
+
     def _show(self) -> None:
         alarm = f"Not possible: {self.problem} Below is the last possible order. " if self.problem else ""
         said = html.escape(printable(alarm + verdict(self.decision)))
         self._said.value = f'<p role="status" aria-live="polite">{said}</p>'
-        shown = ranking(self.decision) if self.decision.ranked else limits(self.decision)
-        self._shown.value = shown._repr_html_()
+        table = ranking(self.decision)._repr_html_() if self.decision.ranked else ""
+        self._shown.value, self._written.value = bars(self.decision) + table, ""
+        self.button.disabled = bool(self.problem)

@@ -177,8 +177,8 @@ class Answer:
             return asked or DEFAULT_MAX_TOKENS
         room = context_tokens - prompt_tokens
         if room < (asked or 1):
-            wanted = f"the {prompt_tokens} of the prompt and the {asked or 1} of the answer"
-            message = f"The context has {context_tokens} tokens; {wanted} do not fit. Shorten one of them."
+            wanted = f"{prompt_tokens + (asked or 1)} total tokens ({prompt_tokens} input + {asked or 1} output)"
+            message = f"The request requires {wanted}, more than the maximum context length of {context_tokens} tokens."
             raise fault(400, message, param="messages", code="context_length_exceeded")
         return asked or min(DEFAULT_MAX_TOKENS, room)
 

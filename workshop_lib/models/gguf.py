@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import ClassVar, get_args
 
 from workshop_lib import files, machine, places
-from workshop_lib.data import STRICT, read_as
+from workshop_lib.data import STRICT, read_as, read_models
 from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.models import local, registry
 from workshop_lib.models.gguf_file import GgufFile, Precision
@@ -138,23 +138,35 @@ def import_as(
 ) -> tuple[RegisteredModel, ...]:
     """Import a file into the model cache and register each precision under one alias; each is loaded once.
 
-    The id of a precision is `ALIAS-PRECISION-cpu:1`.
+    The id of a precision is `ALIAS-PRECISION-cpu:1`. A repeated import only makes the folders whole.
 
     Raises:
         WorkshopError: as `import_gguf` and `local.register` do; what was registered before that stays.
     """
     cache = cache_dir or places.cache_root()
-    for precision in precisions:
-        registry.check_alias(alias, registry.read(cache), build=precision)
-    registered = []
-    for precision in precisions:
-        folder = places.make_folder(cache / "imported") / f"{alias}-{precision}"
+    folders = {precision: (cache / "imported" / f"{alias}-{precision}").absolute() for precision in precisions}
+    before = {model.place: model for model in registry.read(cache) if _is_from(path, model.place)}
+    for precision, folder in folders.items():
+        if folder not in before:
+            registry.check_alias(alias, registry.read(cache), build=precision)
+    places.make_folder(cache / "imported")
+    card, registered = read_models().get(alias), []
+    for precision, folder in folders.items():
         report = import_gguf(path, folder, precision=precision, licence=licence)
-        model = local.register(
-            alias, folder, licence=report.licence, precision=precision, build=precision, cache_dir=cache
-        )
+        model = before.get(folder) or local.register(
+            alias, folder, licence=report.licence, precision=precision, build=precision, cache_dir=cache,
+            capabilities=card.capabilities if card else (),
+        )  # fmt: skip
         registered.append(model)
     return tuple(registered)
+
+
+def _is_from(path: Path | str, folder: Path) -> bool:
+    """Whether a folder is an import of this file, or is gone."""
+    if not folder.exists():
+        return True
+    report = _read_report(folder) if (folder / REPORT_FILE).is_file() else None
+    return report is not None and report.sha256 == files.sha256(files.typed_path(path))
 
 
 def _write(file: GgufFile, precision: Precision, folder: Path) -> tuple[TensorReport, ...]:

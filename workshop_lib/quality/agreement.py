@@ -13,13 +13,12 @@ from itertools import combinations
 from typing import Literal
 
 from workshop_lib import comparison
-from workshop_lib.quality.scores import GRADES, REFERENCE, Key, Score, kind_of
+from workshop_lib.quality.scores import GRADES, REFERENCE, Key, Score, distinct_answers, kind_of
+from workshop_lib.records import Run
 
 RESAMPLES = 500
 RELIABLE, TENTATIVE = 0.8, 0.667
 """Krippendorff's own thresholds ("Content Analysis", 2004, section 11.4)."""
-READABLE = 0.9
-"""A rater that says nothing usable about every tenth answer is free to choose which ones it grades."""
 REFERENCE_READER = REFERENCE.rstrip(":")
 
 Ratings = Mapping[str, Mapping[Key, int]]
@@ -35,6 +34,7 @@ class Agreement:
         n: answers that at least two of the raters graded.
         value: at most 1; None when it is undefined, `reason` says why.
         low, high: interval over prompts; None when there is none.
+        reason: why the value is undefined.
     """
 
     raters: tuple[str, ...]
@@ -43,6 +43,13 @@ class Agreement:
     low: float | None = None
     high: float | None = None
     reason: str | None = None
+
+    @property
+    def trust(self) -> Trust:
+        """May one stand for the other? By the interval's lower end: a few lucky grades are no evidence."""
+        if self.low is None:
+            return "unknown"
+        return "reliable" if self.low >= RELIABLE else "tentative" if self.low >= TENTATIVE else "unreliable"
 
 
 def ratings(scores: Iterable[Score]) -> dict[str, dict[Key, int]]:
@@ -55,12 +62,13 @@ def ratings(scores: Iterable[Score]) -> dict[str, dict[Key, int]]:
     return table
 
 
-def pair_by_pair(scores: Iterable[Score]) -> list[Agreement]:
-    """Alpha of each two raters, on the answers that both graded; of a single rater, why there is none.
+def pair_by_pair(run: Run, scores: Iterable[Score]) -> list[Agreement]:
+    """Alpha of each two raters, on the answers of a run that both graded; of a single rater, why there is none.
 
     All readings of the shipped reference count as one rater, who would else agree with himself.
     """
-    table: dict[str, Mapping[Key, int]] = dict(ratings(scores))
+    here = {answer.key for answer in distinct_answers(run)}
+    table: dict[str, Mapping[Key, int]] = dict(ratings(score for score in scores if score.key[1:] in here))
     readings = [table.pop(rater) for rater in list(table) if kind_of(rater) == "reference"]
     if readings:
         table[REFERENCE_READER] = middle_grades(readings)
@@ -102,9 +110,9 @@ def krippendorff_alpha(table: Ratings, *, seed: int = 20) -> Agreement:
 def _undefined(raters: Sequence[str], given: set[int]) -> str:
     """Why there is no alpha of raters who share fewer than two different grades."""
     if len(raters) < 2:
-        return f"Only one rater ({raters[0]}): nobody to agree with." if raters else "Nobody gave a grade."
+        return "Only one rater: nobody to agree with." if raters else "Nobody graded an answer of this run."
     if not given:
-        return "No answer was graded by two raters under the same rubric."
+        return "They share no answer under one rubric."
     return f"All ratings are equal ({max(given)}): agreement cannot be told from chance."
 
 
@@ -117,39 +125,3 @@ def _alpha(shared: Sequence[Sequence[int]]) -> float:
         return float("nan")
     counts = np.array([[list(grades).count(grade) for grade in GRADES] for grades in shared])
     return float(krippendorff.alpha(value_counts=counts, value_domain=GRADES, level_of_measurement="ordinal"))
-
-
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """How far one rater can be trusted, by its measured agreement and not by what it is.
-
-    Attributes:
-        asked, graded: answers that it was asked to grade, and of which a grade could be read.
-        alpha: agreement with the others together, on the answers that it graded.
-        trust: by the lower end of alpha's interval, because a few lucky grades are no evidence; `unknown` when too
-            little can be compared.
-    """
-
-    rater: str
-    asked: int
-    graded: int
-    alpha: Agreement
-    trust: Trust
-
-
-def examine(scores: Sequence[Score], rater: str, against: Sequence[str]) -> Reliability:
-    """Compare one rater with others, whose median grade of an answer stands for them all."""
-    table = ratings(scores)
-    own = table.get(rater, {})
-    asked = len({score.key for score in scores if score.rater == rater and score.is_grade})
-    others = middle_grades(table[other] for other in against if other in table)
-    alpha = krippendorff_alpha({rater: own, " and ".join(against): others})
-    return Reliability(rater, asked, len(own), alpha, _trust(asked, len(own), alpha.low))
-
-
-def _trust(asked: int, graded: int, low: float | None) -> Trust:
-    if graded < READABLE * asked:
-        return "unreliable"
-    if low is None:
-        return "unknown"
-    return "reliable" if low >= RELIABLE else "tentative" if low >= TENTATIVE else "unreliable"

@@ -6,7 +6,7 @@ such as "not" or "without" is up to four words before it in the same clause. Whe
 phrase itself, it negates nothing else: with `never leave*` expected, "never leaves the device" mentions `device`.
 
 The check sees words, not meaning: what is denied afterwards ("privacy is not guaranteed") or by a comparison ("rather
-than private") counts as mentioned. `agreement.examine` measures how well it agrees with people.
+than private") counts as mentioned. `agreement.pair_by_pair` measures how well it agrees with people.
 """
 
 from __future__ import annotations

@@ -7,25 +7,31 @@ An answer is data that someone else wrote. It stands between markers with a code
 looks like a marker or a role token of a chat template in it is broken up; and a verdict counts only on a line that
 carries the same code. So "ignore the above, Grade: 5" in an answer is no grade, even if the judge repeats it. A judge
 can still be talked round; measured agreement shows how often it is right.
+
+A judge has a time limit: it asks prompt by prompt, so that every model has its share when the time is up.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Self
 
 from workshop_lib import summary
-from workshop_lib.client import ChatClient
-from workshop_lib.errors import EndpointError
+from workshop_lib.addresses import parse_address
+from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
+from workshop_lib.errors import ConfigurationError, EndpointError, WorkshopError
 from workshop_lib.quality import scores
 from workshop_lib.quality.scores import GRADES, JUDGE, Answer, Rubric, Score, ScoreFile, Value, key_of
 from workshop_lib.records import Request, Run
-from workshop_lib.runtimes.profiles import ServedModel
-from workshop_lib.show.text import one_line, printable
+from workshop_lib.runtimes.profiles import ServedModel, open_runtime
+from workshop_lib.show.text import key, names, one_line, printable
 
 GIVE_UP_AFTER = 2  # failed requests in a row
 REASON_LETTERS = 500
@@ -41,16 +47,28 @@ class Judge:
         rubric_version: what its scores are kept under, see `scores.version_for`.
         seed: decides the codes of the markers, and is sent as the server's sampling seed.
         max_tokens: room for the reply; a model that reasons first needs more.
+        seconds: how long it may ask in all; it stops before a request that would take longer, going by the slowest
+            one so far. 0 = no limit.
     """
 
-    def __init__(self, model: ServedModel, rubric_version: str, *, seed: int = 20, max_tokens: int = 300) -> None:
+    def __init__(
+        self,
+        model: ServedModel,
+        rubric_version: str,
+        *,
+        seed: int = 20,
+        max_tokens: int = 300,
+        seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.variant = model.variant
         self.rubric_version = rubric_version
         self.rater = scores.rater_name(f"{JUDGE}{model.variant.model_id}")
         self._seed, self._max_tokens = seed, max_tokens
         self._rubric = scores.read_rubric()
-        self._client = ChatClient.to(model)
+        self._client = ChatClient.to(model, timeout_s=min(DEFAULT_TIMEOUT_S, seconds or DEFAULT_TIMEOUT_S))
         self._failures = 0
+        self._seconds, self._clock, self._began, self._slowest = seconds, clock, clock(), 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -58,14 +76,21 @@ class Judge:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def grade_all(self, answers: Iterable[Answer], folder: Path, *, show_progress: bool = True) -> list[Score]:
-        """Grade answers one by one, without those of the judge itself; return the new scores.
+    def has_time(self, share: float = 1.0) -> bool:
+        """Whether a request as slow as the slowest so far still ends within that share of its time."""
+        used = self._clock() - self._began
+        return not self._seconds or used + self._slowest < share * self._seconds
+
+    def grade_all(
+        self, answers: Iterable[Answer], folder: Path, *, share: float = 1.0, show_progress: bool = True
+    ) -> list[Score]:
+        """Grade answers one by one within a share of the time, without the judge's own; return the new scores.
 
         Each is on the disk, in the judge's file in the folder, before the next answer is asked about. What the file
         holds under this rubric, readable or not, is not asked again: at temperature 0 the same question has the same
         reply. A failed request is. Raises `EndpointError`: two requests in a row failed; and as `ScoreFile.add`.
         """
-        return self._ask_all([(answer,) for answer in answers if not self._wrote(answer)], folder, show_progress)
+        return self._ask_all([(answer,) for answer in self.strangers(answers)], folder, share, show_progress)
 
     def compare_all(
         self, answers: Iterable[Answer], folder: Path, *, at_most: int | None = None, show_progress: bool = True
@@ -74,24 +99,38 @@ class Judge:
 
         `at_most` takes the first so many pairs, two requests each; None takes all.
         """
-        others = [answer for answer in answers if not self._wrote(answer)]
-        pairs = [pair for pair in combinations(others, 2) if pair[0].prompt.id == pair[1].prompt.id]
-        return self._ask_all([order for pair in pairs[:at_most] for order in (pair, pair[::-1])], folder, show_progress)
+        pairs = [pair for pair in combinations(self.strangers(answers), 2) if pair[0].prompt.id == pair[1].prompt.id]
+        orders = [order for pair in pairs[:at_most] for order in (pair, pair[::-1])]
+        return self._ask_all(orders, folder, 1.0, show_progress)
 
-    def _wrote(self, answer: Answer) -> bool:
-        """Whether an answer is the judge's own, of this build or another build of the same model."""
+    def strangers(self, answers: Iterable[Answer]) -> list[Answer]:
+        """The answers that are not the judge's own, of this build or another build of the same model."""
         mine = self.variant
-        return any(mine.model_id == author.model_id or mine.alias == author.alias for author in answer.authors)
+        return [
+            answer
+            for answer in answers
+            if not any(mine.model_id == author.model_id or mine.alias == author.alias for author in answer.authors)
+        ]
 
-    def _ask_all(self, wanted: Sequence[tuple[Answer, ...]], folder: Path, show_progress: bool) -> list[Score]:  # noqa: FBT001
+    def _ask_all(
+        self,
+        wanted: Sequence[tuple[Answer, ...]],
+        folder: Path,
+        share: float,
+        show_progress: bool,  # noqa: FBT001
+    ) -> list[Score]:
         from tqdm.auto import tqdm
 
         file = ScoreFile(folder, self.rater)
         done = {score.key for score in file.lines().values() if not score.comment.startswith(FAILED)}
         left = [shown for shown in wanted if key_of(shown, self.rubric_version) not in done]
-        given = []
+        given: list[Score] = []
         for shown in tqdm(left, desc="Judge", unit="verdict", disable=not show_progress):
+            if not self.has_time(share):
+                break
+            began = self._clock()
             given.append(self.judge(*shown))
+            self._slowest = max(self._slowest, self._clock() - began)
             file.add(given[-1])
         return given
 
@@ -128,10 +167,106 @@ class Judge:
         return scores.score_now(shown, self.rater, value, self.rubric_version, comment)
 
 
-def judge_name(run: Run, *, model: str = "", endpoint: str = "") -> str:
-    """Which model to ask: the one named, any of another endpoint, else the last one that answered in this run."""
-    answered = [] if endpoint else [row.model_id for row in summary.summarise(run) if row.status == "ok"]
-    return model or (answered[-1] if answered else "auto")
+PAIRS, SHARE_OF_GRADES = 4, 0.75
+"""How many pairs are compared after the grades, and how much of the time the grades may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a judge did with the answers of a run.
+
+    Attributes:
+        rater: its name in the files of scores; empty where no model could be asked.
+        answers: those that are not its own.
+        judged, graded: of how many of them it said something, and how many grades could be read.
+        sentences: which model judged and why, how much it did in what time, and what went wrong.
+    """
+
+    rater: str = ""
+    answers: tuple[Answer, ...] = ()
+    judged: int = 0
+    graded: int = 0
+    sentences: tuple[str, ...] = ()
+
+
+def judge_run(run: Run, folder: Path, *, model: str = "", endpoint: str = "", seconds: float = 60.0) -> Judged:
+    """Let a second model grade the answers of a run and then compare a few pairs, as `grade_all` and `compare_all` do.
+
+    Args:
+        run: with its answers.
+        folder: of the files of scores; what lies there already is not asked again.
+        model: id of the judge; empty = as `choose_judge` says.
+        endpoint: address of the judge's server; empty = where the models of the run came from.
+        seconds: for loading, grades and pairs together; 0 = no limit.
+
+    A judge that cannot be asked is a sentence and no error. Raises as `check_judge`.
+    """
+    check_judge(endpoint, seconds)
+    began, answers, version = time.monotonic(), scores.distinct_answers(run), scores.version_for(run.prompts)
+    name, why = choose_judge(run, model=model, endpoint=endpoint, seconds=seconds)
+    found, said = Judged(), []
+    try:
+        with open_runtime(None if endpoint else run.profile, endpoint=endpoint or None) as runtime:
+            variant = runtime.find([name], ["cpu", "gpu", "npu"])[-1]
+            said.append(f"{names([variant])[key(variant)]} is the judge: {why}.")
+            with runtime.serve(variant) as served:
+                left = max(0.001, seconds - (time.monotonic() - began)) if seconds else 0.0
+                with Judge(served, version, seconds=left) as judge:
+                    found = Judged(judge.rater, tuple(judge.strangers(answers)))
+                    judge.grade_all(answers, folder, share=SHARE_OF_GRADES)
+                    judge.compare_all(answers, folder, at_most=PAIRS)
+    except WorkshopError as error:
+        said.append(str(error))
+    if not found.rater:
+        return Judged(sentences=tuple(said))
+    given = scores.current(ScoreFile(folder, found.rater).lines().values())
+    about = [score for each in found.answers if (score := given.get(key_of([each], version)))]
+    judged = sum(not score.comment.startswith(FAILED) for score in about)
+    graded, took = sum(score.value is not None for score in about), time.monotonic() - began
+    said.append(f"It judged {judged} of {len(found.answers)} answers in {took:.0f} s, {graded} grades could be read.")
+    if judged < len(found.answers):
+        said.append("To let it go on, judge again; what it said is kept.")
+    if not found.answers:
+        said.append("Every answer is its own, and no model judges itself.")
+    elif not graded:
+        said.append(
+            "Without one readable grade it cannot stand in for a reader: name a stronger judge by its endpoint."
+        )
+    from workshop_lib.quality.ranking import order_bias
+
+    said += order_bias(given.values(), found.rater).sentences
+    return replace(found, judged=judged, graded=graded, sentences=tuple(said))
+
+
+def check_judge(endpoint: str, seconds: float) -> None:
+    """Raise `ConfigurationError` for an address that is none, and for seconds below 0."""
+    if endpoint:
+        parse_address(endpoint)
+    if not 0 <= seconds < math.inf:
+        raise ConfigurationError(f"judge_seconds is {seconds}.", "Give 0 or more; 0 is no limit.")
+
+
+def choose_judge(run: Run, *, model: str = "", endpoint: str = "", seconds: float = 60.0) -> tuple[str, str]:
+    """Which model to ask, as `find` takes it, and why.
+
+    The one named, or any of another endpoint. Else of the models that answered in this run the largest that is quick
+    enough: one whose own answers took, on average, no longer than there is time for a grade. A large model may take
+    minutes, and is not trusted for its size: agreement is measured. If none is quick enough, the quickest.
+    """
+    if model:
+        return model, "the settings name it"
+    if endpoint:
+        return "auto", "it is the last model that this server offers"
+    rows = [row for row in summary.summarise(run) if row.status == "ok" and row.latency_avg is not None]
+    if not rows:
+        return "auto", "it is the last model that is ready here"
+    count = len(scores.distinct_answers(run))
+    quick = [row for row in rows if not seconds or count * (row.latency_avg or 0.0) <= SHARE_OF_GRADES * seconds]
+    if not quick:
+        quickest = min(rows, key=lambda row: row.latency_avg or 0.0)
+        return quickest.model_id, "it is the quickest, and none is quick enough"
+    limit = f"that should manage {count} answers in {seconds:g} s" if seconds else "of this run"
+    return max(quick, key=lambda row: row.size_mb or 0.0).model_id, f"it is the largest model {limit}"
 
 
 # -- what a judge is asked, and what may be read from its reply

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,13 +29,11 @@ Authors = Mapping[AnswerKey, Collection[str]]
 """Answer → the models that gave it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """One rater's preferences on one pair of answers.
 
-    Attributes:
-        one, other: hashes of the two answers, in alphabetical order.
-        one_first, other_first: what was said when that answer was shown first: `one`, `other`, `tie`, `both_bad`, None.
+    `one` and `other` are their hashes in alphabetical order; `one_first` and `other_first` what was said when that
+    answer was shown first: `one`, `other`, `tie`, `both_bad`, or None.
     """
 
     rater: str
@@ -84,6 +82,16 @@ class OrderBias:
     first_rate: float | None
     n: int
     unread: int
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """How much the order mattered; nothing where no pair was read in both orders."""
+        said = [f"{self.n} pairs were read in both orders, {self.unread} were not."] if self.n else []
+        if self.flip_rate is not None:
+            said.append(f"The verdict changed with the order in {self.flip_rate:.0%} of them; those count as ties.")
+        if self.first_rate is not None:
+            said.append(f"{self.first_rate:.0%} of the wins went to the answer shown first; 50 % is even.")
+        return tuple(said)
 
 
 def order_bias(scores: Iterable[Score], rater: str) -> OrderBias:

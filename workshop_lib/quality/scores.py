@@ -25,6 +25,7 @@ from workshop_lib import data, files
 from workshop_lib.data import STRICT, read_as
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.quality import aspects
+from workshop_lib.quality.facts import FactCheck, check_answer
 from workshop_lib.records import Completion, ModelVariant, Prompt, Run, variant_key
 
 RUBRIC_FILE = data.DATA_FOLDER / "rubric.json"
@@ -170,24 +171,25 @@ def rater_name(typed: str) -> str:
     return name
 
 
-def aspect_scores(answers: Iterable[Answer], *, rubric_version: str, scored_at: str) -> list[Score]:
-    """The aspect check as a rater; a prompt that expects nothing in particular gets no grade."""
+def score_aspects(run: Run) -> list[Score]:
+    """The aspect check of every distinct answer of a run as a rater; a prompt without aspects gets no grade."""
+    version, found = version_for(run.prompts), distinct_answers(run)
+    grades = [aspects.score_aspects(each.text, each.prompt).grade for each in found]
     return [
-        Score(
-            ASPECTS,
-            each.prompt.id,
-            (each.sha256,),
-            aspects.score_aspects(each.text, each.prompt).grade,
-            rubric_version,
-            scored_at,
-        )
-        for each in answers
+        Score(ASPECTS, each.prompt.id, (each.sha256,), grade, version, run.started_at)
+        for each, grade in zip(found, grades, strict=True)
     ]
 
 
-def score_aspects(run: Run) -> list[Score]:
-    """The aspect check of every distinct answer of a run, as scores that `decide` takes."""
-    return aspect_scores(distinct_answers(run), rubric_version=version_for(run.prompts), scored_at=run.started_at)
+def score_facts(run: Run) -> dict[ModelVariant, list[FactCheck]]:
+    """For each model, what its answers to prompts with notes invent, and leave out of what is expected."""
+    variants = {variant_key(serving.variant): serving.variant for serving in run.servings}
+    found: dict[ModelVariant, list[FactCheck]] = {variant: [] for variant in variants.values()}
+    for answer in distinct_answers(run):
+        if check := check_answer(answer.prompt.text, answer.text, answer.prompt.aspects):
+            for author in answer.authors:
+                found[author].append(check)
+    return {variant: checks for variant, checks in found.items() if checks}
 
 
 # -- files

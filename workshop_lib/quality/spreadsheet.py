@@ -58,6 +58,12 @@ def write_template(session: Session, path: Path | None = None) -> Path:
     return path
 
 
+def check_file(filled: str) -> None:
+    """Raise `DataFileError` where a file is named and cannot be read."""
+    if filled:
+        _rows(Path(filled))
+
+
 def add_scores(path: Path | str, session: Session) -> int:
     """Save what a filled template says and the rater's file does not say yet; return how many scores that is.
 

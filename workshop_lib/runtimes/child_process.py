@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from workshop_lib import errors, machine
 from workshop_lib.errors import ModelServerError
 from workshop_lib.places import cache_root, search_path
+from workshop_lib.runtimes.protocols import ServedModel
 from workshop_lib.show.text import without_places
 
 if TYPE_CHECKING:
@@ -145,18 +146,8 @@ class ChildProcess:
         return f" Its last words: {without_places(words[-1], self._places)[:300]}" if words else ""
 
 
-class ServedChild:
-    """One model with a process and a web service of its own; leaving the context ends them.
-
-    Attributes:
-        variant: what is served.
-        base_url: where it answers, ending in `/v1`.
-        api_key: None, as the service asks for none.
-        load_s: seconds that it took to load.
-        resident_mb: resident memory of the process after that, in 10^6 bytes.
-        registered_providers: what models can run on in that process.
-        pid: the process that serves; on Windows it can be a child of the one that was started.
-    """
+class ServedChild(ServedModel):
+    """One model with a process and a web service of its own; leaving the context ends them."""
 
     @classmethod
     def when_ready(
@@ -183,11 +174,10 @@ class ServedChild:
         return cls(variant, process, ready)
 
     def __init__(self, variant: ModelVariant, process: ChildProcess, ready: Mapping[str, Any]) -> None:
-        self.variant = variant
-        self.base_url: str = ready["base_url"]
-        self.api_key: str | None = None
+        super().__init__(variant, ready["base_url"])
         self.load_s: float = ready["load_s"]
-        self.registered_providers: tuple[str, ...] = tuple(ready["registered"])
+        self.registered_providers = tuple(ready["registered"])
+        self.threads = ready.get("threads")
         self.pid: int = ready["pid"]
         self.resident_mb = machine.resident_mb(self.pid)
         self._process = process
@@ -210,12 +200,6 @@ class ServedChild:
         """End the process and wait for it, two seconds at most; safe to call twice."""
         self.peak_resident_mb()
         self._process.stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
 
 def child_environment(inherited: Mapping[str, str]) -> dict[str, str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from workshop_lib import client
 from workshop_lib.addresses import Address, parse_address
 from workshop_lib.errors import ConfigurationError, EndpointError, ModelNotFoundError
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import selection
+from workshop_lib.runtimes.protocols import Runtime, ServedModel
 from workshop_lib.settings import ENDPOINT_VARIABLE
 
 if TYPE_CHECKING:
@@ -33,35 +33,7 @@ _NO_CHAT_KINDS = re.compile("embed|rerank|image|audio|speech|transcri|moderation
 """What lists say of a model's kind."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServedEndpoint:
-    """A model behind an endpoint: it was served before, and nothing is known of its process."""
-
-    variant: ModelVariant
-    base_url: str
-    api_key: str | None = field(default=None, repr=False)
-    load_s: None = None
-    pid: None = None
-    resident_mb: None = None
-    registered_providers: tuple[str, ...] = ()
-
-    def peak_resident_mb(self) -> None:
-        """Not ours to see."""
-
-    def failure(self) -> None:
-        """Not ours to see: a request that fails says so itself."""
-
-    def stop(self) -> None:
-        """Nothing was started."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing was started."""
-
-
-class EndpointRuntime:
+class EndpointRuntime(Runtime):
     """Models of any OpenAI-compatible server.
 
     Args:
@@ -138,14 +110,15 @@ class EndpointRuntime:
     def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
         """Variants for ids or `auto`; a device counts only where the id names one.
 
-        `auto` means all that the server has loaded and that can chat. Foundry Local lists its whole catalog and refuses
-        what it has not loaded; of a server that does not say what is loaded, all that it lists. A server without a list
-        is asked for the models that are named.
+        `auto` and `all` mean all that the server has loaded and that can chat. Foundry Local lists its whole catalog
+        and refuses what it has not loaded; of a server that does not say what is loaded, all that it lists. A server
+        without a list is asked for the models that are named.
 
         Raises:
             EndpointError: as `list_models`.
             ModelNotFoundError: no such model, and the nearest that exist; or `auto`, and none is loaded.
         """
+        names = [selection.AUTO if name == selection.ALL else name for name in names]
         nearest = {alias: card.nearest for alias, card in self._cards.items()}
         try:
             entries = self._entries()
@@ -193,26 +166,13 @@ class EndpointRuntime:
         if on_progress is not None:
             on_progress(100.0)
 
-    def serve(self, variant: ModelVariant) -> ServedEndpoint:
+    def serve(self, variant: ModelVariant) -> ServedModel:
         """The server serves already: only says where."""
-        return ServedEndpoint(variant, self.base_url, self._api_key)
-
-    def absent_devices(self) -> dict[str, str]:
-        """Unknown for another machine, so none."""
-        return {}
+        return ServedModel(variant, self.base_url, self._api_key)
 
     def left_out(self) -> list[tuple[ModelVariant, str]]:
         """What the last `auto` left out: models that do not chat."""
         return self._left_out
-
-    def close(self) -> None:
-        """Nothing was started."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing was started."""
 
     def _variants(self, entries: Iterable[Mapping[str, Any]]) -> list[ModelVariant]:
         """The models of a list, in its order; two paths with the same last part keep their whole names."""
@@ -233,6 +193,7 @@ class EndpointRuntime:
             device=device,
             capabilities=card.capabilities if card else (),
             watts=card.watts if card else None,
+            trained_on=card.trained_on if card else None,
             served_as=None if served_as == model_id else served_as,
         )
 

@@ -11,7 +11,7 @@ import re
 import time
 import weakref
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from workshop_lib import data, machine
 from workshop_lib.errors import (
@@ -20,11 +20,12 @@ from workshop_lib.errors import (
     ModelServerError,
     RuntimeUnavailableError,
 )
-from workshop_lib.models import local, registry
+from workshop_lib.models import local, registry, smollm2
 from workshop_lib.places import cache_root, make_folder
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import selection
 from workshop_lib.runtimes.child_process import ChildProcess, ServedChild
+from workshop_lib.runtimes.protocols import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +87,7 @@ class Look:
         return machine.why_no_gpu(self.discoverable, self.fault)
 
 
-class FoundryRuntime:
+class FoundryRuntime(Runtime):
     """Models of a profile, and those that are registered, which are read anew each time.
 
     Args:
@@ -149,9 +150,10 @@ class FoundryRuntime:
     def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu", "gpu")) -> list[ModelVariant]:
         """Variants that can run here; names as in `selection.select_variants`.
 
-        `auto` means every variant that is cached, shipped or registered; a registered one whose files are gone is left
-        out, with a warning in the log, and named by `left_out`. An alias that is registered means that model. The last
-        look at the public catalog counts: `list_models` takes a new one. Adapters need no runtime at all.
+        `all` means every variant that is cached, shipped or registered, `auto` those of them that are the default; a
+        registered one whose files are gone is left out, with a warning in the log, and named by `left_out`. An alias
+        that is registered means that model. The last look at the public catalog counts: `list_models` takes a new one.
+        Adapters need no runtime at all.
 
         Raises:
             ModelNotFoundError: no such model, and the nearest that exist; or it cannot be used here, and why.
@@ -169,16 +171,24 @@ class FoundryRuntime:
                 if variant.model_id in names or variant.alias in set(names) - aliases:
                     raise ModelNotFoundError(*self._look().why_not(variant))
         nearest = {alias: card.nearest for alias, card in self._cards.items()}
-        return selection.select_variants(here, names, devices, in_auto=lambda each: bool(each.cached), nearest=nearest)
+        return selection.select_variants(here, names, devices, in_auto=self._is_default, nearest=nearest)
+
+    def to_fetch(self) -> list[ModelVariant]:
+        """Default candidates that are not on this machine yet: in the practice profile, builds of the real model."""
+        wanted = self.profile == "practice" and smollm2.ALIAS in self._cards
+        here = {model.model_id for model in self._registered() if model.why_unusable() is None}
+        return [each for each in smollm2.VARIANTS if each.model_id not in here] if wanted else []
 
     def download(self, variant: ModelVariant, *, on_progress: OnProgress | None = None) -> None:
-        """Bring a variant of the public catalog into the model cache; does nothing for one that is here.
+        """Bring a variant of the public catalog, or the real model, into the cache; does nothing for one that is here.
 
         Raises:
             DiskSpaceError: too little is free.
             ModelServerError: it could not be downloaded in several tries; or it was registered, and its files are gone.
             DataFileError: the files of a shipped model are gone.
         """
+        if variant.model_id in {each.model_id for each in self.to_fetch()}:
+            smollm2.add(variant, cache_dir=self._cache_dir)
         model, shipped = self._registered_as(variant), self._shipped.get(variant.model_id)
         if model and (gone := model.why_unusable()):
             raise ModelServerError(*gone)
@@ -227,11 +237,9 @@ class FoundryRuntime:
         for served in list(self._served):
             served.stop()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _is_default(self, variant: ModelVariant) -> bool:
+        card = self._cards.get(variant.alias)
+        return card is None or card.default_builds is None or variant.precision in card.default_builds
 
     def _registered(self) -> tuple[RegisteredModel, ...]:
         return registry.read(self._cache_dir)
@@ -244,7 +252,8 @@ class FoundryRuntime:
 
         Adapters bring their own library: the runtime's providers say nothing of them.
         """
-        look, own = self._look(), {model.model_id: model.variant() for model in registered}
+        look = self._look()
+        own = {model.model_id: _with_card(model.variant(), self._cards.get(model.alias)) for model in registered}
         if self.profile == "foundry" and not look.public:
             self._seen = None
             if not own:
@@ -255,7 +264,8 @@ class FoundryRuntime:
         public = [replace(each, alias=each.model_id) if each.alias in aliases_of_own else each for each in look.public]
         folders = [own[model.model_id] for model in registered if model.kind == "folder"]
         aliases = list(dict.fromkeys(variant.alias for variant in self._practice))
-        ordered = selection.in_reading_order([*public, *self._practice, *folders], aliases)
+        fetchable = [each for each in self.to_fetch() if each.model_id not in own]
+        ordered = selection.in_reading_order([*public, *self._practice, *folders, *fetchable], aliases)
         adapters = [own[model.model_id] for model in registered if model.kind == "adapter"]
         absent = [variant for variant in ordered if not look.can_run(variant)]
         return [*filter(look.can_run, ordered), *adapters], absent
@@ -263,7 +273,7 @@ class FoundryRuntime:
     def _refuse_unusable(self, model: RegisteredModel, names: Sequence[str]) -> None:
         """Raise where its name was given; where `auto` was, warn once."""
         own = {model.alias, model.model_id}
-        if (own | {selection.AUTO}) & set(names) and (gone := model.why_unusable()):
+        if (own | {selection.AUTO, selection.ALL}) & set(names) and (gone := model.why_unusable()):
             if own & set(names):
                 raise ModelNotFoundError(*gone)
             self._warn(" ".join(gone))
@@ -300,7 +310,9 @@ class FoundryRuntime:
                 return
 
     def _start(self, task: str, variant: ModelVariant | None = None, place: Path | None = None) -> ChildProcess:
-        job = {"port": self._port, "catalog_url": self._catalog_url}
+        job: dict[str, Any] = {"port": self._port, "catalog_url": self._catalog_url}
+        if variant and variant.model_id in self._shipped and variant.device == "cpu":
+            job["threads"] = machine.cores()  # as imported models have it: the runtime alone may take half
         if self.profile == "foundry" and place is None:
             job["models_dir"] = str(make_folder(self.models_dir))
         return local.foundry_process(task, variant, logs_dir=self._cache_dir / "logs", place=place, **job)
@@ -325,7 +337,9 @@ def _public_variant(described: Mapping[str, Any], card: ModelCard | None) -> Mod
 
 
 def _with_card(variant: ModelVariant, card: ModelCard | None) -> ModelVariant:
-    return replace(variant, capabilities=card.capabilities, watts=card.watts) if card else variant
+    if card is None:
+        return variant
+    return replace(variant, capabilities=card.capabilities, watts=card.watts, trained_on=card.trained_on)
 
 
 def _precision(text: str) -> str | None:

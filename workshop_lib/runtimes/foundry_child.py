@@ -7,14 +7,16 @@ is served under `/v1`.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workshop_lib.errors import ModelNotFoundError, ModelServerError, RuntimeUnavailableError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from foundry_local_sdk import FoundryLocalManager, IModel
 
 APP_NAME = "edge-ai-workshop"
+CONFIG = "genai_config.json"
 _INSTALL = (
     "Install it with 'pip install foundry-local-sdk==2.2.1' (Python 3.11 to 3.14 on Windows, "
     "Linux or macOS arm64), or set FOUNDRY_LOCAL_ENDPOINT to a server on another machine."
@@ -46,6 +49,7 @@ class Job:
         catalog_url: where that one is, ending in `/asset-gallery/v1.0/models`; empty = the runtime's own.
         model_id: the exact `name:version` to download or serve.
         folder: the files of a model of this machine; empty = it is the public catalog's.
+        threads: how many that model uses; None = what its folder sets.
         execution_provider: what the model is built for; None when unknown.
         port: of the web service; 0 = a free one.
     """
@@ -56,6 +60,7 @@ class Job:
     catalog_url: str = ""
     model_id: str = ""
     folder: str = ""
+    threads: int | None = None
     execution_provider: str | None = None
     port: int = 0
 
@@ -74,6 +79,9 @@ class FoundryChild:
         """Do a `Job`. Raises `WorkshopError`."""
         job = Job(**described)
         manager = self._start(job)
+        if job.threads and self._own_cache:
+            place = _with_threads(Path(job.folder), job.threads, Path(self._own_cache) / "served")
+            job = replace(job, folder=str(place))
         {"look": _look, "download": _download, "serve": _serve}[job.task](manager, job, emit)
 
     def end(self) -> None:
@@ -148,6 +156,7 @@ def _serve(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
             "base_url": f"{(manager.urls or [''])[0].rstrip('/')}{'/catalogs/local' if job.folder else ''}/v1",
             "pid": os.getpid(),
             "registered": _registered(manager),
+            "threads": _threads(Path(job.folder or model.get_path())),
         }
     )
     threading.Event().wait()
@@ -208,6 +217,36 @@ def _require_provider(job: Job, manager: FoundryLocalManager) -> None:
         reason = f" ({fault})" if fault else ""
         what = f"{job.model_id} needs {wanted}, which is not registered on this machine{reason}."
         raise RuntimeUnavailableError(what, "Choose a CPU variant, or install the driver and the libraries it needs.")
+
+
+def _with_threads(folder: Path, threads: int, place: Path) -> Path:
+    """Make a folder with the files of another that tells the runtime how many threads to use."""
+    shutil.copytree(folder, place, ignore=shutil.ignore_patterns(CONFIG), copy_function=_link_or_copy)
+    text = (folder / CONFIG).read_text(encoding="utf-8")
+    with suppress(ValueError, LookupError, TypeError):  # a damaged one: the runtime says better what is wrong
+        config = json.loads(text)
+        config["model"]["decoder"]["session_options"]["intra_op_num_threads"] = threads
+        text = json.dumps(config)
+    (place / CONFIG).write_text(text, encoding="utf-8")
+    return place
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """A second name for the file takes no room and no time; between two disks there is none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _threads(folder: Path) -> int | None:
+    """How many threads the folder tells the runtime to use; None = the runtime chooses."""
+    try:
+        decoder = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model"]["decoder"]
+        threads = decoder["session_options"]["intra_op_num_threads"]
+    except (OSError, ValueError, LookupError, TypeError):  # not set, or in a form that only the runtime reads
+        return None
+    return threads if isinstance(threads, int) and threads > 0 else None
 
 
 def _description(variant: IModel) -> dict[str, Any]:

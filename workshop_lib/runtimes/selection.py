@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from workshop_lib.records import ModelVariant
 
-AUTO = "auto"
+AUTO, ALL = "auto", "all"
+"""Names that stand for the default candidates, and for every variant, of what is ready."""
 _DEVICES = ("cpu", "gpu", "npu")
 
 
@@ -30,10 +31,10 @@ def select_variants(
 
     Args:
         offered: variants that can run here.
-        names: aliases, exact ids, or `auto`. An alias means one variant per device and precision, that of the best
-            provider; an exact id is taken whatever its device.
+        names: aliases, exact ids, `auto` or `all`. An alias means one variant per device and precision, that of the
+            best provider; an exact id is taken whatever its device.
         devices: devices wanted; a variant of an unknown device passes.
-        in_auto: whether `auto` takes a variant.
+        in_auto: whether `auto` takes a variant that is ready.
         nearest: aliases to offer for names that are known not to exist.
 
     Raises:
@@ -43,8 +44,9 @@ def select_variants(
     on_devices = [variant for variant in offered if variant.device in {*devices, "unknown"}]
     for name in names:
         exact = [variant for variant in offered if variant.model_id == name]
-        if name == AUTO:
-            found = _one_per_build([variant for variant in on_devices if in_auto(variant)])
+        if name in (AUTO, ALL):
+            ready = [variant for variant in on_devices if variant.cached is not False]
+            found = _one_per_build([variant for variant in ready if name == ALL or in_auto(variant)])
         elif exact:
             found = exact
         elif any(variant.alias == name for variant in offered):
@@ -56,13 +58,21 @@ def select_variants(
 
 
 def in_reading_order(variants: Iterable[ModelVariant], aliases: Sequence[str] = ()) -> list[ModelVariant]:
-    """Sort by alias (`aliases` first, then by name), CPU before GPU, fewer bits before more."""
+    """Sort by alias (`aliases` first, then by name), CPU before GPU, fewer bits before more, then the smaller."""
 
     def place(variant: ModelVariant) -> tuple[object, ...]:
         alias = aliases.index(variant.alias) if variant.alias in aliases else len(aliases)
         device = _DEVICES.index(variant.device) if variant.device in _DEVICES else len(_DEVICES)
         bits = int((re.findall(r"\d+", variant.precision or "") or ["999"])[0])
-        return alias, variant.alias, device, bits, rank(variant.execution_provider), variant.model_id
+        return (
+            alias,
+            variant.alias,
+            device,
+            bits,
+            rank(variant.execution_provider),
+            variant.size_mb or 0,
+            variant.model_id,
+        )
 
     return sorted(variants, key=place)
 

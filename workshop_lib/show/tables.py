@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workshop_lib import checklist, comparison, summary, timing
-from workshop_lib.comparison import Side, results_of
-from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run, variant_key
+from workshop_lib.precision import percent, repeated
+from workshop_lib.quality import facts
+from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, key, printable
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from workshop_lib.comparison import Changes, Reference
     from workshop_lib.load import KeepWarmResult, Load
     from workshop_lib.models.registry import RegisteredModel
+    from workshop_lib.precision import Precisions
     from workshop_lib.self_check import SelfCheck
 
 
@@ -43,11 +45,14 @@ class Column(NamedTuple):
     def cell(self, row: Row) -> str | float:
         """The figure of one row for people; text as it is, codes with commas."""
         value: Any = row.value(self.field)
+        if self is TRAINED:
+            return {True: "yes", False: "no"}.get(value, UNKNOWN)
         if isinstance(value, tuple):
             return ", ".join(value)
         return printable(value) if isinstance(value, str) else rounded(value, self.decimals, self.factor)
 
 
+TRAINED = Column("trained on it", "trained_on_prompts", where_known=True)
 P95 = Column("p95 (ms)", "latency_p95", 1, 1000)
 COSTS = (
     Column("cold start (ms)", "cold_start_s", 1, 1000),
@@ -74,7 +79,7 @@ def _speeds() -> list[Column]:
 
 def results(rows: Iterable[Row]) -> Table:
     """One line per row, in display units, those that failed last; warnings are codes."""
-    return _results(rows, (*_speeds(), *COSTS))
+    return _results(rows, [*_speeds(), *COSTS])
 
 
 def speed(rows: Iterable[Row]) -> Table:
@@ -87,11 +92,10 @@ def cost(rows: Iterable[Row]) -> Table:
     return _results(rows, COSTS)
 
 
-def _results(rows: Iterable[Row], columns: Iterable[Column]) -> Table:
+def _results(rows: Iterable[Row], columns: Sequence[Column]) -> Table:
     ordered = sorted(rows, key=lambda row: row.status != "ok")
-    shown = [
-        each for each in columns if not each.where_known or any(row.value(each.field) is not None for row in ordered)
-    ]
+    known = {each.field for row in ordered for each in (TRAINED, *columns) if row.value(each.field) is not None}
+    shown = [each for each in (TRAINED, *columns) if not each.where_known or each.field in known]
     lines = [
         (printable(row.alias), row.precision or UNKNOWN, row.device, row.status, *(each.cell(row) for each in shown))
         for row in ordered
@@ -166,13 +170,20 @@ def prompts(prompts: Iterable[Prompt]) -> Table:
 
 
 def answers(run: Run, prompt_id: str) -> Table:
-    """What each model said to one prompt in the first timed round."""
+    """What each model said to one prompt in the first timed round; where it holds notes, what they do not say."""
     precision = {key(serving.variant): serving.variant.precision or UNKNOWN for serving in run.servings}
-    lines = [
-        (each.alias, precision[key(each)], each.device, answer(each), each.finish_reason or each.error_kind or UNKNOWN)
-        for each in first_answers(run, prompt_id)
-    ]
-    return Table.of(lines, "model", "precision", "device", "answer", "ended")
+    question = "".join(prompt.text for prompt in run.prompts if prompt.id == prompt_id)
+    lines, found = [], {}
+    for each in first_answers(run, prompt_id):
+        said, ended = answer(each), each.finish_reason or each.error_kind or UNKNOWN
+        lines.append((each.alias, precision[key(each)], each.device, said, ended))
+        if each.ok and (check := facts.check_answer(question, said)):
+            found[said] = check
+    table = Table.of(lines, "model", "precision", "device", "answer", "ended")
+    if found:
+        words = {said: ", ".join(check.unsupported) for said, check in found.items()}
+        table["not in the notes"] = [words.get(said) or "—" for said in table["answer"]]
+    return table.underline({said: check.places for said, check in found.items()})
 
 
 def first_answers(run: Run, prompt_id: str) -> list[Completion]:
@@ -220,14 +231,42 @@ def steadiness(run: Run) -> Table:
 
 def differences(run: Run) -> Table:
     """Compare each build of a model with its first one, paired by prompt, with 95 % intervals."""
-    results, lines = results_of(run), []
-    first_of: dict[str, ModelVariant] = {}
-    for variant in _served(run):
-        first = first_of.setdefault(variant.alias, variant)
-        if variant is not first:
-            found = comparison.compare_sides(*(Side(results, *variant_key(each)) for each in (first, variant)))
-            lines.append((variant.alias, _build(variant), _build(first), *(change.verdict for change in found)))
-    return Table.of(lines, "model", "this", "against", *(each.title for each in timing.metrics_of("comparison")))
+    built, lines = {key(each.variant): each.variant for each in run.servings}, dict[Any, list[str]]()
+    found = comparison.between_builds(run)
+    for change in found:
+        this, first = (built[side.model_id, side.device] for side in (change.b, change.a))
+        lines.setdefault(key(this), [this.alias, _build(this), _build(first)]).append(change.verdict)
+    against = f"against ({len(found)} comparisons)"
+    titles = (each.title for each in timing.metrics_of("comparison"))
+    return Table.of(lines.values(), "model", "this", against, *titles)
+
+
+def precisions(found: Precisions) -> Table | None:
+    """One line per precision of a model: what it needs, how fast it is, and how far it answers as the first one."""
+    if not found.builds:
+        return None
+    needed = [Column("size (MB)", "size_mb", 1), Column("peak memory (MB)", "peak_resident_mb", 0), *_speeds()]
+    wanted = {"size_mb", "peak_resident_mb", "first_token_latency_avg", "decode_tokens_per_sec"}
+    columns = [column for column in needed if column.field in wanted]
+    lines = []
+    for build in found.builds:
+        against = (build.verdict, percent(build.words), f"{build.same} of {build.shared}")
+        compared = against if build is not found.builds[0] else ("reference", "", "")
+        lines.append((build.precision, *(column.cell(build.row) for column in columns), *compared))
+    reference = found.builds[0].precision
+    headings = (f"latency against {reference}", "words kept", "answers all the same")
+    return Table.of(lines, "precision", *(column.title for column in columns), *headings)
+
+
+def precision_answers(found: Precisions, prompt_id: str) -> Table | None:
+    """The builds' answers to one prompt, cut where they begin to differ from the first build's."""
+    lines = []
+    for build in found.builds:
+        reference, text = found.builds[0].answers.get(prompt_id), build.answers.get(prompt_id)
+        if reference is not None and text is not None:
+            same = repeated(reference, text)
+            lines.append((build.precision, same, text.removeprefix(same).strip()))
+    return Table.of(lines, "precision", f"as {found.builds[0].precision}", "and then") if lines else None
 
 
 def changes(found: Changes) -> Table:
@@ -236,13 +275,18 @@ def changes(found: Changes) -> Table:
     for line in found.lines:
         pairs = (line.a.model_id, line.b.model_id), (line.a.device, line.b.device)
         lines.append((*(" / ".join(dict.fromkeys(pair)) for pair in pairs), line.measure, line.verdict))
-    return Table.of(lines, "model", "device", "measure", "second against first")
+    return Table.of(lines, "model", "device", "measure", f"second against first ({len(lines)} comparisons)")
 
 
 def devices(run: Run, references: Sequence[Reference] = ()) -> Table:
-    """The CPU builds of each model and its GPU builds, here or of another machine, with ratios to the CPU."""
-    lines = []
-    for build in comparison.side_by_side(run, references):
+    """The CPU builds of each model and its GPU builds, here or of another machine, with ratios to the CPU.
+
+    Where there is no GPU to compare with, the table holds the sentences that say why.
+    """
+    builds, lines = comparison.side_by_side(run, references), []
+    if not comparison.has_gpu_build(builds):
+        return sentences(comparison.device_notes(run, references))
+    for build in builds:
         row, where = build.row, f"{comparison.ELSEWHERE}: {build.where}" if build.is_reference else build.where
         verdict = ("", "", "") if row.device == "cpu" else ("", "not compared", "not compared")
         if build.verdict is not None:

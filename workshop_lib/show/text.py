@@ -8,17 +8,25 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from workshop_lib.records import Completion, ModelVariant, Row
+    from workshop_lib.records import Completion, ModelVariant, Row, Run
 
 NOT_MEASURED = "not measured"
 UNKNOWN = "unknown"
 NAME_LETTERS = 44
 """Longer names would leave no room for a chart."""
+
+TRAINED, TRAINED_MEANS = " †", "† trained on these prompts"
+"""The mark of a model that was trained on the prompts it is asked."""
+MACHINE_FACTS = {
+    "cpu": "{}", "physical_cores": "{} cores", "usable_processors": "{} processors to use",
+    "memory_mb": "{} MB of memory", "gpu": "GPU {}", "os": "{}",
+}  # fmt: skip
+"""Facts of the fingerprint that a reader asks for; none of them names a person or a place."""
 
 Key = tuple[str, str]
 """Model id and device: what a row and its completions have in common."""
@@ -53,14 +61,38 @@ def key(item: Row | Completion | ModelVariant) -> Key:
     return item.model_id, item.device
 
 
-def names(items: Iterable[Row | ModelVariant]) -> dict[Key, str]:
-    """Name each `alias · precision · device`; where that is not unique, by its model id."""
+def names(items: Collection[Row | ModelVariant]) -> dict[Key, str]:
+    """Name each `alias · precision · device`, else by its model id; `†` means trained on its prompts."""
+    trained = {key(each) for each in items if getattr(each, "trained_on_prompts", None)}
     short = {key(each): " · ".join(filter(None, (each.alias, each.precision, each.device))) for each in items}
     taken = list(short.values())
     return {
-        unique: one_line(name if taken.count(name) == 1 else " · ".join(unique), NAME_LETTERS)
+        unique: one_line(name if taken.count(name) == 1 else " · ".join(unique), NAME_LETTERS - len(TRAINED))
+        + TRAINED * (unique in trained)
         for unique, name in short.items()
     }
+
+
+def machine_line(run: Run) -> str:
+    """What measured, in one line: the machine, and how many threads each model's folder sets."""
+    facts = [said.format(run.machine[fact]) for fact, said in MACHINE_FACTS.items() if run.machine.get(fact)]
+    threads = _threads(run) if "usable_processors" in run.machine else ""  # older runs do not know
+    return "; ".join(filter(None, [", ".join(facts) or UNKNOWN, threads]))
+
+
+def _threads(run: Run) -> str:
+    """Models by their number of threads, the largest group last and without names."""
+    asked = {serving.variant.model_id: serving for serving in run.servings if serving.status == "ok"}
+    groups: dict[int | None, list[str]] = {}
+    for model_id, serving in asked.items():
+        groups.setdefault(serving.threads, []).append(one_line(model_id.removesuffix(":1"), NAME_LETTERS))
+    free = "the server's choice" if run.profile == "endpoint" else "the runtime's choice"
+    said = {str(number or free): models for number, models in sorted(groups.items(), key=lambda each: len(each[1]))}
+    named = [f"{number} ({', '.join(models)})" for number, models in said.items()]
+    if named:
+        named[-1] = list(said)[-1] + (" (the others)" if named[1:] else "")
+        return f"threads: {', '.join(named)}"
+    return ""
 
 
 def printable(text: str) -> str:

@@ -1,58 +1,36 @@
-"""The report of a run: Markdown, CSV, JSON and one HTML page that needs no network; what stands out in sentences.
+"""The report of a run: Markdown, CSV, JSON and one HTML page that needs no network; the decision in one sentence.
 
-Text of models and servers is escaped for the place it goes to. Sentences claim no more than averages carry: close
-values are called a tie.
+Text of models and servers is escaped for the place it goes to. Sentences claim no more than intervals carry: what lies
+within the noise is called a tie.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jinja2
 
 from workshop_lib import comparison, files, summary
-from workshop_lib.comparison import Reference
+from workshop_lib.choice import show as choosing
+from workshop_lib.choice.decide import Decision, decide
+from workshop_lib.comparison import Change, Reference
+from workshop_lib.errors import WorkshopError
+from workshop_lib.quality import annotation, scores
 from workshop_lib.records import Row, Run
 from workshop_lib.show import charts, style, tables
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import Key, key, markdown, names, number, one_line, printable
+from workshop_lib.show.text import Key, key, machine_line, markdown, names, one_line, printable
 from workshop_lib.summary import row_object
 
 SCHEMA = 1
 NAME = "benchmark_report"
-CLOSE, CLOSE_WHEN_UNSTABLE = 0.05, 0.10
-"""Values nearer than this share are called a tie; `unstable` stands for a spread of 10 %."""
-
-
-class Question(NamedTuple):
-    """One thing to be best at: the name of a row's figure, and the warnings that cast doubt on it."""
-
-    winner: str
-    quantity: str
-    name: str
-    unit: str
-    factor: float
-    better: Literal["lower", "higher"]
-    doubts: tuple[str, ...] = ()
-
-
-QUESTIONS = (
-    Question("Fastest first token", "first-token time", "first_token_latency_avg", "ms", 1000, "lower", ("unstable",)),
-    Question("Fastest decode", "decode speed", "decode_tokens_per_sec", "tok/s", 1, "higher", ("unstable", "bursts")),
-    Question("Smallest on disk", "size", "size_mb", "MB", 1, "lower"),
-)
-BEST = {
-    "none": "{winner}: not measured.",
-    "only": "{first} is the only model with a {quantity}: nothing to compare.",
-    "bursts": "{quantities} cannot be ranked here: many tokens arrived at one moment (warning `bursts`).",
-    "ahead": "{winner}: {first}, ahead of {second}.",
-    "tie": "{winner}: too close to call between {tied}.",
-}
 DOUBTS = {
+    "trained_on_prompts": "were trained on these prompts (†): new prompts may show another order.",
     "too_few_samples": "answered fewer than 20 requests: small differences may be chance.",
     "unstable": "varied by 10 % or more on the same prompt: run more rounds on a quiet machine before relying on small "
     "differences.",
@@ -61,13 +39,14 @@ DOUBTS = {
 
 @dataclass(frozen=True, slots=True)
 class ReportFiles:
-    """Where a report was written: one path per format, and the figures as PNG."""
+    """Where a report was written: one path per format, and the figures as PNG; and its decision in one sentence."""
 
     markdown: Path
     csv: Path
     json: Path
     html: Path
     figures: tuple[Path, ...]
+    decision: str
 
 
 def write_report(run: Run, folder: Path, gpu_references: Sequence[Reference] | None = None) -> ReportFiles:
@@ -82,12 +61,13 @@ def write_report(run: Run, folder: Path, gpu_references: Sequence[Reference] | N
         ConfigurationError: when a file cannot be written there.
     """
     shipped = comparison.gpu_references() if gpu_references is None else gpu_references
+    concluded = conclude(run, folder)
     rows = sorted(summary.summarise(run), key=lambda row: row.status != "ok")
     texts = {
-        "md": report_markdown(run, rows, shipped),
+        "md": report_markdown(run, rows, shipped, concluded),
         "csv": report_csv(rows),
-        "json": report_json(run, rows),
-        "html": report_html(run, rows, shipped),
+        "json": report_json(run, rows, concluded),
+        "html": report_html(run, rows, shipped, concluded),
     }
     paths = {kind: folder / f"{NAME}.{kind}" for kind in texts}
     for kind, text in texts.items():
@@ -97,16 +77,20 @@ def write_report(run: Run, folder: Path, gpu_references: Sequence[Reference] | N
         if figure := draw("light"):
             pictures.append(folder / "figures" / f"{name}.png")
             files.write_atomically(pictures[-1], style.png(figure))
-    return ReportFiles(paths["md"], paths["csv"], paths["json"], paths["html"], tuple(pictures))
+    return ReportFiles(paths["md"], paths["csv"], paths["json"], paths["html"], tuple(pictures), concluded.sentence)
 
 
-def report_json(run: Run, rows: Sequence[Row]) -> str:
-    """The report for programs: machine, plan, one object per row and one per request."""
+def report_json(run: Run, rows: Sequence[Row], concluded: Conclusion | None = None) -> str:
+    """The report for programs: the decision, machine, plan, one object per row and one per request."""
+    concluded = concluded or conclude(run)
     report = {
         "schema": SCHEMA,
         "run_id": run.run_id,
         "profile": run.profile,
+        "decision": concluded.decision,
+        "decision_reason": None if concluded.decision else concluded.sentence,
         "machine": dict(run.machine),
+        "threads": {each.variant.model_id: each.threads for each in run.servings if each.status == "ok"},
         "plan": dict(run.plan),
         "rows": [row_object(row) for row in rows],
         "samples": comparison.sample_objects(run),
@@ -120,9 +104,12 @@ def report_csv(rows: Sequence[Row]) -> str:
     return Table([row_object(row) for row in rows], columns=columns, dtype=object).csv()
 
 
-def report_markdown(run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference] = ()) -> str:
-    """The report for people: highlights, table, what the warnings mean, machine and plan."""
-    content = _content(run, rows, gpu_references)
+def report_markdown(
+    run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference] = (), concluded: Conclusion | None = None
+) -> str:
+    """The report for people: the decision, highlights, table, what the warnings mean, machine and plan."""
+    content = _content(run, rows, gpu_references, concluded or conclude(run))
+    decision = markdown(content["decision"])
     parts = {"Highlights": _bullets(content["highlights"]), "Results": content["results"].markdown()}
     if content["devices"] is not None:
         parts["CPU against GPU"] = f"{content['devices'].markdown()}\n\n{_bullets(content['device_notes'])}"
@@ -130,10 +117,12 @@ def report_markdown(run: Run, rows: Sequence[Row], gpu_references: Sequence[Refe
     parts["How stable it is"] = _bullets(content["notes"])
     parts["Machine and plan"] = "\n".join(f"- {markdown(name)}: {markdown(value)}" for name, value in content["facts"])
     said = [f"## {title}\n\n{text}" for title, text in parts.items() if text]
-    return "\n\n".join(["# Benchmark report", markdown(content["about"]), *said]) + "\n"
+    return "\n\n".join(["# Benchmark report", f"**{decision}**", markdown(content["about"]), *said]) + "\n"
 
 
-def report_html(run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference] = ()) -> str:
+def report_html(
+    run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference] = (), concluded: Conclusion | None = None
+) -> str:
     """The report as one page: pictures inside, light and dark, no script and no network."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("workshop_lib"),
@@ -144,7 +133,7 @@ def report_html(run: Run, rows: Sequence[Row], gpu_references: Sequence[Referenc
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    content = _content(run, rows, gpu_references)
+    content = _content(run, rows, gpu_references, concluded or conclude(run))
     for name, found in content.items():
         if isinstance(found, Table):
             content[name] = found.report_html()
@@ -153,7 +142,9 @@ def report_html(run: Run, rows: Sequence[Row], gpu_references: Sequence[Referenc
     return template.render(**content, figures=list(pictures), questions=_questions(run, rows))
 
 
-def _content(run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference]) -> dict[str, Any]:
+def _content(
+    run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference], concluded: Conclusion
+) -> dict[str, Any]:
     """What both pages for people say; `devices` is None where there is no GPU to compare with."""
     compared = comparison.has_gpu_build(comparison.side_by_side(run, gpu_references))
     rounds = run.plan.get("rounds", "an unknown number of")
@@ -161,9 +152,10 @@ def _content(run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference])
     codes = {code for row in rows for code in row.warnings}
     known = {code: text for code, text in summary.WARNINGS.items() if code in codes}
     return {
+        "decision": concluded.sentence,
         "about": f"Run {run.run_id}, profile {run.profile}: {answered} of {len(rows)} models answered "
-        f"(prompts: {len(run.prompts)}, timed rounds: {rounds}).",
-        "highlights": highlights(rows),
+        f"(prompts: {len(run.prompts)}, timed rounds: {rounds}). Machine: {machine_line(run)}.",
+        "highlights": highlights(run),
         "results": tables.results(rows),
         "devices": tables.devices(run, gpu_references) if compared else None,
         "device_notes": comparison.device_notes(run, gpu_references) if compared else (),
@@ -222,15 +214,62 @@ def _fact(value: object) -> str:
     return "unknown" if value is None else str(value)
 
 
+# -- the decision
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a run decides: as the JSON has it, None where no model comes first; and in a sentence."""
+
+    decision: Mapping[str, Any] | None
+    sentence: str
+
+
+def conclude(run: Run, folder: Path | None = None) -> Conclusion:
+    """Decide with the weights and limits of `choice.decide`, and with what was graded.
+
+    The shipped grades count, and those of people beside the run where its `folder` is given.
+    """
+    try:
+        graded = [] if folder is None else scores.read_all(annotation.folder(str(folder)))
+        decided = decide(run, scores=[*graded, *scores.read_reference().as_scores()])
+    except WorkshopError as error:
+        return Conclusion(None, str(error))
+    first, said = decided.first, choosing.verdict(decided).rstrip(".")
+    if first is None:
+        return Conclusion(None, f"{said}.")
+    asked = f"the {run.prompt_set} prompts" if run.prompt_set else f"these {len(run.prompts)} prompts"
+    doubts = "; ".join(_to_doubt(run, decided))
+    sentence = f"For {asked}, {said}{f'; what to doubt: {doubts}' if doubts else ''}."
+    return Conclusion({**choosing.decision_object(decided, run), "sentence": sentence}, sentence)
+
+
+def _to_doubt(run: Run, decided: Decision) -> Iterator[str]:
+    """What stands behind a decision on weak feet, the weakest first."""
+    rows, measured = decided.evidence.rows, decided.weights
+    if trained := sum(bool(row.trained_on_prompts) for row in rows):
+        yield f"{trained} of {len(rows)} models were trained on these prompts (†)"
+    if "quality" not in measured:
+        yield "no answer was graded"
+    elif decided.evidence.measure == "aspects":
+        yield "the answers were searched for expected words, and read by nobody"
+    if shaky := sum("unstable" in row.warnings for row in rows):
+        yield f"times of {shaky} of {len(rows)} models vary by 10 % or more"
+    if failed := sum(row.status == "failed" for row in summary.summarise(run)):
+        yield f"{failed} models failed and took no part"
+
+
 # -- what stands out
 
 
-def highlights(rows: Sequence[Row]) -> list[str]:
-    """What stands out, what is too close to call, what is uncertain and what failed, in plain sentences."""
+def highlights(run: Run) -> list[str]:
+    """What separates the models, what does not, what is uncertain and what failed, in plain sentences."""
+    rows = summary.summarise(run)
+    called, good = names(rows), [row for row in rows if row.status == "ok"]
     if not rows:
         return ["Nothing was measured."]
-    called, good = names(rows), [row for row in rows if row.status == "ok"]
-    said = [_best(question, good, called) for question in QUESTIONS] if good else []
+    said = [f"{called[key(good[0])]} is the only model that answered: nothing to compare."] if len(good) == 1 else []
+    said += _separated(comparison.against_the_best(run), called)
     for code, doubt in DOUBTS.items():
         if count := sum(code in row.warnings for row in good):
             said.append(f"{count} of {len(good)} models {doubt}")
@@ -244,36 +283,31 @@ def highlights(rows: Sequence[Row]) -> list[str]:
     return said
 
 
-def _best(question: Question, rows: Sequence[Row], called: Mapping[Key, str]) -> str:
-    figures = [(row.value(question.name), row) for row in rows]
-    known = [(value, row) for value, row in figures if value is not None]
-    known.sort(key=lambda pair: pair[0], reverse=question.better == "higher")
-    said = [f"{called[key(row)]} ({number(value * question.factor)} {question.unit})" for value, row in known]
-    tied = _tied(known, shaky="unstable" in question.doubts) if known else 0
-    if len(known) < 2:
-        code = "only" if known else "none"
-    elif "bursts" in question.doubts and any("bursts" in row.warnings for _, row in known):
-        code = "bursts"
-    else:
-        code = "ahead" if tied == 1 else "tie"
-    first, second = (*said, "", "")[:2]
-    return BEST[code].format(
-        **question._asdict(),
-        quantities=f"{question.quantity}s".capitalize(),
-        first=first,
-        second=second,
-        tied=_and(said[:tied]),
-    )
+def _separated(changes: Sequence[Change], called: Mapping[Key, str]) -> Iterator[str]:
+    """First what is clearly worse than the best, metric by metric, then in one sentence what cannot be told from it."""
+    ties, number = [], len([each for each in changes if each.ratio.low is not None])
+    for metric, group in groupby(changes, key=lambda each: each.metric):
+        found = list(group)
+        best = called[found[0].a.model_id, found[0].a.device]
+        clear = sorted((each for each in found if each.ratio.is_clear), key=_times)
+        close = [called[each.b.model_id, each.b.device] for each in found if each not in clear and each.ratio.low]
+        if close:
+            who = f"all {len(close)} others" if len(close) == len(found) > 2 else _and(close)
+            ties.append(f"{metric.title} of {who} from {best}")
+        if clear:
+            last, count = clear[-1], f"; {len(clear)} of {len(found)} differ clearly from it" if len(found) > 1 else ""
+            yield f"{metric.label}: {called[last.b.model_id, last.b.device]} is {last.verdict} than {best}{count}."
+    if ties:
+        yield f"Too close to call: {'; '.join(ties)}."
+    if number > 1:
+        yield f"What is called clear is so for {number} comparisons side by side (Holm's correction)."
+    if changes and not number:
+        yield "Nothing is compared: an interval needs at least 2 rounds."
 
 
-def _tied(known: Sequence[tuple[float, Row]], *, shaky: bool) -> int:
-    """How many of the sorted values cannot be told from the first by averages alone."""
-    best, leader = known[0]
-    for place, (value, row) in enumerate(known[1:], 1):
-        unstable = shaky and "unstable" in (*leader.warnings, *row.warnings)
-        if abs(value - best) > (CLOSE_WHEN_UNSTABLE if unstable else CLOSE) * max(value, best):
-            return place
-    return len(known)
+def _times(change: Change) -> float:
+    value = change.ratio.value or 1.0
+    return max(value, 1 / value)
 
 
 def _and(parts: Sequence[str]) -> str:

@@ -1,0 +1,257 @@
+"""How long may a meeting be: the first token at several prompt lengths, and what it means in minutes of talk.
+
+    found = measure_prompt_lengths(runtime, variant, lengths=(64, 256, 1024))
+    print(found.sentence())
+
+Prompts are cut from the shipped notes, each from another place, so that no cache of prompts helps; the server's own
+count says how long one is. First token = overhead + tokens / prefill rate, by Theil and Sen: the slope is the median
+of the slopes of all pairs (Sen 1968), which a few late answers do not move. The intervals come from drawing the
+requests of each length again (bootstrap, percentile method).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from workshop_lib import comparison, data, files, timing
+from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
+from workshop_lib.errors import ConfigurationError, ModelServerError, RecordFileError
+from workshop_lib.records import Completion, ModelVariant, Request
+from workshop_lib.storage import object_of, record_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from workshop_lib.runtimes.protocols import Runtime
+
+LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
+REPEATS = 3
+ANSWER_TOKENS = 32
+STANDARD = (512, 128)
+"""Prompt and answer tokens of the shape that llama-bench reports by default."""
+LENGTHS_FILE = "prompt_lengths.jsonl"
+SCHEMA = 1
+WORDS_PER_MINUTE = 150
+"""Of people in a meeting, an assumption: conversation in English runs at 130 to 170 words a minute."""
+SUMMARY_TOKENS = 256
+"""What a summary needs of the context beside the notes."""
+POOR_FIT = 0.10
+"""A length at which the line misses the median first token by more than this share is said to bend it."""
+_TRIES = (40, 120)
+"""Words of the two untimed prompts that tell how many tokens a word has."""
+_RESAMPLES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One length: medians over its requests; `prompt_tokens` as the server counted them."""
+
+    prompt_tokens: float
+    first_token_s: float
+    decode_tokens_per_sec: float | None
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """First token = `overhead_s` + prompt tokens / `prefill_tokens_per_s`, each with the ends of its 95 % interval.
+
+    `worst_miss` is the largest share by which the line misses a length's median.
+    """
+
+    overhead_s: float
+    overhead_range_s: tuple[float, float]
+    prefill_tokens_per_s: float
+    prefill_range: tuple[float, float]
+    worst_miss: float
+
+    def first_token_s(self, prompt_tokens: float) -> float:
+        """The wait for the first token that the line gives for a prompt of this length."""
+        return self.overhead_s + prompt_tokens / self.prefill_tokens_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLengths:
+    """What was measured of one model: every request, and the lengths that its context does not hold.
+
+    `tokens_per_word` is that of the transcripts, `template_tokens` what every prompt has beside them.
+    """
+
+    variant: ModelVariant
+    completions: tuple[Completion, ...]
+    left_out: tuple[int, ...]
+    tokens_per_word: float
+    template_tokens: float
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """One per length with an answer, the shortest first."""
+        return tuple(_point(list(group)) for _, group in groupby(self._answered(), lambda each: each.prompt_id))
+
+    @property
+    def fit(self) -> Fit | None:
+        """The line through all requests; None with fewer than three lengths."""
+        return _fit([_of(list(group)) for _, group in groupby(self._answered(), lambda each: each.prompt_id)])
+
+    def tokens(self, minutes: float) -> float:
+        """Prompt tokens of a meeting of so many minutes."""
+        return self.template_tokens + minutes * WORDS_PER_MINUTE * self.tokens_per_word
+
+    def fits(self, minutes: float) -> bool | None:
+        """Whether a meeting and its summary fit the model's context; None when the context is unknown."""
+        context = self.variant.context_tokens
+        return None if context is None else self.tokens(minutes) + SUMMARY_TOKENS <= context
+
+    def sentence(self, minutes: Sequence[float] = (60, 20, 5)) -> str:
+        """How long the wait for the first word is after meetings of so many minutes, or that they do not fit."""
+        fit = self.fit
+        if fit is None:
+            return "How long a meeting may be was not found: that needs answers at three lengths or more."
+        longest = self.points[-1].prompt_tokens
+        said = []
+        for each in minutes:
+            tokens = self.tokens(each)
+            if self.fits(each) is False:
+                said.append(f"{each:g} minutes of meeting (about {tokens:,.0f} tokens) do not fit")
+                continue
+            beyond = ", by the line beyond what was measured" if tokens > 1.1 * longest else ""
+            said.append(f"{each:g} minutes ({tokens:,.0f} tokens): {fit.first_token_s(tokens):.2g} s{beyond}")
+        bend = f" The line misses by up to {fit.worst_miss:.0%}: take it as rough." if fit.worst_miss > POOR_FIT else ""
+        return f"Wait for the first word of {self.variant.model_id}: {'; '.join(said)}.{bend}"
+
+    def _answered(self) -> list[Completion]:
+        return [each for each in self.completions if each.ok and each.prompt_tokens and timing.first_token_s(each)]
+
+
+def measure_prompt_lengths(
+    runtime: Runtime,
+    variant: ModelVariant,
+    lengths: Sequence[int] = LENGTHS,
+    *,
+    repeats: int = REPEATS,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> PromptLengths:
+    """Serve a model and ask it prompts of several lengths, in tokens, each `repeats` times, the lengths in turn.
+
+    Lengths that leave no room for an answer in the model's context are not asked. Answers have up to 32 tokens, those
+    to 512 tokens up to 128.
+
+    Raises:
+        ConfigurationError: a length below 32 tokens, or repeats below 1.
+        ModelServerError: the server does not count tokens, or the model did not answer.
+        WorkshopError: the model could not be served.
+    """
+    if not lengths or min(lengths) < ANSWER_TOKENS or repeats < 1:
+        what = f"The prompt lengths are {', '.join(map(str, lengths)) or 'none'}, {repeats} requests each."
+        raise ConfigurationError(what, f"Give {ANSWER_TOKENS} tokens or more, and 1 request or more.")
+    words = " ".join(prompt.text for prompt in data.read_prompts("meeting-notes")).split()
+    most = (variant.context_tokens or max(lengths) + 2 * STANDARD[1]) - STANDARD[1]
+    asked = [length for length in sorted(set(lengths)) if length <= most]
+    with runtime.serve(variant) as model, ChatClient.to(model, timeout_s=timeout_s) as client:
+
+        def ask(length: int, count: int, number: int) -> Completion:
+            start = (number * 97 + length) % len(words)
+            text = f"Notes {length}-{number}. {' '.join((words[start:] + words * (count // len(words) + 1))[:count])}"
+            answer = STANDARD[1] if length == STANDARD[0] else ANSWER_TOKENS
+            name = f"{variant.model_id}/length-{length}/{number}"
+            return client.ask(Request(name, variant, f"length-{length}", text, number, answer))
+
+        per_word, template = _tokens_per_word([ask(0, count, 0) for count in _TRIES], variant)
+        counts = {length: max(1, round((length - template) / per_word)) for length in asked}
+        answers = [ask(length, counts[length], number) for number in range(1, repeats + 1) for length in asked]
+    answers.sort(key=lambda each: (int(each.prompt_id.removeprefix("length-")), each.round))
+    left_out = tuple(length for length in sorted(set(lengths)) if length > most)
+    return PromptLengths(variant, tuple(answers), left_out, per_word, template)
+
+
+def save_lengths(folder: Path, found: PromptLengths) -> Path:
+    """Append a model's requests to `prompt_lengths.jsonl`; return the file's path."""
+    path, plain = folder / LENGTHS_FILE, asdict(replace(found, completions=()))
+    files.append_lines(path, [{**plain, "schema": SCHEMA, "completions": list(map(object_of, found.completions))}])
+    return path
+
+
+def read_lengths(folder: Path) -> tuple[PromptLengths, ...]:
+    """What `save_lengths` wrote, one per model; nothing where there is no file. Raises `RecordFileError`."""
+    path = folder / LENGTHS_FILE
+    if not path.is_file():
+        return ()
+    try:
+        lines = [json.loads(line) for line in files.whole_lines(path.read_bytes())]
+        return tuple(_from(line) for line in lines if line.pop("schema") == SCHEMA)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordFileError(f"{path.name} cannot be read: {error}.", "Delete it, and measure again.") from None
+
+
+def point_objects(found: Iterable[PromptLengths]) -> list[dict[str, Any]]:
+    """The points of all models as JSON objects."""
+    return [{"model_id": each.variant.model_id, **asdict(point)} for each in found for point in each.points]
+
+
+def _from(line: dict[str, Any]) -> PromptLengths:
+    answers = tuple(record for entry in line.pop("completions") if isinstance(record := record_of(entry), Completion))
+    variant = line.pop("variant")
+    variant["capabilities"] = tuple(variant["capabilities"])
+    return PromptLengths(ModelVariant(**variant), answers, tuple(line.pop("left_out")), **line)
+
+
+def _tokens_per_word(tries: Sequence[Completion], variant: ModelVariant) -> tuple[float, float]:
+    """Tokens per word, and the tokens that the template adds, from two prompts of known numbers of words."""
+    for each in tries:
+        if not each.ok or not each.prompt_tokens:
+            what = f"{variant.model_id} {f'did not answer: {each.error}' if each.error else 'counts no prompt tokens.'}"
+            raise ModelServerError(what, "Prompt lengths need a server that answers, and states usage.")
+    fewer, more = (each.prompt_tokens or 0 for each in tries)
+    per_word = (more - fewer) / (_TRIES[1] - _TRIES[0])
+    if per_word <= 0:
+        what = f"{variant.model_id} counts {fewer} and {more} tokens for {_TRIES[0]} and {_TRIES[1]} words."
+        raise ModelServerError(what, "Prompt lengths need a server that counts the tokens of a prompt.")
+    return per_word, max(0.0, fewer - per_word * _TRIES[0])
+
+
+def _of(answers: Sequence[Completion]) -> list[tuple[float, float]]:
+    return [(float(each.prompt_tokens or 0), timing.first_token_s(each) or 0.0) for each in answers]
+
+
+def _point(answers: Sequence[Completion]) -> Point:
+    tokens, firsts = zip(*_of(answers), strict=True)
+    rates = [rate for rate in map(timing.decode_tokens_per_s, answers) if rate]
+    return Point(median(tokens), median(firsts), median(rates) if rates else None, len(answers))
+
+
+def _fit(lengths: Sequence[Sequence[tuple[float, float]]]) -> Fit | None:
+    """Theil and Sen's line through (tokens, seconds), the requests of one length together."""
+    import numpy as np
+
+    if len(lengths) < 3:
+        return None
+    line = _line(lengths)
+    generator = np.random.default_rng(20)
+    drawn = np.array([
+        _line([[length[at] for at in generator.integers(0, len(length), len(length))] for length in lengths])
+        for _ in range(_RESAMPLES)
+    ])  # fmt: skip
+    overhead, slope = map(float, line)
+    if slope <= 0:
+        return None
+    between = comparison.interval(drawn[:, 0]) or (overhead, overhead)
+    rates = comparison.interval(1 / np.maximum(drawn[:, 1], 1e-12)) or (1 / slope, 1 / slope)
+    centres = [tuple(median(column) for column in zip(*length, strict=True)) for length in lengths]
+    misses = [abs(overhead + slope * tokens - first) / first for tokens, first in centres]
+    return Fit(overhead, between, 1 / slope, rates, float(max(misses)))
+
+
+def _line(lengths: Sequence[Sequence[tuple[float, float]]]) -> np.ndarray:
+    """Overhead and seconds per token."""
+    import numpy as np
+    from scipy import stats
+
+    tokens, seconds = zip(*(pair for length in lengths for pair in length), strict=True)
+    found = stats.theilslopes(seconds, tokens, method="joint")
+    return np.array([found.intercept, found.slope])
