@@ -25,11 +25,15 @@ SIDE_BY_SIDE = (f"--numprocesses={WORKERS}", "--dist=loadfile", "--no-loadscope-
 
 def run(session: nox.Session, *arguments: str, **environment: str) -> None:
     """Run a Python module in the project's folder."""
+    start(session, "-m", *arguments, **environment)
+
+
+def start(session: nox.Session, *arguments: str, **environment: str) -> None:
+    """Start Python in the project's folder."""
     session.chdir(places.PROJECT)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as apart:
         session.run(
             sys.executable,
-            "-m",
             *arguments,
             env={**places.environment_apart(Path(apart)), "PYDEVD_DISABLE_FILE_VALIDATION": "1", **environment},
             include_outer_env=False,
@@ -42,7 +46,7 @@ def lint(session: nox.Session) -> None:
     """Look for faults that need no run, for lines that the formatter would change, for imports against the order."""
     run(session, "ruff", "check", ".")
     run(session, "ruff", "format", "--check", ".")
-    run(session, "importlinter.cli", "--no-cache")
+    start(session, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache")
 
 
 @nox.session

@@ -241,14 +241,7 @@ def conclude(run: Run, folder: Path | None = None) -> Conclusion:
     asked = f"the {run.prompt_set} prompts" if run.prompt_set else f"these {len(run.prompts)} prompts"
     doubts = "; ".join(_to_doubt(run, decided))
     sentence = f"For {asked}, {said}{f'; what to doubt: {doubts}' if doubts else ''}."
-    decision = {
-        "model_id": first.row.model_id,
-        "label": choosing.names(decided.evidence)[first.place],
-        "clear": decided.outcome == "clear",
-        "sentence": sentence,
-        "prompt_set": run.prompt_set,
-    }
-    return Conclusion(decision, sentence)
+    return Conclusion({**choosing.decision_object(decided, run), "sentence": sentence}, sentence)
 
 
 def _to_doubt(run: Run, decided: Decision) -> Iterator[str]:
