@@ -95,7 +95,7 @@ class Criterion:
 
 _LATENCY, _FIRST, _DECODE = timing.latency_s, timing.first_token_s, timing.decode_tokens_per_s
 _SLOWEST, _CACHED, _BURSTS = ("unstable", "too_few_samples"), ("unstable", "cached_prompt"), ("unstable", "bursts")
-_TRAINED = ("trained_on_prompts",)
+_TRAINED = ("trained_on_prompts", "does_not_fit")
 _ROWS = (
     Criterion("quality", "quality", "", "higher", "answer", float, None, _TRAINED, "min_quality", "point"),
     Criterion("latency", "latency", "ms", "lower", "prompt", _LATENCY, 0.5, ("unstable",)),

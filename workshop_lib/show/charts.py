@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from workshop_lib.comparison import Build, Estimate, Ratio, Reference
+    from workshop_lib.lengths import PromptLengths
     from workshop_lib.load import Load
     from workshop_lib.precision import Precisions
     from workshop_lib.race import LaneState, RaceResult
 
 __all__ = ["FIGURES", "alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "precisions",
-           "race", "report_figures", "requests", "resources", "shown"]  # fmt: skip
+           "prompt_lengths", "race", "report_figures", "requests", "resources", "shown"]  # fmt: skip
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 LATENCY, FIRST_TOKEN, DECODE = BY_NAME["latency_s"], BY_NAME["first_token_s"], BY_NAME["decode_tokens_per_s"]
@@ -261,6 +262,41 @@ def loads(found: Sequence[Load], *, theme: Theme = "light") -> Figure:
     style.legend(figure, marks, colours)
     said = [f"{name} {', '.join(f'{number(y)} with {x}' for x, y in points)}" for name, points in drawn.items()]
     figure.set_label(f"Tokens per second by number of users: {_listed(said)}")
+    return figure
+
+
+def prompt_lengths(found: PromptLengths, *, theme: Theme = "light") -> Figure:
+    """Draw the wait for the first token (s) against the prompt tokens, with the fitted line and minutes of meeting."""
+    colours, fit, model = PALETTES[theme], found.fit, found.variant.model_id
+    asked = [(tokens, first_s) for group in found.requests for tokens, first_s in group]
+    subtitle = "There are answers at fewer than three lengths, so no line."
+    if fit:
+        low, high = fit.prefill_range
+        subtitle = f"Prefill {fit.prefill_tokens_per_s:,.0f} tok/s (95 % interval {low:,.0f} to {high:,.0f}), {model}"
+    figure, axes = style.plane([], "How long may a meeting be?", one_line(subtitle, SUBTITLE_LETTERS), theme)
+    longest = max((tokens for tokens, _ in asked), default=1.0)
+    style.scale(axes, "y", [], "First token (s)")
+    axes.set(xlim=(0, 1.06 * longest), ylim=(0, 1.06 * max((first for _, first in asked), default=1.0)))
+    axes.set(xlabel="Prompt tokens, as the server counts them", ylabel="First token (s)")
+    if asked:
+        across, up = zip(*asked, strict=True)
+        axes.scatter(across, up, s=26, color=colours.device(found.variant.device), zorder=3)
+    if fit:
+        ends = (0.0, 1.06 * longest)
+        axes.plot(
+            ends, [fit.first_token_s(x) for x in ends], color=colours.ink, linestyle="--", linewidth=1.4, zorder=2
+        )
+        for minutes in (1, 2, 5, 10, 20, 40):
+            if (tokens := found.tokens(minutes)) <= longest:
+                axes.axvline(tokens, color=colours.quiet, linewidth=0.8, linestyle=":", zorder=1)
+                place = axes.get_xaxis_transform()
+                axes.text(tokens, 0.97, f" {minutes} min", color=colours.quiet, fontsize=9, va="top", transform=place)
+    looks = {"o": ("one request", colours.device(found.variant.device)), "_": ("fitted line", colours.ink),
+             "|": ("minutes of meeting, at 150 words a minute", colours.quiet)}  # fmt: skip
+    marks = [style.mark(shape, colour, text) for shape, (text, colour) in looks.items()]
+    style.legend(figure, marks, colours)
+    points = [f"{point.first_token_s:.2g} s for {point.prompt_tokens:,.0f} tokens" for point in found.points]
+    figure.set_label(f"Wait for the first token of {model} by prompt length: {_listed(points)}")
     return figure
 
 
