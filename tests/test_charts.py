@@ -49,6 +49,21 @@ def test_every_request_is_drawn():
     assert legend(figure) == ["cpu", "gpu", "int4", "fp16", "fp32", "median", "warm-up, not counted"]
 
 
+def test_a_model_that_was_trained_on_its_prompts_is_marked_and_the_mark_explained():
+    """Its name ends with the mark in every figure of the report, whose legend says what it means."""
+    run = run_of_models(2, failed=0)
+    one, other = run.servings
+    known = replace(one, variant=replace(one.variant, trained_on=("course",)))
+    prompts = tuple(replace(prompt, set_name="course") for prompt in run.prompts)
+    run = replace(run, servings=(known, other), prompts=prompts)
+    for name, drawn in charts.report_figures(run).items():
+        figure = drawn("light")
+        if figure is not None:
+            assert "† trained on these prompts" in legend(figure), name
+            assert charts.alt_text(figure).count(" †") == 1
+    assert "†" not in "".join(legend(charts.latency(run_of_models(2, failed=0))))
+
+
 def test_outliers_are_ringed_and_explained():
     """Ten even requests and one of five times the latency: one ring, named in the legend."""
     run = run_of_models(1, failed=0, rounds=6)

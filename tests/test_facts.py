@@ -155,7 +155,8 @@ def test_places_are_those_of_the_summary() -> None:
     assert [summary[start:end] for start, end in found.places] == ["Yamada", "Yamada"]
 
 
-TEXTS = st.text("ab NM12.,:-\n'%€$", max_size=60) | st.text(max_size=40)
+PIECES = "Amara 2026-13 31/31/2026 14 March the 14th Q3 two hundred and 2:30 pm - to $5 % a week One 1. Dr. x,".split()  # noqa: SIM905 - as a text
+TEXTS = st.text(max_size=40) | st.lists(st.sampled_from(PIECES), max_size=12).map(" ".join)
 
 
 @settings(max_examples=50)

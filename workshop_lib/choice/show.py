@@ -331,7 +331,7 @@ def decision_object(decision: Decision, run: Run) -> dict[str, Any]:
         "label": first and called[first.place],
         "clear": decision.outcome == "clear",
         "sentence": verdict(decision),
-        "prompt_set": getattr(run, "prompt_set", None),
+        "prompt_set": run.prompt_set,
     }
 
 

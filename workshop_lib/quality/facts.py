@@ -1,12 +1,13 @@
 """Which facts does a summary invent, and which does it leave out? A check by rules, without a model; English only.
 
 A fact is a name, a date (also a weekday or a quarter), a time, an amount with its unit, a code such as `GPT-4`, or a
-number. `PATTERNS` has how each kind is written and `READ` its normal form, so that `14 March` and
-`March 14`, `six percent` and `6 %`, or `two weeks` and `14 days` are one fact. No library: those that read dates and
-numbers guess, and a guess would be an invention of ours.
+number. `PATTERNS` says how each kind is written and `READ` what is meant, so that `14 March` and `March 14`, `six
+percent` and `6 %`, or `two weeks` and `14 days` are one fact. No library: those that read dates and numbers guess, and
+a guess would be an invention of ours.
 
 Facts are compared, not sentences: the right date beside the wrong person passes. A name is a run of capitalised words;
 at the start of a sentence it needs what follows names ("Amara will", "Amara, Jonas"), or another place in the text.
+tests/test_facts.py holds precision and recall to 0.9 on cases of somebody who had not seen the code.
 """
 
 from __future__ import annotations
@@ -202,7 +203,8 @@ def _date(match: re.Match[str]) -> frozenset[Any]:
     if not part.isdigit():
         return frozenset({(year, part or None, day)})
     orders = {(int(part), day), (day or 0, int(part))} if "sign" in found else {(int(part), day)}
-    return frozenset({(2000 + (year or 0) % 100, MONTHS[m - 1], d) for m, d in orders if 1 <= m <= 12})
+    readings: set[Any] = {(2000 + (year or 0) % 100, MONTHS[m - 1], d) for m, d in orders if 1 <= m <= 12}
+    return frozenset(readings or {(match[0], None, None)})  # no such date, so only this very text repeats it
 
 
 def _time(match: re.Match[str]) -> frozenset[Any]:
@@ -302,12 +304,8 @@ def _read(text: str) -> _Reading:
             facts.append(Fact(kind, match[0], match.start(), READ[kind](match)))
             left = f"{left[: match.start()]}{chr(0) * len(match[0])}{left[match.end() :]}"
     words = frozenset(_fold(part) for word in _WORD.findall(text) for part in (word, *re.split("[-'\u2019&]", word)))
-    return _Reading(
-        tuple(
-            sorted([*facts, *_names(_HEADING.sub(lambda match: match[0].lower(), left))], key=lambda fact: fact.start)
-        ),
-        words,
-    )
+    facts += _names(_HEADING.sub(lambda match: match[0].lower(), left))
+    return _Reading(tuple(sorted(facts, key=lambda fact: fact.start)), words)
 
 
 # -- names

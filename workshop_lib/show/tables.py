@@ -19,6 +19,7 @@ from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, key, printable
 if TYPE_CHECKING:
     from workshop_lib.checklist import ModelCheck
     from workshop_lib.comparison import Changes, Reference
+    from workshop_lib.lengths import PromptLengths
     from workshop_lib.load import KeepWarmResult, Load
     from workshop_lib.models.registry import RegisteredModel
     from workshop_lib.precision import Precisions
@@ -307,6 +308,18 @@ def loads(found: Iterable[Load]) -> Table:
         lines.append((load.users, f"{len(load.answered)} of {len(load.completions)}", *rates, *times))
     headings = ("all users (tok/s)", "each user (tok/s)", "first token (ms)", "latency (ms)")
     return Table.of(lines, "users", "answered", *headings)
+
+
+def prompt_lengths(found: PromptLengths) -> Table:
+    """One line per prompt length: the wait for the first token as measured and by the line, and the pace after it."""
+    fit, lines = found.fit, []
+    for point in found.points:
+        by_line = None if fit is None else fit.first_token_s(point.prompt_tokens)
+        times = (rounded(point.first_token_s, 1, 1000), rounded(by_line, 1, 1000))
+        lines.append((f"{point.prompt_tokens:,.0f}", point.requests, *times, rounded(point.decode_tokens_per_sec, 0)))
+    lines += [(f"{length:,}", 0, "does not fit", "", "") for length in found.left_out]
+    headings = ("first token, median (ms)", "by the line (ms)", "decode, median (tok/s)")
+    return Table.of(lines, "prompt tokens", "requests", *headings)
 
 
 def instrument(check: SelfCheck) -> Table:
