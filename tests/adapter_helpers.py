@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from workshop_lib.runtimes.child_process import ServedChild
 
 TESTS = Path(__file__).resolve().parent
-SCRIPTED = f"{TESTS / 'scripted_adapter.py'}:Scripted"
 SAMPLE = TESTS.parent / "samples" / "06-bring-your-own-model" / "genai_adapter.py"
 GENAI = f"{SAMPLE}:GenAIAdapter"
 SMALL = data.PRACTICE_INDEX_FILE.parent / "practice-small-int4-generic-cpu"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,27 +18,33 @@ for kept in (places.CACHE_VARIABLE, places.RUNS_VARIABLE, "IPYTHONDIR"):
     os.environ[kept] = places.environment_apart(Path(APART.name))[kept]
 os.environ["MPLBACKEND"] = "Agg"
 os.environ[real_model.NO_INDEX] = "1"
-settings.register_profile("workshop", deadline=None)  # shared machines are slow at times
+settings.register_profile("workshop", deadline=None, max_examples=50)  # shared machines are slow at times
 settings.load_profile("workshop")
 
 
-ALONE = {
-    "test_client.py",
-    "test_load.py",
-    "test_race.py",
-    "test_self_check.py",
-    "test_traps.py",
-}
+ALONE = {"test_client.py", "test_self_check.py"}
 """Tests that expect times of milliseconds; see the marker `alone`."""
 
 
 WHOLE = ("browser", "test_pages.py", "test_llama_cpp.py", "test_notebooks.py")
 """Tests that run whole pages, mostly in kernels; see the marker `whole`."""
 LONGEST_FIRST = (
-    "test_every_notebook.py", "test_annotation_page.py", "test_pages.py", "test_llama_cpp.py", "browser",
-    "test_notebooks.py", "test_commands.py", "test_consoles_and_disks.py", "test_endpoints.py", "test_bootstrap.py",
+    "test_every_notebook.py", "test_pages.py", "test_annotation_page.py", "test_llama_cpp.py", "browser",
+    "test_notebooks.py", "test_commands.py", "test_fleet_collect.py", "test_bootstrap.py",
+    "test_consoles_and_disks.py", "test_benchmark.py", "test_huggingface_sample.py", "test_foundry.py",
 )  # fmt: skip
 """Files that take long are begun first, so that all processors end together."""
+COUNTS_LINES = "COVERAGE_PROCESS_CONFIG"
+"""The variable by which coverage reaches the processes that a test starts."""
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """No lines are counted in the kernels of whole pages: it would make them slow."""
+    kept = os.environ.pop(COUNTS_LINES, None) if item.get_closest_marker("whole") else None
+    yield
+    if kept is not None:
+        os.environ[COUNTS_LINES] = kept
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,9 +9,8 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from email.utils import formatdate
 from typing import Any
 
 from workshop_lib.self_check import wait_until
@@ -76,16 +75,10 @@ class Exchange:
         self.connection.sendall(b"%x\r\n%s\r\n" % (len(data), data) if self.chunked and data else data)
 
     def say(self, *events: object) -> None:
-        """Events in the behaviour's framing."""
-        self.send(b"".join(self.framed(event) for event in events))
-
-    def framed(self, event: object) -> bytes:
-        return self.behaviour.frame(json.dumps(event, ensure_ascii=False).encode("utf-8"))
+        self.send(b"".join(map(framed, events)))
 
 
 Step = bytes | float | Callable[[Exchange], None] | tuple["Step", ...]
-Shape = Callable[[str, str, int], Iterable[object]]
-"""The events of a piece of text: which kind it is, the text, and how many tokens have been streamed with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +151,6 @@ def redirect(status: int, to: str, old: str = "/old") -> Step:
     return lambda ex: ex.run(reply(b"", status, location=to + ex.call.target.replace(old, "", 1)))
 
 
-def later_date(seconds: float) -> Step:
-    """Busy, and says until when as a date; such dates have no fractions, so it is up to a second longer."""
-    return lambda ex: ex.run(refuse(503, retry_after=formatdate(time.time() + seconds + 1, usegmt=True)))
-
-
 def pings(every_s: float, until_s: float = EVER, said: bytes = b": keep-alive\n\n") -> Step:
     """Comments, so and so often, until a time after the request's start, or until the client has gone."""
 
@@ -218,19 +206,15 @@ def tokens(exchange: Exchange) -> None:
     first_s = does.first_token_s / 50 if exchange.cached else does.first_token_s
     for first in range(does.hidden, exchange.tokens, does.per_chunk):
         last = min(first + does.per_chunk, exchange.tokens) - 1
-        kind = does.thought_key if first < does.reasoning else "content"
-        text = does.text(first, last + 1)
-        size = -(-len(text) // does.pieces)
-        for number, start in enumerate(range(0, len(text), size)):
-            due_s = first_s + (last + number / does.pieces) * does.pace_s
-            data = b"".join(map(exchange.framed, does.shape(kind, text[start : start + size], last + 1)))
-            wait_until(exchange.start + does.scale * due_s)
-            for place in range(0, len(data), does.packet):
-                exchange.send(data[place : place + does.packet])
+        kind = "reasoning_content" if first < does.reasoning else "content"
+        data = framed(chunk({kind: does.text(first, last + 1)}))
+        wait_until(exchange.start + does.scale * (first_s + last * does.pace_s))
+        for place in range(0, len(data), does.packet):
+            exchange.send(data[place : place + does.packet])
 
 
-def reason_of(exchange: Exchange) -> object:
-    return "length" if exchange.tokens < exchange.behaviour.tokens else exchange.behaviour.finish
+def reason_of(exchange: Exchange) -> str:
+    return "length" if exchange.tokens < exchange.behaviour.tokens else "stop"
 
 
 def finish(exchange: Exchange) -> None:
@@ -240,7 +224,7 @@ def finish(exchange: Exchange) -> None:
 def usage_of(exchange: Exchange) -> dict[str, Any]:
     does = exchange.behaviour
     details = {"reasoning_tokens": min(does.reasoning, exchange.tokens)} if does.reasoning else {}
-    said = {"completion_tokens_details": details, **counted(does.count(exchange.tokens))}
+    said = {"completion_tokens_details": details, **counted(exchange.tokens)}
     return {**said, "prompt_tokens_details": {"cached_tokens": 9}} if does.reports_cached and exchange.cached else said
 
 
@@ -255,14 +239,7 @@ def usage(exchange: Exchange) -> None:
 def whole(exchange: Exchange) -> None:
     """The same answer in one piece, when its last token is due."""
     does = exchange.behaviour
-    said: dict[str, Any] = {"role": "assistant", "content": None}
-    thoughts = min(does.reasoning, exchange.tokens)
-    for kind, first, end in ((does.thought_key, 0, thoughts), ("content", thoughts, exchange.tokens)):
-        if text := does.text(first, end):
-            ((event, *_), before) = does.shape(kind, text, end), said["content"]
-            said |= event["choices"][0].get("delta") or {"content": text}  # type: ignore[index]
-            if before:  # thoughts that are parts of the content
-                said["content"] = [*before, {"type": "text", "text": text}]
+    said = {"role": "assistant", "content": does.text(does.reasoning, exchange.tokens)}
     answer: dict[str, Any] = {"choices": [{"index": 0, "message": said, "finish_reason": reason_of(exchange)}]}
     if usage in does.steps or tokens not in does.steps:
         answer["usage"] = usage_of(exchange)
@@ -270,39 +247,12 @@ def whole(exchange: Exchange) -> None:
     exchange.run(reply(answer))
 
 
-# -- framings and shapes
-
-
 def sse(event: bytes) -> bytes:
     return b"data: " + event + b"\n\n"
 
 
-def twice(event: bytes) -> bytes:
-    return 2 * sse(event)
-
-
-def with_another_choice(event: bytes) -> bytes:
-    return sse(event) + sse(event.replace(b'"index": 0', b'"index": 1').replace(b'"content": "', b'"content": " other'))
-
-
-def in_lines(event: bytes) -> bytes:
-    return (
-        b"".join(b"data: %s\n" % line for line in json.dumps(json.loads(event), indent=1).encode().split(b"\n")) + b"\n"
-    )
-
-
-def plain(kind: str, text: str, so_far: int) -> list[object]:
-    return [chunk({kind: text})]
-
-
-def in_parts(kind: str, text: str, so_far: int) -> list[object]:
-    """Content as a list; thoughts are parts that hold parts, as Mistral sends them."""
-    part = {"type": "text", "text": text}
-    return [chunk({"content": [part if kind == "content" else {"type": "thinking", "thinking": [part]}]})]
-
-
-def in_message(kind: str, text: str, so_far: int) -> list[object]:
-    return [chunk({kind: text}, message={"role": "assistant", "content": said(so_far)})]
+def framed(event: object) -> bytes:
+    return sse(json.dumps(event, ensure_ascii=False).encode("utf-8"))
 
 
 def said(count: int, words: Sequence[str] = WORDS) -> str:
@@ -323,17 +273,16 @@ class Behaviour:
     Attributes:
         first_token_s, pace_s: when the first token is due after the request arrived, and the time per token.
         tokens: completion tokens, unless the request's `max_tokens` is lower.
-        per_chunk, pieces: tokens in one event; events for one token.
+        per_chunk: tokens in one event.
         words: the text of the tokens, over and over.
-        reasoning: how many leading tokens are streamed as reasoning, under `thought_key`.
+        reasoning: how many leading tokens are streamed as reasoning.
         hidden: how many leading tokens are never streamed.
         cached_after_first, reports_cached: a repeated prompt answers at once; whether usage says so.
         slow_requests: extra seconds for the n-th request (counted from 0) to this model.
         idle_limit_s, reload_s: after so many seconds without a request the next one waits longer; 0 = never.
         reuse_stall_s: a connection that was used before waits this long for its first token.
         steps: the answer to a streaming request; `whole` stands for `tokens` where one piece is asked for.
-        shape, frame, packet: what an event holds, how it is framed, how many bytes of it are sent at once.
-        finish, count: the finish reason, and what usage makes of the number of tokens.
+        packet: how many bytes of an event are sent at once.
         refusals: parameters that it will not have.
         fault, faulty: other steps, and in which requests to this model they are done.
         scale: a factor for all times.
@@ -343,10 +292,8 @@ class Behaviour:
     pace_s: float = 0.01
     tokens: int = 40
     per_chunk: int = 1
-    pieces: int = 1
     words: tuple[str, ...] = WORDS
     reasoning: int = 0
-    thought_key: str = "reasoning_content"
     hidden: int = 0
     cached_after_first: bool = False
     reports_cached: bool = False
@@ -355,11 +302,7 @@ class Behaviour:
     reload_s: float = 0.0
     reuse_stall_s: float = 0.0
     steps: tuple[Step, ...] = ANSWER
-    shape: Shape = plain
-    frame: Callable[[bytes], bytes] = sse
     packet: int = EVER
-    finish: object = "stop"
-    count: Callable[[int], object] = int
     refusals: tuple[Refusal, ...] = ()
     fault: Step = ()
     faulty: range = range(0)

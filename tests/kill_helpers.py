@@ -72,8 +72,6 @@ class Tally:
     kills: int = 0
     acknowledged: int = 0
     lost: int = 0
-    half_lines: int = 0
-    early: int = 0
 
 
 def kill_until_done(base_url: str, folder: Path, rounds: int, kills: int, generator: random.Random) -> Tally:
@@ -89,7 +87,6 @@ def kill_until_done(base_url: str, folder: Path, rounds: int, kills: int, genera
             driver.kill()
         rest, complaint = driver.communicate()
         said += rest
-        tally.early += not said.strip()
         acknowledged |= set(said.split()) - {"done"}
         tally.acknowledged = len(acknowledged)
         run = recorded(folder)
@@ -99,7 +96,7 @@ def kill_until_done(base_url: str, folder: Path, rounds: int, kills: int, genera
         assert driver.returncode == KILLED, complaint
         tally.kills += 1
         if generator.random() < POWER_CUTS:
-            tally.half_lines += leave_half_a_line(folder)
+            leave_half_a_line(folder)
 
 
 def _wait_for_the_moment(driver: subprocess.Popen[str], generator: random.Random) -> str:
@@ -112,14 +109,13 @@ def _wait_for_the_moment(driver: subprocess.Popen[str], generator: random.Random
     return said
 
 
-def leave_half_a_line(folder: Path) -> bool:
+def leave_half_a_line(folder: Path) -> None:
     """What a power cut in the middle of a write leaves; a kill alone seldom does."""
     path = folder / RECORDS_FILE
     lines = path.read_bytes().splitlines() if path.exists() else []
     if lines:
         with path.open("ab") as file:
             file.write(lines[-1][: len(lines[-1]) // 2])
-    return bool(lines)
 
 
 def recorded(folder: Path) -> Run | None:

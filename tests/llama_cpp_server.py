@@ -9,10 +9,19 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from workshop_lib import timing
+from workshop_lib.client import ChatClient
+from workshop_lib.records import ModelVariant, Request
+from workshop_lib.self_check import Times, bare_times, read_bare
+from workshop_lib.streams import Arrival
 
 START_S, STOP_S = 60, 20
 
@@ -64,6 +73,51 @@ def timings(received: bytes) -> tuple[float, float]:
     """What llama.cpp itself measured of one streamed answer: seconds for the prompt, and per token after the first."""
     found = json.loads(received[received.rindex(b'"timings":') + len(b'"timings":') :].split(b"}")[0] + b"}")
     return found["prompt_ms"] / 1e3, found["predicted_ms"] / 1e3 / (found["predicted_n"] - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What one client saw of several answers, and what the server measured of the same ones, in seconds."""
+
+    seen: tuple[Times, ...]
+    served: tuple[tuple[float, float], ...]
+
+    @property
+    def added_ms(self) -> float:
+        """How much later than the server the client saw first tokens: the median over the answers."""
+        pairs = zip(self.seen, self.served, strict=True)
+        return 1e3 * median(each.first_token_s - prompt_s for each, (prompt_s, _) in pairs)
+
+    @property
+    def slower_percent(self) -> float:
+        """How much slower than the server the client saw the pace: the median over the answers."""
+        pairs = zip(self.seen, self.served, strict=True)
+        return 100 * (median(each.pace_s / pace_s for each, (_, pace_s) in pairs if each.pace_s) - 1)
+
+
+def side_by_side(base_url: str, model_id: str, texts: Sequence[str], tokens: int) -> tuple[Beside, Beside]:
+    """The workshop's client and the bare one in turns, one text after the other; the first pair does not count."""
+    variant = ModelVariant(model_id, model_id, "unknown")
+    ours: list[tuple[Times, tuple[float, float]]] = []
+    bare: list[tuple[Times, tuple[float, float]]] = []
+    with ChatClient(base_url) as client:
+        for number, text in enumerate(texts):
+            request = Request(f"beside/p/{number}", variant, "p", text, 1, tokens)
+            received: list[Arrival] = []
+            if number % 4 in {0, 3}:  # ours, bare, bare, ours: neither is always the first of a pair
+                answer = client.ask(request, arrivals=received)
+                times = Times(timing.first_token_s(answer) or 0.0, timing.time_per_output_token_s(answer))
+            else:
+                received = read_bare(base_url, request)
+                times = bare_times(received)
+            served = timings(b"".join(piece for _, piece in received))
+            (ours if number % 4 in {0, 3} else bare).append((times, served))
+    return _beside(ours[1:]), _beside(bare[1:])
+
+
+def _beside(answers: list[tuple[Times, tuple[float, float]]]) -> Beside:
+    seen, served = zip(*answers, strict=True)
+    return Beside(seen, served)
 
 
 def main() -> None:

@@ -1,7 +1,4 @@
-"""The rules of the pages under `notebooks/`, each a function from a page to its faults: where, what, and the fix.
-
-`python -m tests.notebook_rules` prints words and reading minutes of each page, as docs/INSTRUCTOR.md states them.
-"""
+"""The rules of the pages under `notebooks/`, each a function from a page to its faults: where, what, and the fix."""
 
 from __future__ import annotations
 
@@ -58,16 +55,6 @@ class Page:
 def read(path: Path) -> Page:
     """Read a page; cells of the raw kind belong to nobody and are a fault of `cells_have_names`."""
     return Page(path, nbformat.read(path, as_version=4).cells)
-
-
-def words(page: Page) -> int:
-    """Words of the prose: what stands between spaces, tables and code marks included."""
-    return sum(len(cell.source.split()) for cell in page.prose)
-
-
-def reading_minutes(count: int) -> float:
-    """Minutes to read that many words, to one digit."""
-    return round(count / WORDS_PER_MINUTE, 1)
 
 
 def stated_minutes(page: Page) -> float:
@@ -270,14 +257,3 @@ RULES: tuple[Callable[[Page], Iterator[str]], ...] = (
     results_are_private_and_clean,
     exercises_wait_for_an_answer,
 )
-
-
-def main() -> None:
-    """Print the table of docs/INSTRUCTOR.md without its last column."""
-    for path in sorted(notebooks.FOLDER.glob("*.ipynb")):
-        count = words(read(path))
-        print(f"| `{path.stem}` | {count} | {reading_minutes(count)} |")  # noqa: T201 - that is its task
-
-
-if __name__ == "__main__":
-    main()

@@ -18,17 +18,22 @@ nox.options.default_venv_backend = "none"
 nox.options.error_on_missing_interpreters = False
 COVERED = ("--cov", "--cov-report=", "--cov-fail-under=0")
 WORKERS = min(1 + (os.cpu_count() or 1), 4)
-"""One more than there are processors: tests and browsers wait a good part of their time."""
+"""One more than there are processors: tests and browsers wait a good part of their time. One session holds all of
+them, so that no processor is idle at the end of a first one, and nothing is collected twice."""
 SIDE_BY_SIDE = (f"--numprocesses={WORKERS}", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 def run(session: nox.Session, *arguments: str, **environment: str) -> None:
     """Run a Python module in the project's folder."""
+    start(session, "-m", *arguments, **environment)
+
+
+def start(session: nox.Session, *arguments: str, **environment: str) -> None:
+    """Start Python in the project's folder."""
     session.chdir(places.PROJECT)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as apart:
         session.run(
             sys.executable,
-            "-m",
             *arguments,
             env={**places.environment_apart(Path(apart)), "PYDEVD_DISABLE_FILE_VALIDATION": "1", **environment},
             include_outer_env=False,
@@ -41,7 +46,7 @@ def lint(session: nox.Session) -> None:
     """Look for faults that need no run, for lines that the formatter would change, for imports against the order."""
     run(session, "ruff", "check", ".")
     run(session, "ruff", "format", "--check", ".")
-    run(session, "importlinter.cli", "--no-cache")
+    start(session, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache")
 
 
 @nox.session
@@ -53,14 +58,8 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests, files side by side, and count what they run of the package."""
-    run(session, "pytest", "tests", *COVERED, *SIDE_BY_SIDE, "-m", "not alone and not whole", *session.posargs)
-
-
-@nox.session
-def pages(session: nox.Session) -> None:
-    """Run whole pages: headless, in the browser, against llama.cpp. Counting lines would make kernels slow."""
-    run(session, "pytest", "tests", *SIDE_BY_SIDE, "-m", "whole and not alone", *session.posargs)
+    """Run the tests, files side by side, whole pages among them, and count what the others run of the package."""
+    run(session, "pytest", "tests", *COVERED, *SIDE_BY_SIDE, "-m", "not alone", *session.posargs)
 
 
 @nox.session

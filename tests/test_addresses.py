@@ -37,6 +37,11 @@ from workshop_lib.loopback import is_loopback
             "https://me.example/openai/deployments/x/models?api-version=2026-01-01",
         ),
         ("http://host:1/v1#docs", "http://host:1/v1/models"),
+        ("\u201chttp://127.0.0.1:5273/v1\u201d", "http://127.0.0.1:5273/v1/models"),
+        ("<http://127.0.0.1:5273/v1>,", "http://127.0.0.1:5273/v1/models"),
+        ("http://127.0.0.1:5273/v1\u200b.", "http://127.0.0.1:5273/v1/models"),
+        ("http://*:5273", "http://127.0.0.1:5273/v1/models"),
+        ("http://+:5273/v1/chat", "http://127.0.0.1:5273/v1/models"),
     ],
 )
 def test_an_address_is_understood_however_it_was_copied(given_address: str, models: str):

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,7 @@ def said(finished: subprocess.CompletedProcess[str]) -> list[str]:
 def test_the_first_start_installs_and_later_ones_do_not(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Arguments, working folder and exit code pass through; a second start installs nothing."""
+    """Arguments, working folder and exit code pass through; a second start installs nothing, a changed one anew."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     first = start(project, "run", "--models", "a b", cwd=tmp_path)
     assert first.returncode == 7, first.stderr
@@ -83,11 +82,9 @@ def test_the_first_start_installs_and_later_ones_do_not(
     assert list(project.glob(".venv/**/demo_wheel.*.pyc")) and not list(project.glob(".venv/**/test_demo.*.pyc"))
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE")
 
-    started = time.monotonic()
     second = start(project, "check", cwd=tmp_path)
     assert (second.returncode, second.stdout.startswith("['check']")) == (7, True)
     assert said(second) == []
-    assert time.monotonic() - started < 5
 
     # a package of the same name in the working folder is not taken for this one
     (tmp_path / "workshop_lib.py").write_text("raise SystemExit(3)", encoding="utf-8")
@@ -98,27 +95,14 @@ def test_the_first_start_installs_and_later_ones_do_not(
     inside = project / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     subprocess.run([inside, "-c", "import workshop_lib"], cwd=tmp_path, check=True)
 
-    # other requirements, or an install that was broken off (no stamp): made anew
-    (project / "requirements.txt").write_text("demo-wheel==1.0  # again\n", encoding="utf-8")
-    assert len(said(start(project, "run"))) == 1
-    (project / ".venv" / "workshop-stamp.txt").unlink()
-    (project / ".venv" / "pyvenv.cfg").write_text("broken", encoding="utf-8")
-    repaired = start(project, "run")
-    assert (repaired.returncode, len(said(repaired))) == (7, 1)
-
-
-@pytest.mark.slow
-def test_the_checks_have_tools_of_their_own_installed_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first `test` installs them, a later one needs no index, and other pins are installed again."""
+    # what the checks need besides is installed by the first `test`, and again when its pins change
     (project / "workshop_lib" / "nox.py").write_text("")
     (project / "nox.py").write_text("import sys; print(sys.argv[1:])", encoding="utf-8")
     for name in ("requirements-test.txt", "requirements-fleet.txt"):
         (project / name).write_text("demo-wheel==1.0\n", encoding="utf-8")
-    first = start(project, "test", "lint", "types")
-    assert first.returncode == 0, first.stderr
-    assert first.stdout.strip().endswith("noxfile.py', '-s', 'lint', 'types']")
-    assert len(said(first)) == 3
-    monkeypatch.delenv("PIP_FIND_LINKS")
+    tested = start(project, "test", "lint", "types")
+    assert (tested.returncode, len(said(tested))) == (0, 2), tested.stderr
+    assert tested.stdout.strip().endswith("noxfile.py', '-s', 'lint', 'types']")
     assert said(start(project, "test")) == []
     (project / "requirements-test.txt").write_text("demo-wheel==2.0\n", encoding="utf-8")
     for _ in range(2):  # a failure leaves no stamp
@@ -126,17 +110,11 @@ def test_the_checks_have_tools_of_their_own_installed_once(project: Path, monkey
         assert failed.returncode == 1
         assert said(failed)[-1].startswith("workshop.py: Cannot install requirements-test.txt (pip: No matching")
 
-
-@pytest.mark.slow
-def test_a_failed_install_is_one_line_and_is_repeated(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a network the line says so; the next start tries again instead of trusting it."""
-    monkeypatch.delenv("PIP_FIND_LINKS")
-    failed = start(project, "run")
-    assert (failed.returncode, failed.stdout) == (1, "")
-    line = said(failed)[-1]
-    assert line.startswith("workshop.py: Cannot install requirements.txt (pip: No matching")
-    assert line.endswith("Check network, proxy and free disk (1.5 GB), then start again.")
-    assert "Cannot install" in start(project, "run").stderr
+    # other requirements, in an environment whose making was broken off: made anew
+    (project / "requirements.txt").write_text("demo-wheel==1.0  # again\n", encoding="utf-8")
+    (project / ".venv" / "pyvenv.cfg").write_text("broken", encoding="utf-8")
+    repaired = start(project, "run")
+    assert (repaired.returncode, len(said(repaired))) == (7, 1)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to whole consoles")
@@ -177,26 +155,6 @@ def test_missing_requirements_are_one_line(project: Path) -> None:
     finished = start(project, "run")
     assert (finished.returncode, len(said(finished))) == (1, 1)
     assert "requirements.txt" in finished.stderr
-
-
-def test_an_old_python_is_told_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The line names the version found and those that work; exit code 2."""
-    main = runpy.run_path(str(SCRIPT))["main"]
-    monkeypatch.setattr(sys, "version_info", (3, 10, 4))
-    assert main(["run"]) == 2
-    assert capsys.readouterr().err == "workshop.py: This is Python 3.10. Use 3.11 to 3.14.\n"
-
-
-def test_a_python_without_ensurepip_is_told_what_to_install(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Debian packs venv apart; the line says what to install."""
-    main = runpy.run_path(str(project / "workshop.py"))["main"]
-    monkeypatch.setitem(sys.modules, "ensurepip", None)
-    assert main(["run"]) == 1
-    shown = capsys.readouterr().err
-    assert "ensurepip" in shown
-    assert shown.endswith("Install it (Debian: apt install python3-venv).\n")
 
 
 def test_the_script_needs_nothing_but_python() -> None:

@@ -49,6 +49,21 @@ def test_every_request_is_drawn():
     assert legend(figure) == ["cpu", "gpu", "int4", "fp16", "fp32", "median", "warm-up, not counted"]
 
 
+def test_a_model_that_was_trained_on_its_prompts_is_marked_and_the_mark_explained():
+    """Its name ends with the mark in every figure of the report, whose legend says what it means."""
+    run = run_of_models(2, failed=0)
+    one, other = run.servings
+    known = replace(one, variant=replace(one.variant, trained_on=("course",)))
+    prompts = tuple(replace(prompt, set_name="course") for prompt in run.prompts)
+    run = replace(run, servings=(known, other), prompts=prompts)
+    for name, drawn in charts.report_figures(run).items():
+        figure = drawn("light")
+        if figure is not None:
+            assert "† trained on these prompts" in legend(figure), name
+            assert charts.alt_text(figure).count(" †") == 1
+    assert "†" not in "".join(legend(charts.latency(run_of_models(2, failed=0))))
+
+
 def test_outliers_are_ringed_and_explained():
     """Ten even requests and one of five times the latency: one ring, named in the legend."""
     run = run_of_models(1, failed=0, rounds=6)
@@ -98,6 +113,7 @@ def test_a_withheld_decode_rate_is_not_drawn():
 def test_reference_marks_are_hollow_and_all_requests_are_drawn():
     """6 requests of 12 builds; those of another machine have no filled mark, and the legend says whose they are."""
     figure = charts.devices(cpu_run(), (reference(),))
+    assert figure is not None
     assert marks(figure) == 12 * 6
     hollow = [each for each in figure.axes[0].collections if len(each.get_offsets()) and not len(each.get_facecolors())]
     assert len(hollow) == 6
@@ -109,8 +125,11 @@ def test_reference_marks_are_hollow_and_all_requests_are_drawn():
 
 
 def test_an_absent_gpu_has_a_line_and_its_reason_in_the_alt_text():
-    """Nothing is left out in silence; a report has no such figure where there is no GPU at all."""
-    figure = charts.devices(cpu_run())
-    assert [text.get_text() for text in figure.axes[0].texts] == ["not measured on this machine"] * 3
+    """Nothing is left out in silence; there is no such figure where there is no GPU at all."""
+    whole = reference()
+    small = replace(whole, rows=tuple(row for row in whole.rows if row.alias == "practice-small"))
+    figure = charts.devices(cpu_run(), (small,))
+    assert figure is not None
+    assert [text.get_text() for text in figure.axes[0].texts] == ["not measured on this machine"] * 2
     assert charts.alt_text(figure).endswith(WHY)
-    assert charts.report_figures(cpu_run())["devices"]("light") is None
+    assert charts.devices(cpu_run()) is charts.report_figures(cpu_run())["devices"]("light") is None

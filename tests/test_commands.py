@@ -60,7 +60,7 @@ def run_once(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Ended:
 
 @pytest.mark.slow
 def test_run_writes_the_run_folder_and_prints_table_and_path(run_once: Ended):
-    """`run` on an endpoint needs no SDK, leaves pages, reports and records, shows table, path and times."""
+    """`run` on an endpoint needs no SDK, leaves pages, reports and records, shows table, path, times and decision."""
     assert run_once.code == 0
     written = {path.name for path in run_once.folder.iterdir()}
     assert {*notebooks.PAGES, *(f"benchmark_report.{kind}" for kind in ("md", "csv", "json", "html"))} <= written
@@ -71,6 +71,8 @@ def test_run_writes_the_run_folder_and_prints_table_and_path(run_once: Ended):
     assert report["plan"]["watts"] == 12.5
     assert {(row["alias"], row["status"]) for row in report["rows"]} == {("one", "ok"), ("two", "ok")}
     assert "one" in run_once.said and "two" in run_once.said
+    decided = report["decision"]["sentence"] if report["decision"] else report["decision_reason"]
+    assert run_once.said.splitlines()[-1] == decided
     assert str(run_once.folder / "benchmark_report.html") in run_once.said.replace("\n", "")
     seconds = re.findall(r"│ (\w+) +│ +([\d.]+) │", run_once.said[run_once.said.index("Execution time") :])
     assert [name for name, _ in seconds] == [*(Path(name).stem for name in notebooks.PAGES), "all"]

@@ -273,8 +273,8 @@ def test_results_read_back_from_both_files(tmp_path: Path):
     write_report(measured, tmp_path / "report.json")
     from_records, from_report = (read_results(tmp_path / name) for name in ("records.jsonl", "report.json"))
     assert from_records.samples == results_of(measured).samples
-    assert [each.latency_s for each in from_report.samples] == pytest.approx(
-        [each.latency_s for each in from_records.samples], abs=1e-6
+    assert [each.value("latency_s") for each in from_report.samples] == pytest.approx(
+        [each.value("latency_s") for each in from_records.samples], abs=1e-6
     )
 
 

@@ -62,6 +62,9 @@ def test_a_text_that_no_header_can_hold_is_refused_without_being_shown(bad: str)
         "http//me:pass-w0rd@host",
         "socks5://me:pass-w0rd@proxy:1080",
         "Authorization: Bearer abcd1234efgh",
+        '{"api_key": "abcd1234efgh"}',
+        "api-key=abcd1234efgh",
+        'password: "abcd1234efgh"',
     ],
 )
 def test_no_way_to_write_a_secret_passes(said: str):

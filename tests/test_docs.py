@@ -1,60 +1,51 @@
-"""Documents that stay true: links lead somewhere, commands are understood, both shells say the same, snippets work."""
+"""Documents that stay true and short: links lead somewhere, commands and names exist, both shells say the same."""
 
 from __future__ import annotations
 
-import os
+import ast
+import contextlib
+import importlib
+import inspect
+import io
 import re
-import subprocess
-import sys
-from pathlib import Path
+import runpy
+import shlex
+from types import ModuleType
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests import shell
-from tests.documented_commands import (
-    FOUNDRY,
-    OUTSIDE,
-    OUTSIDE_MODULES,
-    SHELLS,
-    NotUnderstoodError,
-    all_commands,
-    check,
-    commands_of,
-    shell_of,
-)
-from tests.markdown import PROJECT, Document, code_in, read, read_text, written
-from tests.snippets import check_snippet
+import workshop_lib as ws
+from tests.markdown import PROJECT, Document, Fence, code_in, plain, read, written
+from tools import reference
+from workshop_lib import __main__ as command_line
+from workshop_lib import records, settings
+from workshop_lib.errors import ConfigurationError
+from workshop_lib.runtimes.protocols import Runtime, ServedModel
 
-DOCUMENTS = {path.relative_to(PROJECT).as_posix(): path for path in written()}
+DOCUMENTS = {path.relative_to(PROJECT).as_posix(): read(path) for path in written()}
+CHEATSHEET, GLOSSARY, FEATURES = (DOCUMENTS[f"docs/{name}.md"] for name in ("CHEATSHEET", "GLOSSARY", "FEATURES"))
 PATH = re.compile(r"(?:docs|data|notebooks|samples|tests|workshop_lib|corpus)/[\w./*-]*")
-"""Inline code that is a path inside the project: it begins with one of its folders."""
-
-SAME_TASK = {
-    ("lsof", "-i", ":5273"): ("Get-NetTCPConnection", "-LocalPort", "5273"),
-    ("unset", "FOUNDRY_LOCAL_ENDPOINT"): ("Remove-Item", "Env:FOUNDRY_LOCAL_ENDPOINT"),
-}
-"""Commands that differ between the shells and do the same."""
+COMMAND = re.compile(r"(?:python3?|py|python)(?:\.exe)? (workshop\.py|-m workshop_lib|[\w./-]+\.py)\b *(.*)")
+CHECKS = {"lint", "types", "tests", "alone", "coverage", "--list"}
+PRIVATE = re.compile(r"/home/(?!ada)\w|/root\b|/Users/\w|\b(?:sk|hf|ghp)[-_]\w{16}")
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_link_leads_somewhere(name: str) -> None:
-    """Files, images and anchors that a document links to exist; addresses of the web are not looked up."""
-    document = read(DOCUMENTS[name])
-    for target, line in document.links():
-        if not re.match(r"[a-z]+:", target):
-            assert exists(document, target), f"{name}:{line}: {target}"
+@pytest.mark.parametrize(("name", "most"), [("README.md", 700), ("DESIGN.md", 1200), ("CONTRIBUTING.md", 400)])
+def test_a_document_for_everybody_is_short(name: str, most: int) -> None:
+    """What everybody reads first has a limit of words."""
+    assert len(DOCUMENTS[name].text.split()) <= most
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_path_in_the_text_exists(name: str) -> None:
-    """Code like `data/models.json` or `samples/` names a file or folder of the project."""
-    for code, line in read(DOCUMENTS[name]).inline_code():
-        if PATH.fullmatch(code):
-            found = list(PROJECT.glob(code.rstrip("/"))) + list(DOCUMENTS[name].parent.glob(code.rstrip("/")))
-            assert found, f"{name}:{line}: {code}"
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_every_link_and_path_leads_somewhere(document: Document) -> None:
+    """Files, images and anchors exist, and code like `data/models.json` names a file; the web is not looked up."""
+    targets = [target for target in document.links if not re.match(r"[a-z]+:", target)]
+    assert [target for target in targets if not exists(document, target)] == []
+    places = [code.rstrip("/") for code in document.code if PATH.fullmatch(code)]
+    assert [place for place in places if not [*PROJECT.glob(place), *document.path.parent.glob(place)]] == []
+    assert not PRIVATE.search(document.text)
 
 
 def exists(document: Document, target: str) -> bool:
@@ -63,186 +54,181 @@ def exists(document: Document, target: str) -> bool:
     file = (document.path.parent / unquote(path)).resolve() if path else document.path
     if not file.exists() or not file.is_relative_to(PROJECT):
         return False
-    if not anchor:
-        return True
-    linked = read(file)
-    in_lab = {heading.title.replace(" ", "-") for heading in linked.headings}
-    return anchor in (linked.anchors | in_lab if file.suffix == ".ipynb" else linked.anchors)
+    linked = read(file) if anchor else document
+    in_lab = {title.replace(" ", "-") for title in linked.titles} if file.suffix == ".ipynb" else set()
+    return not anchor or anchor in linked.anchors | in_lab
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_command_is_understood(name: str) -> None:
-    """Our own commands parse with the real parsers, files and flags exist, every other program is on the list."""
-    for place in commands_of(read(DOCUMENTS[name])):
-        check(place)
+# -- commands
 
 
-def test_documents_have_commands() -> None:
-    """The check above has something to check: the first commands of the README, in both shells, are found."""
-    readme = [place.command.words for place in all_commands() if place.where.startswith("README.md")]
-    assert readme.count(("python", "workshop.py", "run")) >= 2
-    assert len(all_commands()) > 60
+def own_commands(text: str) -> list[tuple[str, list[str]]]:
+    """Our commands in a text of either shell, as program and arguments; slashes and Python's names come out alike."""
+    joined = re.sub(r"\s*[\\`]\n\s*", " ", text)
+    found = (COMMAND.search(line.replace("\\", "/")) for line in re.split(r"\n|;|&&", joined))
+    return [(each[1], shlex.split(re.sub(r" +#.*", "", each[2]))) for each in found if each]
 
 
-def test_the_lists_of_others_hold_nothing_unused_that_could_hide_a_slip() -> None:
-    """Every program on the list of those that are not ours has a reason."""
-    assert all(reason for reason in (*OUTSIDE.values(), *OUTSIDE_MODULES.values()))
-    assert not {"python", "workshop.py", "foundry"} & OUTSIDE.keys()
-    assert "model list" in FOUNDRY
+def check(document: Document, program: str, arguments: list[str]) -> None:
+    """Raise for a command whose file, flag or value does not exist."""
+    if program == "workshop.py" and arguments[0] == "test":
+        assert {*arguments[1:]} <= {*CHECKS, "…"}
+    elif program in ("workshop.py", "-m workshop_lib") and arguments != ["--help"]:
+        known = runpy.run_path(str(PROJECT / "workshop.py"))["COMMANDS"]
+        assert program != "workshop.py" or arguments[0] in known
+        parser = command_line._parser() if arguments[0] != "reference" else reference.parser()
+        alone = arguments if len(arguments) > 1 else [arguments[0], "--help"]  # prose calls a command by its name
+        parsed(parser, alone if arguments[0] != "reference" else alone[1:])
+    elif program.endswith(".py"):
+        file = next((root / program for root in (document.path.parent, PROJECT) if (root / program).is_file()), None)
+        assert file or program == "workshop.py", program
+        if file and file.name == "benchmark_oss_models.py" and "--help" not in arguments:
+            settings.parse(arguments, {})
 
 
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("python3 workshop.py walk", "has no command"),
-        ("python3 workshop.py run --model x --speed 3", "unrecognized arguments: --speed 3"),
-        ("python3 workshop.py run --profile cloud", "invalid choice: 'cloud'"),
-        ("python3 workshop.py run --rounds many", "invalid int value: 'many'"),
-        (".venv/bin/python -m workshop_lib compare", "required: first"),
-        (".venv/bin/python samples/session03/benchmark_oss_models.py --rounds 0", "--rounds is '0'"),
-        (".venv/bin/python samples/session03/benchmark_oss_models.py --speed 3", "nrecognized arguments"),
-        (".venv/bin/python samples/no_such_script.py", "no file samples/no_such_script.py"),
-        (".venv/bin/python samples/practice_models/train.py --speed 3", "train.py has no flag --speed"),
-        (".venv/bin/python -m no_such_module", "no module no_such_module"),
-        ('.venv/bin/python -c "from workshop_lib import no_such_module"', "no_such_module"),
-        ("BENCH_SPEED=3 python3 workshop.py run", "no known variable BENCH_SPEED"),
-        ("foundry model lists", "no CLI command"),
-        ("pip install -r no-such-file.txt", "no file no-such-file.txt"),
-        ("make benchmark", "no known program 'make'"),
-    ],
-)
-def test_a_command_that_would_not_work_is_found(text: str, complaint: str) -> None:
-    """A wrong command, flag, value, file, module, variable or program fails with its place."""
-    document = read_text(PROJECT / "README.md", f"Before.\n\n```bash\n{text}\n```\n")
-    (place,) = commands_of(document)
-    with pytest.raises(NotUnderstoodError, match=rf"README\.md:4: .*{re.escape(complaint)}"):
-        check(place)
+def parsed(parser: Any, arguments: list[str]) -> None:
+    """Raise `ConfigurationError` with argparse's own words for arguments that it does not take."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            parser.parse_args(arguments)
+    except SystemExit as end:
+        if end.code:
+            raise ConfigurationError(said.getvalue().strip().split("\n")[-1], "Correct the document.") from None
 
 
-def test_a_block_without_a_language_holds_commands() -> None:
-    """So that none escapes: what is no command needs `text`, and a language that nobody knows is refused."""
-    (place,) = commands_of(read_text(PROJECT / "README.md", "```\nmake\n```"))
-    assert place.command.words == ("make",)
-    assert list(commands_of(read_text(PROJECT / "README.md", "```text\nmake\n```"))) == []
-    with pytest.raises(NotUnderstoodError, match=r"README\.md:2: a block of language 'shell'"):
-        list(commands_of(read_text(PROJECT / "README.md", "```shell\nmake\n```")))
+def shown_in(document: Document) -> list[str]:
+    """The pieces of a document that may hold commands."""
+    return [fence.text for fence in document.fences if fence.language in ("", "bash", "powershell")] + document.code
 
 
-def test_documented_help_is_there() -> None:
-    """Commands that cost nothing, those that only explain themselves, are run as they stand."""
-    own = (place.command.words for place in all_commands() if place.command.words[-1] == "--help")
-    helps = {words for words in own if "python" in words[0]}
-    assert ("python", "workshop.py", "--help") in helps
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    for words in helps:
-        command = [sys.executable, *words[1:]]
-        done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert b"--" in done.stdout
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_every_command_of_ours_is_understood_and_both_shells_say_the_same(document: Document) -> None:
+    """Our own commands parse with the real parsers; beside bash, PowerShell does the same with the same values."""
+    for text in shown_in(document):
+        for program, arguments in own_commands(text):
+            check(document, program, arguments)
+    for bash, powershell in twins(document):
+        assert own_commands(bash) == own_commands(powershell)
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_both_shells_say_the_same(name: str) -> None:
-    """In a row of a table, and in blocks that follow each other, both do the same with the same values."""
-    for line, bash, powershell in twins(read(DOCUMENTS[name])):
-        assert meaning(shell.bash(bash)) == meaning(shell.powershell(powershell)), f"{name}:{line}"
-
-
-def twins(document: Document) -> list[tuple[int, str, str]]:
-    """Texts for the two shells that stand side by side, with their line."""
+def twins(document: Document) -> list[tuple[str, str]]:
+    """Texts for the two shells that stand side by side, in a row or in blocks that follow each other."""
     found = []
     for row in document.rows:
-        cells = {name: cell for heading, cell in row.cells.items() if (name := shell_of(heading))}
-        if cells.keys() == SHELLS.keys():
-            found += [(row.line, *pair) for pair in zip(*(code_in(cells[name]) for name in SHELLS), strict=True)]
+        cells = {
+            shell: cell for heading, cell in row.items() for shell in re.findall("bash|powershell", heading.lower())
+        }
+        if len(cells) == 2:
+            found.append(("\n".join(code_in(cells["bash"])), "\n".join(code_in(cells["powershell"]))))
     for first, second in zip(document.fences, document.fences[1:], strict=False):
         if (first.language, second.language) == ("bash", "powershell"):
-            found.append((first.line, first.text, second.text))
+            found.append((first.text, second.text))
     return found
 
 
-def meaning(commands: list[shell.Command]) -> tuple[list[tuple[str, ...]], dict[str, str]]:
-    """Words and variables; folders outside of the project count by their last part."""
-    variables = {name: value for each in commands for name, value in each.variables.items()}
-    shortened = {name: re.sub(r"^([A-Z]:)?/(?!/).*/?(?=\w+$)", "", value) for name, value in variables.items()}
-    return [SAME_TASK.get(command.words, command.words) for command in commands], shortened
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python3 workshop.py walk", "py workshop.py run --model x --speed 3", "python3 workshop.py run --profile cloud",
+        ".venv/bin/python -m workshop_lib walk far", "python samples/no_such.py", "python3 workshop.py test walk",
+        r".venv\Scripts\python samples\session03\benchmark_oss_models.py --rounds 0",
+    ],
+)  # fmt: skip
+def test_a_command_that_would_not_work_is_found(command: str) -> None:
+    """Wrong commands, flags, values and files, in either shell; and README's commands are found at all."""
+    ((program, arguments),) = own_commands(command)
+    with pytest.raises((AssertionError, ConfigurationError)):
+        check(DOCUMENTS["README.md"], program, arguments)
+    readme = [each for text in shown_in(DOCUMENTS["README.md"]) for each in own_commands(text)]
+    assert readme.count(("workshop.py", ["run"])) >= 2
 
 
-def test_every_document_for_people_has_both_shells() -> None:
-    """README and troubleshooting name each of our commands for bash and for PowerShell."""
-    for name in ("README.md", "docs/TROUBLESHOOTING.md"):
-        document = read(DOCUMENTS[name])
-        assert twins(document), name
-        for fence in document.fences:
-            assert "workshop.py" not in fence.text or "apt install" in fence.text or fence.language == "text", name
+# -- names
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_python_snippet_works(name: str) -> None:
-    """Snippets compile, their imports exist, and calls of the package take the arguments given."""
-    document = read(DOCUMENTS[name])
+def check_snippet(source: str, **known: object) -> None:
+    """Raise for code that does not compile or import, or that names an attribute which a module or class lacks."""
+    tree, names = ast.parse(source), {"ws": ws, **known}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                module = alias.name if isinstance(node, ast.Import) else str(node.module)
+                if module.split(".")[0] in ("workshop_lib", "foundry_local_sdk"):
+                    loaded = importlib.import_module(module)
+                    names[alias.asname or alias.name] = (
+                        loaded if isinstance(node, ast.Import) else getattr(loaded, alias.name)
+                    )
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            resolved(node, names)
+
+
+def resolved(node: ast.expr, names: dict[str, Any]) -> Any:
+    """The object that a dotted name means; None where only running the code would tell."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    owner = resolved(node.value, names) if isinstance(node, ast.Attribute) else None
+    if not (isinstance(owner, ModuleType) or inspect.isclass(owner)):
+        return None
+    stated = node.attr in getattr(owner, "__annotations__", {})  # an attribute of instances
+    return None if stated else getattr(owner, node.attr)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_every_python_snippet_has_names_that_exist(document: Document) -> None:
+    """Snippets compile, and what they import of the package is there."""
     for fence in document.fences:
         if fence.language == "python":
-            try:
-                check_snippet(fence.text)
-            except ValueError as error:
-                pytest.fail(f"{name}:{fence.line}: {error}")
+            check_snippet(fence.text)
 
 
-@pytest.mark.parametrize(
-    ("source", "complaint"),
-    [
-        ("for", "invalid syntax"),
-        ("import no_such_package", "no_such_package"),
-        ("from workshop_lib import timing\ntiming.no_such_metric", "has no no_such_metric"),
-        ("from workshop_lib.plan import no_such_name", "no_such_name"),
-        ("profiles.open_runtime(speed=3)", "unexpected keyword argument 'speed'"),
-        ("profiles.Runtime.fetch", "has no fetch"),
-    ],
-)
-def test_a_snippet_that_would_not_work_is_found(source: str, complaint: str) -> None:
-    """Wrong syntax, packages, names and arguments are each found."""
-    with pytest.raises(ValueError, match=re.escape(complaint)):
-        check_snippet(source)
+def test_the_cheat_sheet_names_what_exists() -> None:
+    """Names of the library and of the SDK resolve; a wrong one is found."""
+    library = {"runtime": Runtime, "served": ServedModel, "variant": records.ModelVariant}
+    for row in CHEATSHEET.rows:
+        for code in code_in(row.get("this library", "")):
+            check_snippet(code, **library)
+    sdk = pytest.importorskip("foundry_local_sdk", reason="there is no SDK for this platform")
+    for row in CHEATSHEET.rows:
+        for code in code_in(row.get("SDK", "")):
+            check_snippet(code.replace("manager.catalog", "catalog").replace("manager.urls", "None"),
+                          manager=sdk.FoundryLocalManager, catalog=sdk.Catalog, model=sdk.IModel)  # fmt: skip
+    for wrong in ("runtime.fetch()", "ws.tables.no_such_table([variant])", "from workshop_lib.plan import no_such"):
+        with pytest.raises(AttributeError):
+            check_snippet(wrong, **library)
 
 
-# -- the reading of commands itself
+def test_the_glossary_is_in_order_and_says_where_a_term_is_used() -> None:
+    """Each term once; every place exists and holds the term, by one of its names, in words or as part of a name."""
+    names = [plain(row["term"]).casefold() for row in GLOSSARY.rows]
+    assert names == sorted({*names})
+    for row in GLOSSARY.rows:
+        places = Document(GLOSSARY.path, row["used in"]).links
+        assert places
+        for place in places:
+            text = simple((GLOSSARY.path.parent / place).resolve().read_text(encoding="utf-8"))
+            called = [part for part in re.split(r"[(),]", plain(row["term"])) if part.strip()]
+            assert any(simple(each).strip() in text for each in called), (row["term"], place)
 
 
-@pytest.mark.parametrize(
-    ("bash", "powershell"),
-    [
-        ("python3 workshop.py run", "py workshop.py run"),
-        ("python3.12 workshop.py run", "py -3.12 workshop.py run"),
-        (".venv/bin/python -m workshop_lib", r".venv\Scripts\python -m workshop_lib"),
-        ("A=x BENCH_ROUNDS=3 python3 a.py", "$env:A='x'; $env:BENCH_ROUNDS = \"3\"; py a.py"),
-        ("for size in a b; do\n  x --size $size\ndone", 'foreach ($size in "a", "b") {\n  x --size $size\n}'),
-        ("x a \\\n  b  # why", "x a `\n  b  # why"),
-        ("x 'two words'; y && z", 'x "two words"; y; z'),
-    ],
-)
-def test_the_same_command_reads_the_same_from_both_shells(bash: str, powershell: str) -> None:
-    """Variables, loops, continued lines, comments, quotes and Python's names come out alike."""
-    assert meaning(shell.bash(bash)) == meaning(shell.powershell(powershell))
-    assert shell.bash(bash)
+def simple(text: str) -> str:
+    """Without case, underscores and hyphens, on one line: `first_token` is `First token`."""
+    return re.sub(r"[\s_\-]+", " ", text.casefold())
 
 
-@given(st.lists(st.text("abcxyz-./=019", min_size=1), min_size=1).filter(lambda words: "=" not in words[0]))
-def test_plain_words_survive_both_shells(words: list[str]) -> None:
-    """Words without special characters are the same words in either shell."""
-    line = f"program {' '.join(words)}"
-    assert shell.bash(line) == shell.powershell(line) == [shell.Command(("program", *words))]
+def test_every_feature_is_there_and_says_where_it_is_seen_lies_and_is_tested() -> None:
+    """The specification has 21 features; that the named files exist is tested above."""
+    features = {title: each for title, each in FEATURES.sections(3).items() if re.match(r"\d+\. ", title)}
+    assert [int(title.split(".")[0]) for title in features] == list(range(1, 22))
+    for section in features.values():
+        assert {"See it", "In", "Tests"} <= {*re.findall(r"^- \*\*(.+?):\*\* ", section.text, re.M)}
 
 
-def test_the_parts_of_a_document_are_found(tmp_path: Path) -> None:
-    """Headings and anchors, blocks with their lines, rows by column, links, and nothing of what stands in a block."""
+def test_the_parts_of_a_document_are_found() -> None:
+    """Headings, blocks, rows by column, links and code, and nothing of what stands in a block."""
     text = "# A `b` c?\n\n[x](a.md#b) ![y](i.png)\n\n| p | q |\n|---|---|\n| `a \\| b` | 2 |\n\n```bash\n# no\nrun\n```"
-    text += "\n# A b c"
-    document = read_text(PROJECT / "x.md", text)
-    assert document.anchors == {"a-b-c", "a-b-c-1"}
-    assert list(document.links()) == [("a.md#b", 3), ("i.png", 3)]
-    assert [(row.cells, row.line) for row in document.rows] == [({"p": "`a | b`", "q": "2"}, 7)]
-    assert [(fence.language, fence.text, fence.line) for fence in document.fences] == [("bash", "# no\nrun", 10)]
-    assert [heading.line for heading in document.headings] == [1, 13]
-    with pytest.raises(ValueError, match="not closed"):
-        read_text(tmp_path / "x.md", "```bash\nrun")
+    document = Document(PROJECT / "x.md", text + "\n## A b c\nend")
+    assert (document.anchors, document.links) == ({"a-b-c", "a-b-c-1"}, ["a.md#b", "i.png"])
+    assert (document.rows, document.fences) == ([{"p": "`a | b`", "q": "2"}], [Fence("bash", "# no\nrun\n")])
+    assert (document.code, document.sections(2)["A b c"].text) == (["b", r"a \| b"], "end")

@@ -1,7 +1,8 @@
-"""Endpoints as users have them: a row per case, what a server does (`tests/behaviours.py`) and what is said of it.
+"""Endpoints as users have them, over real connections: what a server does, and what is said of it.
 
-Most rows are models of one server in a process of its own, asked through the client; the last tests go through the full
-script. A quick behaviour says 16 tokens, the first after 30 ms, one every 5 ms: it ends after 105 ms.
+How bytes become answers is for tests/test_streams.py, how bodies follow refusals for tests/test_request_bodies.py. Here
+is what needs a connection: ends, silence, waiting, keys, lists, redirects, TLS and proxies. Upper bounds of times are
+far above what a busy machine takes, and below what the fault would.
 """
 
 from __future__ import annotations
@@ -9,34 +10,53 @@ from __future__ import annotations
 import json
 import socket
 import time
+import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.behaviours import REFUSALS, SITES, TOO_LONG
+from tests.behaviours import BEHAVIOURS, SITES, STEADY, busy, fails, openai_error, picky, quick, speaks
 from tests.fault_server import CERTIFICATE, FaultServer, fault_server, free_port
-from tests.fault_steps import redirect, said
-from tests.measurement_helpers import run_of
+from tests.fault_steps import (
+    ANSWER,
+    CHUNKED,
+    DONE,
+    OPEN,
+    Behaviour,
+    Exchange,
+    Refusal,
+    Step,
+    chunk,
+    cut,
+    finish,
+    hold,
+    listed,
+    opened,
+    page,
+    pings,
+    redirect,
+    refuse,
+    reply,
+    reset,
+    said,
+    say,
+    tokens,
+    usage,
+    whole,
+)
+from tests.measurement_helpers import request
 from tests.scripts import FULL, run
-from workshop_lib import timing
+from workshop_lib import credentials, timing
 from workshop_lib.client import GRACE_S, ChatClient
 from workshop_lib.errors import ConfigurationError, EndpointError, ModelNotFoundError, WorkshopError
-from workshop_lib.records import Completion, ModelVariant, Request, RequestOptions, Serving
+from workshop_lib.race import LiveAnswer
+from workshop_lib.records import Request, RequestOptions
 from workshop_lib.runtimes.endpoint import EndpointRuntime
-from workshop_lib.summary import summarise
 
-FIRST_S, PACE_S, LATE_S = 0.03, 0.005, 0.02
-SAID, HALF_SAID = said(16), said(8)
-KEY = "sk-Very+Secret/0123456789"
-CODES = {
-    "bursts", "coalesced_chunks", "empty_answers", "hidden_tokens", "no_usage", "not_streamed", "truncated",
-    "usage_mismatch",
-}  # fmt: skip
-"""The warning codes that one answer can have."""
+SAID = said(16)
+KEY = "sk-T0p/Secret+9&x"
 
 
 @pytest.fixture(scope="module")
@@ -52,143 +72,85 @@ def no_proxy_and_no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.lower(), raising=False)
 
 
-def request(model: str, *, stream: bool = True, max_tokens: int = 200) -> Request:
-    variant = ModelVariant(alias=model, model_id=model, device="unknown")
-    return Request(f"{model}/p/1", variant, "p", "Say it.", 1, max_tokens, stream=stream, seed=20)
-
-
-def codes_of(answer: Completion) -> set[str]:
-    """The warning codes of a row with this one answer."""
-    variant = ModelVariant(answer.alias, answer.model_id, answer.device)
-    (row,) = summarise(run_of([answer], servings=(Serving(variant),)))
-    return CODES & set(row.warnings)
-
-
 # -- answers
 
 
-@dataclass(frozen=True)
-class Answered:
-    """A complete answer: visible text, times in seconds (None = withheld, 0 = any), tokens and where they come from."""
+def gzipped(exchange: Exchange) -> None:
+    """A gateway that compresses though nobody asked, each event at its time."""
+    real, packed = exchange.connection, zlib.compressobj(wbits=31)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
+    real.sendall(head)
 
-    model: str
-    text: str = SAID
-    first_s: float | None = FIRST_S
-    thinking_s: float = 0.0
-    pace_s: float | None = PACE_S
-    tokens: tuple[int, str] = (16, "usage")
-    codes: frozenset[str] = frozenset()
-    finish: str | None = "stop"
-    timeout_s: float = 5.0
-    max_tokens: int = 200
-    within_s: float = 1.0
+    class Packing:
+        def sendall(self, data: bytes) -> None:
+            real.sendall(packed.compress(data) + packed.flush(zlib.Z_SYNC_FLUSH))
 
-    def fits(self, answer: Completion) -> bool:
-        """Whether the times do; a busy machine is late."""
-        first, visible = timing.first_token_s(answer), timing.first_visible_token_s(answer)
-        pace = timing.time_per_output_token_s(answer)
-        if None in (self.first_s, first):
-            return self.first_s is first
-        is_late = not -0.0005 <= first - self.first_s <= LATE_S
-        thought = None if visible is None else visible - first
-        is_paced = pace == pytest.approx(self.pace_s, rel=0.1) if self.pace_s and pace else self.pace_s in (0.0, pace)
-        return not is_late and is_paced and (thought is None or thought == pytest.approx(self.thinking_s, abs=0.004))
+    exchange.connection = Packing()  # type: ignore[assignment]
+    exchange.run(ANSWER[1:])
+    exchange.connection = real
+    real.sendall(packed.flush())
 
 
-def codes(*names: str) -> frozenset[str]:
-    return frozenset(names)
+ANSWERED: dict[str, Behaviour] = {
+    "no-done-open": quick(OPEN, tokens, finish, usage, hold),
+    "no-done-pings": quick(OPEN, tokens, finish, usage, pings(0.05)),
+    "no-done-late-usage": quick(OPEN, tokens, finish, 0.1, usage, hold),
+    "done-open": quick(*ANSWER, hold),
+    "done-pings": quick(*ANSWER, pings(0.05)),
+    "done-in-two": quick(OPEN, tokens, finish, usage, b"data: [DO", 0.05, b"NE]\n\n", hold),
+    "done-then-reset": quick(*ANSWER, reset),
+    "chunked": quick(CHUNKED, *ANSWER[1:]),
+    "chunked-cut-after-reason": quick(CHUNKED, tokens, finish, usage, cut),
+    "no-type": quick(opened(None), *ANSWER[1:]),
+    "bytes-apart": quick(packet=7, words=(" für", " モデル", " 🙂", " ½")),
+    "pings-first": quick(OPEN, pings(0.1, 1.4), *ANSWER[1:], first_token_s=1.5),
+    "longer-than-the-time-out": quick(first_token_s=0.15, pace_s=0.1),
+    "gzip": quick(gzipped),
+    "early-hints": quick(b"HTTP/1.1 103 Early Hints\r\n\r\n", *ANSWER),
+}
 
 
-def tag(name: str, before: int, tokens: int) -> Answered:
-    """Thinking inside the content: how many tokens there are, and how many come before the answer `Yes.`."""
-    pace_s = PACE_S if tokens > 4 else 0.0
-    return Answered(f"tag-{name}", "Yes.", thinking_s=before * PACE_S, pace_s=pace_s, tokens=(tokens, "usage"))
+@pytest.fixture(scope="module")
+def server() -> Iterator[FaultServer]:
+    with FaultServer({**ANSWERED, **{case.name: case.does for case in FAILED}}) as running:
+        yield running
 
 
-UNCLOSED = {"text": "", "pace_s": PACE_S, "codes": codes("truncated", "empty_answers"), "finish": "length"}
-ANSWERED = [
-    # how a stream ends
-    *map(Answered, ("reason-empty", "reason-capital", "reason-eos", "no-done", "no-done-open", "no-done-pings",
-                    "no-done-late-usage", "done-open", "done-pings", "done-in-two", "done-no-space", "done-no-line-end",
-                    "done-then-more", "done-then-reset", "chunked", "chunked-cut-after-reason")),
-    Answered("reason-model-length", finish="length", codes=codes("truncated")),
-    Answered("no-reason-done", finish=None),
-    # framing
-    *map(Answered, ("byte-order-mark", "crlf", "cr-only", "no-space", "no-blank-lines", "data-lines", "other-fields",
-                    "no-type", "plain-type", "json-type", "odd-type", "json-lines")),
-    Answered("bytes-apart", 4 * " für モデル 🙂 ½"),
-    Answered("body-for-stream", first_s=None, pace_s=None, codes=codes("not_streamed")),
-    Answered("pings-first", first_s=1.0, timeout_s=0.5, within_s=2.0),
-    Answered("pings-every-second", first_s=4.2, timeout_s=2.0, within_s=6.0),
-    Answered("letters", 30 * " one two six ten", tokens=(120, "usage")),
-    Answered("slow-steady", said(45), first_s=0.15, pace_s=0.15, tokens=(45, "usage"), timeout_s=0.3, within_s=8.0),
-    # what an event holds
-    *map(Answered, ("parts", "two-choices", "delta-and-message", "message-for-delta", "text-for-delta", "doubled",
-                    "null-first")),
-    *(Answered(model, HALF_SAID, thinking_s=8 * PACE_S) for model in (
-        "thinking-parts", "thinking-then-text", "reasoning-key", "thinking-key")),
-    tag("think", 4, 6), tag("split", 6, 8), tag("in-one", 0, 2), tag("capital", 3, 5), tag("thinking", 3, 5),
-    tag("thought", 3, 5), tag("reasoning", 3, 5), tag("seed", 3, 5), tag("bracket", 3, 5), tag("kimi", 3, 5),
-    tag("harmony", 5, 7), tag("closing-only", 3, 5), tag("empty", 4, 6), tag("twice", 6, 8),
-    Answered("tag-in-text", " Write <think> like so.", tokens=(5, "usage")),
-    Answered("tag-unclosed", **UNCLOSED, max_tokens=16),
-    Answered("all-reasoning", **UNCLOSED, max_tokens=16),
-    Answered("ha-ha", " ha ha ha ha!", tokens=(5, "usage")),
-    # usage
-    *map(Answered, ("usage-running", "usage-then-null", "usage-then-zeros", "usage-float")),
-    *(Answered(model, pace_s=None, tokens=(16, "chunks"), codes=codes("no_usage")) for model in (
-        "usage-zeros", "usage-null")),
-    *(Answered(model, pace_s=None, tokens=(16, "chunks"), codes=codes("usage_mismatch")) for model in (
-        "usage-first", "usage-too-few")),
-    Answered("usage-too-many", pace_s=None, tokens=(80, "usage"), codes=codes("hidden_tokens")),
-]  # fmt: skip
+@pytest.mark.parametrize("name", ANSWERED)
+def test_a_complete_answer_is_read_right_and_ends_when_the_server_has_said_so(server: FaultServer, name: str):
+    """Text, count and end are the server's; no first token comes before its time. Waiting on takes 30 s more."""
+    does, started = ANSWERED[name], time.monotonic()
+    with ChatClient(server.base_url, timeout_s=1.2 if "time-out" in name or "pings-f" in name else 30.0) as chat:
+        answer = chat.ask(request(name))
+    assert time.monotonic() - started < 20
+    assert (answer.error, answer.text, answer.finish_reason) == (None, does.text(0, 16), "stop")
+    assert timing.completion_tokens(answer) == (16, "usage")
+    assert (timing.first_token_s(answer) or 0) >= does.first_token_s - 0.0005
 
 
-@pytest.mark.parametrize("case", ANSWERED, ids=lambda case: case.model)
-def test_a_complete_answer_is_read_right_or_flagged(base_url: str, case: Answered):
-    """Text, times, tokens, finish reason and warning codes; it ends as soon as the server has said so.
-
-    Times are looked at again before they count as wrong, because the machine may be busy; what a wrong reader makes of
-    them does not change.
-    """
-    with ChatClient(base_url, timeout_s=case.timeout_s) as chat:
-        for _ in range(3):
-            started = time.monotonic()
-            answer = chat.ask(request(case.model, max_tokens=case.max_tokens))
-            took_s = time.monotonic() - started
-            if case.fits(answer):
-                break
-    visible = "".join(chunk.text for chunk in answer.chunks if chunk.kind == "content")
-    assert (answer.error_kind, visible) == (None, case.text)
-    assert timing.completion_tokens(answer) == case.tokens
-    assert (codes_of(answer), answer.finish_reason) == (case.codes, case.finish)
-    assert case.fits(answer), [
-        timing.first_token_s(answer), timing.first_visible_token_s(answer), timing.time_per_output_token_s(answer),
-    ]  # fmt: skip
-    assert took_s < case.within_s
+def test_an_answer_in_one_piece_has_a_latency_only(base_url: str):
+    """Without streaming, and from a server that does not stream though it was asked to: 40 tokens end after 440 ms."""
+    with FaultServer({"whole": quick(whole)}) as server, ChatClient(server.base_url) as chat:
+        assert not chat.ask(request("whole")).streamed
+    with ChatClient(base_url) as chat:
+        answer = chat.ask(request("steady", stream=False))
+    assert (answer.text, answer.streamed, timing.first_token_s(answer)) == (said(40), False, None)
+    assert (timing.latency_s(answer) or 0) >= 0.440
+    assert timing.completion_tokens(answer) == (40, "usage")
 
 
-ONE_PIECE = {
-    "steady": said(40), "parts": SAID, "thinking-parts": HALF_SAID, "thinking-then-text": HALF_SAID,
-    "reasoning-key": HALF_SAID, "tag-think": "Yes.", "tag-closing-only": "Yes.", "tag-harmony": "Yes.",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("model", "text"), ONE_PIECE.items())
-def test_an_answer_in_one_piece_is_read_like_a_stream(base_url: str, model: str, text: str):
-    """Parts, thoughts and tags stand in a `message`, too."""
-    with ChatClient(base_url, timeout_s=5.0) as chat:
-        answer = chat.ask(request(model, stream=False))
-    assert "".join(chunk.text for chunk in answer.chunks if chunk.kind == "content") == text
-    assert (answer.error_kind, answer.streamed) == (None, False)
-
-
-@pytest.mark.parametrize("model", ["steady", "tag-think"])
-def test_a_stream_for_one_piece_is_read(base_url: str, model: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_stream_for_one_piece_is_read(base_url: str):
     """A server that streams though nobody asked: told by the first bytes, not by the request."""
     with ChatClient(base_url, options=RequestOptions(extra_body={"stream": True})) as chat:
-        answer = chat.ask(request(model, stream=False))
+        answer = chat.ask(request("steady", stream=False))
     assert (answer.error_kind, answer.streamed) == (None, True)
+
+
+def test_max_tokens_cuts_and_says_so(base_url: str):
+    """With max_tokens 5 the answer has 5 tokens and is marked as truncated."""
+    with ChatClient(base_url) as chat:
+        answer = chat.ask(request(max_tokens=5))
+    assert (answer.completion_tokens, answer.finish_reason) == (5, "length")
 
 
 # -- failures
@@ -196,228 +158,325 @@ def test_a_stream_for_one_piece_is_read(base_url: str, model: str, monkeypatch: 
 
 @dataclass(frozen=True)
 class Failed:
-    """A failed answer: its kind, words that the reason has, and the text that is kept."""
+    """A failed answer: what the server does, the kind, words that the reason has, and how the kept text begins."""
 
-    model: str
+    name: str
     kind: str
     words: str = ""
     text: str = ""
+    behaviour: Behaviour | None = None
+
+    @property
+    def does(self) -> Behaviour:
+        return self.behaviour or BEHAVIOURS[self.name]
 
 
+COMPRESSED = b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 9\r\n\r\n\x0b\x02\x80hello\x03"
+NO_STREAMING = Refusal(("stream",), 400, lambda _: openai_error("streaming is not supported", "stream"))
 FAILED = [
-    Failed("reason-empty-cut", "cut_off", text=SAID),
-    Failed("reason-null-text-cut", "cut_off", text=SAID),
-    Failed("no-reason", "cut_off", text=SAID),
-    Failed("chunked-cut", "reset", text=SAID),
-    Failed("reason-content-filter", "not_complete", "content_filter", SAID),
-    Failed("reason-abort", "not_complete", "abort", SAID),
+    Failed("http-400", "http_400", "HTTP 400"),
+    Failed("http-429", "http_429", "HTTP 429"),
+    Failed("http-500", "http_500", "HTTP 500"),
+    Failed("proxy-page", "not_json", "web page"),
+    Failed("stall-before", "stalled", "no byte for 0.5 s"),
+    Failed("stall-middle", "stalled", "no byte for 0.5 s", " half"),
+    Failed("reset", "reset", "connection", " half"),
+    Failed("bad-json", "bad_json", "broken JSON", " half"),
+    Failed("bad-utf8", "bad_utf8", "not valid UTF-8", " half"),
+    Failed("long-line", "too_large", "exceeds 16 MB", " half"),
     Failed("error-in-200", "server_error", "out of memory while decoding", " half"),
-    *(Failed(f"error-{form}", "server_error", TOO_LONG, " half") for form in (
-        "field", "event", "event-text", "unframed", "text", "object", "type", "detail", "code", "list", "choice")),
-    Failed("error-body", "does_not_fit", "more tokens than the model's context has"),
-    Failed("error-after-answer", "server_error", TOO_LONG, SAID),
-    Failed("error-before-done", "server_error", TOO_LONG, SAID),
-    Failed("tool-call", "tool_calls", "look_up"),
-    Failed("context-too-long", "does_not_fit", "Does not fit: 4 200 of 4 096 tokens."),
-    Failed("page-502", "http_502", "web page"),
-    Failed("closed-before", "reset"),
-    Failed("refuses-model", "http_400", "model"),
-    Failed("busy-for-a-day", "http_429", "Daily quota used up"),
+    Failed("empty", "empty_answer", "no text"),
+    Failed("never-done", "stalled", "only said that it is alive", " half"),
+    Failed("cut-off", "cut_off", "ended before", " half"),
+    Failed("endless", "endless", "after max_tokens", " half more"),
+    Failed("chunked-cut", "reset", text=SAID, behaviour=quick(CHUNKED, tokens, cut)),
+    Failed("length-short", "reset", text=SAID,
+           behaviour=quick(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", tokens)),
+    Failed("closed-before", "reset", behaviour=fails(cut)),
+    Failed("page-502", "http_502", "web page", behaviour=fails(page(502))),
+    Failed("error-body", "does_not_fit", "more tokens than the model's context has", behaviour=fails(
+        reply({"error": {"message": "the request exceeds the available context size"}}))),
+    Failed("context-too-long", "does_not_fit", "Does not fit: 4 200 of 4 096 tokens.", behaviour=fails(refuse(
+        400, "This model's maximum context length is 4096 tokens. However, you requested 4200 tokens. Please reduce "
+             "the length of the messages or max_tokens."))),
+    Failed("brotli", "not_json", "compressed (br)", behaviour=quick(COMPRESSED)),
+    Failed("no-streaming", "http_400", "streaming is not supported", behaviour=picky(NO_STREAMING)),
+    Failed("busy-for-a-day", "http_429", "Daily quota", behaviour=fails(
+        refuse(429, "Daily quota used up", retry_after="86400"))),
+    Failed("retry-after-no-number", "http_503", "slow down", behaviour=busy(
+        1, refuse(503, "slow down", retry_after="9" * 400))),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", FAILED, ids=lambda case: case.model)
-def test_a_failed_answer_is_never_counted_and_says_why(base_url: str, case: Failed):
-    """The server's own words are the reason; the text so far is kept; no figure is made of it."""
-    with ChatClient(base_url, timeout_s=5.0) as chat:
-        answer = chat.ask(request(case.model))
-    assert (answer.error_kind, answer.text) == (case.kind, case.text)
-    assert case.words in (answer.error or "")
+@pytest.mark.parametrize("case", FAILED, ids=lambda case: case.name)
+def test_a_failed_answer_is_never_counted_and_says_why(
+    server: FaultServer, case: Failed, monkeypatch: pytest.MonkeyPatch
+):
+    """No fault raises; each is named, its reason is the server's own, and what arrived before it is kept."""
+    monkeypatch.setattr("workshop_lib.client.LONGEST_KEEP_ALIVE_S", 0.5)
+    with ChatClient(server.base_url, timeout_s=0.5) as chat:
+        answer = chat.ask(request(case.name))
+    assert (answer.error_kind, answer.text[: len(case.text) or None]) == (case.kind, case.text)
+    assert answer.error and case.words in answer.error
     assert timing.latency_s(answer) is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b" ", b"event: ping\ndata: {}\n\n", b'event: ping\ndata: {"type": "ping"}\n\n', b"data: null\n\n", b"id: 1\n\n"],
+)
+def test_no_form_of_ping_keeps_a_request_alive_for_ever(said: bytes, monkeypatch: pytest.MonkeyPatch):
+    """A server that says for longer than the limit that it is alive, and nothing else, is stalled."""
+    monkeypatch.setattr("workshop_lib.client.LONGEST_KEEP_ALIVE_S", 0.3)
+    half = say(chunk({"content": " half"}))
+    with FaultServer({"x": quick(OPEN, half, pings(0.05, 20.0, said))}) as server:
+        answer = ChatClient(server.base_url, timeout_s=5.0).ask(request("x"))
+    assert (answer.error_kind, answer.text) == ("stalled", " half")
 
 
 # -- requests
 
-NOTES = {
-    "max-tokens-openai": ("max_tokens sent as max_completion_tokens",),
-    "temperature-openai": ("temperature dropped",),
-    "stream-options-azure": ("stream_options dropped",),
-    "stream-options-groq": ("stream_options dropped",),
-    "stream-options-vllm": ("stream_options dropped",),
-    "seed-mistral": ("seed dropped",),
-    "seed-xai": ("seed dropped",),
-    "seed-litellm": ("seed dropped",),
-    "two-fastapi": ("stream_options dropped", "seed dropped"),
-    "two-openai": ("max_tokens sent as max_completion_tokens", "temperature dropped"),
-    "every-text": ("stream_options dropped", "temperature dropped", "seed dropped"),
-}
 
-
-@pytest.mark.parametrize(("name", "notes"), NOTES.items())
-def test_a_parameter_that_a_server_will_not_have_is_left_out_once(name: str, notes: tuple[str, ...]):
+@pytest.mark.parametrize(
+    ("refusals", "notes"),
+    [
+        ((Refusal(("max_tokens",), 400, lambda _: openai_error("Unsupported parameter", "max_tokens")),
+          Refusal(("temperature",), 400, lambda _: openai_error("Only 1 is supported.", "temperature"), (1,))),
+         {"max_tokens sent as max_completion_tokens", "temperature dropped"}),
+        ((Refusal(("stream_options", "seed"), 422, lambda names: {"detail": [
+            {"type": "extra_forbidden", "loc": ["body", name], "msg": "Extra inputs"} for name in names]}),),
+         {"stream_options dropped", "seed dropped"}),
+    ],
+)  # fmt: skip
+def test_a_parameter_that_a_server_will_not_have_is_left_out_once(refusals: tuple[Refusal, ...], notes: set[str]):
     """Refused, sent again without it, and never sent to this server again; what was done is noted."""
-    with FaultServer() as server, ChatClient(server.base_url, timeout_s=5.0) as chat:
-        first, second = (chat.ask(request(f"refuses-{name}", max_tokens=9)) for _ in range(2))
-        asked = [call.body for call in server.calls]
+    asked = Request("x/p/1", request("x").variant, "p", "Say it.", 1, 9, seed=20)
+    with FaultServer({"x": picky(*refusals)}) as server, ChatClient(server.base_url, timeout_s=5.0) as chat:
+        first, second = chat.ask(asked), chat.ask(asked)
+        sent = [call.body for call in server.calls]
     assert (first.error, second.error) == (None, None)
-    assert set(chat.request_notes(request(f"refuses-{name}"))) == set(notes)
-    assert asked[-1] == asked[-2] and len(asked) <= 2 + len(notes)
-    for refusal in REFUSALS[name]:
-        assert not set(refusal.names) & set(asked[-1])
-    assert 9 in (asked[-1].get("max_tokens"), asked[-1].get("max_completion_tokens"))
-    assert first.completion_tokens in (9, None) and timing.latency_s(first) < 0.2
+    assert set(chat.request_notes(asked)) == notes
+    assert sent[-1] == sent[-2] and len(sent) <= 2 + len(notes)
+    assert not {name for refusal in refusals for name in refusal.names} & set(sent[-1])
+    assert 9 in (sent[-1].get("max_tokens"), sent[-1].get("max_completion_tokens"))
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("refused", "times", "pauses"),
     [
-        ("temperature-openai", RequestOptions(extra_body={"temperature": 0})),
-        ("max-tokens-openai", RequestOptions(tokens_field="max_tokens")),
-        ("max-tokens-openai", RequestOptions(extra_body={"max_tokens": 5})),
+        (refuse(429, "Rate limit", retry_after="1"), 2, [1.0, 1.0]),
+        (reply({"error": {"code": 503, "message": "Loading model", "type": "x"}}, 503), 3, [1.0] * 3),
     ],
 )
-def test_what_was_set_explicitly_is_sent_and_its_refusal_told(name: str, options: RequestOptions):
-    """An explicit setting wins: one request, and the server's reason."""
-    with FaultServer() as server, ChatClient(server.base_url, options=options) as chat:
-        answer = chat.ask(request(f"refuses-{name}"))
-        assert (answer.error_kind, len(server.calls)) == ("http_400", 1)
-        assert chat.request_notes(request(f"refuses-{name}")) == ()
-
-
-@pytest.mark.parametrize(
-    ("options", "sent"),
-    [
-        (RequestOptions(tokens_field="max_completion_tokens"), {"max_completion_tokens": 200}),
-        (RequestOptions(extra_body={"top_p": 0.9, "temperature": 1}), {"top_p": 0.9, "temperature": 1}),
-    ],
-)
-def test_explicit_settings_reach_the_server(options: RequestOptions, sent: dict[str, Any]):
-    """The tokens field and the extra body are what the server gets."""
-    with FaultServer() as server, ChatClient(server.base_url, options=options) as chat:
-        assert chat.ask(request("fast")).ok
-        (call,) = server.calls
-    assert sent.items() <= call.body.items()
-    assert ("max_tokens" in call.body) is (options.tokens_field is None)
-
-
-@pytest.mark.parametrize(
-    ("model", "pauses"),
-    [
-        ("busy-429", [1.0, 1.0]),
-        ("busy-ms", [0.2, 0.2]),
-        ("busy-date", [pytest.approx(1.5, abs=0.6)]),
-        ("busy-loading", [1.0] * 3),
-    ],
-)
-def test_a_server_that_asks_to_wait_is_waited_for(model: str, pauses: list[Any]):
-    """Waited as long as it asks, shown before each pause, noted, and in no time of the answer."""
+def test_a_server_that_asks_to_wait_is_waited_for(refused: Step, times: int, pauses: list[float]):
+    """As long as it asks, shown before each pause, noted; refusals of 0.3 s each are in no time of the answer."""
     slept: list[float] = []
     shown: list[float] = []
-    with FaultServer() as server, ChatClient(server.base_url, on_wait=shown.append, sleep=slept.append) as chat:
-        answer = chat.ask(request(model))
-        assert len(server.calls) == len(pauses) + 1
-    assert (answer.error, slept, shown) == (None, pauses, slept)
-    assert timing.latency_s(answer) == pytest.approx(0.105 + LATE_S, abs=LATE_S + 0.001)
-    assert any("waited" in note for note in chat.request_notes(request(model)))
+    behaviours = {"busy": busy(times, (0.3, refused))}
+    with (
+        FaultServer(behaviours) as server,
+        ChatClient(server.base_url, on_wait=shown.append, sleep=slept.append) as chat,
+    ):
+        started = time.monotonic()
+        answer = chat.ask(request("busy"))
+        took_s = time.monotonic() - started
+    assert (answer.error, slept, shown) == (None, pauses, pauses)
+    assert took_s - (timing.latency_s(answer) or 0) >= 0.29 * times
+    assert any("waited" in note for note in chat.request_notes(request("busy")))
 
 
 def test_waiting_has_an_end():
     """A server that says `in 100 s` every time is waited for 300 s in all."""
     slept: list[float] = []
-    with FaultServer() as server, ChatClient(server.base_url, sleep=slept.append) as chat:
-        answer = chat.ask(request("busy-always"))
+    behaviours = {"busy": fails(refuse(429, "Come back later", retry_after="100"))}
+    with FaultServer(behaviours) as server, ChatClient(server.base_url, sleep=slept.append) as chat:
+        answer = chat.ask(request("busy"))
     assert (slept, answer.error_kind, len(server.calls)) == ([100.0] * 3, "http_429", 4)
+
+
+def test_a_repeated_attempt_is_never_hidden():
+    """The openai client's own retries are off: a failing request reaches the server once."""
+    with FaultServer() as server, ChatClient(server.base_url) as chat:
+        chat.ask(request("http-500"))
+        assert server.requests["http-500"] == 1
 
 
 # -- keys
 
 
-@pytest.mark.parametrize("model", ["echo-in-error", "echo-in-stream", "echo-in-answer", "echo-in-headers"])
-def test_a_key_that_a_server_says_is_in_no_record(base_url: str, model: str):
-    """In an error, an answer or a header: the record has `[key]` instead."""
-    with ChatClient(base_url, api_key=KEY, timeout_s=5.0) as chat:
-        answer = chat.ask(request(model))
-    assert KEY not in repr(answer) and KEY[:12] not in repr(answer)
+def raw(text: str) -> Step:
+    """Sent as it is, with the key of the request for KEY, with every letter escaped for ESCAPED."""
+
+    def step(exchange: Exchange) -> None:
+        key = exchange.call.key
+        escaped = "".join(f"\\u{ord(letter):04x}" for letter in key)
+        exchange.send(text.replace("ESCAPED", escaped).replace("KEY", key).encode())
+
+    return step
+
+
+LEAKS: dict[str, Step] = {
+    "status-line": lambda ex: ex.connection.sendall(b"HTP/1.1 " + b"z" * 150 + ex.call.key.encode() + b"\r\n\r\n"),
+    "at-the-cut": (OPEN, raw('data: {"error": "' + "z" * 190 + ' ESCAPED"}\n\n')),
+    "refusal-at-the-cut": lambda ex: ex.run(refuse(400, "z" * 190 + ex.call.key)),
+    "reason": (OPEN, raw('data: {"choices":[{"delta":{"content":"x"},"finish_reason":"ESCAPED"}]}\n\n'), DONE),
+    "web-page": lambda ex: ex.run(reply(b"<b>" + ex.call.key.replace("&", "&amp;").encode(), kind="text/html")),
+    "redirect": lambda ex: ex.run(reply(b"", 307, location=f"http://other.example/v1/{ex.call.key}")),
+    "tool": (OPEN, raw('data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"KEY"}}]}}]}\n\n'), DONE),
+    "answer": BEHAVIOURS["echo-in-answer"].steps,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_a_key_stays_out_of_records_wherever_it_is_said(name: str):
+    """Whole or cut, escaped or not: no part of it is in the record."""
+    with FaultServer({"x": fails(LEAKS[name])}) as server, ChatClient(server.base_url, api_key=KEY) as client:
+        record = repr(client.ask(request("x")))
+    assert "Secret" not in record and "T0p" not in record
+    assert credentials.REMOVED in record
 
 
 def test_a_key_that_is_listed_as_a_model_is_not_shown():
     """Nor is one in the id of a model."""
-    with FaultServer(routes=SITES["list-echo"]) as server, ChatClient(server.base_url, api_key=KEY) as chat:
+    echo = {"/v1/models": lambda ex: ex.run(listed("fast", f"key-{ex.call.key}"))}
+    with FaultServer(routes=echo) as server, ChatClient(server.base_url, api_key=KEY) as chat:
         assert KEY not in repr(chat.list_models())
 
 
-# -- lists and addresses
+def test_a_race_shows_no_key_while_it_runs():
+    """What a model says of the key is taken out of the live view too, also where it comes in pieces."""
+    credentials.remember(KEY)
+    event = b'data: {"choices":[{"delta":{"content":"%s"}}]}\n\n'
+    live = LiveAnswer([(0.1, event % KEY[:6].encode()), (0.2, event % KEY[6:].encode())])
+    assert "".join(chunk.text for chunk in live.look()) == credentials.REMOVED
 
 
-@dataclass(frozen=True)
-class Site:
-    """A site of `SITES`, the path of the address that a user gives, the models named, and what is found there.
-
-    `found` is the names of the models, or the error with words of it.
-    """
-
-    name: str
-    path: str
-    asked: str
-    found: tuple[str, ...] | tuple[type[WorkshopError], str]
-
-    def __str__(self) -> str:
-        return f"{self.name}-{self.asked}"
+@pytest.mark.parametrize("key", ["1234", "llama", "content", "stop", "data", "true", "choices"])
+def test_a_made_up_key_takes_no_answer_apart(key: str, monkeypatch: pytest.MonkeyPatch):
+    """Servers that ask for no key are given any word; it may be part of JSON, of a model's name or of the answer."""
+    monkeypatch.setattr(credentials, "_known", set())
+    models = {"llama-1234": speaks(" stop", " 1234", " data"), "other": STEADY}
+    with FaultServer(models) as server, ChatClient(server.base_url, api_key=key) as client:
+        assert client.list_models() == ("llama-1234", "other")
+        answer = client.ask(request("llama-1234"))
+    assert (answer.error, answer.text) == (None, " stop 1234 data")
 
 
-FOUND = [
-    Site("list-bare", "/v1", "auto", ("fast", "steady")),
-    Site("list-texts", "/v1", "auto", ("fast", "steady")),
-    Site("list-empty", "/v1", "auto", (ModelNotFoundError, "lists no model")),
-    Site("list-null", "/v1", "auto", (ModelNotFoundError, "lists no model")),
-    Site("list-null", "/v1", "fast", ("fast",)),
-    Site("list-404", "/v1", "fast", ("fast",)),
-    Site("list-404", "/v1", "auto", (EndpointError, "HTTP 404")),
-    Site("list-page", "/v1", "auto", (EndpointError, "model list")),
-    Site("list-embedding", "/v1", "auto", ("fast",)),
-    Site("list-paths", "/v1", "auto", ("phi-4-mini-Q4.gguf", "qwen2.5.gguf")),
-    Site("no-v1", "/api", "fast", ("fast",)),
-    Site("prefix", "/gateway/v1", "fast", ("fast",)),
-    Site("prefix", "/gateway/v1/", "fast", ("fast",)),
-    Site("prefix", "/gateway", "fast", ("fast",)),
-    Site("prefix", "/gateway/v1/chat/completions", "fast", ("fast",)),
-    Site("deployment", "/openai/deployments/fast?api-version=2026-01-01", "fast", ("fast",)),
-    Site("deployment", "/openai/deployments/fast/chat/completions?api-version=2026-01-01", "fast", ("fast",)),
-    *(Site(f"moved-{status}", "/old/v1", "fast", ("fast",)) for status in (301, 302, 307, 308)),
-    Site("moved-in-circles", "/old/v1", "fast", (EndpointError, "circles")),
-    Site("proxy-403", "/v1", "auto", (EndpointError, "web page")),
-    Site("sign-in", "/v1", "auto", (EndpointError, "model list")),
-]
+# -- lists
 
 
-@pytest.mark.parametrize("site", FOUND, ids=str)
-def test_models_are_found_at_the_address_that_a_user_has(site: Site):
-    """Listed or named, and asked at that address; else one error that says what is there."""
-    with FaultServer(routes=SITES[site.name]) as server, EndpointRuntime(server.address + site.path) as runtime:
-        if isinstance(site.found[0], type):
-            with pytest.raises(site.found[0], match=site.found[1]):
-                runtime.find([site.asked])
-            return
-        found = runtime.find([site.asked])
-        assert tuple(variant.alias for variant in found) == site.found
-        if site.name != "list-paths":  # the server does not answer for these
-            with runtime.serve(found[0]) as served, ChatClient.to(served) as chat:
-                assert chat.ask(Request("r", found[0], "p", "Say it.", 1, 20)).ok
+def models(list_said: object, *names: str) -> tuple[list[str], list[str]]:
+    """Aliases of the models found with this list, and those that `auto` left out."""
+    step = list_said if callable(list_said) else reply(list_said)
+    with FaultServer({"x": STEADY}, {"/v1/models": step}) as server:
+        runtime = EndpointRuntime(server.base_url)
+        found = [variant.alias for variant in runtime.find(list(names) or ["auto"])]
+        return found, [variant.model_id for variant, _ in runtime.left_out()]
+
+
+SNAPSHOT = "/root/.cache/huggingface/hub/models--Qwen--Qwen3-0.6B/snapshots/c1899de289a04d12100db370d81485cdf75e47ca"
+NO_CHAT = ["text-embedding-3", "nomic-embed-text:latest", "colbert-v2", "kokoro-v1", "stable-diffusion-xl"]
+
+
+@pytest.mark.parametrize(
+    ("list_said", "names", "found"),
+    [
+        ([{"id": "x"}, {"id": "y"}], (), (["x", "y"], [])),
+        ({"data": ["x", "y"]}, (), (["x", "y"], [])),
+        ({"data": {"models": [{"id": "x"}]}}, (), (["x"], [])),
+        ({"success": True, "result": [{"name": "x"}]}, (), (["x"], [])),
+        ([{"model_name": "x"}], (), (["x"], [])),
+        (reply(b'\xef\xbb\xbf{"data":[{"id":"x"}]}'), (), (["x"], [])),
+        (["/home/ada/models/phi-4-mini-Q4.gguf", r"C:\models\qwen2.5.gguf", SNAPSHOT], (),
+         (["phi-4-mini-Q4.gguf", "qwen2.5.gguf", "Qwen/Qwen3-0.6B"], [])),
+        (["x", *NO_CHAT], (), (["x"], NO_CHAT)),
+        ([{"id": each, "type": "model"} for each in ("x", NO_CHAT[0])], (), (["x"], NO_CHAT[:1])),
+        ([{"id": "x", "task": "image-text-to-text"}], (), (["x"], [])),
+        ([{"id": "x"}, {"id": "y", "capabilities": {"completion_chat": False}}], (), (["x"], ["y"])),
+        ({"data": None}, ("x",), (["x"], [])),
+        (refuse(404, "Not Found"), ("x",), (["x"], [])),
+        (refuse(500), ("x",), (["x"], [])),
+    ],
+)  # fmt: skip
+def test_every_shape_of_a_model_list_is_read(list_said: object, names: tuple[str, ...], found: object):
+    """Paths become names, what cannot chat is left out of `auto`, and a name needs no list."""
+    assert models(list_said, *names) == found
+
+
+@pytest.mark.parametrize(
+    ("list_said", "kind", "words"),
+    [
+        (listed(), ModelNotFoundError, "lists no model"),
+        (reply({"data": None}), ModelNotFoundError, "lists no model"),
+        (refuse(404, "Not Found"), EndpointError, "HTTP 404"),
+        (page(), EndpointError, "model list"),
+        (page(403), EndpointError, "web page"),
+        (reply({"error": "Invalid key"}), EndpointError, "reported: Invalid key"),
+        ((opened("text/plain"), pings(0.02, 20.0, b" ")), EndpointError, "no"),
+    ],
+)
+def test_what_is_no_model_list_is_one_error_that_says_what_is_there(list_said: Step, kind: type[Exception], words: str):
+    """An empty list, a page, an error inside HTTP 200, a list without an end."""
+    with FaultServer(routes={"/v1/models": list_said}) as server, ChatClient(server.base_url, timeout_s=0.5) as chat:
+        find = chat.list_models if kind is EndpointError else lambda: EndpointRuntime(server.base_url).find(["auto"])
+        with pytest.raises(kind, match=words):
+            find()
+
+
+# -- addresses and redirects
+
+
+def to_slash(exchange: Exchange) -> None:
+    """Sends every path on to the same with a slash, as Django does."""
+    if not exchange.call.path.endswith("/"):
+        exchange.run(reply(b"", 307, location=exchange.call.path + "/"))
+    else:
+        exchange.run(exchange.behaviour.steps if exchange.call.method == "POST" else listed("fast"))
+
+
+NOT_FOUND = refuse(404, "Not Found")
+GATEWAY: dict[str, Step] = {"/gateway/v1/*": (), "/v1/*": NOT_FOUND}
+DEPLOYMENT: dict[str, Step] = {
+    "/openai/deployments/fast/chat/completions[?]api-version=*": lambda ex: ex.run(ex.behaviour.steps), "*": NOT_FOUND,
+}  # fmt: skip
+AZURE = "/openai/deployments/fast?api-version=2026-01-01"
+
+
+@pytest.mark.parametrize(
+    ("routes", "path"),
+    [
+        ({"/v1/*": NOT_FOUND}, "/api"),
+        *((GATEWAY, f"/gateway{path}") for path in ("", "/v1", "/v1/chat/completions")),
+        (DEPLOYMENT, AZURE),
+        *(({"/old/*": redirect(status, "")}, "/old/v1") for status in (301, 302, 307, 308)),
+        ({"*": to_slash}, "/v1"),
+    ],
+)
+def test_a_model_is_found_and_asked_at_the_address_that_a_user_has(routes: dict[str, Step], path: str):
+    """With or without `/v1`, behind a gateway, as an Azure deployment, and where the server has moved."""
+    with FaultServer(routes=routes) as server, EndpointRuntime(server.address + path) as runtime:
+        (found,) = runtime.find(["fast"])
+        with runtime.serve(found) as served, ChatClient.to(served) as chat:
+            assert chat.ask(Request("r", found, "p", "Say it.", 1, 20)).ok
 
 
 def test_a_deployment_gets_its_query_and_its_key():
     """The query stands behind the path, and Azure's header carries the key."""
-    routes = SITES["deployment"]
-    with FaultServer(routes=routes) as server:
-        address = f"{server.address}/openai/deployments/fast?api-version=2026-01-01"
-        with ChatClient(address, api_key=KEY) as chat:
-            assert chat.ask(request("fast")).ok
+    with FaultServer(routes=DEPLOYMENT) as server, ChatClient(server.address + AZURE, api_key=KEY) as chat:
+        assert chat.ask(request("fast")).ok
         (call,) = server.calls
     assert call.line == "POST /openai/deployments/fast/chat/completions?api-version=2026-01-01"
     assert call.headers["api-key"] == KEY
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("to", ["http://[::1", "/old"])
+def test_a_redirect_that_leads_nowhere_is_named(to: str):
+    """No address, and one that leads back to itself."""
+    with FaultServer(routes={"/old/*": redirect(307, to)}) as server, ChatClient(f"{server.address}/old/v1") as chat:
+        assert any(words in str(chat.ask(request("fast")).error) for words in ("no address", "circles"))
+
+
+@pytest.mark.parametrize("status", [301, 307])
 def test_a_redirect_to_another_host_is_named_and_not_followed(status: int):
     """Neither question nor key goes there."""
     with FaultServer(host="127.0.0.2") as other, FaultServer(routes={"*": redirect(status, other.address)}) as server:
@@ -481,13 +540,11 @@ def test_a_certificate_that_nobody_vouches_for_is_named(secure: FaultServer):
 
 
 def test_a_certificate_of_the_users_is_taken_with_proxies_set(secure: FaultServer, monkeypatch: pytest.MonkeyPatch):
-    """Bypassing the proxy for this machine does not forget SSL_CERT_FILE; the times are those of http."""
+    """Bypassing the proxy for this machine does not forget SSL_CERT_FILE."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
     with ChatClient(secure.base_url) as chat:
-        answers = [chat.ask(request("doubled")) for _ in range(3)]
-    assert all(answer.ok and answer.text == SAID for answer in answers)
-    assert min(timing.first_token_s(answer) for answer in answers) == pytest.approx(FIRST_S + 0.01, abs=0.0105)
+        assert chat.ask(request("fast")).ok
 
 
 def test_https_at_a_port_of_http_and_http_at_one_of_https(base_url: str, secure: FaultServer):
@@ -512,6 +569,17 @@ def test_a_certificate_file_that_is_none_is_one_error(tmp_path: Path, content: b
     assert str(file) in str(told.value)
 
 
+def test_a_key_log_that_cannot_be_written_is_not_the_certificates_fault(
+    secure: FaultServer, monkeypatch: pytest.MonkeyPatch
+):
+    """`SSLKEYLOGFILE` is opened in the same call; it is the variable that is named."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    monkeypatch.setenv("SSLKEYLOGFILE", "/nowhere/keys.log")
+    with pytest.raises(WorkshopError) as caught:
+        ChatClient(secure.base_url).ask(request("x"))
+    assert caught.value.what.startswith("SSLKEYLOGFILE names")
+
+
 @pytest.mark.parametrize(
     ("variable", "proxy"),
     [
@@ -526,6 +594,25 @@ def test_a_proxy_that_cannot_be_used_is_one_error(variable: str, proxy: str, mon
     with ChatClient("http://models.invalid/v1") as chat, pytest.raises(ConfigurationError, match=variable) as told:
         chat.ask(request("fast"))
     assert "pass-0123" not in str(told.value)
+
+
+PROXIES = (
+    "http://user:pa/ss9@127.0.0.1:1", "http://user:pa@ss9@127.0.0.1:1", "http://user:pa ss9@127.0.0.1:1",
+    "socks5h://user:pa#ss9@127.0.0.1:1", "http:/user:pass9@127.0.0.1:1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_no_letter_of_a_proxys_password_is_shown(proxy: str, monkeypatch: pytest.MonkeyPatch):
+    """Passwords hold slashes, signs and blanks that end a host elsewhere; the variable is named."""
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    try:
+        with ChatClient("http://example.test:8/v1", timeout_s=1.0) as client:
+            shown = str(client.ask(request("x")).error)
+    except WorkshopError as error:
+        shown = str(error)
+    assert "HTTP_PROXY" in shown
+    assert "ss9" not in shown
 
 
 @pytest.mark.parametrize("given", ["http://me:pass-0123@{}", "me:pass-0123@{}", "http//me:pass-0123@{}", "{}"])
@@ -555,23 +642,15 @@ def test_a_proxy_that_refuses_is_named(site: str, status: str, scheme: str, monk
 # -- time-outs
 
 
-@pytest.mark.parametrize("timeouts_s", [(0.3, 1.0, 5.0, 10.0)])
-def test_silence_is_limited_by_the_time_that_was_set(base_url: str, timeouts_s: tuple[float, ...]):
-    """Before and in the middle of an answer, for several values, the HTTP library's default of 5 s among them."""
-
-    def took(timeout_s: float, model: str) -> tuple[float, str | None, str]:
-        started = time.monotonic()
-        with ChatClient(base_url, timeout_s=timeout_s) as chat:
-            answer = chat.ask(request(model))
-        return time.monotonic() - started, answer.error_kind, answer.error or ""
-
-    cases = [(timeout_s, model) for timeout_s in timeouts_s for model in ("stall-before", "stall-middle")]
-    with ThreadPoolExecutor(len(cases)) as pool:
-        for (timeout_s, model), (took_s, kind, said_) in zip(
-            cases, pool.map(lambda case: took(*case), cases), strict=True
-        ):
-            assert (kind, took_s) == ("stalled", pytest.approx(timeout_s + 0.5, abs=0.51)), (timeout_s, model)
-            assert f"for {timeout_s:g} s" in said_
+@pytest.mark.parametrize("timeout_s", [0.3, 1.0])
+@pytest.mark.parametrize("model", ["stall-before", "stall-middle"])
+def test_silence_is_limited_by_the_time_that_was_set(base_url: str, timeout_s: float, model: str):
+    """Before and in the middle of an answer; the HTTP library's own limit would be 5 s."""
+    started = time.monotonic()
+    with ChatClient(base_url, timeout_s=timeout_s) as chat:
+        answer = chat.ask(request(model))
+    assert timeout_s - 0.01 <= time.monotonic() - started < 5
+    assert answer.error_kind == "stalled" and f"for {timeout_s:g} s" in (answer.error or "")
 
 
 @pytest.mark.parametrize("timeout_s", [5.0, 600.0])
@@ -594,55 +673,19 @@ def test_the_time_that_was_set_is_the_time_that_acts(base_url: str, timeout_s: f
 
 # -- the full script
 
-ROWS: dict[str, tuple[str, set[str], str]] = {
-    "reason-empty-cut": ("failed", set(), "ended before"),
-    "no-done-open": ("ok", set(), ""),
-    "error-event": ("failed", set(), TOO_LONG),
-    "cr-only": ("ok", set(), ""),
-    "thinking-parts": ("ok", set(), ""),
-    "tag-closing-only": ("ok", set(), ""),
-    "all-reasoning": ("ok", {"empty_answers", "truncated"}, ""),
-    "tool-call": ("failed", set(), "look_up"),
-    "usage-first": ("ok", {"usage_mismatch"}, ""),
-    "usage-too-many": ("ok", {"hidden_tokens"}, ""),
-    "refuses-two-openai": ("ok", set(), "max_tokens sent as max_completion_tokens; temperature dropped"),
-    "busy-ms": ("ok", set(), "waited 0.4 s"),
-    "echo-in-error": ("failed", set(), "HTTP 401"),
-}
-"""Model → status, warning codes of `CODES`, and words of the error or the request notes of its row."""
+ROWS = {"fast": ("ok", ""), "reset": ("failed", "connection"), "echo-in-error": ("failed", "HTTP 401")}
+"""Model → status, and words of the error of its row."""
 
 
 def test_the_full_script_says_it_in_its_rows(base_url: str, tmp_path: Path):
-    """One run of many such models: each row has its status, codes and reason, and no file has the key."""
-    done = run(FULL, "--output", str(tmp_path), FOUNDRY_LOCAL_ENDPOINT=base_url, BENCH_MODELS=",".join(ROWS),
-               BENCH_ROUNDS="1", BENCH_PROMPT="Say it.", BENCH_MAX_TOKENS="16", API_KEY=KEY)  # fmt: skip
+    """Silence is waited for as long as BENCH_TIMEOUT says; each row has its status and reason, and no file the key."""
+    started = time.monotonic()
+    done = run(FULL, "--output", str(tmp_path), FOUNDRY_LOCAL_ENDPOINT=base_url, BENCH_TIMEOUT="1", BENCH_ROUNDS="1",
+               BENCH_MODELS=",".join([*ROWS, "stall-before"]), BENCH_PROMPT="Say it.", API_KEY=KEY)  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started >= 2  # two failures are enough
     rows = {row["alias"]: row for row in json.loads(done.stdout)}
-    assert {
-        model: (row["status"], CODES & set(row["warnings"]))
-        for model, row in rows.items()
-    } == {model: (status, found) for model, (status, found, _) in ROWS.items()}  # fmt: skip
-    for model, (_, _, words) in ROWS.items():
-        assert words in f"{rows[model]['error'] or ''} {'; '.join(rows[model]['request_notes'])}", model
+    for model, (status, words) in {**ROWS, "stall-before": ("failed", "for 1 s")}.items():
+        assert rows[model]["status"] == status and words in (rows[model]["error"] or ""), model
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert KEY.encode() not in written and KEY not in done.stdout + done.stderr
-
-
-def test_fail_on_empty_sees_thinking_that_ate_the_answer(base_url: str, tmp_path: Path):
-    """The row is ok and warns; with the flag the script ends with 1 and names the model."""
-    settings = {"FOUNDRY_LOCAL_ENDPOINT": base_url, "BENCH_MODELS": "all-reasoning", "BENCH_ROUNDS": "1"}
-    done = run(FULL, "--fail-on-empty", "--max-tokens", "16", "--output", str(tmp_path), **settings)
-    assert done.returncode == 1
-    assert "all-reasoning" in done.stderr
-
-
-@pytest.mark.parametrize(("timeout_s", "model"), [(1, "stall-before"), (5, "stall-middle")])
-def test_the_script_gives_up_after_its_time_out(base_url: str, tmp_path: Path, timeout_s: int, model: str):
-    """BENCH_TIMEOUT of 1 and 5 is what every request waits for; two failures are enough."""
-    started = time.monotonic()
-    done = run(FULL, "--output", str(tmp_path), FOUNDRY_LOCAL_ENDPOINT=base_url, BENCH_MODELS=model,
-               BENCH_TIMEOUT=str(timeout_s), BENCH_ROUNDS="1")  # fmt: skip
-    assert 2 * timeout_s <= time.monotonic() - started < 2 * timeout_s + 20
-    (row,) = json.loads(done.stdout)
-    assert row["status"] == "failed" and f"for {timeout_s} s" in row["error"]
-    assert (tmp_path / "benchmark_report.html").exists()

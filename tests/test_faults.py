@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.behaviours import BEHAVIOURS, SITES
 from tests.fault_runtime import FaultRuntime, variant
 from tests.fault_server import FaultServer, free_port
 from tests.foundry_helpers import practice
@@ -25,24 +23,12 @@ from workshop_lib.summary import summarise
 PROMPTS = (Prompt("one", "Say one."), Prompt("two", "Say two."))
 TIMEOUT_S = 0.3
 FAULTS = {
-    "http-400": "HTTP 400",
-    "http-429": "HTTP 429",
     "http-500": "HTTP 500",
-    "proxy-page": "web page",
-    "stall-before": "no byte for 0.3 s",
     "stall-middle": "no byte for 0.3 s",
-    "reset": "connection",
-    "bad-json": "broken JSON",
-    "bad-utf8": "not valid UTF-8",
     "long-line": "exceeds 16 MB",
-    "error-in-200": "out of memory while decoding",
-    "empty": "no text",
-    "null": "no text",
     "never-done": "only said that it is alive",
-    "endless": "after max_tokens",
-    "cut-off": "ended before",
 }
-"""What the server does → words that its row's error must have."""
+"""What the server does → words that its row's error must have; tests/test_endpoints.py has every fault."""
 
 
 def plan_of(*models: str, **options: object) -> Plan:
@@ -66,13 +52,11 @@ def server() -> Iterator[FaultServer]:
 def test_a_fault_is_a_failed_row_beside_a_measured_one(
     server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, words: str
 ):
-    """The row says what happened; the healthy model has all its requests; two time-outs are the most it costs."""
-    assert fault in BEHAVIOURS
+    """The row says what happened; the healthy model has all its requests; two failures are the most it costs."""
     monkeypatch.setattr("workshop_lib.client.LONGEST_KEEP_ALIVE_S", TIMEOUT_S)
-    started = time.monotonic()
     run = run_plan(plan_of(fault, "fast", max_tokens=40), FaultRuntime(server), tmp_path, show_progress=False)
     rows = rows_of(run)
-    assert time.monotonic() - started < 10
+    assert sum(each.alias == fault for each in run.completions) == 2
     assert (rows[fault].status, rows[fault].requests_ok) == ("failed", 0)
     assert words in (rows[fault].error or "")
     assert (rows[fault].latency_avg, rows[fault].decode_tokens_per_sec) == (None, None)
@@ -89,15 +73,6 @@ def test_no_server_is_a_failed_row(server: FaultServer, tmp_path: Path):
     assert f"No server listens at {address}" in (rows["steady"].error or "")
 
 
-def test_a_wrong_port_is_a_failed_row(server: FaultServer, tmp_path: Path):
-    """Some other service answers there with a page: said so, and the other model is measured."""
-    with FaultServer(routes=SITES["sign-in"]) as page:
-        runtime = FaultRuntime(server, {"steady": page.base_url})
-        rows = rows_of(run_plan(plan_of("steady", "fast"), runtime, tmp_path, show_progress=False))
-    assert (rows["steady"].status, rows["fast"].status) == ("failed", "ok")
-    assert "web page" in (rows["steady"].error or "")
-
-
 def test_what_was_measured_before_a_fault_is_kept(tmp_path: Path):
     """A model that answers three timed requests and then breaks is failed, with the figures of those three."""
     with FaultServer() as fresh:
@@ -107,15 +82,6 @@ def test_what_was_measured_before_a_fault_is_kept(tmp_path: Path):
     assert (row.status, row.requests_ok) == ("failed", 3)
     assert row.latency_avg is not None and row.latency_avg >= 0.439
     assert rows_of(run)["fast"].requests_ok == 6
-
-
-def test_a_single_fault_does_not_fail_the_model(tmp_path: Path):
-    """One HTTP 500 among good answers: the row is ok and says that some failed."""
-    with FaultServer() as fresh:
-        run = run_plan(plan_of("flaky", rounds=2), FaultRuntime(fresh), tmp_path, show_progress=False)
-    (row,) = summarise(run)
-    assert (row.status, row.requests_ok) == ("ok", 3)
-    assert "some_failed" in row.warnings
 
 
 def test_a_model_that_was_given_up_is_not_loaded_again(server: FaultServer, tmp_path: Path):
@@ -154,10 +120,8 @@ def test_a_runtime_killed_while_it_streams_fails_alone(tmp_path: Path, monkeypat
         monkeypatch.setattr(runtime, "serve", remembering)
         monkeypatch.setattr(ChatClient, "_stamp", killing)
         plan = make_plan([healthy, doomed], PROMPTS, rounds=2, timeout_s=20.0, order="round-robin")
-        started = time.monotonic()
         run = run_plan(plan, runtime, tmp_path / "run", show_progress=False)
     rows = {row.model_id: row for row in summarise(run)}
-    assert time.monotonic() - started < 30
     assert rows[healthy.model_id].requests_ok == 4
     assert rows[doomed.model_id].status == "failed"
     assert "killed by signal 9" in (rows[doomed.model_id].error or "")

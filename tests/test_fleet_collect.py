@@ -205,13 +205,6 @@ def test_a_lost_scheduler_is_one_error_and_the_fleet_can_be_completed(tmp_path: 
     assert statuses(fleet) == {"fay": ["done", "done"]}
 
 
-def test_nobody_joined_is_said(tmp_path: Path) -> None:
-    """A run without machines ends at once with what to do."""
-    no_one = pytest.raises(ConfigurationError, match="No machine has joined")
-    with hosts(tmp_path / "hosts") as nobody, cluster.connect(nobody.address) as client, no_one:
-        collect.run_fleet(client, PLAN, tmp_path / "results", on_progress=ignore)
-
-
 def test_a_page_measures_two_workers_in_turn_and_completes_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,19 +1,17 @@
 import json
 import logging
 import shutil
-import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.adapter_helpers import SMALL, scripted, weights_in
-from tests.foundry_helpers import PublicCatalog, ask, is_gone, practice, python, smallest, write_index
+from tests.foundry_helpers import PublicCatalog, ask, is_gone, practice, python, smallest
 from workshop_lib import machine
 from workshop_lib.client import ChatClient
 from workshop_lib.data import ModelCard
 from workshop_lib.errors import (
-    DataFileError,
     DiskSpaceError,
     ModelNotFoundError,
     ModelServerError,
@@ -131,35 +129,6 @@ def test_closing_the_runtime_stops_what_is_still_served(cache, variant):
     assert all(is_gone(model.pid) for model in served)
 
 
-def test_a_busy_fixed_port_is_named(cache, variant):
-    """A port that is taken is one clear error, and a free one is used as asked."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with practice(cache, port=port) as runtime, pytest.raises(ModelServerError, match=f"on port {port}"):
-            runtime.serve(variant)
-    with practice(cache, port=port) as runtime, runtime.serve(variant) as served:
-        assert served.base_url.startswith(f"http://127.0.0.1:{port}/")
-
-
-@pytest.mark.parametrize(("left", "kind"), [(False, DataFileError), (True, ModelServerError)])
-def test_a_shipped_folder_that_is_gone_or_damaged_is_one_clear_line(tmp_path, left, kind):
-    """Where it is gone, git brings it back; what cannot be loaded is said in the runtime's own words."""
-    index = write_index(tmp_path / "shipped", files={"genai_config.json": b"{}"})
-    with practice(tmp_path / "cache", index_file=index) as runtime:
-        (toy,) = runtime.find(["toy"])
-        if not left:
-            shutil.rmtree(index.parent / "toy-int4-generic-cpu")
-        with pytest.raises(kind) as error:
-            runtime.serve(toy)
-    assert "\n" not in str(error.value)
-
-
-def test_an_unknown_alias_is_answered_with_the_nearest(runtime, variant):
-    """A slip of the finger is answered with the alias that was meant."""
-    with pytest.raises(ModelNotFoundError, match=f"Did you mean.*{variant.alias}"):
-        runtime.find([variant.alias[:-1]])
-
-
 def test_two_notebooks_may_start_at_once_with_an_empty_cache(tmp_path):
     """Two processes list and serve the same model side by side."""
     code = (
@@ -205,31 +174,6 @@ def test_a_registered_provider_decides_what_is_a_gpu(tmp_path):
     assert look.can_run(CUDA_VARIANT)
     assert not look.can_run(replace(CUDA_VARIANT, execution_provider="WebGpuExecutionProvider"))
     assert look.can_run(replace(CUDA_VARIANT, execution_provider=None))
-
-
-@pytest.mark.parametrize("blocked", ["package", "library"])
-def test_a_runtime_that_is_missing_is_one_clear_line(tmp_path, cache, monkeypatch, blocked):
-    """Without wheel or native library the error says what to install, or how to do without."""
-    if blocked == "package":
-        package = tmp_path / "foundry_local_sdk"
-        package.mkdir()
-        (package / "__init__.py").write_text("raise ImportError('no wheel for this platform')")
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    else:
-        monkeypatch.setenv("FOUNDRY_LOCAL_LIB_DIR", str(tmp_path))
-    with practice(cache) as runtime, pytest.raises(RuntimeUnavailableError) as error:
-        runtime.list_models()
-    assert "pip install foundry-local-sdk" in error.value.fix
-    assert "FOUNDRY_LOCAL_ENDPOINT" in error.value.fix
-    assert "\n" not in str(error.value)
-
-
-def test_a_proxy_does_not_stand_between_the_runtime_and_this_machine(cache, variant, monkeypatch):
-    """Class rooms have proxies; what stays on the machine goes past them."""
-    for name in PROXIES:
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with practice(cache) as runtime, runtime.serve(variant) as served:
-        assert ask(served.base_url, variant.model_id)
 
 
 # Registered models
@@ -364,19 +308,14 @@ def test_a_download_is_told_to_its_end_and_not_repeated(tmp_path, public, monkey
     assert percents[-2:] == [100.0, 100.0]
 
 
-@pytest.mark.parametrize("registered", [False, True])
-def test_a_public_catalog_that_is_silent_is_said(tmp_path, monkeypatch, caplog, registered):
-    """Without a network registered models are still there, with a warning; without any it is an error."""
+def test_a_public_catalog_that_is_silent_is_said(tmp_path, monkeypatch, caplog):
+    """Without a network registered models are still there, with a warning."""
     for name in PROXIES:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with FoundryRuntime("foundry", cache_dir=tmp_path, patience=Patience(list_s=60)) as runtime:
-        if registered:
-            local.register("mine", SMALL, cache_dir=tmp_path)
-            assert ids(runtime.list_models()) == ids(runtime.find(["auto"])) == ["mine-folder-cpu:1"]
-            assert "did not answer" in caplog.text
-        else:
-            with pytest.raises(ModelServerError, match="did not answer"):
-                runtime.list_models()
+        local.register("mine", SMALL, cache_dir=tmp_path)
+        assert ids(runtime.list_models()) == ids(runtime.find(["auto"])) == ["mine-folder-cpu:1"]
+        assert "did not answer" in caplog.text
 
 
 def test_an_alias_of_both_catalogs_means_the_registered_model(tmp_path, public):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import workshop_lib as ws
-from tests.adapter_helpers import register
+from tests.adapter_helpers import SAMPLE, register
 from tests.measurement_helpers import completion, run_of
 from workshop_lib import data, own_models, places
 from workshop_lib.errors import ConfigurationError
@@ -113,9 +113,9 @@ def test_where_the_runtime_is_missing_the_tables_say_so(cache: Path, monkeypatch
 
 def test_the_code_that_is_shown_is_the_code_that_runs() -> None:
     """Cut out of the file itself, without its indentation, short enough to be read at once."""
-    first, *lines = own_models.source(own_models.ADAPTER_FILE, "stream").data.splitlines()
+    first, *lines = own_models.source(own_models.ADAPTER, "stream").data.splitlines()
     assert first == "```python" and lines[0].startswith("def stream(self, prompt: str") and len(lines) <= 16
-    file = own_models.ADAPTER_FILE.read_text(encoding="utf-8")
+    file = SAMPLE.read_text(encoding="utf-8")
     assert all(line.strip() in file for line in lines[:-1])
 
 

@@ -128,7 +128,7 @@ def test_what_a_child_reports_names_no_folder(tmp_path: Path, monkeypatch: pytes
 )
 def test_no_byte_that_the_script_leaves_holds_a_key(tmp_path: Path, settings: dict[str, str], code: int):
     """Neither output nor a file, whether the key can be used, cannot be used, or is said by the server."""
-    models = ("fast", "echo-in-error", "echo-in-stream", "echo-in-answer", "echo-in-headers")
+    models = ("fast", "echo-in-error", "echo-in-stream", "echo-in-answer")
     with FaultServer({name: BEHAVIOURS[name] for name in models}) as server:
         done = run_script(
             FULL, "--rounds", "1", "--prompt", "Say it.", "--output", str(tmp_path / "out"), "--json",

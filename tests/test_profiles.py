@@ -1,13 +1,10 @@
-import subprocess
-import sys
-
 import pytest
 
 from tests.fault_server import FaultServer
 from tests.fault_steps import listed, reply
-from tests.foundry_helpers import REPOSITORY, ask, practice, smallest
+from tests.foundry_helpers import ask, practice, smallest
 from workshop_lib.client import ChatClient
-from workshop_lib.errors import ConfigurationError, DataFileError, EndpointError, ModelNotFoundError
+from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
 from workshop_lib.runtimes import profiles
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 
@@ -101,14 +98,6 @@ def test_an_endpoint_offers_what_it_lists(server, cards):
             assert served.registered_providers == ()
 
 
-@pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
-def test_an_address_may_leave_out_its_path(server, cards, suffix):
-    """`http://host:port` means the same as `http://host:port/v1`."""
-    address = server.base_url.removesuffix("/v1") + suffix
-    with profiles.open_runtime(endpoint=address, models_file=cards) as runtime:
-        assert len(runtime.list_models()) == 2
-
-
 def test_the_key_is_sent_to_the_endpoint(server, cards, monkeypatch):
     """`API_KEY` reaches the server; an explicit key wins."""
     monkeypatch.setenv("API_KEY", "from-environment")
@@ -121,81 +110,6 @@ def test_the_key_is_sent_to_the_endpoint(server, cards, monkeypatch):
     assert [call.key for call in server.calls][:2] == ["from-environment", "mine"]
 
 
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (reply(b"<html>Please log in</html>", 200, "text/html"), "FOUNDRY_LOCAL_ENDPOINT"),
-        (reply(b'{"object": "list"}', 200, "application/json"), "FOUNDRY_LOCAL_ENDPOINT"),
-        (reply(b"not found", 404, "text/plain"), "FOUNDRY_LOCAL_ENDPOINT"),
-        (reply(b'{"error": "who are you?"}', 401, "application/json"), "API_KEY"),
-        (reply(b'{"error": "broken"}', 500, "application/json"), "log"),
-    ],
-)
-def test_an_endpoint_that_is_none_is_one_clear_error(server, cards, answer, words):
-    """A proxy's web page, a wrong path, a missing key: each says what to do, on one line."""
-    server.routes["/v1/models"] = answer
-    with (
-        profiles.open_runtime(endpoint=server.base_url, models_file=cards) as runtime,
-        pytest.raises(EndpointError, match=words) as error,
-    ):
-        runtime.find(["auto"])
-    assert "\n" not in str(error.value)
-
-
-def test_a_wrong_port_is_one_clear_error(server, cards):
-    """Where nobody listens the error names the address and how to find the right one."""
-    server.close()
-    with (
-        profiles.open_runtime(endpoint=server.base_url, models_file=cards) as runtime,
-        pytest.raises(EndpointError, match=r"No server listens at .*foundry server status"),
-    ):
-        runtime.list_models()
-
-
-def test_a_served_practice_model_is_an_endpoint_like_any_other(tmp_path, cards):
-    """What one learner serves, another measures by its address."""
-    with practice(tmp_path) as owner:
-        variant = smallest(owner)
-        with (
-            owner.serve(variant) as served,
-            profiles.open_runtime(endpoint=served.base_url, models_file=cards) as guest,
-        ):
-            (found,) = guest.find([variant.model_id])
-            assert found.device == "cpu"
-            with guest.serve(found) as same:
-                assert ask(same.base_url, found.model_id)
-
-
-def run_python(code: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        timeout=60,
-    ).stdout
-
-
-def test_an_endpoint_starts_and_imports_no_runtime(server, cards):
-    """A machine without the SDK can measure another one."""
-    code = (
-        "import sys; sys.modules['foundry_local_sdk'] = None\n"
-        "import psutil; from workshop_lib.runtimes import profiles\n"
-        f"address, cards = {server.base_url!r}, {str(cards)!r}\n"
-        "runtime = profiles.open_runtime(endpoint=address, models_file=cards)\n"
-        "print(len(runtime.find(['auto'])), len(psutil.Process().children()))\n"
-    )
-    assert run_python(code).split() == ["2", "0"]
-
-
-def test_importing_the_profiles_loads_nothing_heavy():
-    """Whatever takes long to import is imported where it is used."""
-    heavy = {"foundry_local_sdk", "openai", "uvicorn", "starlette", "numpy", "psutil"}
-    imported = run_python("import sys, workshop_lib.runtimes.profiles; print(*sys.modules)").split()
-    assert not heavy & set(imported)
-
-
 def test_auto_at_an_endpoint_is_what_it_has_loaded(server, cards):
     """Foundry Local lists its whole catalog and refuses what it has not loaded: `auto` takes the loaded ones."""
     server.routes["/models/loaded"] = reply(b'["qwen-generic-gpu:2", "not-listed:1"]', 200, "application/json")
@@ -203,16 +117,6 @@ def test_auto_at_an_endpoint_is_what_it_has_loaded(server, cards):
         assert [variant.model_id for variant in runtime.find(["auto"])] == ["qwen-generic-gpu:2"]
         assert runtime.find(["auto"], devices=["cpu"]) == []
         assert [variant.model_id for variant in runtime.find(["phi-4-mini"])] == ["phi-4-mini"]
-
-
-def test_a_server_that_has_loaded_nothing_says_so(server, cards):
-    """A row of refusals would hide the cause: nothing is loaded, and the fix is to load something."""
-    server.routes["/models/loaded"] = reply(b"[]", 200, "application/json")
-    with (
-        profiles.open_runtime(endpoint=server.base_url, models_file=cards) as runtime,
-        pytest.raises(ModelNotFoundError, match=r"lists 2 models and has loaded none.*foundry run"),
-    ):
-        runtime.find(["auto"])
 
 
 @pytest.mark.parametrize(

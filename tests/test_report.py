@@ -107,7 +107,7 @@ def test_a_report_begins_with_the_decision(
     tmp_path: Path, trained_on: tuple[str, ...] | None, clear: bool, doubted: bool
 ):
     """Of three equally good models the one comes first that is quick enough; clear unless it was trained on them."""
-    run = graded(slowed(models("a", "b", "c"), {"b": 16.0, "c": 18.0}), "course", trained_on)
+    run = graded(slowed(models("a", "b", "c"), {"b": 100.0, "c": 200.0}), "course", trained_on)
     files = report.write_report(run, tmp_path)
     written = json.loads(files.json.read_text("utf-8"))
     assert written["decision"] == {
@@ -164,7 +164,7 @@ def test_the_machine_s_line_says_the_threads(run: Run, threads: tuple[int | None
     machine = {"cpu": "Test CPU", "physical_cores": 2, "usable_processors": 4, "label": "desk"}
     served = [Serving(ModelVariant("x", f"{name}:2", "cpu"), threads=n) for name, n in zip("abc", threads, strict=True)]
     failed = Serving(ModelVariant("x", "d:2", "cpu"), status="failed", threads=7)
-    run = replace(run, machine=machine, profile=profile, servings=(*served, *served, failed))
+    run = replace(run, machine=machine, profile=profile, servings=(*served, *served, failed), completions=())
     assert machine_line(run) == f"Test CPU, 2 cores, 4 processors to use{said}"
     assert f"Machine: {machine_line(run)}." in report.report_html(run, summarise(run)).replace("&#39;", "'")
     assert machine_line(replace(run, servings=(failed,))) == "Test CPU, 2 cores, 4 processors to use"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -44,31 +45,49 @@ def refusal(body: object, status: int = 400, **headers: str) -> Refusal:
     return Refusal(status, headers, body if isinstance(body, str) else json.dumps(body))
 
 
+FORBIDDEN = {"type": "extra_forbidden", "msg": "Extra inputs are not permitted"}
+RENAMED = ("max_tokens sent as max_completion_tokens", "max_tokens", "max_completion_tokens")
+NO_TEMPERATURE = ("temperature dropped", "temperature", "max_tokens")
+NO_OPTIONS = ("stream_options dropped", "stream_options", "stream")
+NO_SEED = ("seed dropped", "seed", "stream")
+
+
+def said(message: str, param: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": None}}
+
+
 @pytest.mark.parametrize(
-    ("body", "note", "gone", "present"),
+    ("body", "expected"),
     [
-        (OPENAI, "max_tokens sent as max_completion_tokens", "max_tokens", "max_completion_tokens"),
+        (OPENAI, RENAMED),
+        ("`max_tokens` is deprecated", RENAMED),
+        (said("Missing required parameter", "max_completion_tokens"), RENAMED),
+        (OPENAI_TEMPERATURE, NO_TEMPERATURE),
+        ("`temperature` must be strictly positive", NO_TEMPERATURE),
+        (said("temperature is not supported", ""), NO_TEMPERATURE),
+        (FASTAPI, NO_OPTIONS),
+        ({"error": "unknown field stream_options"}, NO_OPTIONS),
+        (said("Unrecognized request argument supplied: stream_options"), NO_OPTIONS),
+        (said("property 'stream_options' is unsupported"), NO_OPTIONS),
+        (said("Unknown.", "stream_options.include_usage"), NO_OPTIONS),
         (
-            "`max_tokens` is deprecated",
-            "max_tokens sent as max_completion_tokens",
-            "max_tokens",
-            "max_completion_tokens",
+            {"object": "error", "message": str([{**FORBIDDEN, "loc": ["body", "stream_options"]}]), "code": 400},
+            NO_OPTIONS,
         ),
-        (OPENAI_TEMPERATURE, "temperature dropped", "temperature", "max_tokens"),
-        ("`temperature` must be strictly positive", "temperature dropped", "temperature", "max_tokens"),
-        (FASTAPI, "stream_options dropped", "stream_options", "stream"),
-        ({"error": "unknown field stream_options"}, "stream_options dropped", "stream_options", "stream"),
+        ({"detail": [{**FORBIDDEN, "loc": ["body", "stream_options", "include_usage"]}]}, NO_OPTIONS),
+        ({"object": "error", "message": {"detail": [{**FORBIDDEN, "loc": ["body", "seed"]}]}, "code": 422}, NO_SEED),
+        ({"code": "invalid argument", "error": "Argument not supported on this model: ['seed']"}, NO_SEED),
+        (said("litellm.UnsupportedParamsError: azure does not support parameters: ['seed'], for model=x."), NO_SEED),
     ],
 )
 @pytest.mark.parametrize("status", [400, 422])
-def test_an_optional_parameter_that_is_named_is_changed_once(
-    body: object, note: str, gone: str, present: str, status: int
-):
-    """Renamed or dropped, said in a note, and not changed a second time."""
-    adaptation = Adaptation(RequestOptions())
-    sent = adaptation.body(request())
+def test_an_optional_parameter_that_is_named_is_changed_once(body: object, expected: tuple[str, ...], status: int):
+    """In the words of those who refuse it: renamed or dropped, said in a note, and not changed a second time."""
+    note, gone, present = expected
+    adaptation, asked = Adaptation(RequestOptions()), replace(request(), seed=20)
+    sent = adaptation.body(asked)
     assert adaptation.adapt(refusal(body, status), sent)
-    changed = adaptation.body(request())
+    changed = adaptation.body(asked)
     assert (gone in changed, present in changed, adaptation.notes) == (False, True, (note,))
     assert not adaptation.adapt(refusal(body, status), changed)
 

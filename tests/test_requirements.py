@@ -152,14 +152,6 @@ def test_every_import_is_a_declared_dependency() -> None:
                     assert canonicalize_name(IMPORT_NAMES.get(top, top)) in declared, file.name
 
 
-def test_every_dependency_has_its_reason() -> None:
-    """A line of pyproject.toml that adds a dependency says what for."""
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for need in (need for file in FILES for need in wanted(file)):
-        if need.name != "foundry-local-sdk":  # its reason stands above its long line
-            assert re.search(rf'^ +"{need.name}[^"]*", +# \w', text, re.MULTILINE), need.name
-
-
 def test_conda_installs_the_same_file() -> None:
     """environment.yml takes Python from conda-forge and everything else from requirements.txt."""
     content = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))

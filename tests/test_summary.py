@@ -256,13 +256,11 @@ def test_cost_needs_a_price():
     assert priced.energy_cost_per_million_tokens == pytest.approx(1e6 / 3.6e6 * 0.30)
 
 
-@given(POSITIVE, POSITIVE, st.integers(1, 10**6))
-def test_energy_and_cost_agree_with_counting_the_long_way(joules: float, price: float, tokens: int):
-    """A million tokens at joules per token, in kilowatt-hours of 3.6 million joules, times the price."""
+@given(POSITIVE, st.integers(1, 10**6))
+def test_energy_agrees_with_counting_the_long_way(joules: float, tokens: int):
+    """1 000 tokens at joules per token, in watt-hours of 3 600 joules."""
     figure = summary.wh_per_1000_tokens(joules, tokens)
     assert figure is not None and math.isclose(figure * 3600, joules / tokens * 1000, rel_tol=1e-9)
-    short_way = summary.cost_per_million_tokens(figure, price)
-    assert short_way is not None and math.isclose(short_way, joules / tokens * 1e6 / 3.6e6 * price, rel_tol=1e-9)
 
 
 @pytest.mark.parametrize(

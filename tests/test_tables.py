@@ -8,6 +8,7 @@ import pytest
 
 from tests.comparison_helpers import cpu_run, mislabelled_run, reference
 from tests.report_helpers import row, run_of_models
+from workshop_lib import comparison
 from workshop_lib.records import Completion, ModelVariant, Row, Run
 from workshop_lib.show import tables
 
@@ -116,6 +117,11 @@ def test_builds_of_a_model_are_compared_with_an_interval(run: Run):
     assert set(told["decode"].str.startswith("no clear difference (1.00x")) == {True}
 
 
+def test_without_a_gpu_the_table_of_devices_says_why():
+    """No blank columns: the sentences that a reader of the comparison must know, here the absent provider's first."""
+    assert list(tables.devices(cpu_run())["what stands out"]) == list(comparison.device_notes(cpu_run()))
+
+
 def test_the_table_of_devices_says_where_each_build_was_measured():
     """Another machine's figure never passes for this one's; a label without provider says that it is one."""
     shown = tables.devices(cpu_run(), (reference(),))
@@ -123,5 +129,5 @@ def test_the_table_of_devices_says_where_each_build_was_measured():
     assert list(shown["measured on"]) == [here, here, elsewhere, elsewhere] * 3
     assert list(shown["build"])[:4] == ["int4 · cpu", "fp32 · cpu", "fp16 · gpu", "int4 · gpu"]
     assert list(shown["first token (ms)"])[:4] == [4.2, 4.2, 2.1, 2.1]
-    labelled = tables.devices(mislabelled_run()).iloc[2]
+    labelled = tables.devices(mislabelled_run(), (reference(),)).iloc[2]
     assert (labelled["build"], labelled["against"], labelled["decode"]) == ("fp16 · labelled gpu", "", "not compared")

@@ -46,7 +46,7 @@ def test_coalesced_chunks_leave_the_first_chunk_out_of_the_pace():
     """40 tokens in 10 chunks 40 ms apart: 36 tokens in 0.36 s are 100 per second, not 39 / 0.36."""
     times = [0.08 + 0.04 * chunk for chunk in range(10)]
     many = completion(times, [" one two three four"] * 10, completion_tokens=40)
-    assert timing.has_coalesced_chunks(many)
+    assert timing.measure(many).has_coalesced_chunks
     assert timing.decode_tokens_per_s(many) == pytest.approx(100)
 
 
@@ -92,14 +92,14 @@ def test_reported_reasoning_that_never_arrives_is_hidden():
 def test_ideographs_count_one_by_one():
     """Four ideographs in a chunk can be four tokens, so nothing is hidden."""
     chinese = completion(FIVE, ["会议记录"] * 5, completion_tokens=20)
-    assert timing.has_coalesced_chunks(chinese)
+    assert timing.measure(chinese).has_coalesced_chunks
 
 
 def test_an_unstreamed_end_token_is_no_warning():
     """One token more than chunks is an end token, not a hidden answer."""
     one_more = completion(FIVE, completion_tokens=6)
     assert not timing.has_hidden_tokens(one_more)
-    assert not timing.has_coalesced_chunks(one_more)
+    assert not timing.measure(one_more).has_coalesced_chunks
 
 
 def test_without_usage_chunks_are_counted_and_no_rate_is_given():
@@ -115,7 +115,7 @@ def test_one_letter_per_chunk_keeps_the_pace():
     times = [0.05 + 0.0025 * letter for letter in range(480)]
     letters = completion(times, list(" abc" * 120), completion_tokens=120)
     assert timing.decode_tokens_per_s(letters) == pytest.approx(100)
-    assert timing.completion_tokens(letters) == (120, "usage") and not timing.has_usage_mismatch(letters)
+    assert timing.completion_tokens(letters) == (120, "usage") and not timing.measure(letters).has_usage_mismatch
 
 
 def test_letters_that_come_together_keep_the_pace():
@@ -157,7 +157,7 @@ def test_a_count_that_is_far_too_small_is_not_believed(words: list[str], tokens:
     """Fewer tokens than half the words (ideographs: a quarter), or more than 32 letters to each: no rate is given."""
     times = [0.05 + 0.01 * place for place in range(len(words))]
     sample = completion(times, words, completion_tokens=tokens, streamed=streamed)
-    assert timing.has_usage_mismatch(sample) is is_misfit
+    assert timing.measure(sample).has_usage_mismatch is is_misfit
     assert (timing.tokens_per_s(sample) is None) is is_misfit
     counted = (len(words), "chunks") if streamed else (None, "unknown")
     assert timing.completion_tokens(sample) == (counted if is_misfit else (tokens, "usage"))
@@ -169,7 +169,7 @@ def test_thinking_counts_as_text():
     """Usage that leaves streamed thinking out cannot give the pace of all chunks."""
     thought = tuple(Chunk(0.01 * place, "reasoning", " hm") for place in range(1, 50))
     sample = completion([0.5], chunks=(*thought, Chunk(0.5, "content", " yes")), completion_tokens=1)
-    assert timing.has_usage_mismatch(sample)
+    assert timing.measure(sample).has_usage_mismatch
 
 
 @pytest.mark.parametrize(

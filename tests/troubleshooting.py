@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tests.markdown import PROJECT, Document, read
+from tests.markdown import PROJECT, Document, anchor, read
 from workshop_lib.errors import WorkshopError
 
 DOCUMENT = PROJECT / "docs" / "TROUBLESHOOTING.md"
@@ -22,14 +22,11 @@ class Entry:
 
 def read_entries() -> dict[str, Entry]:
     """Every entry by its key. A blank line stands between two messages; a message may be wrapped."""
-    document = read(DOCUMENT)
     entries = {}
-    for heading in document.headings:
-        if heading.level == 3:
-            section = document.section(heading)
-            shown = section.fences[0].text if section.fences and section.fences[0].language == "text" else ""
-            symptoms = tuple(" ".join(each.split()) for each in re.split(r"\n\s*\n", shown) if each.strip())
-            entries[heading.anchor] = Entry(heading.anchor, symptoms, section)
+    for title, section in read(DOCUMENT).sections(3).items():
+        shown = section.fences[0].text if section.fences and section.fences[0].language == "text" else ""
+        symptoms = tuple(" ".join(each.split()) for each in re.split(r"\n\s*\n", shown) if each.strip())
+        entries[anchor(title)] = Entry(anchor(title), symptoms, section)
     return entries
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
@@ -219,10 +219,7 @@ def estimate(value: float | None, n: int, figures: Sequence[float] | np.ndarray,
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One successful timed request: who answered what, and its metrics in seconds and tokens per second.
-
-    `more` holds the compared `METRICS` that have no field here, by name; in JSON they stand beside the others.
-    """
+    """One successful timed request: who answered what, and by name its compared `METRICS`, beside the rest in JSON."""
 
     alias: str
     model_id: str
@@ -230,17 +227,13 @@ class Sample:
     prompt_id: str
     prompt_sha256: str | None
     round: int
-    latency_s: float | None
-    first_token_s: float | None
-    decode_tokens_per_s: float | None
     text: str
     burst: bool = False
-    more: Mapping[str, float | None] = field(default_factory=dict, hash=False)
+    metrics: Mapping[str, float | None] = field(default_factory=dict, hash=False)
 
     def value(self, name: str) -> float | None:
         """A metric by its name."""
-        found: float | None = self.more[name] if name in self.more else getattr(self, name, None)
-        return found
+        return self.metrics.get(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,14 +250,14 @@ def results_of(run: Run, name: str = "") -> Results:
     """The results of a run: one sample per successful timed request, in the order in which they happened."""
     metrics = timing.metrics_of("comparison")
     samples = (
-        _sample({
+        Sample(
             **{name: getattr(each, name) for name in _IDENTITY},
-            **{metric.name: metric.measure(each) for metric in metrics},
-            "burst": timing.has_burst(each),
-        })
+            burst=timing.has_burst(each),
+            metrics={metric.name: metric.measure(each) for metric in metrics},
+        )
         for each in run.completions
         if each.ok and each.round > 0
-    )  # fmt: skip
+    )
     return Results(name or run.run_id, run.machine, run.plan, tuple(samples))
 
 
@@ -272,11 +265,10 @@ _IDENTITY = ("alias", "model_id", "device", "prompt_id", "prompt_sha256", "round
 
 
 def _sample(values: Mapping[str, Any]) -> Sample:
-    """The sample of a JSON object or the like; what no metric of this version is called is dropped."""
-    own = {each.name for each in fields(Sample)}
-    added = {metric.name for metric in timing.METRICS} - own
-    more = {name: value for name, value in values.items() if name in added}
-    return Sample(**{name: value for name, value in values.items() if name in own}, more=more)
+    """The sample of a JSON object; what no metric of this version is called is dropped."""
+    own = {name: values[name] for name in _IDENTITY}
+    metrics = {metric.name: values[metric.name] for metric in timing.METRICS if metric.name in values}
+    return Sample(**own, burst=values.get("burst", False), metrics=metrics)
 
 
 def sample_objects(run: Run) -> list[dict[str, Any]]:
@@ -284,7 +276,7 @@ def sample_objects(run: Run) -> list[dict[str, Any]]:
     found = []
     for sample in results_of(run).samples:
         values = asdict(sample)
-        values |= values.pop("more")
+        values |= values.pop("metrics")
         found.append({name: _rounded(value) for name, value in values.items()})
     return found
 
@@ -442,27 +434,30 @@ def corrected(changes: Sequence[Change]) -> tuple[Change, ...]:
 
 def between_builds(run: Run) -> tuple[Change, ...]:
     """Each build of a model that answered against its first one, in every metric."""
-    results, found = results_of(run), list[Change]()
-    first_of: dict[str, Side] = {}
-    for row in (row for row in summarise(run) if row.status == "ok"):
-        side = Side(results, row.model_id, row.device)
-        first = first_of.setdefault(row.alias, side)
+    found, first_of = list[Change](), dict[str, Side]()
+    for alias, side in _answered(run):
+        first = first_of.setdefault(alias, side)
         found += compare_sides(first, side) if first is not side else ()
     return corrected(found)
 
 
 def against_the_best(run: Run) -> tuple[Change, ...]:
     """Every model that answered against the one with the best median, metric by metric."""
-    results, found = results_of(run), list[Change]()
+    found, sides = list[Change](), [side for _, side in _answered(run)]
     for metric in timing.metrics_of("comparison"):
-        middles: dict[tuple[str, str], float] = {}
-        for key in _variants(results):
-            measured = (each.value(metric.name) for each in Side(results, *key).samples)
-            if values := [value for value in measured if value is not None]:
-                middles[key] = median(values) if metric.better == "lower" else -median(values)
-        sides = [Side(results, *key) for key in sorted(middles, key=middles.__getitem__)]
-        found += [_change(sides[0], other, metric) for other in sides[1:]]
+        middles: list[tuple[float, int]] = []
+        for place, side in enumerate(sides):
+            if values := [value for each in side.samples if (value := each.value(metric.name)) is not None]:
+                middles.append((median(values) if metric.better == "lower" else -median(values), place))
+        ordered = [sides[place] for _, place in sorted(middles)]
+        found += [_change(ordered[0], other, metric) for other in ordered[1:]]
     return corrected(found)
+
+
+def _answered(run: Run) -> list[tuple[str, Side]]:
+    """Alias and side of each model that answered, in the order of the rows."""
+    results = results_of(run)
+    return [(row.alias, Side(results, row.model_id, row.device)) for row in summarise(run) if row.status == "ok"]
 
 
 def find_side(results: Results, name: str) -> Side:

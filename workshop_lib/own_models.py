@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import atexit
+import inspect
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from workshop_lib.client import ChatClient
 from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.files import typed_path
 from workshop_lib.models import registry, smollm2
+from workshop_lib.models.adapter import load_class
 from workshop_lib.models.gguf import ImportReport
 from workshop_lib.records import ModelVariant, Prompt, Request, Run
 from workshop_lib.runtimes.protocols import Runtime
@@ -30,8 +31,7 @@ KEPT, ROUNDED, IN_PYTHON = "page-06-exact4", "page-06-int4", "page-06-adapter"  
 BESIDE = "practice-medium-int4-generic-cpu:1"
 """The practice model that is measured beside them."""
 PRACTICE_FILE = data.PRACTICE_INDEX_FILE.parent / "practice-small.gguf"
-ADAPTER_FILE = places.PROJECT / "samples" / "06-bring-your-own-model" / "genai_adapter.py"
-ADAPTER = f"{ADAPTER_FILE}:GenAIAdapter"
+ADAPTER = f"{places.PROJECT / 'samples' / '06-bring-your-own-model' / 'genai_adapter.py'}:GenAIAdapter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def look_into(file: Path) -> Table:
     said = [
         ("file", f"{file.name}, {file.stat().st_size / 1e6:.1f} MB"),
         ("model", str(found.value("general.name", UNKNOWN))),
-        ("architecture", f"{shape.kind}, {shape.layers} layers, {found.weights:,} weights"),
+        ("architecture", f"{shape.kind}, {shape.layers} layers, {sum(found.counts.values()):,} weights"),
         ("context (tokens)", str(shape.context_tokens)),
         ("licence", str(found.value("general.license", UNKNOWN))),
     ]
@@ -101,12 +101,10 @@ def fates(*reports: ImportReport) -> Table:
     return Table.of(rows, "in the file", "tensors", "for example", *(report.precision for report in reports))
 
 
-def source(file: Path, method: str) -> Markdown:
-    """One method of a file, as it stands there."""
-    text = file.read_text(encoding="utf-8")
-    (node,) = (each for each in ast.walk(ast.parse(text)) if isinstance(each, ast.FunctionDef) and each.name == method)
-    code = ast.get_source_segment(text, node, padded=True) or ""
-    return Markdown(f"```python\n{dedent(code)}\n```")  # type: ignore[no-untyped-call]
+def source(adapter: str, method: str) -> Markdown:
+    """One method of an adapter, as it stands in its file."""
+    code = dedent(inspect.getsource(getattr(load_class(adapter), method)))
+    return Markdown(f"```python\n{code}```")  # type: ignore[no-untyped-call]
 
 
 def look(runtime: Runtime, names: Sequence[str]) -> Table:

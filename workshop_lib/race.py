@@ -23,6 +23,7 @@ import traitlets
 from workshop_lib import timing
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient, without_keys
 from workshop_lib.errors import WorkshopError
+from workshop_lib.quality.facts import check_answer
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Request, TokensSource
 from workshop_lib.runtimes.profiles import Runtime
 from workshop_lib.show.text import key, names, one_line, printable
@@ -44,7 +45,7 @@ class LaneState:
 
     `thinking` means reasoning only. `arrived_s` says when each piece of text arrived, reasoning included. `tokens` are
     those written so far; `tokens_source` says `chunks` while pieces are counted, `usage` once the server said. `place`
-    is 1 for the first that was done, also of several at once.
+    is 1 for the first that was done, also of several at once. `invented` is what an answer states beyond its notes.
     """
 
     name: str
@@ -57,6 +58,7 @@ class LaneState:
     tokens_per_s: float | None = None
     latency_s: float | None = None
     place: int | None = None
+    invented: tuple[str, ...] = ()
     error: str | None = None
 
 
@@ -74,7 +76,12 @@ class RaceResult:
         """The lanes at the end, with the same figures as in a benchmark."""
         called = names(self.variants)
         ends = zip(self.variants, self.completions, strict=True)
-        return placed([finished(called[key(variant)], completion) for variant, completion in ends])
+        lanes = placed([finished(called[key(variant)], completion) for variant, completion in ends])
+        checks = (check_answer(self.prompt.text, lane.text) for lane in lanes)
+        return tuple(
+            replace(lane, invented=check.unsupported if check else ())
+            for lane, check in zip(lanes, checks, strict=True)
+        )
 
 
 class Pick(NamedTuple):
@@ -310,6 +317,9 @@ def sentences(result: RaceResult) -> list[str]:
     done = sorted((lane for lane in lanes if lane.latency_s is not None), key=lambda lane: lane.latency_s or 0.0)
     said = _order(done) if len(done) > 1 else []
     said += [f"{lane.name} did not finish: {one_line(lane.error)}" for lane in lanes if lane.error]
+    for lane in lanes:
+        if lane.invented:
+            said.append(f"{lane.name} states what is not in the notes: {', '.join(map(one_line, lane.invented))}.")
     for lane, completion in zip(lanes, result.completions, strict=True):
         if timing.is_prompt_cached(completion):
             said.append(f"{lane.name}: {WARNINGS['cached_prompt']}")
@@ -369,7 +379,8 @@ def _frame(lane: LaneState, at_s: float) -> dict[str, Any]:
     return {
         "at_s": at_s,
         "letters": len(printable(lane.text)),
-        "status": PLACES.get(lane.place or 0, WORDS[lane.status]),
+        "status": PLACES.get(lane.place or 0, WORDS[lane.status]) + (", and wrong" if lane.invented else ""),
+        "wrong": bool(lane.invented),
         "place": lane.place,
         "ended": lane.status in {"done", "failed"},
         "figures": list(figures(lane).items()),

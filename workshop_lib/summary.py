@@ -116,6 +116,7 @@ def _row(run: Run, serving: Serving, completions: Sequence[Completion]) -> Row:
     measured = _columns(answered)
     latencies = measured["latency_s"]
     energy_wh, energy_source = _energy(answered, measured)
+    price = run.plan.get("price_per_kwh")
     figures: dict[str, Any] = {}
     for metric in timing.METRICS:
         figures |= _figures(metric, measured.get(metric.name, ()))
@@ -144,7 +145,7 @@ def _row(run: Run, serving: Serving, completions: Sequence[Completion]) -> Row:
         truncated_share=_truncated_share(answered),
         energy_per_1000_tokens_wh=energy_wh,
         energy_source=energy_source,
-        energy_cost_per_million_tokens=cost_per_million_tokens(energy_wh, run.plan.get("price_per_kwh")),
+        energy_cost_per_million_tokens=None if price is None or energy_wh is None else price * energy_wh,  # kWh
         prompt_set=prompt_set,
         trained_on_prompts=trained,
         more=more,
@@ -298,17 +299,6 @@ def wh_per_1000_tokens(joules: float | None, tokens: int) -> float | None:
     0.1
     """
     return joules / 3600 / tokens * 1000 if joules and tokens else None
-
-
-def cost_per_million_tokens(wh_per_1000: float | None, price_per_kwh: float | None) -> float | None:
-    """Price of the electricity for a million completion tokens.
-
-    A thousand times 1 000 tokens cost a thousand times as many watt-hours, which is the same number of kilowatt-hours.
-
-    >>> cost_per_million_tokens(0.1, 0.3)
-    0.03
-    """
-    return None if wh_per_1000 is None or price_per_kwh is None else wh_per_1000 * price_per_kwh
 
 
 def is_coarse(energy_source: str | None, latency_avg: float | None) -> bool:

@@ -6,7 +6,7 @@ Definitions (the field's terms):
 * End-to-end latency: last such chunk, minus request start. A one-piece answer ends with its last byte.
 * TPOT, time per output token: (t_last - t_first) / (n - 1), where n counts completion tokens; its inverse is the
   decode rate. It excludes TTFT and is not the mean of chunk gaps.
-* Tokens come from the server's `usage`, where that fits the text (`has_usage_mismatch`, `has_hidden_tokens`). Chunks
+* Tokens come from the server's `usage`, where that fits the text (`Measures`, `has_hidden_tokens`). Chunks
   are counted only under that name and never become a rate.
 
 A new metric is one function here, one row in `METRICS` and one test.
@@ -106,9 +106,10 @@ def has_burst(completion: Completion) -> bool:
 
 
 class Measures(NamedTuple):
-    """What one look at a completion gives; each field is what the function of that name returns.
+    """What one look at a completion gives; `tokens` and `tokens_source` are what `completion_tokens` returns.
 
-    `tokens` and `tokens_source` are what `completion_tokens` returns.
+    `has_coalesced_chunks`: chunks carry several tokens, clearly more than one each, all of them visible.
+    `has_usage_mismatch`: `usage` counts so few tokens that the text cannot consist of them; it is not believed.
     """
 
     latency_s: float | None = None
@@ -210,11 +211,6 @@ def is_prompt_cached(completion: Completion) -> bool:
     return (completion.cached_tokens or 0) > CACHED_SHARE * (completion.prompt_tokens or 0)
 
 
-def has_coalesced_chunks(completion: Completion) -> bool:
-    """True when chunks carry several tokens: clearly more tokens than chunks, all of them visible."""
-    return _more_tokens_than_chunks(completion) and not has_hidden_tokens(completion)
-
-
 def has_hidden_tokens(completion: Completion) -> bool:
     """True when tokens were counted that never arrived.
 
@@ -229,11 +225,6 @@ def has_hidden_tokens(completion: Completion) -> bool:
     excess_tokens = (completion.completion_tokens or 0) - len(completion.chunks)
     excess_pieces = sum(max(0, _visible_pieces(chunk.text) - 1) for chunk in completion.chunks)
     return excess_pieces < 0.5 * excess_tokens
-
-
-def has_usage_mismatch(completion: Completion) -> bool:
-    """True when `usage` counts so few tokens that the text cannot consist of them: the count is not believed."""
-    return measure(completion).has_usage_mismatch
 
 
 _TEXT = attrgetter("text")

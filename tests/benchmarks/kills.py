@@ -2,7 +2,7 @@
 
 Run `python tests/benchmarks/kills.py --kills 100`. Each run of 480 requests is killed up to ten times, then left to
 end and compared with an unbroken one. Or `python tests/benchmarks/kills.py --imports 50`, with `--gguf` for a file of
-your own: each killed import must have left a whole folder or none. Prints; exits with 1 when anything was lost.
+your own: each killed import leaves a whole folder or none. Prints; exits with 1 when anything was lost or differs.
 """
 
 from __future__ import annotations

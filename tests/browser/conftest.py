@@ -14,6 +14,9 @@ from tests.browser.desk import Desk
 from tests.browser.lab import CHROMIUM, Lab
 from workshop_lib.records import Run
 
+playwright.expect.set_options(timeout=20_000)
+"""A busy machine takes longer than the usual 5 s."""
+
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[playwright.Browser]:

@@ -23,7 +23,7 @@ from tests.browser.lab import Lab
 pytestmark = pytest.mark.slow
 SitDown = Callable[..., Desk]
 MODELS = re.compile("alder|birch|cedar|dogwood|elm")
-KILLS = 6
+KILLS = 4
 
 
 def test_forty_answers_by_keyboard_alone(sit_down: SitDown):

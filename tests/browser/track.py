@@ -18,15 +18,6 @@ starters = race.Pick(tuple(ModelVariant(name, name, "cpu") for name in {models!r
 contest = race.watch(runtime, starters, Prompt("p", "Say it."), **{options!r})"""
 """A race between behaviours of a reference server."""
 
-PRACTICE = """\
-from workshop_lib import data
-from workshop_lib import race
-from workshop_lib.runtimes import profiles
-with profiles.open_runtime("practice") as runtime:
-    starters = race.pick(runtime.find(["auto"]), runtime.absent_devices())
-    contest = race.watch(runtime, starters, data.read_prompts(set_name="meeting-notes")[0])"""
-"""A race between shipped models."""
-
 RACE_MS = 30_000
 
 

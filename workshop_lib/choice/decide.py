@@ -95,7 +95,7 @@ class Criterion:
 
 _LATENCY, _FIRST, _DECODE = timing.latency_s, timing.first_token_s, timing.decode_tokens_per_s
 _SLOWEST, _CACHED, _BURSTS = ("unstable", "too_few_samples"), ("unstable", "cached_prompt"), ("unstable", "bursts")
-_TRAINED = ("trained_on_prompts",)
+_TRAINED = ("trained_on_prompts", "does_not_fit")
 _ROWS = (
     Criterion("quality", "quality", "", "higher", "answer", float, None, _TRAINED, "min_quality", "point"),
     Criterion("latency", "latency", "ms", "lower", "prompt", _LATENCY, 0.5, ("unstable",)),
@@ -111,12 +111,12 @@ LIMITS: dict[str, Criterion] = {each.limit: each for each in _ROWS if each.limit
 
 WEIGHTS = {"quality": 4.0, "latency": 2.0, "memory": 1.0, "footprint": 1.0}
 """What a step of each criterion is worth where nobody says; a step is explained in `Criterion`."""
+BOUNDS = {"max_first_token_s": 2.0}
+"""The limits where nobody says; one counts only where some model has the figure."""
 FLOORS = {"latency": 1.0, "first_token": 0.3}
 """Good enough where nobody says otherwise, in seconds: a person notices no difference below."""
 PREFERRED: tuple[Kind, ...] = ("people", "reference", "aspects")
 """Whose grades are the quality, see `decisive_measure`. A judge decides only where it is named."""
-BOUNDS = {"max_first_token_s": 2.0}
-"""The limits where nobody says; one counts only where some model has the figure."""
 
 
 def check_weights(**weights: float) -> dict[str, float]:
@@ -434,9 +434,9 @@ def decide(
 ) -> Decision:
     """Exclude what breaks a limit, order the rest, and say how sure that is.
 
-    `evidence` is what `gather_evidence` made, or a run, whose evidence is gathered with `scores`.
-    Without `weights` those of `WEIGHTS` count, without `limits` those of `BOUNDS`, without `floors` those of `FLOORS`;
-    `{}` is none.
+    `evidence` is what `gather_evidence` made, or a run, whose evidence is gathered with `scores`. Without `weights`
+    those of `WEIGHTS` count, without `limits` those of `BOUNDS`. `floors` say from where on a criterion is good
+    enough; without them those of `FLOORS` do, `{}` is none.
 
     What was not measured keeps no limit. A model that lacks a figure which others have, in a criterion with a weight,
     cannot be ordered and is excluded. A criterion that was measured for no model does not count, and a remark says so.

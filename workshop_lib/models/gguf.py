@@ -19,24 +19,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast, get_args
+from typing import ClassVar, get_args
 
 from workshop_lib import files, machine, places
 from workshop_lib.data import STRICT, read_as, read_models
 from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.models import local, registry
-from workshop_lib.models.gguf_file import Architecture, GgufFile, Precision, rotary_order
+from workshop_lib.models.gguf_file import GgufFile, Precision
 from workshop_lib.models.registry import RegisteredModel
 from workshop_lib.show.text import markdown, without_home
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from tqdm.auto import tqdm
-
-    from workshop_lib.models.gguf_codes import Codes
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 REPORT_FILE = "import_report.json"
@@ -48,17 +40,12 @@ _WORK_BYTES = 16
 """Memory for the program, and per weight of the largest matrix."""
 _DISK_RESERVE_MB = 100.0
 _LOCK_TIMEOUT_S = 1.0
+_CARD = "README.md"
 
 
 @dataclass(frozen=True, slots=True)
 class TensorReport:
-    """What became of one tensor.
-
-    Attributes:
-        name, kind: as in the file, e.g. `blk.0.attn_q.weight`, `Q4_1`.
-        exact: whether each weight is the very number that the file means.
-        how: in words.
-    """
+    """What became of one tensor; `exact` = each weight is the very number that the file means."""
 
     name: str
     kind: str
@@ -68,18 +55,9 @@ class TensorReport:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What was imported, and how.
+    """What was imported from which file (`source`, with its hash), and how, by which version of this `importer`.
 
-    Attributes:
-        importer: `IMPORTER` at that time.
-        source, sha256: name and hash of the file.
-        model: what the file calls the model.
-        architecture: `llama` or `qwen2`.
-        licence: None = unknown.
-        precision: of the folder.
-        size_mb: of the folder's weights, 10^6 bytes.
-        seconds: that it took.
-        tensors: in the order of the graph.
+    `licence` is None when unknown, `size_mb` the folder's 10^6 bytes, `tensors` stand in the order of the graph.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
@@ -146,8 +124,7 @@ def import_gguf(
             tensors=tensors,
         )
         (staging / REPORT_FILE).write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
-        (staging / "README.md").write_text(_card(report), encoding="utf-8", newline="\n")
-        _replace(folder, staging)
+        (staging / _CARD).write_text(_card(report), encoding="utf-8", newline="\n")
     return report
 
 
@@ -192,61 +169,12 @@ def _is_from(path: Path | str, folder: Path) -> bool:
     return report is not None and report.sha256 == files.sha256(files.typed_path(path))
 
 
-class _Source:
-    """The tensors of a file in one precision, with a bar that shows how many weights are done."""
-
-    def __init__(self, file: GgufFile, precision: Precision, bar: tqdm) -> None:
-        self._file = file
-        self._precision = precision
-        self._bar = bar
-        self.reports: list[TensorReport] = []
-
-    def vector(self, name: str) -> NDArray[np.float32]:
-        from gguf.quants import dequantize
-
-        tensor = self._file.tensor(name)
-        self._done(name, exact=True, how="kept as float32")
-        return dequantize(self._ordered(name), tensor.tensor_type)
-
-    def biases(self, *names: str) -> NDArray[np.float32] | None:
-        import numpy as np
-
-        return np.concatenate([self.vector(name) for name in names]) if self._file.has(names[0]) else None
-
-    def matrices(self, *names: str) -> list[Codes | NDArray[np.float32]]:
-        import numpy as np
-
-        from workshop_lib.models.gguf_codes import keep
-
-        found = []
-        for kind, group in groupby(names, lambda name: self._file.tensor(name).tensor_type):
-            same = list(group)
-            kept = keep(np.concatenate([self._ordered(name) for name in same]), kind, self._precision)
-            found.append(kept.weights)
-            for name in same:
-                self._done(name, exact=kept.exact, how=kept.how)
-        return found
-
-    def _ordered(self, name: str) -> NDArray[np.generic]:
-        """A tensor as it lies in the file, its rows in the order in which the runtime rotates them."""
-        data, shape = self._file.tensor(name).data, self._file.shape
-        rotated = re.search(r"\.attn_([qk])\.", name)
-        if rotated is None or shape.kind != "llama":
-            return cast("NDArray[np.generic]", data)
-        heads = shape.heads if rotated[1] == "q" else shape.kv_heads
-        return cast("NDArray[np.generic]", data[rotary_order(heads, shape.head_size)])
-
-    def _done(self, name: str, *, exact: bool, how: str) -> None:
-        tensor = self._file.tensor(name)
-        self.reports.append(TensorReport(name, tensor.tensor_type.name, exact, how))
-        self._bar.update(int(tensor.n_elements))
-
-
 def _write(file: GgufFile, precision: Precision, folder: Path) -> tuple[TensorReport, ...]:
     """Write model, tokenizer and configuration."""
     from tqdm.auto import tqdm
 
     from workshop_lib.models import gguf_tokenizer
+    from workshop_lib.models.gguf_codes import Tensors
     from workshop_lib.models.gguf_graph import MODEL_FILE, WEIGHTS_FILE, GraphWriter, write_model
 
     texts = gguf_tokenizer.tokenizer_files(file)
@@ -254,12 +182,10 @@ def _write(file: GgufFile, precision: Precision, folder: Path) -> tuple[TensorRe
     name = f"{file.path.stem} as {precision}"
     with (
         (folder / WEIGHTS_FILE).open("wb") as weights,
-        tqdm(total=file.weights, unit=" weights", unit_scale=True, desc=name) as bar,
+        tqdm(total=sum(file.counts.values()), unit=" weights", unit_scale=True, desc=name) as bar,
     ):
-        source = _Source(file, precision, bar)
-        graph = GraphWriter(weights, exact=precision in {"exact4", "fp32"})
-        factors = source.vector("rope_freqs.weight") if file.has("rope_freqs.weight") else None
-        model = write_model(graph, file.shape, source, _rope(file.shape, factors), tied=not file.has("output.weight"))
+        tensors = Tensors(file, precision, bar)
+        model = write_model(GraphWriter(weights, exact=precision in {"exact4", "fp32"}), file, tensors)
         file.refuse_unused()
         weights.flush()
         os.fsync(weights.fileno())
@@ -267,20 +193,7 @@ def _write(file: GgufFile, precision: Precision, folder: Path) -> tuple[TensorRe
     for file_name, content in texts.items():
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=1)
         (folder / file_name).write_text(text, encoding="utf-8", newline="\n")
-    return tuple(source.reports)
-
-
-def _rope(shape: Architecture, factors: NDArray[np.float32] | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cosines and sines of every position, each float32 `[context, head_size / 2]`, computed as PyTorch does."""
-    import numpy as np
-
-    steps = np.arange(0, shape.head_size, 2, dtype=np.float32) / np.float32(shape.head_size)
-    frequencies = 1 / np.float32(shape.rope_base) ** steps
-    if factors is not None:
-        frequencies /= factors
-    positions = np.arange(shape.context_tokens, dtype=np.float32) / np.float32(shape.rope_factor)
-    angles = np.outer(positions, frequencies)
-    return np.cos(angles), np.sin(angles)
+    return tuple(TensorReport(*treated) for treated in tensors.treated)
 
 
 def _cores() -> int:
@@ -293,9 +206,8 @@ def _check_space(file: GgufFile, precision: Precision, folder: Path) -> None:
     """Raise before the work where disk or memory would not do."""
     import psutil
 
-    disk_mb = file.weights * file.bytes_per_weight(precision) / 1e6 + _DISK_RESERVE_MB
-    memory_mb = _BASE_MB + _WORK_BYTES * file.largest_matrix / 1e6
-    machine.check_disk(folder, disk_mb, f"{file.path.name} as {precision}")
+    machine.check_disk(folder, file.megabytes(precision) + _DISK_RESERVE_MB, f"{file.path.name} as {precision}")
+    memory_mb = _BASE_MB + _WORK_BYTES * max(file.counts.values()) / 1e6
     if (free := psutil.virtual_memory().available / 1e6) < memory_mb:
         what = f"Importing {file.path.name} needs {memory_mb:.0f} MB of memory, and {free:.0f} MB are free."
         raise WorkshopError(what, "End other programs, or take a smaller model.")
@@ -303,8 +215,12 @@ def _check_space(file: GgufFile, precision: Precision, folder: Path) -> None:
 
 @contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
-    """A new folder beside another, for one program at a time; whatever is still in it at the end is deleted."""
-    staging = folder.with_name(f".{folder.name}.importing")
+    """A new folder beside another, for one program at a time.
+
+    It takes the other's place at the end, if it has a card: the last file that is written. A kill in between leaves the
+    old folder, the new one or none; what is left of the new one is deleted.
+    """
+    staging, old = (folder.with_name(f".{folder.name}.{name}") for name in ("importing", "replaced"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with files.one_writer(folder, wait_s=_LOCK_TIMEOUT_S):
@@ -312,6 +228,12 @@ def _staged(folder: Path) -> Iterator[Path]:
                 shutil.rmtree(staging, ignore_errors=True)  # of an import that was killed
                 staging.mkdir()
                 yield staging
+                if (staging / _CARD).is_file():
+                    shutil.rmtree(old, ignore_errors=True)
+                    if folder.exists():
+                        folder.rename(old)
+                    staging.rename(folder)
+                    shutil.rmtree(old, ignore_errors=True)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
     except TimeoutError:
@@ -319,16 +241,6 @@ def _staged(folder: Path) -> Iterator[Path]:
         raise ConfigurationError(what, "Wait for it, then try again.") from None
     except OSError as error:
         raise files.unwritable(folder, error) from error
-
-
-def _replace(folder: Path, staging: Path) -> None:
-    """Put the new folder into its place; a kill in between leaves the old one, the new one or none."""
-    old = staging.with_suffix(".replaced")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    staging.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _read_report(folder: Path) -> ImportReport | None:

@@ -1,4 +1,4 @@
-"""A matrix of a GGUF file as whole numbers and scales: its own codes where a precision can keep them, else rounded.
+"""The tensors of a GGUF file as a precision keeps them: its own codes where it can, else rounded.
 
     weight = scale of its block * code + offset of its block
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -19,7 +20,9 @@ from gguf.quants import Q4_K, dequantize
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from workshop_lib.models.gguf_file import Precision
+    from tqdm.auto import tqdm
+
+    from workshop_lib.models.gguf_file import GgufFile, Precision
 
 BLOCK = 32
 """Weights that share a scale where we round."""
@@ -52,19 +55,54 @@ class Codes:
         return weights.reshape(len(self.codes), -1)
 
 
+Weights = Codes | NDArray[np.float32]
+"""A matrix as it goes into the folder: codes, or numbers `[rows, columns]`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A matrix as it goes into the folder.
+    """A matrix, whether each weight is the very number that the file means, and in words what became of it."""
 
-    Attributes:
-        weights: codes, or float32 `[rows, columns]`.
-        exact: whether each weight is the very number that the file means.
-        how: in words.
-    """
-
-    weights: Codes | NDArray[np.float32]
+    weights: Weights
     exact: bool
     how: str
+
+
+class Tensors:
+    """The tensors of a file in one precision, with a bar that shows how many weights are done.
+
+    Attributes:
+        treated: name, type, whether exact, and how, of each tensor that was asked for.
+    """
+
+    def __init__(self, file: GgufFile, precision: Precision, bar: tqdm) -> None:
+        self._file, self._precision, self._bar = file, precision, bar
+        self.treated: list[tuple[str, str, bool, str]] = []
+
+    def vector(self, name: str) -> NDArray[np.float32]:
+        """The numbers of a name, which has to be there."""
+        kind = self._file.kind(name)
+        self._done(name, exact=True, how="kept as float32")
+        return dequantize(self._file.raw(name), kind)
+
+    def biases(self, *names: str) -> NDArray[np.float32] | None:
+        """The numbers of these names behind each other; None where the model has none."""
+        return np.concatenate([self.vector(name) for name in names]) if self._file.has(names[0]) else None
+
+    def matrices(self, *names: str) -> list[Weights]:
+        """Matrices of these names; those of one type that stand next to each other become one, below each other."""
+        found = []
+        for kind, group in groupby(names, self._file.kind):
+            same = list(group)
+            kept = keep(np.concatenate([self._file.raw(name) for name in same]), kind, self._precision)
+            found.append(kept.weights)
+            for name in same:
+                self._done(name, exact=kept.exact, how=kept.how)
+        return found
+
+    def _done(self, name: str, *, exact: bool, how: str) -> None:
+        self.treated.append((name, self._file.kind(name).name, exact, how))
+        self._bar.update(self._file.counts[name])
 
 
 def keep(raw: NDArray[np.generic], kind: Kind, precision: Precision) -> Kept:

@@ -6,6 +6,7 @@ answers, only worse, and nobody would see why.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +16,7 @@ from workshop_lib.show.text import one_line, without_home
 
 if TYPE_CHECKING:
     import numpy as np
-    from gguf import GGUFReader, ReaderTensor
+    from gguf import GGMLQuantizationType, GGUFReader
     from numpy.typing import NDArray
 
 Precision = Literal["exact4", "int8", "int4", "fp32"]
@@ -39,25 +40,20 @@ _MEANINGS = {
     "attn_logit_softcapping": "caps its attention scores",
     "final_logit_softcapping": "caps its logits",
 }
+_GARBAGE = (ValueError, KeyError, IndexError, TypeError, OverflowError, ZeroDivisionError)
+"""What reading a damaged file raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The sizes of a model of the Llama family.
+    """The sizes of a model of the Llama family: counts, the RMS norms' epsilon, the base of the rotary frequencies.
 
-    Attributes:
-        kind: one of `ARCHITECTURES`.
-        layers, hidden, feed_forward, heads, kv_heads, head_size, vocabulary: counts.
-        context_tokens: longest prompt plus answer.
-        norm_epsilon: of the RMS norms.
-        rope_base: of the rotary frequencies.
-        rope_factor: by which positions are divided (linear scaling); 1 = none.
+    Positions are divided by `rope_factor` (linear scaling; 1 = none).
     """
 
     kind: str
     layers: int
     hidden: int
-    feed_forward: int
     heads: int
     kv_heads: int
     head_size: int
@@ -74,6 +70,7 @@ class GgufFile:
     Attributes:
         path: where it lies.
         shape: its architecture.
+        counts: how many weights each tensor has, by name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -81,19 +78,25 @@ class GgufFile:
         self._reader = _opened(path)
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
         self._taken: set[str] = set()
+        self.counts = {name: int(tensor.n_elements) for name, tensor in self._tensors.items()}
         kind = self.value("general.architecture")
         if kind not in ARCHITECTURES:
             raise self.refusal(f"has the architecture {kind!r}; this import knows {' and '.join(ARCHITECTURES)}")
-        if (parts := self.value("split.count", 0)) > 1:
-            raise self.refusal(f"is one of {parts} parts of a model")
+        if self.value("split.count", 0) > 1:
+            raise self.refusal(f"is one of {self.value('split.count')} parts of a model")
         self._refuse_unknown_keys(kind)
-        self.shape = self._shape(kind)
+        try:
+            self.shape = self._shape(kind)
+        except _GARBAGE as error:
+            raise _damaged(path, error) from None
 
     def value(self, key: str, default: Any = None) -> Any:
         """The value of a key of the metadata; without a default it has to be there."""
-        field = self._reader.fields.get(key)
-        if field is not None:
-            return field.contents()
+        if key in self._reader.fields:
+            try:
+                return self._reader.fields[key].contents()
+            except _GARBAGE as error:
+                raise _damaged(self.path, error) from None
         if default is None:
             raise self.refusal(f"lacks the key {key}")
         return default
@@ -102,34 +105,42 @@ class GgufFile:
         """Whether the metadata have such a key."""
         return key in self._reader.fields
 
-    def tensor(self, name: str) -> ReaderTensor:
-        """A tensor by its name; it has to be there."""
-        if name not in self._tensors:
-            raise self.refusal(f"lacks the tensor {name}")
-        self._taken.add(name)
-        return self._tensors[name]
-
     def has(self, name: str) -> bool:
         """Whether there is such a tensor."""
         return name in self._tensors
 
-    @property
-    def largest_matrix(self) -> int:
-        """Weights of the largest matrix that is handled at once."""
-        largest = max(int(tensor.n_elements) for tensor in self._reader.tensors)
-        return max(largest, 2 * self.shape.hidden * self.shape.feed_forward)
+    def kind(self, name: str) -> GGMLQuantizationType:
+        """The type of a tensor, which has to be there."""
+        if name not in self._tensors:
+            raise self.refusal(f"lacks the tensor {name}")
+        return self._tensors[name].tensor_type
 
-    @property
-    def weights(self) -> int:
-        """Weights of all tensors."""
-        return sum(int(tensor.n_elements) for tensor in self._reader.tensors)
+    def raw(self, name: str) -> NDArray[np.generic]:
+        """A tensor's bytes or numbers, `[rows, …]`, its rows in the order in which the runtime rotates them.
 
-    def bytes_per_weight(self, precision: Precision) -> float:
-        """An upper bound, scales included."""
-        types = {tensor.tensor_type.name for tensor in self._reader.tensors if len(tensor.shape) == 2}
-        if precision == "fp32" or (precision == "exact4" and types & {"F32", "F16", "BF16"}):
-            return 4.0
-        return 0.75 if precision == "int4" else 1.25
+        Files of the architecture `llama` hold the two halves of each head of queries and keys interleaved.
+        """
+        import numpy as np
+
+        self.kind(name)
+        self._taken.add(name)
+        data: NDArray[np.generic] = self._tensors[name].data
+        rotated = re.search(r"\.attn_([qk])\.", name)
+        if rotated is None or self.shape.kind != "llama":
+            return data
+        heads, size = self.shape.heads if rotated[1] == "q" else self.shape.kv_heads, self.shape.head_size
+        if len(data) != heads * size:
+            raise self.refusal(f"has {len(data)} rows in {name}, which is not {heads} heads of {size}")
+        return data[np.arange(heads * size).reshape(heads, size // 2, 2).swapaxes(1, 2).ravel()]
+
+    def megabytes(self, precision: Precision) -> float:
+        """An upper bound for the folder's weights, 10^6 bytes, scales included."""
+        numbers = {"exact4": ("F32", "F16", "BF16"), "fp32": ("",)}.get(precision, ())
+        each = 0.75 if precision == "int4" else 1.25
+        kinds = {name: tensor.tensor_type.name for name, tensor in self._tensors.items()}
+        return (
+            sum(count * (4 if kinds[name].startswith(numbers) else each) for name, count in self.counts.items()) / 1e6
+        )
 
     def refuse_unused(self) -> None:
         """Raise `DataFileError` where a tensor was never asked for: the model would lack a part."""
@@ -143,16 +154,15 @@ class GgufFile:
     def _refuse_unknown_keys(self, kind: str) -> None:
         for name in self._reader.fields:
             key = name.removeprefix(f"{kind}.")
-            if key == name or key in _USED or not self.value(name):
-                continue
-            raise self.refusal(_MEANINGS.get(key, f"sets {name}, which this import does not know"))
+            if key != name and key not in _USED and self.value(name):
+                raise self.refusal(_MEANINGS.get(key, f"sets {name}, which this import does not know"))
 
     def _shape(self, kind: str) -> Architecture:
         def number(key: str, default: float | None = None) -> Any:
             found = self.value(f"{kind}.{key}", default)
             if isinstance(found, list):
                 raise self.refusal(f"has a list as {kind}.{key}: its layers differ")
-            return found
+            return abs(found)  # a TypeError where it is a text
 
         heads, hidden = number("attention.head_count"), number("embedding_length")
         size = number("attention.key_length", hidden // heads)
@@ -161,33 +171,23 @@ class GgufFile:
                 raise self.refusal(f"has {what} of {number(key)} numbers a head, and keys of {size}")
         if (scaling := self.value(f"{kind}.rope.scaling.type", "none")) not in {"none", "linear"}:
             raise self.refusal(f"scales its positions by {scaling!r}")
+        self.kind("token_embd.weight")
+        columns, vocabulary = map(int, self._tensors["token_embd.weight"].shape)
+        if columns != hidden:
+            raise self.refusal(f"has embeddings of {columns} numbers, and states {hidden}")
         return Architecture(
             kind=kind,
             layers=number("block_count"),
             hidden=hidden,
-            feed_forward=number("feed_forward_length"),
             heads=heads,
             kv_heads=number("attention.head_count_kv", heads),
             head_size=size,
-            vocabulary=int(self.tensor("token_embd.weight").shape[1]),
+            vocabulary=vocabulary,
             context_tokens=number("context_length"),
             norm_epsilon=number("attention.layer_norm_rms_epsilon"),
             rope_base=number("rope.freq_base", 10000.0),
             rope_factor=number("rope.scaling.factor", 1.0) if scaling == "linear" else 1.0,
         )
-
-
-def rotary_order(heads: int, head_size: int) -> NDArray[np.int64]:
-    """The rows of a query or key matrix of architecture `llama`, in the order in which the runtime rotates them.
-
-    GGUF files hold the two halves of each head interleaved. Returns row numbers of shape `[heads * head_size]`.
-
-    >>> rotary_order(1, 4).tolist()
-    [0, 2, 1, 3]
-    """
-    import numpy as np
-
-    return np.arange(heads * head_size).reshape(heads, head_size // 2, 2).swapaxes(1, 2).ravel()
 
 
 def _opened(path: Path) -> GGUFReader:
@@ -201,8 +201,21 @@ def _opened(path: Path) -> GGUFReader:
         raise DataFileError(f"{named} is no GGUF file.", "Give a file whose name ends in .gguf.")
     from gguf import GGUFReader
 
+    class Bounded(GGUFReader):
+        """A reader that stops at the end of a file, where the original one would count on without end."""
+
+        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> NDArray[Any]:
+            found = super()._get(offset, dtype, count, override_order)
+            if len(found) < count:
+                raise IndexError("it ends too early")
+            return found
+
     try:
-        return GGUFReader(path)
-    except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:  # whatever garbage leads to
-        what = f"{named} is damaged or incomplete ({one_line(str(error), 120)})."
-        raise DataFileError(what, "Download it again, and compare its size and its SHA-256.") from None
+        return Bounded(path)
+    except _GARBAGE as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> DataFileError:
+    what = f"{without_home(str(path))} is damaged or incomplete ({one_line(str(error), 120)})."
+    return DataFileError(what, "Download it again, and compare its size and its SHA-256.")

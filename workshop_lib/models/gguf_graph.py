@@ -6,36 +6,32 @@ Weights go to a file beside the graph as soon as they are known, so that memory 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from functools import reduce
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from workshop_lib.models.gguf_codes import Codes
+from workshop_lib.models.gguf_codes import Codes, Tensors, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from workshop_lib.models.gguf_file import Architecture
+    from workshop_lib.models.gguf_file import Architecture, GgufFile
 
 MODEL_FILE, WEIGHTS_FILE = "model.onnx", "model.onnx.data"
 _PAGE = 4096
 """Weights begin at multiples of this, so that the runtime can map them into memory."""
 _RUNTIME = "com.microsoft"
-_OPSETS = (("", 22), (_RUNTIME, 1))
-_IR_VERSION = 10
-
-Weights = Codes | NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Names of whole numbers of one width in the file, as a product (`packed`) and as a look-up (`rows`) take them."""
+    """Names of whole numbers of one width, with their scales and the code that means zero ("" = the middle)."""
 
     packed: str
-    rows: str
     scales: str
     zeros: str
     bits: int
@@ -83,38 +79,21 @@ class GraphWriter:
         """`x` of `[batch, tokens, columns]` times a matrix: `[batch, tokens, rows]`."""
         if matrix.numbers:
             return self.node("FusedMatMul", [x, matrix.numbers], domain=_RUNTIME, transB=1)
-        sizes = {"K": matrix.columns, "N": matrix.rows, "block_size": matrix.block}
-        terms = [
-            self.node(
-                "MatMulNBits",
-                [x, part.packed, part.scales, *filter(None, [part.zeros])],
-                domain=_RUNTIME,
-                bits=part.bits,
-                accuracy_level=0 if self._exact else 4,
-                **sizes,
-            )
-            for part in matrix.parts
-        ]
+        sizes = {"K": matrix.columns, "N": matrix.rows, "accuracy_level": 0 if self._exact else 4}
+        terms = [self._of_part("MatMulNBits", matrix, part, [x, part.packed], sizes) for part in matrix.parts]
         if matrix.offsets:
             blocks = self.node("Reshape", [x, self.constant([0, 0, matrix.columns // matrix.block, matrix.block])])
             sums = self.node("ReduceSum", [blocks, self.constant([3])], keepdims=0)
             terms.append(self.node("MatMul", [sums, matrix.offsets]))
-        return self._sum(terms)
+        return reduce(lambda total, term: self.node("Add", [total, term]), terms)
 
     def look_up(self, ids: str, matrix: Matrix) -> str:
         """The rows of a matrix that `ids` of `[batch, tokens]` name: `[batch, tokens, columns]`."""
         if matrix.numbers:
             return self.node("Gather", [matrix.numbers, ids])
+        axes = {"quantize_axis": 1, "gather_axis": 0}
         terms = [
-            self.node(
-                "GatherBlockQuantized",
-                [part.rows, ids, part.scales, *filter(None, [part.zeros])],
-                domain=_RUNTIME,
-                bits=part.bits,
-                block_size=matrix.block,
-                quantize_axis=1,
-                gather_axis=0,
-            )
+            self._of_part("GatherBlockQuantized", matrix, part, [self._by_row(part, matrix), ids], axes)
             for part in matrix.parts
         ]
         if matrix.offsets:
@@ -123,16 +102,16 @@ class GraphWriter:
             shape = [0, 0, matrix.columns // matrix.block, matrix.block]
             spread = self.node("Add", [self.node("Reshape", [terms[0], self.constant(shape)]), blocks])
             terms = [self.node("Reshape", [spread, self.constant([0, 0, matrix.columns])])]
-        return self._sum(terms)
+        return reduce(lambda total, term: self.node("Add", [total, term]), terms)
 
     def node(
-        self, operator: str, inputs: Sequence[str], outputs: int | Sequence[str] = 1, *, domain: str = "", **facts: Any
+        self, operator: str, inputs: Sequence[str], outputs: Sequence[str] = (), *, domain: str = "", **facts: Any
     ) -> str:
-        """Add a node; returns the name of its first output. `outputs` is a number, or their names."""
+        """Add a node; returns the name of its first output. Without `outputs` it has one."""
         name = f"{operator}_{len(self._nodes)}"
-        names = [f"{name}:{at}" for at in range(outputs)] if isinstance(outputs, int) else outputs
-        self._nodes.append(helper.make_node(operator, inputs, names, name=name, domain=domain, **facts))
-        return names[0]
+        outputs = outputs or [f"{name}:0"]
+        self._nodes.append(helper.make_node(operator, inputs, outputs, name=name, domain=domain, **facts))
+        return outputs[0]
 
     def constant(self, values: Sequence[int] | int) -> str:
         """A small tensor of whole numbers, kept in the graph itself."""
@@ -148,14 +127,18 @@ class GraphWriter:
         offset = -(-self._file.tell() // _PAGE) * _PAGE
         self._file.seek(offset)
         self._file.write(array.data)
-        self._refer(name, array, array.shape, offset)
+        tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape)
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", WEIGHTS_FILE), ("offset", offset), ("length", array.nbytes)):
+            tensor.external_data.add(key=key, value=str(value))
+        self._tensors[name] = tensor
         return name
 
     def model(self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
         """The finished graph."""
         graph = helper.make_graph(self._nodes, "main", inputs, outputs, list(self._tensors.values()))
-        opsets = [helper.make_opsetid(*opset) for opset in _OPSETS]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="workshop")
+        opsets = [helper.make_opsetid("", 22), helper.make_opsetid(_RUNTIME, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="workshop")
 
     def _as_unsigned(self, weights: Codes) -> list[tuple[NDArray[np.uint8], NDArray[np.float32], int, int]]:
         """Codes as the operators take them: unsigned, with the code that means zero, and their bits.
@@ -172,63 +155,32 @@ class GraphWriter:
         return [(high.view(np.uint8), 16 * scales, 8, 4), (low.view(np.uint8), scales, 0, 4)]
 
     def _part(self, name: str, codes: NDArray[np.uint8], scales: NDArray[np.float32], zero: int, bits: int) -> _Part:
-        rows, blocks, block = codes.shape
         packed = codes if bits == 8 else codes[..., 0::2] | (codes[..., 1::2] << 4)
         stored = self.stored(f"{name}.packed", packed)
-        by_row = self._again(f"{name}.rows", stored, [rows, blocks * block * bits // 8])
         zeros = ""
         if zero == 0:  # what the operators take for granted is the middle: 8 or 128
-            zeros = self.stored(f"{name}.zeros", np.zeros([rows, (blocks + 1) // 2], np.uint8))
-        return _Part(stored, by_row, self.stored(f"{name}.scales", scales), zeros, bits)
+            zeros = self.stored(f"{name}.zeros", np.zeros([len(codes), (codes.shape[1] + 1) // 2], np.uint8))
+        return _Part(stored, self.stored(f"{name}.scales", scales), zeros, bits)
 
-    def _again(self, name: str, stored: str, shape: Sequence[int]) -> str:
-        """The same bytes of the file under another shape."""
+    def _of_part(self, operator: str, matrix: Matrix, part: _Part, inputs: Sequence[str], facts: dict[str, Any]) -> str:
+        """One of the terms that add up to a product or a look-up."""
+        inputs = [*inputs, part.scales, *filter(None, [part.zeros])]
+        return self.node(operator, inputs, domain=_RUNTIME, bits=part.bits, block_size=matrix.block, **facts)
+
+    def _by_row(self, part: _Part, matrix: Matrix) -> str:
+        """The packed numbers once more, the same bytes of the file, in the two dimensions that a look-up takes."""
         tensor = TensorProto()
-        tensor.CopyFrom(self._tensors[stored])
-        tensor.name, tensor.dims[:] = name, shape
-        self._tensors[name] = tensor
-        return name
-
-    def _refer(self, name: str, array: NDArray[Any], shape: Sequence[int], offset: int) -> None:
-        tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=shape)
-        tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", WEIGHTS_FILE), ("offset", offset), ("length", array.nbytes)):
-            tensor.external_data.add(key=key, value=str(value))
-        self._tensors[name] = tensor
-
-    def _sum(self, terms: Sequence[str]) -> str:
-        total, *others = terms
-        for term in others:
-            total = self.node("Add", [total, term])
-        return total
+        tensor.CopyFrom(self._tensors[part.packed])
+        tensor.name, tensor.dims[:] = f"{part.packed}.rows", [matrix.rows, matrix.columns * part.bits // 8]
+        self._tensors[tensor.name] = tensor
+        return str(tensor.name)
 
 
-class Tensors(Protocol):
-    """Where the weights come from."""
-
-    def vector(self, name: str) -> NDArray[np.float32]:
-        """The numbers of a name, which has to be there."""
-
-    def biases(self, *names: str) -> NDArray[np.float32] | None:
-        """The numbers of these names behind each other; None where the model has none."""
-
-    def matrices(self, *names: str) -> list[Weights]:
-        """Matrices of these names, each in its precision; those of one type below each other, as one."""
-
-
-def write_model(
-    graph: GraphWriter, shape: Architecture, tensors: Tensors, rope: Sequence[NDArray[np.float32]], *, tied: bool
-) -> onnx.ModelProto:
-    """Write a whole model.
-
-    Args:
-        graph: takes it.
-        shape: the sizes.
-        tensors: the weights, by their names in GGUF files.
-        rope: cosines and sines, each float32 `[context, head_size / 2]`.
-        tied: whether the embeddings are the output layer too.
-    """
-    cosines, sines = (graph.stored(name, table) for name, table in zip(("cosines", "sines"), rope, strict=True))
+def write_model(graph: GraphWriter, file: GgufFile, tensors: Tensors) -> onnx.ModelProto:
+    """Write a whole model of a file, with its tensors in the precision that they have."""
+    shape = file.shape
+    factors = tensors.vector("rope_freqs.weight") if file.has("rope_freqs.weight") else None
+    cosines, sines = map(graph.stored, ("cosines", "sines"), _rope(shape, factors))
     last, total = _lengths(graph)
     embeddings = graph.matrix("token_embd", tensors.matrices("token_embd.weight")[0])
     x, normed = graph.look_up("input_ids", embeddings), ""
@@ -257,9 +209,20 @@ def write_model(
         normed = _linear(graph, tensors, graph.node("Mul", [swish, up]), f"{block}.ffn_down")
     x, normed = _normed(graph, tensors, "output_norm.weight", x, normed, epsilon=shape.norm_epsilon)
     newest = graph.node("Gather", [normed, graph.constant([-1])], axis=1)  # only the last token is continued
-    output = embeddings if tied else graph.matrix("output", tensors.matrices("output.weight")[0])
+    output = graph.matrix("output", tensors.matrices("output.weight")[0]) if file.has("output.weight") else embeddings
     graph.node("Identity", [graph.product(newest, output)], ["logits"])
     return graph.model(*_interface(shape))
+
+
+def _rope(shape: Architecture, factors: NDArray[np.float32] | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Cosines and sines of every position, each float32 `[context, head_size / 2]`, computed as PyTorch does."""
+    steps = np.arange(0, shape.head_size, 2, dtype=np.float32) / np.float32(shape.head_size)
+    frequencies = 1 / np.float32(shape.rope_base) ** steps
+    if factors is not None:
+        frequencies /= factors
+    positions = np.arange(shape.context_tokens, dtype=np.float32) / np.float32(shape.rope_factor)
+    angles = np.outer(positions, frequencies)
+    return np.cos(angles), np.sin(angles)
 
 
 def _linear(graph: GraphWriter, tensors: Tensors, x: str, *names: str) -> str:

@@ -75,21 +75,12 @@ def _tokenizer(file: GgufFile, tokens: list[str], cut: str) -> dict[str, Any]:
     ]
     return {
         "version": "1.0",
-        "truncation": None,
-        "padding": None,
         "added_tokens": added,
         "normalizer": {"type": "NFC"} if cut.endswith(("qwen", "qwen2")) else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, byte_level]},
-        "post_processor": None,
         "decoder": {**byte_level, "add_prefix_space": True, "use_regex": True},
         "model": {
             "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "",
-            "fuse_unk": False,
-            "byte_fallback": False,
             "ignore_merges": cut == "llama-bpe",
             "vocab": {token: number for number, token in enumerate(tokens)},
             "merges": file.value("tokenizer.ggml.merges"),

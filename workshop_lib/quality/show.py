@@ -9,11 +9,13 @@ from workshop_lib.quality import scores
 from workshop_lib.quality.agreement import Agreement, Trust
 from workshop_lib.quality.annotation import Session
 from workshop_lib.quality.aspects import score_aspects
+from workshop_lib.quality.facts import check_answer
 from workshop_lib.quality.ranking import Ranking
 from workshop_lib.records import Run
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import printable
 
+NO_NOTES = "The prompt holds no notes to compare the answer with."
 LONGEST = 300
 """Characters of an answer in a table; the widget shows all of it."""
 
@@ -46,6 +48,35 @@ def aspects(run: Run, prompt_id: str) -> Table:
             lines.append((said if len(said) <= LONGEST else f"{said[:LONGEST]}…", found.verdict, *words))
     table = Table(lines, columns=["answer", "mentions", "words found", "missing, e.g.", "must not say"])
     return table if "forbidden" in set(table["mentions"]) else table.drop(columns="must not say")
+
+
+def facts(run: Run, prompt_id: str) -> Table:
+    """For each different answer to a prompt with notes, the facts it invents (underlined) and leaves out."""
+    lines, places = [], {}
+    for answer in scores.distinct_answers(run):
+        said = printable(answer.text)
+        if answer.prompt.id == prompt_id and (found := check_answer(answer.prompt.text, said, answer.prompt.aspects)):
+            places[said] = found.places
+            lines.append((said, *(", ".join(words) or "—" for words in (found.unsupported, found.missing))))
+    return Table(lines or [(NO_NOTES, "—", "—")], columns=["answer", "not in the notes", "left out"]).underline(places)
+
+
+def inventions(run: Run) -> Table:
+    """Which model invents: one line per model over all its answers to prompts with notes."""
+    lines = []
+    for model, checks in scores.score_facts(run).items():
+        invented = [len(check.unsupported) for check in checks]
+        lines.append(
+            {
+                "model": printable(model.alias),
+                "precision": model.precision or "unknown",
+                "device": model.device,
+                "answers with an invented fact": f"{sum(map(bool, invented))} of {len(checks)}",
+                "invented facts per answer": f"{sum(invented) / len(checks):.2f}",
+                "expected facts left out": sum(len(check.missing) for check in checks),
+            }
+        )
+    return Table(lines or [{"which model invents": NO_NOTES}])
 
 
 # -- agreement and ranking

@@ -16,7 +16,8 @@ import traitlets
 from workshop_lib.errors import WorkshopError
 from workshop_lib.quality import annotation
 from workshop_lib.quality.annotation import JudgingError, Session
-from workshop_lib.quality.scores import GRADES
+from workshop_lib.quality.facts import check_answer
+from workshop_lib.quality.scores import GRADES, Answer
 from workshop_lib.show.text import printable
 
 STATIC = Path(__file__).resolve().parents[1] / "static"
@@ -106,11 +107,18 @@ def view(session: Session) -> dict[str, Any]:
         "stage": stage,
         "prompt": printable(item[0].prompt.text) if item else "",
         "answers": [printable(answer.text) for answer in item or ()],
+        "invented": [_invented(answer) for answer in item or ()],
         "verdict": None if score is None else "skip" if score.value is None else str(score.value),
         "comment": score.comment if score else "",
         "scale": [step._asdict() for step in session.scale],
         "revealed": _revealed(session) if session.revealed else None,
     }
+
+
+def _invented(answer: Answer) -> list[list[int]]:
+    """Where the answer states what the notes of its prompt do not hold, as characters of what is shown."""
+    found = check_answer(answer.prompt.text, printable(answer.text))
+    return [list(place) for place in found.places] if found else []
 
 
 def _revealed(session: Session) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from workshop_lib import comparison, summary, timing
 from workshop_lib import race as races
 from workshop_lib.load import saturation
+from workshop_lib.precision import percent
 from workshop_lib.records import Row, Run
 from workshop_lib.show import style
 from workshop_lib.show.style import PALETTES, SUBTITLE_LETTERS, Theme, alt_text, png, shown
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-    from workshop_lib.comparison import Build, Reference
+    from workshop_lib.comparison import Build, Estimate, Ratio, Reference
     from workshop_lib.load import Load
+    from workshop_lib.precision import Precisions
     from workshop_lib.race import LaneState, RaceResult
 
-__all__ = ["FIGURES", "alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "race",
-           "report_figures", "requests", "resources", "shown"]  # fmt: skip
+__all__ = ["FIGURES", "alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "precisions",
+           "race", "report_figures", "requests", "resources", "shown"]  # fmt: skip
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 LATENCY, FIRST_TOKEN, DECODE = BY_NAME["latency_s"], BY_NAME["first_token_s"], BY_NAME["decode_tokens_per_s"]
@@ -151,9 +153,14 @@ def resources(rows: Iterable[Row], *, theme: Theme = "light") -> Figure:
     return figure
 
 
-def devices(run: Run, references: Sequence[Reference] = (), *, theme: Theme = "light") -> Figure:
-    """Draw every request of each model's CPU and GPU builds; another machine's are hollow, an absent GPU has a line."""
+def devices(run: Run, references: Sequence[Reference] = (), *, theme: Theme = "light") -> Figure | None:
+    """Draw every request of each model's CPU and GPU builds; another machine's are hollow, an absent GPU has a line.
+
+    None where there is no GPU to compare with.
+    """
     builds, colours, metrics = comparison.side_by_side(run, references), PALETTES[theme], (FIRST_TOKEN, DECODE)
+    if not comparison.has_gpu_build(builds):
+        return None
     rows = [replace(build.row, device=build.row.device if build.is_confirmed else UNKNOWN) for build in builds]
     absent = comparison.absent_gpus(run)
     lines: dict[str, Line] = {}
@@ -183,6 +190,47 @@ def devices(run: Run, references: Sequence[Reference] = (), *, theme: Theme = "l
     style.legend(figure, [*entries, *hollow], colours)
     figure.set_label(" ".join([f"CPU beside GPU, medians: {_medians(lines, metrics)}", *reasons]))
     return figure
+
+
+def precisions(found: Precisions, *, theme: Theme = "light") -> Figure | None:
+    """Draw what each precision of a model costs and keeps: MB on disk, latency and words as ratios to the reference."""
+    if not found.builds:
+        return None
+    rows, colours = [build.row for build in found.builds], PALETTES[theme]
+    label, reference = names(rows), found.builds[0].precision
+    figure, (sizes, times, words) = style.sheet(
+        [label[key(row)] for row in rows],
+        "What do fewer bits cost, in space, time and answers?",
+        f"Against {reference}. Lines: 95 % intervals. Words kept: from the start until the first other one.",
+        theme,
+        columns=3,
+    )
+    looks = [(row.device, row.precision) for row in rows]
+    known = [NOT_MEASURED if row.size_mb is None else number(row.size_mb) for row in rows]
+    style.bars(sizes, [row.size_mb for row in rows], known, looks, theme)
+    latencies, shares = ([build.latency for build in found.builds], [build.words for build in found.builds])
+    for axes, ratios, whole, form in ((times, latencies, 1.0, "{:.2f}x"), (words, shares, 100.0, "{:.0f} %")):
+        spans = [_span(ratio, whole) for ratio in ratios]
+        axes.axvline(whole, color=colours.quiet, lw=1, ls=(0, (4, 3)), zorder=1)
+        style.spans(axes, spans, [form.format(span[0]) if span else NOT_MEASURED for span in spans], looks, theme)
+    words.set_xticks([0, 50, 100])
+    sizes.set_xlabel("Size on disk (MB)\nless is better")
+    times.set_xlabel(f"Latency (x of {reference}'s)\nless is better")
+    words.set_xlabel(f"Words of {reference} kept (%)\nmore is better")
+    style.legend(figure, style.legend_entries(rows, colours), colours)
+    said = [f"{label[key(rows[0])]} {known[0]} MB, the reference"]
+    for build, size in zip(found.builds[1:], known[1:], strict=True):
+        said.append(f"{label[key(build.row)]} {size} MB, {build.verdict}, {percent(build.words)}")
+    figure.set_label(f"Size, latency against {reference} and words of its answers kept: {_listed(said)}")
+    return figure
+
+
+def _span(ratio: Ratio | Estimate, whole: float) -> style.Span | None:
+    """A ratio and the ends of its interval in a unit in which 1 is `whole`."""
+    if ratio.value is None:
+        return None
+    low, high = (ratio.value if end is None else end for end in (ratio.low, ratio.high))
+    return whole * ratio.value, whole * low, whole * high
 
 
 def loads(found: Sequence[Load], *, theme: Theme = "light") -> Figure:
@@ -253,7 +301,7 @@ FIGURES: dict[str, Draw] = {
     "latency": lambda run, _, theme: latency(run, theme=theme),
     "first_token_against_decode": lambda run, _, theme: first_token_against_decode(run, theme=theme),
     "resources": lambda run, _, theme: resources(summary.summarise(run), theme=theme),
-    "devices": lambda run, others, theme: devices(run, others, theme=theme) if _has_gpu(run, others) else None,
+    "devices": lambda run, others, theme: devices(run, others, theme=theme),
 }
 """The figures of a report by their file's name; a function gives None where there is nothing to draw."""
 
@@ -269,10 +317,6 @@ def report_figures(run: Run, references: Sequence[Reference] = ()) -> dict[str, 
 
 def _requests(run: Run, metric: Metric, theme: Theme) -> Figure:
     return requests(run, metric, theme=theme)
-
-
-def _has_gpu(run: Run, references: Sequence[Reference]) -> bool:
-    return comparison.has_gpu_build(comparison.side_by_side(run, references))
 
 
 def _strips(lines: Mapping[str, Line], metrics: Sequence[Metric], title: str, subtitle: str, theme: Theme) -> Figure:

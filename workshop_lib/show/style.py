@@ -35,6 +35,8 @@ Face = Literal["filled", "hollow"]
 Look = tuple[str, str | None]
 """Device and precision."""
 Point = tuple[float, float]
+Span = tuple[float, float, float]
+"""A value and the ends of its interval; three times the value where there is none."""
 
 WIDTH_IN = 9.0
 LETTER_IN = 0.074  # width of a letter at 10 points
@@ -43,8 +45,8 @@ HEAD_IN, FOOT_IN = 0.90, 0.98  # title and subtitle; axis label and legend
 SUBTITLE_LETTERS = 118
 LOG_FROM = 20.0  # above this ratio of largest to smallest a linear axis hides the small values
 RC: dict[Any, Any] = {"font.family": "DejaVu Sans", "font.size": 10, "hatch.linewidth": 0.7}
-MARKERS = {"int4": "o", "int8": "D", "fp16": "s", "fp32": "^"}
-HATCHES = {"int4": "", "int8": "xxxx", "fp16": "....", "fp32": "////"}
+MARKERS = {"int4": "o", "exact4": "X", "int8": "D", "fp16": "s", "fp32": "^"}
+HATCHES = {"int4": "", "exact4": "||||", "int8": "xxxx", "fp16": "....", "fp32": "////"}
 OTHER_MARKER, OTHER_HATCH = "P", "++++"
 
 
@@ -206,6 +208,23 @@ def median_bar(axes: Axes, line: int, value: float, colours: Palette) -> None:
     axes.plot([value, value], [line - 0.36, line + 0.36], color=colours.ink, lw=2.0, zorder=4)
 
 
+def spans(axes: Axes, spans: Sequence[Span | None], words: Sequence[str], looks: Sequence[Look], theme: Theme) -> None:
+    """Draw one mark, its interval and its words per line; where there is nothing to mark, the words alone."""
+    colours = PALETTES[theme]
+    place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "ha": "right", "fontsize": 8.5}
+    axes.set_xlim(0, 1.45 * max((span[2] for span in spans if span), default=1.0))
+    for line, (span, word, (device, precision)) in enumerate(zip(spans, words, looks, strict=True)):
+        if span is None:
+            inside(axes, line, word, colours)
+            continue
+        value, low, high = span
+        colour = colours.device(device)
+        look: dict[str, Any] = {"facecolors": colour, "edgecolors": colours.paper, "zorder": 3, "clip_on": False}
+        axes.plot([low, high], [line, line], color=colour, lw=2.2, alpha=0.6, zorder=2, solid_capstyle="butt")
+        axes.scatter(value, line, s=75, marker=marker(precision), **look)
+        axes.text(1, line, word, color=colours.ink, **place)
+
+
 def bars(axes: Axes, values: Sequence[float | None], words: Sequence[str], looks: Sequence[Look], theme: Theme) -> None:
     """Draw one bar and its number per line; where there is no value, the word that says why."""
     colours = PALETTES[theme]
@@ -344,6 +363,6 @@ class Picture(NamedTuple):
         return f'<img alt="{html.escape(self.alt)}" width="{self.width}" src="{self.src}">'
 
 
-def shown(figure: Figure) -> Picture:
-    """`figure` as a picture with alt text: the last line of a notebook cell."""
-    return Picture(alt_text(figure), data_uri(figure), round(figure.get_figwidth() * 96))
+def shown(figure: Figure | None) -> Picture | None:
+    """`figure` as a picture with alt text, the last line of a notebook cell; nothing where nothing was drawn."""
+    return Picture(alt_text(figure), data_uri(figure), round(figure.get_figwidth() * 96)) if figure else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -33,14 +33,21 @@ class Table(pd.DataFrame):  # type: ignore[misc]  # pandas ships no types
         cells = [[printable(cell) if isinstance(cell, str) else cell for cell in line] for line in lines]
         return cls(cells, columns=list(columns), dtype=None if cells else object)
 
+    def underline(self, places: Mapping[str, Sequence[tuple[int, int]]]) -> Table:
+        """Underline places (start, end) of cells, by the cell's text, where this table is shown as HTML."""
+        self.attrs["underlined"] = dict(places)
+        return self
+
     def _repr_html_(self) -> str:
-        return self.html(NOTEBOOK, str)
+        return "<p>Nothing to show here.</p>" if self.empty else self.html(NOTEBOOK, str)
 
     def html(self, attributes: Mapping[str, str], written: Callable[[Any], str]) -> str:
         """This table as HTML, with the attributes of a cell by its column's kind, and how a cell is written."""
-        kinds, lines = self._kinds(), self.itertuples(index=False, name=None)
-        body = "".join(f"<tr>{_cells('td', map(written, line), kinds, attributes)}</tr>\n" for line in lines)
-        head = _cells("th", map(str, self.columns), kinds, attributes)
+        kinds, underlined = self._kinds(), self.attrs.get("underlined", {})
+        lines = [[written(value) for value in line] for line in self.itertuples(index=False, name=None)]
+        shown = [[escaped(value, underlined.get(value, ())) for value in line] for line in lines]
+        body = "".join(f"<tr>{_cells('td', line, kinds, attributes)}</tr>\n" for line in shown)
+        head = _cells("th", map(html.escape, map(str, self.columns)), kinds, attributes)
         return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>"
 
     def report_html(self) -> str:
@@ -75,6 +82,19 @@ def short(value: str | float) -> str:
     return one_line(value) if isinstance(value, str) else number(value)
 
 
+def escaped(text: str, underlined: Iterable[tuple[int, int]] = ()) -> str:
+    """Text as HTML that is only text, some places of it underlined.
+
+    >>> escaped("<b>15 March", [(3, 11)])
+    '&lt;b&gt;<u>15 March</u>'
+    """
+    pieces, done = [], 0
+    for start, end in underlined:
+        pieces += [html.escape(text[done:start]), f"<u>{html.escape(text[start:end])}</u>"]
+        done = end
+    return "".join([*pieces, html.escape(text[done:])])
+
+
 def _cells(tag: str, values: Any, kinds: list[str], attributes: Mapping[str, str]) -> str:
     pairs = zip(values, kinds, strict=True)
-    return "".join(f"<{tag} {attributes[kind]}>{html.escape(value)}</{tag}>" for value, kind in pairs)
+    return "".join(f"<{tag} {attributes[kind]}>{value}</{tag}>" for value, kind in pairs)

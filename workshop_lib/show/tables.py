@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workshop_lib import checklist, comparison, summary, timing
+from workshop_lib.precision import percent, repeated
+from workshop_lib.quality import facts
 from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, key, printable
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from workshop_lib.comparison import Changes, Reference
     from workshop_lib.load import KeepWarmResult, Load
     from workshop_lib.models.registry import RegisteredModel
+    from workshop_lib.precision import Precisions
     from workshop_lib.self_check import SelfCheck
 
 
@@ -167,13 +170,20 @@ def prompts(prompts: Iterable[Prompt]) -> Table:
 
 
 def answers(run: Run, prompt_id: str) -> Table:
-    """What each model said to one prompt in the first timed round."""
+    """What each model said to one prompt in the first timed round; where it holds notes, what they do not say."""
     precision = {key(serving.variant): serving.variant.precision or UNKNOWN for serving in run.servings}
-    lines = [
-        (each.alias, precision[key(each)], each.device, answer(each), each.finish_reason or each.error_kind or UNKNOWN)
-        for each in first_answers(run, prompt_id)
-    ]
-    return Table.of(lines, "model", "precision", "device", "answer", "ended")
+    question = "".join(prompt.text for prompt in run.prompts if prompt.id == prompt_id)
+    lines, found = [], {}
+    for each in first_answers(run, prompt_id):
+        said, ended = answer(each), each.finish_reason or each.error_kind or UNKNOWN
+        lines.append((each.alias, precision[key(each)], each.device, said, ended))
+        if each.ok and (check := facts.check_answer(question, said)):
+            found[said] = check
+    table = Table.of(lines, "model", "precision", "device", "answer", "ended")
+    if found:
+        words = {said: ", ".join(check.unsupported) for said, check in found.items()}
+        table["not in the notes"] = [words.get(said) or "—" for said in table["answer"]]
+    return table.underline({said: check.places for said, check in found.items()})
 
 
 def first_answers(run: Run, prompt_id: str) -> list[Completion]:
@@ -231,6 +241,34 @@ def differences(run: Run) -> Table:
     return Table.of(lines.values(), "model", "this", against, *titles)
 
 
+def precisions(found: Precisions) -> Table | None:
+    """One line per precision of a model: what it needs, how fast it is, and how far it answers as the first one."""
+    if not found.builds:
+        return None
+    needed = [Column("size (MB)", "size_mb", 1), Column("peak memory (MB)", "peak_resident_mb", 0), *_speeds()]
+    wanted = {"size_mb", "peak_resident_mb", "first_token_latency_avg", "decode_tokens_per_sec"}
+    columns = [column for column in needed if column.field in wanted]
+    lines = []
+    for build in found.builds:
+        against = (build.verdict, percent(build.words), f"{build.same} of {build.shared}")
+        compared = against if build is not found.builds[0] else ("reference", "", "")
+        lines.append((build.precision, *(column.cell(build.row) for column in columns), *compared))
+    reference = found.builds[0].precision
+    headings = (f"latency against {reference}", "words kept", "answers all the same")
+    return Table.of(lines, "precision", *(column.title for column in columns), *headings)
+
+
+def precision_answers(found: Precisions, prompt_id: str) -> Table | None:
+    """The builds' answers to one prompt, cut where they begin to differ from the first build's."""
+    lines = []
+    for build in found.builds:
+        reference, text = found.builds[0].answers.get(prompt_id), build.answers.get(prompt_id)
+        if reference is not None and text is not None:
+            same = repeated(reference, text)
+            lines.append((build.precision, same, text.removeprefix(same).strip()))
+    return Table.of(lines, "precision", f"as {found.builds[0].precision}", "and then") if lines else None
+
+
 def changes(found: Changes) -> Table:
     """One line per model and measure: what the second side is in units of the first."""
     lines = []
@@ -241,9 +279,14 @@ def changes(found: Changes) -> Table:
 
 
 def devices(run: Run, references: Sequence[Reference] = ()) -> Table:
-    """The CPU builds of each model and its GPU builds, here or of another machine, with ratios to the CPU."""
-    lines = []
-    for build in comparison.side_by_side(run, references):
+    """The CPU builds of each model and its GPU builds, here or of another machine, with ratios to the CPU.
+
+    Where there is no GPU to compare with, the table holds the sentences that say why.
+    """
+    builds, lines = comparison.side_by_side(run, references), []
+    if not comparison.has_gpu_build(builds):
+        return sentences(comparison.device_notes(run, references))
+    for build in builds:
         row, where = build.row, f"{comparison.ELSEWHERE}: {build.where}" if build.is_reference else build.where
         verdict = ("", "", "") if row.device == "cpu" else ("", "not compared", "not compared")
         if build.verdict is not None:

@@ -124,7 +124,7 @@ class Annotation {
     const made = view.answers.map((text, place) => {
       const name = view.mode === "rubric" ? "Answer" : `Answer ${"AB"[place]}`;
       const body = make("div", { class: "ws-text", dir: "auto", tabindex: "0", role: "region", "aria-label": name });
-      body.textContent = text;
+      body.append(...marked(text, view.invented[place]));
       const panel = make("section", { class: "ws-answer" }, body);
       if (view.mode === "pairwise") panel.prepend(make("b", { class: "ws-side", "aria-hidden": "true" }, "AB"[place]));
       return panel;
@@ -322,6 +322,17 @@ class Annotation {
       this.root.focus({ preventScroll: true });
     }
   }
+}
+
+/** Text with the places underlined that Python found to be invented; both count whole characters. */
+function marked(text, places) {
+  const letters = Array.from(text);
+  const part = (start, end) => letters.slice(start, end).join("");
+  const pieces = places.map(([start, end], at) => [
+    part(places[at - 1]?.[1] ?? 0, start),
+    make("u", { title: "not in the notes" }, part(start, end)),
+  ]);
+  return [...pieces.flat(), part(places.at(-1)?.[1] ?? 0)];
 }
 
 function table(caption, headings, rows) {

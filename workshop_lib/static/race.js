@@ -64,6 +64,7 @@ class Lane {
     if (follow && !now.ended) this.text.scrollTop = this.text.scrollHeight;
     write(this.status, now.status);
     this.status.classList.toggle("wr-first", now.place === 1);
+    this.status.classList.toggle("wr-wrong", now.wrong);
     const seen = lane.strokes.filter((at_s) => at_s <= now.at_s || now.ended);
     const place = (at_s) => (length_s ? (998 * at_s) / length_s + 1 : 1);
     this.strokes.setAttribute("d", seen.map((at_s) => `M${place(at_s).toFixed(1)} 0V10`).join(""));
