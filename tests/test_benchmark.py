@@ -18,6 +18,7 @@ from tests.kill_helpers import MODELS, TINY, differences, kill_until_done, plan_
 from tests.report_helpers import run_of_models
 from workshop_lib import benchmark, comparison, places, report
 from workshop_lib.benchmark import RECORDS_FILE, run_plan
+from workshop_lib.data import read_prompts
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.machine import PowerSources
 from workshop_lib.plan import Plan, choose_variants, make_plan
@@ -355,6 +356,10 @@ def test_the_newest_run_that_answered_is_found_unless_one_is_named(tmp_path: Pat
     (tmp_path / "20260103T000000Z" / "records.jsonl").write_text("broken\n")
     assert benchmark.find_records() == good
     assert benchmark.find_records(str(good)) == good.resolve()
+    other = replace(run_of_models(1, failed=0), prompts=read_prompts("course"))
+    newest = write(tmp_path / "20260104T000000Z", other)
+    assert (benchmark.newest_records(), benchmark.newest_records("course")) == (newest, newest)
+    assert benchmark.newest_records("meeting-notes") is None
     with pytest.raises(RecordFileError, match=r"no records at .*none.*leave it empty"):
         benchmark.find_records(str(tmp_path / "none"))
 

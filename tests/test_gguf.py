@@ -230,8 +230,10 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path, keep: float) -> None:
 
 def test_a_file_or_precision_that_is_not_there_is_said(tmp_path: Path) -> None:
     """Neither is guessed."""
-    with pytest.raises(DataFileError, match=r"none\.gguf cannot be read"):
-        import_gguf(tmp_path / "none.gguf", tmp_path / "out")
+    for name, words in (("none.gguf", r"none\.gguf cannot be read"), ("", "cannot be read|is no GGUF file")):
+        with pytest.raises(DataFileError, match=words) as caught:  # a folder is likely a download of Hugging Face
+            import_gguf(tmp_path / name, tmp_path / "out")
+        assert OFFICIAL_ROUTE in caught.value.fix
     with pytest.raises(ConfigurationError, match="no precision 'int2'"):
         import_gguf(tmp_path / "none.gguf", tmp_path / "out", precision="int2")  # type: ignore[arg-type]
 

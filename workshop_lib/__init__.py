@@ -78,6 +78,7 @@ NAMES = {
     "machine_line": "show.text",
     "measure_cold_and_kept": "load",
     "measure_fleet": "fleet.collect",
+    "measure_prompt_lengths": "lengths",
     "measure_users": "load",
     "new_folder": "benchmark",
     "open_runtime": "runtimes.profiles",

@@ -297,13 +297,14 @@ def new_folder(output: str = "") -> Path:
     return Path(output).resolve() if output else places.runs_folder() / _run_id(datetime.now(UTC))
 
 
-def find_records(records: str = "") -> Path:
+def find_records(records: str = "", prompt_set: str = "") -> Path:
     """Return the records to look at: the file or the run named, else the newest run's, else a new small run's.
 
-    Raises `RecordFileError` where neither a file nor a folder under `runs/` has that name.
+    With `prompt_set`, the newest run is that of this set. Raises `RecordFileError` where neither a file nor a folder
+    under `runs/` has that name, `DataFileError` for a set that does not exist.
     """
     if not records:
-        return newest_records() or measure_a_little(new_folder())
+        return newest_records(prompt_set) or measure_a_little(new_folder(), prompt_set or data.TASK)
     found = [path for path in (Path(records), places.runs_folder() / records / RECORDS_FILE) if path.is_file()]
     if not found:
         raise RecordFileError(f"There are no records at {records}.", "Correct the path, or leave it empty.")
@@ -314,14 +315,15 @@ def describe_run(path: Path) -> list[str]:
     """Which run the records at `path` are of, and how to take another one of those under `runs/`, in sentences."""
     run, there = read_run(path), sorted(places.runs_folder().glob(f"*/{RECORDS_FILE}"), reverse=True)
     others = [each.parent.name for each in there if each.resolve() != path.resolve()]
-    asked = f"{len(answered(run))} models answered {len(run.prompts)} prompts"
-    said = [f"This page uses the run {run.run_id}, profile {run.profile}: {asked}."]
+    prompts = f"{len(run.prompts)} prompts ({data.set_of(run.prompts) or 'your own'})"
+    said = [f"This page uses the run {run.run_id}, profile {run.profile}: {len(answered(run))} models, {prompts}."]
     return said + ([f'Other runs: {", ".join(others[:3])}. To take one: records = "{others[0]}".'] if others else [])
 
 
-def newest_records() -> Path | None:
-    """Return the records of the newest run under `runs/` that answered anything, or None."""
-    return next((path for path, run in _runs() if any(completion.round for completion in run.completions)), None)
+def newest_records(prompt_set: str = "") -> Path | None:
+    """Return the records of the newest run under `runs/` that asked anything (of this set if named), or None."""
+    asked = ((path, run) for path, run in _runs() if any(completion.round for completion in run.completions))
+    return next((path for path, run in asked if prompt_set in ("", data.set_of(run.prompts))), None)
 
 
 def _runs() -> Iterator[tuple[Path, Run]]:
@@ -341,11 +343,11 @@ def run_of_another_set(prompt_set: str | None) -> tuple[str, Run] | None:
     return None
 
 
-def measure_a_little(folder: Path) -> Path:
+def measure_a_little(folder: Path, prompt_set: str = data.TASK) -> Path:
     """Measure every ready model on few prompts and rounds, so that there is something to chart."""
     with profiles.open_runtime() as runtime:
         variants, skipped = find_models(runtime, ["auto"])
-        prompts = data.read_prompts(data.TASK)[:SMALL_RUN_PROMPTS]
+        prompts = data.read_prompts(prompt_set)[:SMALL_RUN_PROMPTS]
         small = make_plan(variants, prompts, rounds=SMALL_RUN_ROUNDS, skipped=tuple(skipped))
         run_plan(small, runtime, folder)
     return folder / RECORDS_FILE

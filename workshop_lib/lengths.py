@@ -19,10 +19,11 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from workshop_lib import comparison, data, files, timing
+from workshop_lib import comparison, data, files, settings, timing
+from workshop_lib.benchmark import answered
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError, ModelServerError, RecordFileError
-from workshop_lib.records import Completion, ModelVariant, Request
+from workshop_lib.records import Completion, ModelVariant, Request, Row, Run
 from workshop_lib.storage import object_of, record_of
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ STANDARD = (512, 128)
 """Prompt and answer tokens of the shape that llama-bench reports by default."""
 LENGTHS_FILE = "prompt_lengths.jsonl"
 SCHEMA = 1
+PREFILL_FITTED, OVERHEAD = "prefill_tokens_per_sec_fitted", "first_token_overhead_s"
+"""What the fit is called in JSON and CSV."""
 WORDS_PER_MINUTE = 150
 """Of people in a meeting, an assumption: conversation in English runs at 130 to 170 words a minute."""
 SUMMARY_TOKENS = 256
@@ -92,12 +95,17 @@ class PromptLengths:
     @property
     def points(self) -> tuple[Point, ...]:
         """One per length with an answer, the shortest first."""
-        return tuple(_point(list(group)) for _, group in groupby(self._answered(), lambda each: each.prompt_id))
+        return tuple(map(_point, self._by_length()))
+
+    @property
+    def requests(self) -> list[list[tuple[float, float]]]:
+        """Prompt tokens and seconds to the first token of each answered request, those of one length together."""
+        return [list(map(_pair, group)) for group in self._by_length()]
 
     @property
     def fit(self) -> Fit | None:
         """The line through all requests; None with fewer than three lengths."""
-        return _fit([_of(list(group)) for _, group in groupby(self._answered(), lambda each: each.prompt_id)])
+        return _fit(self.requests)
 
     def tokens(self, minutes: float) -> float:
         """Prompt tokens of a meeting of so many minutes."""
@@ -125,32 +133,42 @@ class PromptLengths:
         bend = f" The line misses by up to {fit.worst_miss:.0%}: take it as rough." if fit.worst_miss > POOR_FIT else ""
         return f"Wait for the first word of {self.variant.model_id}: {'; '.join(said)}.{bend}"
 
-    def _answered(self) -> list[Completion]:
-        return [each for each in self.completions if each.ok and each.prompt_tokens and timing.first_token_s(each)]
+    def _by_length(self) -> list[list[Completion]]:
+        good = [each for each in self.completions if each.ok and each.prompt_tokens and timing.first_token_s(each)]
+        return [list(group) for _, group in groupby(good, lambda each: each.prompt_id)]
 
 
 def measure_prompt_lengths(
     runtime: Runtime,
-    variant: ModelVariant,
-    lengths: Sequence[int] = LENGTHS,
+    of: ModelVariant | Run,
+    lengths: str | Sequence[int] = LENGTHS,
     *,
     repeats: int = REPEATS,
+    folder: Path | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> PromptLengths:
     """Serve a model and ask it prompts of several lengths, in tokens, each `repeats` times, the lengths in turn.
 
+    A run stands for that of its models which answered and has the longest context.
+
     Lengths that leave no room for an answer in the model's context are not asked. Answers have up to 32 tokens, those
-    to 512 tokens up to 128.
+    to 512 tokens up to 128. `lengths` are numbers, or text like `64,256`, nothing is asked where there are none; with
+    `folder` every request is kept there.
 
     Raises:
         ConfigurationError: a length below 32 tokens, or repeats below 1.
         ModelServerError: the server does not count tokens, or the model did not answer.
         WorkshopError: the model could not be served.
     """
-    if not lengths or min(lengths) < ANSWER_TOKENS or repeats < 1:
-        what = f"The prompt lengths are {', '.join(map(str, lengths)) or 'none'}, {repeats} requests each."
+    variant = _longest(of) if isinstance(of, Run) else of
+    if isinstance(lengths, str):
+        lengths = settings.prompt_lengths(lengths)
+    if min(lengths, default=ANSWER_TOKENS) < ANSWER_TOKENS or repeats < 1:
+        what = f"The prompt lengths are {', '.join(map(str, lengths))}, {repeats} requests each."
         raise ConfigurationError(what, f"Give {ANSWER_TOKENS} tokens or more, and 1 request or more.")
-    words = " ".join(prompt.text for prompt in data.read_prompts("meeting-notes")).split()
+    if not lengths:
+        return PromptLengths(variant, (), (), 0.0, 0.0)
+    words = " ".join(prompt.text for prompt in data.read_prompts("meetings")).split()
     most = (variant.context_tokens or max(lengths) + 2 * STANDARD[1]) - STANDARD[1]
     asked = [length for length in sorted(set(lengths)) if length <= most]
     with runtime.serve(variant) as model, ChatClient.to(model, timeout_s=timeout_s) as client:
@@ -167,7 +185,17 @@ def measure_prompt_lengths(
         answers = [ask(length, counts[length], number) for number in range(1, repeats + 1) for length in asked]
     answers.sort(key=lambda each: (int(each.prompt_id.removeprefix("length-")), each.round))
     left_out = tuple(length for length in sorted(set(lengths)) if length > most)
-    return PromptLengths(variant, tuple(answers), left_out, per_word, template)
+    found = PromptLengths(variant, tuple(answers), left_out, per_word, template)
+    if folder:
+        save_lengths(folder, found)
+    return found
+
+
+def _longest(run: Run) -> ModelVariant:
+    models = answered(run)
+    if not models:
+        raise ConfigurationError("No model of this run answered.", "Measure one that does.")
+    return max(models, key=lambda each: each.context_tokens or 0)
 
 
 def save_lengths(folder: Path, found: PromptLengths) -> Path:
@@ -178,15 +206,27 @@ def save_lengths(folder: Path, found: PromptLengths) -> Path:
 
 
 def read_lengths(folder: Path) -> tuple[PromptLengths, ...]:
-    """What `save_lengths` wrote, one per model; nothing where there is no file. Raises `RecordFileError`."""
+    """What `save_lengths` wrote last of each model; nothing where there is no file. Raises `RecordFileError`."""
     path = folder / LENGTHS_FILE
     if not path.is_file():
         return ()
     try:
         lines = [json.loads(line) for line in files.whole_lines(path.read_bytes())]
-        return tuple(_from(line) for line in lines if line.pop("schema") == SCHEMA)
+        found = [_from(line) for line in lines if line.pop("schema") == SCHEMA]
+        return tuple({each.variant.model_id: each for each in found}.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordFileError(f"{path.name} cannot be read: {error}.", "Delete it, and measure again.") from None
+
+
+def with_fits(rows: Iterable[Row], found: Iterable[PromptLengths]) -> list[Row]:
+    """The rows, those of the models measured with the fitted prefill rate and the overhead of the first token."""
+    fits = {each.variant.model_id: each.fit for each in found}
+    return [
+        replace(row, more={**row.more, PREFILL_FITTED: fit.prefill_tokens_per_s, OVERHEAD: fit.overhead_s})
+        if (fit := fits.get(row.model_id))
+        else row
+        for row in rows
+    ]
 
 
 def point_objects(found: Iterable[PromptLengths]) -> list[dict[str, Any]]:
@@ -215,12 +255,12 @@ def _tokens_per_word(tries: Sequence[Completion], variant: ModelVariant) -> tupl
     return per_word, max(0.0, fewer - per_word * _TRIES[0])
 
 
-def _of(answers: Sequence[Completion]) -> list[tuple[float, float]]:
-    return [(float(each.prompt_tokens or 0), timing.first_token_s(each) or 0.0) for each in answers]
+def _pair(answer: Completion) -> tuple[float, float]:
+    return float(answer.prompt_tokens or 0), timing.first_token_s(answer) or 0.0
 
 
 def _point(answers: Sequence[Completion]) -> Point:
-    tokens, firsts = zip(*_of(answers), strict=True)
+    tokens, firsts = zip(*map(_pair, answers), strict=True)
     rates = [rate for rate in map(timing.decode_tokens_per_s, answers) if rate]
     return Point(median(tokens), median(firsts), median(rates) if rates else None, len(answers))
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from workshop_lib import comparison, files, summary
+from workshop_lib import comparison, files, lengths, summary
 from workshop_lib.choice import show as choosing
 from workshop_lib.choice.decide import Decision, decide
 from workshop_lib.comparison import Change, Reference
@@ -61,8 +61,9 @@ def write_report(run: Run, folder: Path, gpu_references: Sequence[Reference] | N
         ConfigurationError: when a file cannot be written there.
     """
     shipped = comparison.gpu_references() if gpu_references is None else gpu_references
-    concluded = conclude(run, folder)
-    rows = sorted(summary.summarise(run), key=lambda row: row.status != "ok")
+    concluded = replace(conclude(run, folder), prompt_lengths=lengths.read_lengths(folder))
+    rows = lengths.with_fits(summary.summarise(run), concluded.prompt_lengths)
+    rows.sort(key=lambda row: row.status != "ok")
     texts = {
         "md": report_markdown(run, rows, shipped, concluded),
         "csv": report_csv(rows),
@@ -93,6 +94,7 @@ def report_json(run: Run, rows: Sequence[Row], concluded: Conclusion | None = No
         "threads": {each.variant.model_id: each.threads for each in run.servings if each.status == "ok"},
         "plan": dict(run.plan),
         "rows": [row_object(row) for row in rows],
+        "prompt_lengths": lengths.point_objects(concluded.prompt_lengths),
         "samples": comparison.sample_objects(run),
     }
     return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -155,7 +157,7 @@ def _content(
         "decision": concluded.sentence,
         "about": f"Run {run.run_id}, profile {run.profile}: {answered} of {len(rows)} models answered "
         f"(prompts: {len(run.prompts)}, timed rounds: {rounds}). Machine: {machine_line(run)}.",
-        "highlights": highlights(run),
+        "highlights": [*highlights(run), *(each.sentence() for each in concluded.prompt_lengths)],
         "results": tables.results(rows),
         "devices": tables.devices(run, gpu_references) if compared else None,
         "device_notes": comparison.device_notes(run, gpu_references) if compared else (),
@@ -219,10 +221,11 @@ def _fact(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """What a run decides: as the JSON has it, None where no model comes first; and in a sentence."""
+    """What a run decides: as the JSON has it, None where no model comes first; in a sentence; what lies beside it."""
 
     decision: Mapping[str, Any] | None
     sentence: str
+    prompt_lengths: tuple[lengths.PromptLengths, ...] = ()
 
 
 def conclude(run: Run, folder: Path | None = None) -> Conclusion:

@@ -25,7 +25,7 @@ from workshop_lib.records import Prompt, RequestOptions
 Profile = Literal["practice", "foundry", "endpoint"]
 TokensField = Literal["max_tokens", "max_completion_tokens"]
 PROFILES: tuple[str, ...] = get_args(Profile)
-MOST_USERS = 256
+MOST_USERS, FEWEST_TOKENS = 256, 32
 ENDPOINT_VARIABLE = "FOUNDRY_LOCAL_ENDPOINT"
 PLAN_OPTIONS = (
     "rounds", "seed", "max_tokens", "temperature", "stream", "timeout_s", "retries", "retry_backoff_s",
@@ -60,6 +60,11 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Devices = Annotated[tuple[data.Device, ...], BeforeValidator(lambda text: _split(text.lower()))]
 Users = Annotated[
     tuple[Annotated[int, Field(ge=1, le=MOST_USERS)], ...],
+    BeforeValidator(_split),
+    AfterValidator(lambda counts: tuple(sorted(set(counts)))),
+]
+Lengths = Annotated[
+    tuple[Annotated[int, Field(ge=FEWEST_TOKENS, le=1_000_000)], ...],
     BeforeValidator(_split),
     AfterValidator(lambda counts: tuple(sorted(set(counts)))),
 ]
@@ -157,6 +162,9 @@ class BenchmarkSettings:
     watts: Annotated[Watts | None, Setting("BENCH_WATTS", "power to assume where none can be measured", "W")] = None
     price_per_kwh: Annotated[Price | None, Setting("BENCH_PRICE_PER_KWH", "of a kilowatt-hour, for costs", "X")] = None
     users: Annotated[Users, Setting("BENCH_USERS", "simultaneous users to measure, e.g. 1,2,4,8", "N,N")] = ()
+    prompt_lengths: Annotated[
+        Lengths, Setting("BENCH_PROMPT_LENGTHS", "prompt lengths to measure, in tokens, e.g. 64,256,1024", "N,N")
+    ] = ()
     extra_body: Annotated[
         Json[dict[str, Any]], Setting("BENCH_EXTRA_BODY", "merged into each request; null removes a parameter", "JSON")
     ] = field(default_factory=dict)
@@ -204,6 +212,11 @@ def devices(text: str) -> tuple[str, ...]:
 def users(text: str) -> tuple[int, ...]:
     """Return numbers of simultaneous users, smallest first; none for an empty text. Raises `ConfigurationError`."""
     return tuple(_BY_NAME["users"].read("users", text)) if text.strip() else ()
+
+
+def prompt_lengths(text: str) -> tuple[int, ...]:
+    """Return prompt lengths in tokens, shortest first; none for an empty text. Raises `ConfigurationError`."""
+    return tuple(_BY_NAME["prompt_lengths"].read("prompt_lengths", text)) if text.strip() else ()
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> BenchmarkSettings:

@@ -1,6 +1,6 @@
 """Kill an import of a GGUF file at random moments, again and again: each leaves a whole folder or none.
 
-Run `python tests/benchmarks/kills.py --imports 50`, with `--gguf` for a file of your own. Exits with 1 if one broke.
+Run `python tests/benchmarks/kills.py --imports 50`, with `--gguf` for your own file; exits with 1 if one is broken.
 """
 
 from __future__ import annotations

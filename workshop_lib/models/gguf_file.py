@@ -25,6 +25,7 @@ OFFICIAL_ROUTE = (
     "Convert the original model instead, downloaded from Hugging Face: python -m onnxruntime_genai.models.builder "
     "-i DOWNLOAD -o FOLDER -c CACHE -p int4 -e cpu, with the packages that samples/03-huggingface-models names."
 )
+_GIVE_GGUF = f"Give a file whose name ends in .gguf. Where there is none: {OFFICIAL_ROUTE}"
 ARCHITECTURES = ("llama", "qwen2")
 """Values of `general.architecture`; Mistral's models say `llama`."""
 
@@ -196,9 +197,9 @@ def _opened(path: Path) -> GGUFReader:
         with path.open("rb") as file:
             magic = file.read(4)
     except OSError as error:
-        raise DataFileError(f"{named} cannot be read: {error.strerror}.", "Give the path of a GGUF file.") from None
+        raise DataFileError(f"{named} cannot be read: {error.strerror}.", _GIVE_GGUF) from None
     if magic != b"GGUF":
-        raise DataFileError(f"{named} is no GGUF file.", "Give a file whose name ends in .gguf.")
+        raise DataFileError(f"{named} is no GGUF file.", _GIVE_GGUF)
     from gguf import GGUFReader
 
     class Bounded(GGUFReader):

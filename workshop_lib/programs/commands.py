@@ -260,7 +260,7 @@ def _said(error: OSError) -> WorkshopError:
 
 
 def _benchmark(chosen: BenchmarkSettings) -> int:
-    from workshop_lib import benchmark, load
+    from workshop_lib import benchmark, lengths, load
     from workshop_lib.benchmark import run_plan
     from workshop_lib.plan import choose_variants, make_plan
     from workshop_lib.runtimes.profiles import open_runtime
@@ -276,7 +276,9 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
                 terminal.notice(f"No model is ready for {' or '.join(chosen.devices)}.")
             plan = make_plan(variants, chosen.read_prompts(), skipped=tuple(skipped), **chosen.plan_options())
             measured = run_plan(plan, runtime, folder)
-        rows = summarise(measured)
+        if chosen.prompt_lengths:
+            _measure_lengths(runtime, measured, chosen, folder)
+        rows = lengths.with_fits(summarise(measured), lengths.read_lengths(folder))
         _write_results(measured, rows, chosen)
         if chosen.users:
             _measure_users(runtime, measured, chosen, folder)
@@ -350,6 +352,23 @@ def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, f
         load.save_loads(folder, variant, loads)
         terminal.show(tables.loads(loads), f"{variant.model_id} ({variant.device})", stream=sys.stderr)
         terminal.notice(load.describe(loads))
+
+
+def _measure_lengths(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
+    """Measure every model that answered at several prompt lengths; keep all, show a table on standard error."""
+    from workshop_lib import benchmark, lengths
+    from workshop_lib.show import tables
+
+    (folder / lengths.LENGTHS_FILE).unlink(missing_ok=True)
+    for variant in benchmark.answered(measured):
+        asked: dict[str, Any] = {"folder": folder, "timeout_s": chosen.timeout_s}
+        try:
+            found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, **asked)
+        except WorkshopError as error:
+            terminal.notice(f"{variant.model_id} ({variant.device}), prompt lengths: failed. {error}")
+            continue
+        terminal.show(tables.prompt_lengths(found), f"{variant.model_id} ({variant.device})", stream=sys.stderr)
+        terminal.notice(found.sentence())
 
 
 def exit_code(rows: Sequence[Row]) -> int:

@@ -1,10 +1,9 @@
-"""Records and rows as figures: one function per question, each figure with its alt text; `FIGURES` are the report's."""
+"""Records and rows as figures: one function per question, each figure with its alt text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,12 +22,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from workshop_lib.comparison import Build, Estimate, Ratio, Reference
+    from workshop_lib.lengths import PromptLengths
     from workshop_lib.load import Load
     from workshop_lib.precision import Precisions
     from workshop_lib.race import LaneState, RaceResult
 
-__all__ = ["FIGURES", "alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "precisions",
-           "race", "report_figures", "requests", "resources", "shown"]  # fmt: skip
+__all__ = ["alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "precisions",
+           "prompt_lengths", "race", "report_figures", "requests", "resources", "shown"]  # fmt: skip
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 LATENCY, FIRST_TOKEN, DECODE = BY_NAME["latency_s"], BY_NAME["first_token_s"], BY_NAME["decode_tokens_per_s"]
@@ -40,7 +40,6 @@ COSTS: dict[str, Callable[[Row], float | None]] = {
     "Peak memory (MB)\nless is better": lambda row: row.peak_resident_mb,
     "Decode rate (tok/s)\nmore is better": lambda row: row.decode_tokens_per_sec,
 }
-Draw = Callable[[Run, "Sequence[Reference]", Theme], "Figure | None"]
 
 
 class Line(NamedTuple):
@@ -264,6 +263,41 @@ def loads(found: Sequence[Load], *, theme: Theme = "light") -> Figure:
     return figure
 
 
+def prompt_lengths(found: PromptLengths, *, theme: Theme = "light") -> Figure:
+    """Draw the wait for the first token (s) against the prompt tokens, with the fitted line and minutes of meeting."""
+    colours, fit, model = PALETTES[theme], found.fit, found.variant.model_id
+    asked = [(tokens, first_s) for group in found.requests for tokens, first_s in group]
+    subtitle = "There are answers at fewer than three lengths, so no line."
+    if fit:
+        low, high = fit.prefill_range
+        subtitle = f"Prefill {fit.prefill_tokens_per_s:,.0f} tok/s (95 % interval {low:,.0f} to {high:,.0f}), {model}"
+    figure, axes = style.plane([], "How long may a meeting be?", one_line(subtitle, SUBTITLE_LETTERS), theme)
+    longest = max((tokens for tokens, _ in asked), default=1.0)
+    style.scale(axes, "y", [], "First token (s)")
+    axes.set(xlim=(0, 1.06 * longest), ylim=(0, 1.06 * max((first for _, first in asked), default=1.0)))
+    axes.set(xlabel="Prompt tokens, as the server counts them", ylabel="First token (s)")
+    if asked:
+        across, up = zip(*asked, strict=True)
+        axes.scatter(across, up, s=26, color=colours.device(found.variant.device), zorder=3)
+    if fit:
+        ends = (0.0, 1.06 * longest)
+        axes.plot(
+            ends, [fit.first_token_s(x) for x in ends], color=colours.ink, linestyle="--", linewidth=1.4, zorder=2
+        )
+        for minutes in (1, 2, 5, 10, 20, 40):
+            if (tokens := found.tokens(minutes)) <= longest:
+                axes.axvline(tokens, color=colours.quiet, linewidth=0.8, linestyle=":", zorder=1)
+                place = axes.get_xaxis_transform()
+                axes.text(tokens, 0.97, f" {minutes} min", color=colours.quiet, fontsize=9, va="top", transform=place)
+    looks = {"o": ("one request", colours.device(found.variant.device)), "_": ("fitted line", colours.ink),
+             "|": ("minutes of meeting, at 150 words a minute", colours.quiet)}  # fmt: skip
+    marks = [style.mark(shape, colour, text) for shape, (text, colour) in looks.items()]
+    style.legend(figure, marks, colours)
+    points = [f"{point.first_token_s:.2g} s for {point.prompt_tokens:,.0f} tokens" for point in found.points]
+    figure.set_label(f"Wait for the first token of {model} by prompt length: {_listed(points)}")
+    return figure
+
+
 def race(result: RaceResult, *, theme: Theme = "light") -> Figure:
     """Draw the pieces of text that had arrived against time (ms), a line per lane, its first token ringed."""
     colours, lanes, seen = PALETTES[theme], result.lanes, set[str]()
@@ -297,26 +331,23 @@ def race(result: RaceResult, *, theme: Theme = "light") -> Figure:
     return figure
 
 
-FIGURES: dict[str, Draw] = {
-    "latency": lambda run, _, theme: latency(run, theme=theme),
-    "first_token_against_decode": lambda run, _, theme: first_token_against_decode(run, theme=theme),
-    "resources": lambda run, _, theme: resources(summary.summarise(run), theme=theme),
-    "devices": lambda run, others, theme: devices(run, others, theme=theme),
-}
-"""The figures of a report by their file's name; a function gives None where there is nothing to draw."""
-
-
 def report_figures(run: Run, references: Sequence[Reference] = ()) -> dict[str, Callable[[Theme], Figure | None]]:
-    """The functions of `FIGURES`, and one of every other metric that has a figure, for one run."""
-    more = [metric for metric in timing.metrics_of("figure") if metric.name != LATENCY.name]
+    """The figures of a report by their file's name, each a function of the theme; None where there is nothing to draw.
+
+    Beside the named ones there is one of every other metric that has a figure.
+    """
+
+    def of_requests(metric: Metric) -> Callable[[Theme], Figure]:
+        return lambda theme: requests(run, metric, theme=theme)
+
     drawn: dict[str, Callable[[Theme], Figure | None]] = {
-        name: partial(draw, run, references) for name, draw in FIGURES.items()
+        "latency": of_requests(LATENCY),
+        "first_token_against_decode": lambda theme: first_token_against_decode(run, theme=theme),
+        "resources": lambda theme: resources(summary.summarise(run), theme=theme),
+        "devices": lambda theme: devices(run, references, theme=theme),
     }
-    return drawn | {metric.name: partial(_requests, run, metric) for metric in more}
-
-
-def _requests(run: Run, metric: Metric, theme: Theme) -> Figure:
-    return requests(run, metric, theme=theme)
+    others = (metric for metric in timing.metrics_of("figure") if metric.name != LATENCY.name)
+    return drawn | {metric.name: of_requests(metric) for metric in others}
 
 
 def _strips(lines: Mapping[str, Line], metrics: Sequence[Metric], title: str, subtitle: str, theme: Theme) -> Figure:

@@ -14,11 +14,12 @@ from workshop_lib.precision import percent, repeated
 from workshop_lib.quality import facts
 from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, key, printable
+from workshop_lib.show.text import NOT_MEASURED, TRAINED, UNKNOWN, key, printable
 
 if TYPE_CHECKING:
     from workshop_lib.checklist import ModelCheck
     from workshop_lib.comparison import Changes, Reference
+    from workshop_lib.lengths import PromptLengths
     from workshop_lib.load import KeepWarmResult, Load
     from workshop_lib.models.registry import RegisteredModel
     from workshop_lib.precision import Precisions
@@ -45,14 +46,14 @@ class Column(NamedTuple):
     def cell(self, row: Row) -> str | float:
         """The figure of one row for people; text as it is, codes with commas."""
         value: Any = row.value(self.field)
-        if self is TRAINED:
+        if self is TRAINED_ON:
             return {True: "yes", False: "no"}.get(value, UNKNOWN)
         if isinstance(value, tuple):
             return ", ".join(value)
         return printable(value) if isinstance(value, str) else rounded(value, self.decimals, self.factor)
 
 
-TRAINED = Column("trained on it", "trained_on_prompts", where_known=True)
+TRAINED_ON = Column("trained on it", "trained_on_prompts", where_known=True)
 P95 = Column("p95 (ms)", "latency_p95", 1, 1000)
 COSTS = (
     Column("cold start (ms)", "cold_start_s", 1, 1000),
@@ -94,8 +95,8 @@ def cost(rows: Iterable[Row]) -> Table:
 
 def _results(rows: Iterable[Row], columns: Sequence[Column]) -> Table:
     ordered = sorted(rows, key=lambda row: row.status != "ok")
-    known = {each.field for row in ordered for each in (TRAINED, *columns) if row.value(each.field) is not None}
-    shown = [each for each in (TRAINED, *columns) if not each.where_known or each.field in known]
+    known = {each.field for row in ordered for each in (TRAINED_ON, *columns) if row.value(each.field) is not None}
+    shown = [each for each in (TRAINED_ON, *columns) if not each.where_known or each.field in known]
     lines = [
         (printable(row.alias), row.precision or UNKNOWN, row.device, row.status, *(each.cell(row) for each in shown))
         for row in ordered
@@ -293,7 +294,8 @@ def devices(run: Run, references: Sequence[Reference] = ()) -> Table:
             verdict = (build.verdict.against, build.verdict.first_token, build.verdict.decode)
         times = (rounded(row.first_token_latency_avg, 1, 1000), rounded(row.decode_tokens_per_sec, 0))
         name = f"{row.precision or UNKNOWN} · {row.device if build.is_confirmed else 'labelled gpu'}"
-        lines.append((row.alias, name, where, *times, *verdict))
+        alias = row.alias + TRAINED * bool(row.trained_on_prompts)
+        lines.append((alias, name, where, *times, *verdict))
     headings = ("first token (ms)", "decode (tok/s)", "against", "first token", "decode")
     return Table.of(lines, "model", "build", "measured on", *headings)
 
@@ -307,6 +309,18 @@ def loads(found: Iterable[Load]) -> Table:
         lines.append((load.users, f"{len(load.answered)} of {len(load.completions)}", *rates, *times))
     headings = ("all users (tok/s)", "each user (tok/s)", "first token (ms)", "latency (ms)")
     return Table.of(lines, "users", "answered", *headings)
+
+
+def prompt_lengths(found: PromptLengths) -> Table:
+    """One line per prompt length: the wait for the first token as measured and by the line, and the pace after it."""
+    fit, lines = found.fit, []
+    for point in found.points:
+        by_line = None if fit is None else fit.first_token_s(point.prompt_tokens)
+        times = (rounded(point.first_token_s, 1, 1000), rounded(by_line, 1, 1000))
+        lines.append((f"{point.prompt_tokens:,.0f}", point.requests, *times, rounded(point.decode_tokens_per_sec, 0)))
+    lines += [(f"{length:,}", 0, "does not fit", "", "") for length in found.left_out]
+    headings = ("first token, median (ms)", "by the line (ms)", "decode, median (tok/s)")
+    return Table.of(lines, "prompt tokens", "requests", *headings)
 
 
 def instrument(check: SelfCheck) -> Table:
