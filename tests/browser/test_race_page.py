@@ -138,7 +138,7 @@ def test_hostile_answers_and_names_are_only_text(go_to: GoTo, lab: Lab):
     answer, nothing = track.texts()
     said = "".join(f" {HOSTILE[token % len(HOSTILE)]}" for token in range(80))
     assert answer == said.replace("\x1b", "�").replace("\x07", "�").replace("\u202e", "�") and nothing == ""
-    assert track.part("name").first.inner_text() == f"{evil} · cpu"
+    assert track.part("name").first.inner_text().startswith(evil)
     expect(track.part("error").last).to_have_text("The server answered HTTP 500: refused with 500")
     box = track.part("text").first
     assert box.evaluate("each => each.childElementCount") == 0
