@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.annotation_helpers import run_with
 from tests.measurement_helpers import completion
-from workshop_lib import race
+from workshop_lib import data, race
 from workshop_lib.quality import facts, scores, widget
 from workshop_lib.quality import show as grading
 from workshop_lib.quality.annotation import Session
@@ -137,6 +137,14 @@ def test_cases_of_another_author_are_found() -> None:
         precision = right / sum(found.total() for _, found in pairs)
         recall = right / sum(expected.total() for expected, _ in pairs)
         assert min(precision, recall) >= 0.9, f"{side}: precision {precision:.3f}, recall {recall:.3f}"
+
+
+def test_shipped_references_invent_nothing() -> None:
+    """The example of a good answer to each shipped prompt with notes states their facts, and all that are expected."""
+    prompts = [prompt for prompt in data.read_prompts("meeting-notes") if prompt.reference]
+    assert len(prompts) >= 5
+    for prompt in prompts:
+        assert facts.check_answer(prompt.text, prompt.reference or "", prompt.aspects) == facts.FactCheck((), (), ())
 
 
 def test_only_expected_facts_can_be_missing() -> None:

@@ -170,10 +170,10 @@ def test_an_answer_in_one_piece_is_read_too(ask):
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_prompt_that_is_too_long_is_the_servers_own_reason(ask, stream: bool):
-    """HTTP 400 with the size of the context: that is what the record says."""
+    """HTTP 400 with the size of the context: the record says by how much it does not fit."""
     answer = ask("word " * 3000, stream=stream)
-    assert (answer.ok, answer.error_kind, answer.chunks) == (False, "http_400", ())
-    assert "exceeds the available context size (2048 tokens)" in answer.error
+    assert (answer.ok, answer.error_kind, answer.chunks) == (False, "does_not_fit", ())
+    assert answer.error.startswith("Does not fit: ") and answer.error.endswith(" of 2 048 tokens.")
 
 
 @pytest.mark.parametrize(("key", "kind"), [(None, "http_401"), ("wrong", "http_401"), ("right", None)])

@@ -80,17 +80,6 @@ def test_the_notes_for_teaching_speak_of_every_exercise() -> None:
     assert told == list(exercises.EXERCISES)
 
 
-def test_the_walk_through_all_numbered_pages_takes_less_than_half_an_hour() -> None:
-    """Reading at 230 words a minute and running, page after page, and so do the times that the pages state."""
-    told = LINE.findall(INSTRUCTOR.read_text("utf-8"))
-    walk = [(float(minutes), float(seconds)) for name, _, minutes, seconds in told if re.match(r"0[1-6]_", name)]
-    assert sum(minutes + seconds / 60 for minutes, seconds in walk) < 30
-    stated = [
-        notebook_rules.stated_minutes(notebook_rules.read(path)) for path in PAGES if re.match("0[1-6]_", path.name)
-    ]
-    assert sum(stated) < 30
-
-
 OPENING = "# 1 · Title\n\n- What?\n- Why?\n\n**Time:** 1 minute to read and run."
 FAULTY: dict[str, list[Any]] = {
     "cells_have_names": [prose("a", "one"), prose("b", "one")],

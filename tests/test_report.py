@@ -108,8 +108,8 @@ def graded(run: Run, prompt_set: str = "", trained_on: tuple[str, ...] | None = 
 def test_a_report_begins_with_the_decision(
     tmp_path: Path, trained_on: tuple[str, ...] | None, clear: bool, doubted: bool
 ):
-    """The fastest of three equally good models comes first; clear unless it was trained on the prompts."""
-    run = graded(slowed(models("a", "b", "c"), {"b": 4.0, "c": 8.0}), "course", trained_on)
+    """The fastest of three equally good models, all slower than 1 s, is first; clear unless trained on the prompts."""
+    run = graded(slowed(models("a", "b", "c"), {"a": 50.0, "b": 200.0, "c": 400.0}), "course", trained_on)
     files = report.write_report(run, tmp_path)
     written = json.loads(files.json.read_text("utf-8"))
     assert written["decision"] == {

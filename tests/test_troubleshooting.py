@@ -414,7 +414,7 @@ def test_a_prompt_longer_than_the_context_is_named(runtime: FoundryRuntime, vari
         answers = [
             chat.ask(Request("long", variant, "p", "word " * 3000, 1, 20, stream=stream)) for stream in (True, False)
         ]
-    expect("prompt-too-long", *(str(answer.error) for answer in answers))
+    expect("prompt-too-long", *{str(answer.error) for answer in answers})
 
 
 # -- endpoints

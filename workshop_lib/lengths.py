@@ -20,9 +20,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from workshop_lib import comparison, data, files, settings, timing
+from workshop_lib.benchmark import answered
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError, ModelServerError, RecordFileError
-from workshop_lib.records import Completion, ModelVariant, Request, Row
+from workshop_lib.records import Completion, ModelVariant, Request, Row, Run
 from workshop_lib.storage import object_of, record_of
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class PromptLengths:
 
 def measure_prompt_lengths(
     runtime: Runtime,
-    variant: ModelVariant,
+    of: ModelVariant | Run,
     lengths: str | Sequence[int] = LENGTHS,
     *,
     repeats: int = REPEATS,
@@ -147,6 +148,8 @@ def measure_prompt_lengths(
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> PromptLengths:
     """Serve a model and ask it prompts of several lengths, in tokens, each `repeats` times, the lengths in turn.
+
+    A run stands for that of its models which answered and has the longest context.
 
     Lengths that leave no room for an answer in the model's context are not asked. Answers have up to 32 tokens, those
     to 512 tokens up to 128. `lengths` are numbers, or text like `64,256`, nothing is asked where there are none; with
@@ -157,6 +160,7 @@ def measure_prompt_lengths(
         ModelServerError: the server does not count tokens, or the model did not answer.
         WorkshopError: the model could not be served.
     """
+    variant = _longest(of) if isinstance(of, Run) else of
     if isinstance(lengths, str):
         lengths = settings.prompt_lengths(lengths)
     if min(lengths, default=ANSWER_TOKENS) < ANSWER_TOKENS or repeats < 1:
@@ -185,6 +189,13 @@ def measure_prompt_lengths(
     if folder:
         save_lengths(folder, found)
     return found
+
+
+def _longest(run: Run) -> ModelVariant:
+    models = answered(run)
+    if not models:
+        raise ConfigurationError("No model of this run answered.", "Measure one that does.")
+    return max(models, key=lambda each: each.context_tokens or 0)
 
 
 def save_lengths(folder: Path, found: PromptLengths) -> Path:

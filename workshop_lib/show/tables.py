@@ -14,7 +14,7 @@ from workshop_lib.precision import percent, repeated
 from workshop_lib.quality import facts
 from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, key, printable
+from workshop_lib.show.text import NOT_MEASURED, TRAINED, UNKNOWN, key, printable
 
 if TYPE_CHECKING:
     from workshop_lib.checklist import ModelCheck
@@ -46,14 +46,14 @@ class Column(NamedTuple):
     def cell(self, row: Row) -> str | float:
         """The figure of one row for people; text as it is, codes with commas."""
         value: Any = row.value(self.field)
-        if self is TRAINED:
+        if self is TRAINED_ON:
             return {True: "yes", False: "no"}.get(value, UNKNOWN)
         if isinstance(value, tuple):
             return ", ".join(value)
         return printable(value) if isinstance(value, str) else rounded(value, self.decimals, self.factor)
 
 
-TRAINED = Column("trained on it", "trained_on_prompts", where_known=True)
+TRAINED_ON = Column("trained on it", "trained_on_prompts", where_known=True)
 P95 = Column("p95 (ms)", "latency_p95", 1, 1000)
 COSTS = (
     Column("cold start (ms)", "cold_start_s", 1, 1000),
@@ -95,8 +95,8 @@ def cost(rows: Iterable[Row]) -> Table:
 
 def _results(rows: Iterable[Row], columns: Sequence[Column]) -> Table:
     ordered = sorted(rows, key=lambda row: row.status != "ok")
-    known = {each.field for row in ordered for each in (TRAINED, *columns) if row.value(each.field) is not None}
-    shown = [each for each in (TRAINED, *columns) if not each.where_known or each.field in known]
+    known = {each.field for row in ordered for each in (TRAINED_ON, *columns) if row.value(each.field) is not None}
+    shown = [each for each in (TRAINED_ON, *columns) if not each.where_known or each.field in known]
     lines = [
         (printable(row.alias), row.precision or UNKNOWN, row.device, row.status, *(each.cell(row) for each in shown))
         for row in ordered
@@ -294,7 +294,8 @@ def devices(run: Run, references: Sequence[Reference] = ()) -> Table:
             verdict = (build.verdict.against, build.verdict.first_token, build.verdict.decode)
         times = (rounded(row.first_token_latency_avg, 1, 1000), rounded(row.decode_tokens_per_sec, 0))
         name = f"{row.precision or UNKNOWN} · {row.device if build.is_confirmed else 'labelled gpu'}"
-        lines.append((row.alias, name, where, *times, *verdict))
+        alias = row.alias + TRAINED * bool(row.trained_on_prompts)
+        lines.append((alias, name, where, *times, *verdict))
     headings = ("first token (ms)", "decode (tok/s)", "against", "first token", "decode")
     return Table.of(lines, "model", "build", "measured on", *headings)
 
