@@ -337,9 +337,11 @@ def run_of_another_set(prompt_set: str | None) -> tuple[str, Run] | None:
     """Return what answered another shipped set, with its name: the newest run, else shipped results, else None."""
     shipped = [(path, read_run(path)) for path in sorted(comparison.REFERENCES.glob(f"*/{RECORDS_FILE}"))]
     for path, run in (*_runs(), *shipped):
-        if answered(run) and data.set_of(run.prompts) not in (None, prompt_set):
+        asked = data.set_of(run.prompts)
+        if answered(run) and asked not in (None, prompt_set):
             kind = "the shipped results" if path.is_relative_to(comparison.REFERENCES) else "the run"
-            return f"{kind} {path.parent.name}", run
+            prompts = tuple(replace(prompt, set_name=asked or "") for prompt in run.prompts)  # older records lack it
+            return f"{kind} {path.parent.name}", replace(run, prompts=prompts)
     return None
 
 
