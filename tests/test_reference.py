@@ -97,9 +97,9 @@ def test_the_reference_is_measured_apart_from_the_user(tmp_path: Path, monkeypat
 
     run: Callable[..., Any] = lambda command, *, env, **_: started.append((command, env)) or Done()  # noqa: E731
     monkeypatch.setattr(reference.subprocess, "run", run)
-    assert reference.run_apart(tmp_path) == 3
+    assert reference.run_apart(tmp_path, "course") == 3
     ((command, seen),) = started
-    assert command[-4:] == ["--profile", "practice", "--output", str(tmp_path / "run")]
+    assert command[-4:] == ["--prompt-set", "course", "--output", str(tmp_path / "run")]
     assert "the user's" not in seen.values()
     assert not [name for name in seen if name.startswith(("BENCH_", "RETRY_", "API_KEY"))]
     assert [name for name in seen if name.startswith("FOUNDRY_LOCAL_")] == ["FOUNDRY_LOCAL_CUDA_EP_LIBRARY"]

@@ -76,13 +76,13 @@ def test_another_wheel_of_that_name_is_refused(tmp_path: Path, index: Path, monk
 
 
 def test_default_candidates_are_few_and_all_are_on_request(tmp_path: Path) -> None:
-    """`auto` takes two practice builds and, once it is here, the real model's three; `all` takes every one that is."""
+    """`auto` takes a build of each practice model and, once it is here, the real model's three; `all` takes all."""
     with open_runtime("practice", cache_dir=tmp_path) as runtime:
         assert [each.model_id for each in runtime.to_fetch()] == [each.model_id for each in smollm2.VARIANTS]
         assert [each.cached for each in runtime.find([smollm2.ALIAS])] == [False] * 3
         assert [each.model_id for each in runtime.find(["auto"], ["cpu"])] == [
-            "practice-small-int4-generic-cpu:1", "practice-large-int4-generic-cpu:1",
-        ]  # fmt: skip
+            f"practice-{size}-int4-generic-cpu:1" for size in ("small", "medium", "large")
+        ]
         assert [each.trained_on for each in runtime.find(["all"], ["cpu"])] == [("course", "meeting-notes")] * 6
         assert to_fetch(runtime, "practice-small") == []
     with open_runtime("foundry", cache_dir=tmp_path) as runtime:

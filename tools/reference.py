@@ -1,8 +1,9 @@
-"""For maintainers: make `data/reference/practice` anew, or the outputs of notebooks in place.
+"""For maintainers: make the results in `data/reference` anew, or the outputs of notebooks in place.
 
-`python3 workshop.py reference [--output FOLDER]` measures the practice models in a process apart from your settings,
-models and runs, prints what changed beyond noise, and replaces the results; `git diff` shows the rest. With
-`--page FILE` it executes that notebook instead and stores its outputs.
+`python3 workshop.py reference [--output FOLDER]` measures the default candidates in a process apart from your settings,
+models and runs, prints what changed beyond noise, and replaces the results; `git diff` shows the rest. It does so for
+the team's own prompts (`practice`, with the pages) and for the course's (`course`, without). With `--page FILE` it
+executes that notebook instead and stores its outputs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from workshop_lib import comparison, files, places
 from workshop_lib.errors import NotebookError, WorkshopError
 from workshop_lib.programs import commands, notebooks
 
-REFERENCE = places.DATA / "reference" / "practice"
+REFERENCE = places.DATA / "reference"
+PROMPT_SETS = {"practice": "meeting-notes", "course": "course"}
+"""Folder of reference results → the prompts asked for them."""
 MADE = ("*.ipynb", "*.jsonl", "benchmark_report.*", "decision*.md", "figures/*")
 """What a run writes. Anything else in a folder of reference results was put there by hand."""
 LEFT_OUT = ("*.lock", "annotations")
@@ -51,10 +54,11 @@ def make_reference(target: Path, *, measure: Callable[[Path], int] | None = None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         apart = Path(temporary).resolve()
         folder = apart / "run"
-        if code := (measure or run_apart)(apart):
+        if code := measure(apart) if measure else run_apart(apart, PROMPT_SETS.get(target.name, "meeting-notes")):
             return code
         forget_places(folder, {folder: "runs/reference", apart: "temporary", places.PROJECT: "workshop"})
-        for path in [path for pattern in LEFT_OUT for path in folder.rglob(pattern)]:
+        unwanted = LEFT_OUT if target.name == "practice" else (*LEFT_OUT, "*.ipynb")
+        for path in [path for pattern in unwanted for path in folder.rglob(pattern)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if _report(target).exists():
             if not _may_replace(target, folder):
@@ -66,9 +70,10 @@ def make_reference(target: Path, *, measure: Callable[[Path], int] | None = None
     return 0
 
 
-def run_apart(folder: Path) -> int:
+def run_apart(folder: Path, prompt_set: str) -> int:
     """Run the workshop's practice profile into `folder / "run"`, with models, runs and settings of its own."""
-    command = [sys.executable, "-m", "workshop_lib", "run", "--profile", "practice", "--output", str(folder / "run")]
+    command = [sys.executable, "-m", "workshop_lib", "run", "--profile", "practice", "--prompt-set", prompt_set]
+    command += ["--output", str(folder / "run")]
     return subprocess.run(command, cwd=places.PROJECT, env=places.environment_apart(folder), check=False).returncode
 
 
@@ -148,8 +153,8 @@ def _is_progress(output: Any) -> bool:
 
 def parser() -> argparse.ArgumentParser:
     """What `workshop.py reference` takes."""
-    made = argparse.ArgumentParser(prog="workshop.py reference", description="Make data/reference/practice anew.")
-    made.add_argument("--output", type=Path, default=REFERENCE, help="another folder than data/reference/practice")
+    made = argparse.ArgumentParser(prog="workshop.py reference", description="Make data/reference anew.")
+    made.add_argument("--output", type=Path, default=REFERENCE, help="another folder than data/reference")
     made.add_argument("--page", type=Path, help="execute this notebook and store its outputs in place instead")
     return made
 
@@ -159,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.page:
         return commands.ended(lambda: refresh_outputs(options.page))
-    return commands.ended(lambda: make_reference(options.output))
+    return commands.ended(lambda: max(make_reference(options.output / name) for name in PROMPT_SETS))
 
 
 if __name__ == "__main__":
