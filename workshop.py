@@ -13,9 +13,8 @@
   reference  make the shipped reference results anew
   fleet      one plan on many machines (needs requirements-fleet.txt)
 
-The first start makes .venv and installs requirements.txt into it, which needs the network;
-later starts do neither. The first "test" adds requirements-test.txt.
-"workshop.py COMMAND --help" lists the options.
+Only the first start needs the network: it makes .venv and installs requirements.txt into it.
+The first "test" adds requirements-test.txt. "workshop.py COMMAND --help" lists the options.
 """
 
 import hashlib
@@ -46,8 +45,7 @@ class SetupError(Exception):
 
 def wanted_stamp():
     """Say what a finished .venv is made from: this Python and these requirements."""
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    return f"Python {sys.version}\nrequirements.txt {digest}\n"
+    return f"Python {sys.version}\nrequirements.txt {hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()}\n"
 
 
 def is_ready(stamp):
@@ -95,7 +93,9 @@ def make_environment(stamp):
     check_length(HERE, has_long_paths())
     say("Making .venv and installing requirements.txt, a minute or two (once) ...")
     try:
-        if os.path.lexists(VENV):
+        if VENV.is_symlink():
+            VENV.unlink()  # what it leads to belongs to another folder, and stays as it is
+        elif os.path.lexists(VENV):
             STAMP.unlink(missing_ok=True)
             shutil.rmtree(VENV)
         venv.create(VENV, with_pip=True)

@@ -149,6 +149,18 @@ def test_help_installs_nothing(project: Path) -> None:
     assert not (project / ".venv").exists()
 
 
+def test_a_linked_environment_is_left_as_it_is(project: Path, tmp_path: Path) -> None:
+    """A .venv that links to another folder gives way to one of this folder's own; what it led to stays as it is."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "workshop-stamp.txt").write_text("another origin", encoding="utf-8")
+    (project / ".venv").symlink_to(shared, target_is_directory=True)
+    (project / "requirements.txt").write_text("no-such-wheel==1.0\n", encoding="utf-8")
+    assert start(project, "run").returncode == 1
+    assert [file.name for file in shared.iterdir()] == ["workshop-stamp.txt"]
+    assert not (project / ".venv").is_symlink()
+
+
 def test_missing_requirements_are_one_line(project: Path) -> None:
     """A broken checkout does not end in a traceback."""
     (project / "requirements.txt").unlink()

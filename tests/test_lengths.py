@@ -104,6 +104,8 @@ def test_the_sentence_says_what_fits_and_what_is_beyond_the_measured():
     assert "60 minutes of meeting (about 11,270 tokens) do not fit" in said
     assert "20 minutes (3,770 tokens): 3.8 s, by the line beyond what was measured" in said
     assert "5 minutes (958 tokens): 0.96 s." in said
+    slow = found_of({length: [length / 10] * 3 for length in (256, 512, 1024)}).sentence((5, 20))
+    assert "5 minutes (958 tokens): 96 s; 20 minutes (3,770 tokens): 377 s, by the line" in slow
     assert "three lengths" in found_of({256: [0.1], 512: [0.2]}).sentence()
 
 

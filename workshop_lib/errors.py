@@ -25,7 +25,8 @@ class WorkshopError(Exception):
         super().__init__(self.what, self.fix)
 
     def __str__(self) -> str:
-        return f"{self.what} {self.fix}"
+        stop = "" if self.what.endswith((".", "!", "?", "…")) else "."  # what a server said may have none
+        return f"{self.what}{stop} {self.fix}"
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in a notebook: one line in place of a traceback."""

@@ -24,6 +24,7 @@ from workshop_lib.benchmark import answered
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError, ModelServerError, RecordFileError
 from workshop_lib.records import Completion, ModelVariant, Request, Row, Run
+from workshop_lib.show.text import seconds
 from workshop_lib.storage import object_of, record_of
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class PromptLengths:
                 said.append(f"{each:g} minutes of meeting (about {tokens:,.0f} tokens) do not fit")
                 continue
             beyond = ", by the line beyond what was measured" if tokens > 1.1 * longest else ""
-            said.append(f"{each:g} minutes ({tokens:,.0f} tokens): {fit.first_token_s(tokens):.2g} s{beyond}")
+            said.append(f"{each:g} minutes ({tokens:,.0f} tokens): {seconds(fit.first_token_s(tokens))}{beyond}")
         bend = f" The line misses by up to {fit.worst_miss:.0%}: take it as rough." if fit.worst_miss > POOR_FIT else ""
         return f"Wait for the first word of {self.variant.model_id}: {'; '.join(said)}.{bend}"
 

@@ -241,7 +241,8 @@ def conclude(run: Run, folder: Path | None = None) -> Conclusion:
     first, said = decided.first, choosing.verdict(decided).rstrip(".")
     if first is None:
         return Conclusion(None, f"{said}.")
-    asked = f"the {run.prompt_set} prompts" if run.prompt_set else f"these {len(run.prompts)} prompts"
+    own = f"these {len(run.prompts)} prompts" if len(run.prompts) > 1 else "this prompt"
+    asked = f"the {run.prompt_set} prompts" if run.prompt_set else own
     doubts = "; ".join(_to_doubt(run, decided))
     sentence = f"For {asked}, {said}{f'; what to doubt: {doubts}' if doubts else ''}."
     return Conclusion({**choosing.decision_object(decided, run), "sentence": sentence}, sentence)

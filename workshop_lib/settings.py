@@ -41,7 +41,7 @@ def split(text: str) -> tuple[str, ...]:
 
 def _split(text: str) -> tuple[str, ...]:
     if not (names := split(text)):
-        raise ValueError("Give names separated by commas.")
+        raise ValueError("Give one or more, separated by commas.")
     return names
 
 

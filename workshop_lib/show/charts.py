@@ -14,7 +14,7 @@ from workshop_lib.precision import percent
 from workshop_lib.records import Row, Run
 from workshop_lib.show import style
 from workshop_lib.show.style import PALETTES, SUBTITLE_LETTERS, Theme, alt_text, png, shown
-from workshop_lib.show.text import NAME_LETTERS, NOT_MEASURED, UNKNOWN, key, names, number, one_line
+from workshop_lib.show.text import NAME_LETTERS, NOT_MEASURED, UNKNOWN, key, names, number, one_line, seconds
 from workshop_lib.timing import METRICS, Metric
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def prompt_lengths(found: PromptLengths, *, theme: Theme = "light") -> Figure:
              "|": ("minutes of meeting, at 150 words a minute", colours.quiet)}  # fmt: skip
     marks = [style.mark(shape, colour, text) for shape, (text, colour) in looks.items()]
     style.legend(figure, marks, colours)
-    points = [f"{point.first_token_s:.2g} s for {point.prompt_tokens:,.0f} tokens" for point in found.points]
+    points = [f"{seconds(point.first_token_s)} for {point.prompt_tokens:,.0f} tokens" for point in found.points]
     figure.set_label(f"Wait for the first token of {model} by prompt length: {_listed(points)}")
     return figure
 

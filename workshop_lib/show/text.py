@@ -56,6 +56,15 @@ def number(value: float) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def seconds(value: float) -> str:
+    """Write seconds with two figures, or whole ones.
+
+    >>> [seconds(value) for value in (0.00456, 3.77, 65.4, 1234.5)]
+    ['0.0046 s', '3.8 s', '65 s', '1,234 s']
+    """
+    return f"{value:,.0f} s" if value >= 10 else f"{value:.2g} s"
+
+
 def key(item: Row | Completion | ModelVariant) -> Key:
     """Model id and device."""
     return item.model_id, item.device
