@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fault_server import FaultServer
-from tests.fault_steps import DONE, OPEN, Behaviour, Exchange, finish, tokens
+from tests.fault_steps import DONE, OPEN, Behaviour, Exchange, finish, refuse, tokens
 from workshop_lib import lengths
 from workshop_lib.errors import ConfigurationError, ModelServerError, RecordFileError
 from workshop_lib.lengths import PromptLengths, measure_prompt_lengths
@@ -115,6 +115,21 @@ def test_lengths_beyond_the_context_are_not_asked():
         variant = replace(runtime.find(["m"])[0], context_tokens=512)
         found = measure_prompt_lengths(runtime, variant, (2048, 64, 256, 512), repeats=1)
     assert (len(found.points), found.left_out) == (2, (512, 2048))
+
+
+def test_a_length_that_the_server_refuses_is_named_as_one_that_does_not_fit():
+    """An endpoint tells no context: 64 is answered, 512 is refused for its length and not passed over in silence."""
+
+    def short_only(exchange: Exchange) -> None:
+        is_long = len(str(exchange.call.body["messages"][-1]["content"]).split()) > 200
+        exchange.run(refuse(400, "the request exceeds the available context size") if is_long else reads(1e6).steps)
+
+    with (
+        FaultServer({"m": Behaviour(pace_s=0.001, tokens=4, steps=(short_only,))}) as server,
+        EndpointRuntime(server.base_url) as runtime,
+    ):
+        found = measure_prompt_lengths(runtime, runtime.find(["m"])[0], (64, 512), repeats=1)
+    assert (len(found.points), found.left_out) == (1, (512,))
 
 
 @pytest.mark.parametrize("wrong", ["31", "64,x", "-5"])

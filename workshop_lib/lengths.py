@@ -185,7 +185,8 @@ def measure_prompt_lengths(
         counts = {length: max(1, round((length - template) / per_word)) for length in asked}
         answers = [ask(length, counts[length], number) for number in range(1, repeats + 1) for length in asked]
     answers.sort(key=lambda each: (int(each.prompt_id.removeprefix("length-")), each.round))
-    left_out = tuple(length for length in sorted(set(lengths)) if length > most)
+    refused = {int(each.prompt_id.removeprefix("length-")) for each in answers if not each.fits}
+    left_out = tuple(length for length in sorted(set(lengths)) if length > most or length in refused)
     found = PromptLengths(variant, tuple(answers), left_out, per_word, template)
     if folder:
         save_lengths(folder, found)

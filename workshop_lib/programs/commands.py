@@ -361,6 +361,7 @@ def _measure_lengths(runtime: Runtime, measured: Run, chosen: BenchmarkSettings,
 
     (folder / lengths.LENGTHS_FILE).unlink(missing_ok=True)
     for variant in benchmark.answered(measured):
+        terminal.notice(f"{variant.model_id} ({variant.device}): prompts of several lengths, long ones take time ...")
         asked: dict[str, Any] = {"folder": folder, "timeout_s": chosen.timeout_s}
         try:
             found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, **asked)
