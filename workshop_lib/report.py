@@ -155,16 +155,16 @@ def _content(
     compared = comparison.has_gpu_build(comparison.side_by_side(run, gpu_references))
     rounds = run.plan.get("rounds", "an unknown number of")
     answered = sum(row.status == "ok" for row in rows)
-    asked = [row for row in rows if row.status != "skipped"]  # the highlights name the others, with the reason
+    asked = sum(row.status != "skipped" for row in rows)  # the highlights name the others, with the reason
     codes = {code for row in rows for code in row.warnings}
     known = {code: text for code, text in summary.WARNINGS.items() if code in codes}
     return {
         "decision": concluded.sentence,
-        "about": f"Run {run.run_id}, profile {run.profile}: {answered} of {len(asked)} models answered "
+        "about": f"Run {run.run_id}, profile {run.profile}: {answered} of {asked} models answered "
         f"(prompts: {len(run.prompts)}, timed rounds: {rounds}). Machine: {machine_line(run)}.",
         "highlights": [*highlights(run), *(each.sentence() for each in concluded.prompt_lengths)],
-        "speed": tables.speed(asked),
-        "cost": tables.cost(asked),
+        "speed": tables.speed(rows),
+        "cost": tables.cost(rows),
         "devices": tables.devices(run, gpu_references) if compared else None,
         "device_notes": comparison.device_notes(run, gpu_references) if compared else (),
         "warnings": known | dict.fromkeys(sorted(codes - known.keys()), "No explanation is known."),

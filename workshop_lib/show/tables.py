@@ -84,13 +84,19 @@ def results(rows: Iterable[Row]) -> Table:
 
 
 def speed(rows: Iterable[Row]) -> Table:
-    """The part of `results` that says how fast each model is."""
-    return _results(rows, _speeds())
+    """The part of `results` that says how fast each model is, of those that were asked."""
+    return _results(_asked(rows), _speeds())
 
 
 def cost(rows: Iterable[Row]) -> Table:
-    """The part of `results` that says what a model needs, and the warnings."""
-    return _results(rows, COSTS)
+    """The part of `results` that says what a model needs, and the warnings, of those that were asked."""
+    return _results(_asked(rows), COSTS)
+
+
+def _asked(rows: Iterable[Row]) -> list[Row]:
+    """Without the rows that were skipped, unless there is no other: `left_out` and the highlights name those."""
+    every = list(rows)
+    return [row for row in every if row.status != "skipped"] or every
 
 
 def _results(rows: Iterable[Row], columns: Sequence[Column]) -> Table:
