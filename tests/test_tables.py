@@ -119,7 +119,7 @@ def test_builds_of_a_model_are_compared_with_an_interval(run: Run):
 
 def test_without_a_gpu_the_table_of_devices_says_why():
     """No blank columns: the sentences that a reader of the comparison must know, here the absent provider's first."""
-    assert list(tables.devices(cpu_run())["what stands out"]) == list(comparison.device_notes(cpu_run()))
+    assert list(tables.devices(cpu_run())["in words"]) == list(comparison.device_notes(cpu_run()))
 
 
 def test_a_build_that_was_trained_on_its_prompts_is_marked_beside_a_gpu_too():

@@ -120,7 +120,7 @@ def meanings(rows: Iterable[Row]) -> Table:
 
 def sentences(said: Iterable[str]) -> Table:
     """One line per sentence."""
-    return Table.of(([sentence] for sentence in said), "what stands out")
+    return Table.of(([sentence] for sentence in said), "in words")
 
 
 # -- models and prompts
