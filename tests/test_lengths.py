@@ -10,7 +10,7 @@ import pytest
 from tests.fault_server import FaultServer
 from tests.fault_steps import DONE, OPEN, Behaviour, Exchange, finish, tokens
 from workshop_lib import lengths
-from workshop_lib.errors import ConfigurationError, ModelServerError, RecordFileError
+from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.lengths import PromptLengths, measure_prompt_lengths
 from workshop_lib.records import Chunk, Completion, ModelVariant, Row
 from workshop_lib.runtimes.endpoint import EndpointRuntime
@@ -128,12 +128,10 @@ def test_a_length_that_cannot_be_used_is_refused(wrong: str):
 def test_a_server_that_does_not_count_tokens_is_one_sentence():
     """Without usage there are no lengths to speak of."""
     silent = Behaviour(first_token_s=0.0, pace_s=0.001, tokens=4, steps=(OPEN, tokens, finish, DONE))
-    with (
-        FaultServer({"m": silent}) as server,
-        EndpointRuntime(server.base_url) as runtime,
-        pytest.raises(ModelServerError, match="counts no prompt tokens"),
-    ):
-        measure_prompt_lengths(runtime, runtime.find(["m"])[0])
+    with FaultServer({"m": silent}) as server, EndpointRuntime(server.base_url) as runtime:
+        found = measure_prompt_lengths(runtime, runtime.find(["m"])[0])
+    assert (found.points, found.fit) == ((), None)
+    assert "m counts no prompt tokens" in found.sentence()
 
 
 def test_rows_and_report_get_the_fit(tmp_path: Path):
