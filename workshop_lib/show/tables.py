@@ -163,9 +163,12 @@ def absent_devices(reasons: Mapping[str, str]) -> Table:
 
 
 def left_out(skipped: Iterable[tuple[ModelVariant, str]]) -> Table:
-    """What was asked for but cannot be measured, with the reason."""
-    lines = ((variant.alias, variant.device, why) for variant, why in skipped)
-    return Table.of(lines, "model", "device", "why it is left out")
+    """What was asked for but cannot be measured: one line per device and reason."""
+    models: dict[tuple[str, str], list[str]] = {}
+    for variant, why in skipped:
+        models.setdefault((variant.device, why), []).append(variant.alias)
+    lines = ((", ".join(aliases), device, why) for (device, why), aliases in models.items())
+    return Table.of(lines, "models", "device", "why they are left out")
 
 
 def prompts(prompts: Iterable[Prompt]) -> Table:
