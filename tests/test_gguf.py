@@ -394,11 +394,24 @@ def test_the_command_registers_each_precision_under_one_alias(
     ]
     assert main(arguments) == 0
     assert len(registry.read()) == 2
+    assert main(["import", str(tmp_path / "none.gguf"), "--alias", "other"]) == 2
     tiny_gguf(tmp_path / "tiny.gguf", quantisation=K.Q8_0)
     assert main(arguments) == 2
     assert "unregister tiny" in capsys.readouterr().err
     assert main(["unregister", "tiny"]) == 0
     assert registry.read() == ()
+
+
+@pytest.mark.parametrize("alias", ["My Model", "auto", "../../elsewhere"])
+def test_an_alias_that_cannot_be_used_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], alias: str
+) -> None:
+    """Exit code 2 and one line; no folder lies about, least of all outside the model cache."""
+    monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(tmp_path / "cache"))
+    tiny_gguf(tmp_path / "tiny.gguf")
+    assert main(["import", str(tmp_path / "tiny.gguf"), "--alias", alias]) == 2
+    assert "lower-case letters" in capsys.readouterr().err.splitlines()[0]
+    assert list(tmp_path.iterdir()) == [tmp_path / "tiny.gguf"]
 
 
 def test_a_precision_that_does_not_exist_is_refused_by_the_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ from workshop_lib import files, machine, places
 from workshop_lib.data import STRICT, read_as, read_models
 from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.models import local, registry
-from workshop_lib.models.gguf_file import GgufFile, Precision
+from workshop_lib.models.gguf_file import GgufFile, Precision, check_magic
 from workshop_lib.models.registry import RegisteredModel
 from workshop_lib.show.text import markdown, without_home
 
@@ -143,9 +143,11 @@ def import_as(
     Raises:
         WorkshopError: as `import_gguf` and `local.register` do; what was registered before that stays.
     """
-    cache = cache_dir or places.cache_root()
+    path, cache = files.typed_path(path).absolute(), cache_dir or places.cache_root()
+    check_magic(path)
+    digest = files.sha256(path)
     folders = {precision: (cache / "imported" / f"{alias}-{precision}").absolute() for precision in precisions}
-    before = {model.place: model for model in registry.read(cache) if _is_from(path, model.place)}
+    before = {model.place: model for model in registry.read(cache) if _is_from(digest, model.place)}
     for precision, folder in folders.items():
         if folder not in before:
             registry.check_alias(alias, registry.read(cache), build=precision)
@@ -161,12 +163,12 @@ def import_as(
     return tuple(registered)
 
 
-def _is_from(path: Path | str, folder: Path) -> bool:
-    """Whether a folder is an import of this file, or is gone."""
+def _is_from(digest: str, folder: Path) -> bool:
+    """Whether a folder is an import of the file with this hash, or is gone."""
     if not folder.exists():
         return True
     report = _read_report(folder) if (folder / REPORT_FILE).is_file() else None
-    return report is not None and report.sha256 == files.sha256(files.typed_path(path))
+    return report is not None and report.sha256 == digest
 
 
 def _write(file: GgufFile, precision: Precision, folder: Path) -> tuple[TensorReport, ...]:

@@ -7,6 +7,7 @@ answers, only worse, and nobody would see why.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +26,7 @@ OFFICIAL_ROUTE = (
     "Convert the original model instead, downloaded from Hugging Face: python -m onnxruntime_genai.models.builder "
     "-i DOWNLOAD -o FOLDER -c CACHE -p int4 -e cpu, with the packages that samples/03-huggingface-models names."
 )
-_GIVE_GGUF = f"Give a file whose name ends in .gguf. Where there is none: {OFFICIAL_ROUTE}"
+_GIVE_GGUF = f"Give a GGUF file. Where there is none: {OFFICIAL_ROUTE}"
 ARCHITECTURES = ("llama", "qwen2")
 """Values of `general.architecture`; Mistral's models say `llama`."""
 
@@ -191,7 +192,8 @@ class GgufFile:
         )
 
 
-def _opened(path: Path) -> GGUFReader:
+def check_magic(path: Path) -> None:
+    """Raise `DataFileError` for a file that cannot be read, or does not begin as a GGUF file does."""
     named = without_home(str(path))
     try:
         with path.open("rb") as file:
@@ -200,16 +202,21 @@ def _opened(path: Path) -> GGUFReader:
         raise DataFileError(f"{named} cannot be read: {error.strerror}.", _GIVE_GGUF) from None
     if magic != b"GGUF":
         raise DataFileError(f"{named} is no GGUF file.", _GIVE_GGUF)
+
+
+def _opened(path: Path) -> GGUFReader:
+    check_magic(path)
     from gguf import GGUFReader
 
     class Bounded(GGUFReader):
         """A reader that stops at the end of a file, where the original one would count on without end."""
 
         def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> NDArray[Any]:
-            found = super()._get(offset, dtype, count, override_order)
-            if len(found) < count:
-                raise IndexError("it ends too early")
-            return found
+            with suppress(ValueError):  # of numpy, where it ends within a number
+                found = super()._get(offset, dtype, count, override_order)
+                if len(found) >= count:
+                    return found
+            raise IndexError("it ends too early")
 
     try:
         return Bounded(path)

@@ -23,7 +23,8 @@ from workshop_lib.show.text import one_line, without_home
 
 FILE_NAME = "registered_models.json"
 LOCK_TIMEOUT_S = 20.0
-_ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_ALIAS = re.compile(r"(?!(auto|all)$)[a-z0-9][a-z0-9._-]{0,63}")
+_ALIAS_RULE = "Use up to 64 lower-case letters, digits, '.', '_' and '-', and not 'auto' or 'all'."
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,7 @@ class RegisteredModel:
 
     def __post_init__(self) -> None:
         rules = (
-            ("alias", _ALIAS.fullmatch(self.alias) and self.alias not in {"auto", "all"},
-             "Use up to 64 lower-case letters, digits, '.', '_' and '-', and not 'auto' or 'all'."),
+            ("alias", _ALIAS.fullmatch(self.alias), _ALIAS_RULE),
             ("place", not re.search(r"[\ud800-\udfff]", str(self.place)), "Move it to a folder whose name is Unicode."),
             ("adapter", (self.adapter is None) == (self.kind == "folder"), "A folder has none, an adapter has one."),
             ("device", self.device in {"cpu", "gpu", "npu"}, "Use cpu, gpu or npu."),
@@ -147,7 +147,9 @@ def read(cache_dir: Path | None = None) -> tuple[RegisteredModel, ...]:
 
 
 def check_alias(alias: str, registered: tuple[RegisteredModel, ...], *, build: str | None = None) -> None:
-    """Raise `ConfigurationError` for an alias that names a model already; a new build may join other builds."""
+    """Raise `ConfigurationError` for no alias, or one that names a model already; a new build may join other builds."""
+    if not _ALIAS.fullmatch(alias):
+        raise ConfigurationError(f"The alias is {one_line(repr(alias), 80)}.", _ALIAS_RULE)
     card = data.read_models().get(alias)
     if card is not None and card.listed:
         what = f"The alias '{alias}' belongs to a model of the profile '{card.profile}'."
