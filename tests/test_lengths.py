@@ -15,7 +15,7 @@ from workshop_lib.lengths import PromptLengths, measure_prompt_lengths
 from workshop_lib.records import Chunk, Completion, ModelVariant, Row
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 
-TEMPLATE, OVERHEAD_S, RATE = 12, 0.03, 2000.0
+TEMPLATE, OVERHEAD_S, RATE = 12, 0.1, 2000.0
 VARIANT = ModelVariant("m", "m:1", "cpu", context_tokens=8192)
 
 
@@ -61,7 +61,7 @@ def test_a_known_prefill_rate_and_overhead_are_found_within_3_percent(tmp_path: 
     assert (found.tokens_per_word, found.template_tokens) == (1.0, TEMPLATE + 2)
     fit = found.fit
     assert fit and fit.prefill_tokens_per_s == pytest.approx(RATE, rel=0.03)
-    assert fit.overhead_s == pytest.approx(OVERHEAD_S, rel=0.03, abs=0.001)
+    assert fit.overhead_s == pytest.approx(OVERHEAD_S, rel=0.03)
     assert fit.prefill_range[0] <= fit.prefill_tokens_per_s <= fit.prefill_range[1]
     assert fit.worst_miss < lengths.POOR_FIT
     (again,) = lengths.read_lengths(tmp_path)
