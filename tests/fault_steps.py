@@ -222,14 +222,12 @@ def finish(exchange: Exchange) -> None:
 
 
 def usage_of(exchange: Exchange) -> dict[str, Any]:
+    """Ten tokens of a template and one for each word of the prompt; what was said."""
     does = exchange.behaviour
+    words = sum(len(str(each.get("content")).split()) for each in exchange.call.body["messages"])
     details = {"reasoning_tokens": min(does.reasoning, exchange.tokens)} if does.reasoning else {}
-    said = {"completion_tokens_details": details, **counted(exchange.tokens)}
+    said = {"prompt_tokens": 10 + words, "completion_tokens": exchange.tokens, "completion_tokens_details": details}
     return {**said, "prompt_tokens_details": {"cached_tokens": 9}} if does.reports_cached and exchange.cached else said
-
-
-def counted(count: object) -> dict[str, Any]:
-    return {"prompt_tokens": 10, "completion_tokens": count}
 
 
 def usage(exchange: Exchange) -> None:

@@ -167,7 +167,7 @@ def test_leaving_a_run_leaves_nothing_behind_and_a_limit_ends_it(three: Hosts, t
         with pytest.raises(KeyboardInterrupt):
             collect.run_fleet(client, ENDLESS, tmp_path, on_progress=interrupt)
         wait_until(lambda: measuring() == 0)
-        fleet = collect.run_fleet(client, ENDLESS, tmp_path, on_progress=ignore, limit_s=4)
+        fleet = collect.run_fleet(client, ENDLESS, tmp_path, on_progress=ignore, limit_s=8)
     assert statuses(fleet) == {"ada": ["stopped"], "bob": ["stopped"], "cy": ["stopped"]}
     for share in fleet.shares:
         assert fleet.starts(share) == 2

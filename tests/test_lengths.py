@@ -10,12 +10,12 @@ import pytest
 from tests.fault_server import FaultServer
 from tests.fault_steps import DONE, OPEN, Behaviour, Exchange, finish, refuse, tokens
 from workshop_lib import lengths
-from workshop_lib.errors import ConfigurationError, ModelServerError, RecordFileError
+from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.lengths import PromptLengths, measure_prompt_lengths
 from workshop_lib.records import Chunk, Completion, ModelVariant, Row
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 
-TEMPLATE, OVERHEAD_S, RATE = 12, 0.03, 2000.0
+TEMPLATE, OVERHEAD_S, RATE = 12, 0.1, 2000.0
 VARIANT = ModelVariant("m", "m:1", "cpu", context_tokens=8192)
 
 
@@ -61,7 +61,7 @@ def test_a_known_prefill_rate_and_overhead_are_found_within_3_percent(tmp_path: 
     assert (found.tokens_per_word, found.template_tokens) == (1.0, TEMPLATE + 2)
     fit = found.fit
     assert fit and fit.prefill_tokens_per_s == pytest.approx(RATE, rel=0.03)
-    assert fit.overhead_s == pytest.approx(OVERHEAD_S, rel=0.03, abs=0.001)
+    assert fit.overhead_s == pytest.approx(OVERHEAD_S, rel=0.03)
     assert fit.prefill_range[0] <= fit.prefill_tokens_per_s <= fit.prefill_range[1]
     assert fit.worst_miss < lengths.POOR_FIT
     (again,) = lengths.read_lengths(tmp_path)
@@ -145,12 +145,10 @@ def test_a_length_that_cannot_be_used_is_refused(wrong: str):
 def test_a_server_that_does_not_count_tokens_is_one_sentence():
     """Without usage there are no lengths to speak of."""
     silent = Behaviour(first_token_s=0.0, pace_s=0.001, tokens=4, steps=(OPEN, tokens, finish, DONE))
-    with (
-        FaultServer({"m": silent}) as server,
-        EndpointRuntime(server.base_url) as runtime,
-        pytest.raises(ModelServerError, match="counts no prompt tokens"),
-    ):
-        measure_prompt_lengths(runtime, runtime.find(["m"])[0])
+    with FaultServer({"m": silent}) as server, EndpointRuntime(server.base_url) as runtime:
+        found = measure_prompt_lengths(runtime, runtime.find(["m"])[0])
+    assert (found.points, found.fit) == ((), None)
+    assert "m counts no prompt tokens" in found.sentence()
 
 
 def test_rows_and_report_get_the_fit(tmp_path: Path):

@@ -266,7 +266,7 @@ def test_the_benchmark_page_measures_an_adapter_unchanged(tmp_path: Path) -> Non
     page = notebooks.FOLDER / "02_benchmark_models.ipynb"
     notebooks.run_notebook(page, tmp_path / "02.ipynb", {**parameters, "output": str(tmp_path / "run")})
     (row,) = summary.summarise(storage.read_run(tmp_path / "run" / "records.jsonl"))
-    assert (row.alias, row.status, row.requests_ok) == (OWN, "ok", 8)
+    assert (row.alias, row.status, row.requests_ok) == (OWN, "ok", 12)
 
 
 def test_an_adapter_is_the_judge_on_the_quality_page(measured: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every page gives the outputs that are stored in it."""
+"""Every page gives the outputs that are stored in it, and runs with the real model, too."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from workshop_lib import places
-from workshop_lib.models.smollm2 import FILE_NAME
+from workshop_lib import places, storage, summary
+from workshop_lib.models import smollm2
+from workshop_lib.programs import notebooks
 
 NBVAL = (
     "--nbval", "--nbval-current-env", "--nbval-cell-timeout=300", "--nbval-sanitize-with=tests/nbval_sanitize.cfg",
 )  # fmt: skip
+SHORT = {"rounds": 1, "max_tokens": 16, "users": "", "prompt_lengths": "64,128,256", "judge_seconds": 5.0}
+"""With the real model one page takes minutes at its own settings."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("real", ["absent", "there"])
-def test_every_page_gives_its_stored_outputs(tmp_path: Path, real: str, request: pytest.FixtureRequest):
-    """All cells pass nbval strict, one page after the other, with and without the real model, in a cache apart."""
-    if real == "there":
-        kept = tmp_path / "cache" / "gguf" / FILE_NAME
-        kept.parent.mkdir(parents=True)
-        shutil.copyfile(request.getfixturevalue("real_model"), kept)
+def test_every_page_gives_its_stored_outputs(tmp_path: Path):
+    """All cells pass nbval strict, one page after the other, with a model cache and runs of their own."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *NBVAL, "notebooks"],
         cwd=places.PROJECT,
@@ -36,3 +34,18 @@ def test_every_page_gives_its_stored_outputs(tmp_path: Path, real: str, request:
     )
     assert done.returncode == 0, done.stdout[-20_000:]
     assert " passed" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_every_page_runs_with_the_real_model(tmp_path: Path, real_model: Path, monkeypatch: pytest.MonkeyPatch):
+    """The first page imports its three builds, the second measures them beside the practice models."""
+    apart = places.environment_apart(tmp_path)
+    for name in (places.CACHE_VARIABLE, places.RUNS_VARIABLE, "IPYTHONDIR"):
+        monkeypatch.setenv(name, apart[name])
+    kept = Path(apart[places.CACHE_VARIABLE]) / "gguf" / smollm2.FILE_NAME
+    kept.parent.mkdir(parents=True)
+    shutil.copyfile(real_model, kept)
+    notebooks.run_workshop(tmp_path / "run", SHORT)
+    rows = summary.summarise(storage.read_run(tmp_path / "run" / notebooks.RECORDS))
+    answered = {(row.alias, row.precision) for row in rows if row.status == "ok"}
+    assert {(smollm2.ALIAS, each.precision) for each in smollm2.VARIANTS} < answered

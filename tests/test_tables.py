@@ -119,7 +119,7 @@ def test_builds_of_a_model_are_compared_with_an_interval(run: Run):
 
 def test_without_a_gpu_the_table_of_devices_says_why():
     """No blank columns: the sentences that a reader of the comparison must know, here the absent provider's first."""
-    assert list(tables.devices(cpu_run())["what stands out"]) == list(comparison.device_notes(cpu_run()))
+    assert list(tables.devices(cpu_run())["in words"]) == list(comparison.device_notes(cpu_run()))
 
 
 def test_a_build_that_was_trained_on_its_prompts_is_marked_beside_a_gpu_too():
@@ -142,3 +142,18 @@ def test_the_table_of_devices_says_where_each_build_was_measured():
     assert list(shown["first token (ms)"])[:4] == [4.2, 4.2, 2.1, 2.1]
     labelled = tables.devices(mislabelled_run(), (reference(),)).iloc[2]
     assert (labelled["build"], labelled["against"], labelled["decode"]) == ("fp16 · labelled gpu", "", "not compared")
+
+
+def test_one_reason_is_said_once_for_all_models_it_concerns():
+    """Two models without a GPU share a line; another device has its own."""
+    skipped = [
+        (ModelVariant(name, f"{name}:1", device), "none") for name, device in (("a", "gpu"), ("b", "gpu"), ("a", "npu"))
+    ]
+    assert tables.left_out(skipped).values.tolist() == [["a, b", "gpu", "none"], ["a", "npu", "none"]]
+
+
+def test_a_table_of_speeds_leaves_out_what_was_never_asked():
+    """A device that is absent has no line beside a model that answered, and keeps it where there is no other."""
+    absent = Row("small", "small:1", "gpu", "skipped", error="No GPU.")
+    assert list(tables.speed([row(), absent])["device"]) == ["cpu"]
+    assert list(tables.speed([absent])["device"]) == ["gpu"]

@@ -57,7 +57,7 @@ def make_reference(target: Path, *, measure: Callable[[Path], int] | None = None
         if code := measure(apart) if measure else run_apart(apart, PROMPT_SETS.get(target.name, "meeting-notes")):
             return code
         forget_places(folder, {folder: "runs/reference", apart: "temporary", places.PROJECT: "workshop"})
-        unwanted = LEFT_OUT if target.name == "practice" else (*LEFT_OUT, "*.ipynb")
+        unwanted = LEFT_OUT if target.name != "course" else (*LEFT_OUT, "*.ipynb")
         for path in [path for pattern in unwanted for path in folder.rglob(pattern)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if _report(target).exists():

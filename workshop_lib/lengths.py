@@ -85,6 +85,7 @@ class PromptLengths:
     """What was measured of one model: every request, and the lengths that its context does not hold.
 
     `tokens_per_word` is that of the transcripts, `template_tokens` what every prompt has beside them.
+    `reason` says why nothing could be measured.
     """
 
     variant: ModelVariant
@@ -92,6 +93,7 @@ class PromptLengths:
     left_out: tuple[int, ...]
     tokens_per_word: float
     template_tokens: float
+    reason: str = ""
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -120,6 +122,8 @@ class PromptLengths:
     def sentence(self, minutes: Sequence[float] = (60, 20, 5)) -> str:
         """How long the wait for the first word is after meetings of so many minutes, or that they do not fit."""
         fit = self.fit
+        if fit is None and self.reason:
+            return self.reason
         if fit is None:
             return "How long a meeting may be was not found: that needs answers at three lengths or more."
         longest = self.points[-1].prompt_tokens
@@ -158,7 +162,6 @@ def measure_prompt_lengths(
 
     Raises:
         ConfigurationError: a length below 32 tokens, or repeats below 1.
-        ModelServerError: the server does not count tokens, or the model did not answer.
         WorkshopError: the model could not be served.
     """
     variant = _longest(of) if isinstance(of, Run) else of
@@ -181,7 +184,11 @@ def measure_prompt_lengths(
             name = f"{variant.model_id}/length-{length}/{number}"
             return client.ask(Request(name, variant, f"length-{length}", text, number, answer))
 
-        per_word, template = _tokens_per_word([ask(0, count, 0) for count in _TRIES], variant)
+        tries = [ask(0, count, 0) for count in _TRIES]
+        try:
+            per_word, template = _tokens_per_word(tries, variant)
+        except ModelServerError as error:
+            return PromptLengths(variant, tuple(tries), (), 0.0, 0.0, str(error))
         counts = {length: max(1, round((length - template) / per_word)) for length in asked}
         answers = [ask(length, counts[length], number) for number in range(1, repeats + 1) for length in asked]
     answers.sort(key=lambda each: (int(each.prompt_id.removeprefix("length-")), each.round))

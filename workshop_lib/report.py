@@ -112,7 +112,11 @@ def report_markdown(
     """The report for people: the decision, highlights, table, what the warnings mean, machine and plan."""
     content = _content(run, rows, gpu_references, concluded or conclude(run))
     decision = markdown(content["decision"])
-    parts = {"Highlights": _bullets(content["highlights"]), "Results": content["results"].markdown()}
+    parts = {
+        "Highlights": _bullets(content["highlights"]),
+        "Results": content["speed"].markdown(),
+        "What each needs": content["cost"].markdown(),
+    }
     if content["devices"] is not None:
         parts["CPU against GPU"] = f"{content['devices'].markdown()}\n\n{_bullets(content['device_notes'])}"
     parts["What the warnings mean"] = "\n".join(f"- `{c}`: {markdown(text)}" for c, text in content["warnings"].items())
@@ -151,14 +155,16 @@ def _content(
     compared = comparison.has_gpu_build(comparison.side_by_side(run, gpu_references))
     rounds = run.plan.get("rounds", "an unknown number of")
     answered = sum(row.status == "ok" for row in rows)
+    asked = sum(row.status != "skipped" for row in rows)  # the highlights name the others, with the reason
     codes = {code for row in rows for code in row.warnings}
     known = {code: text for code, text in summary.WARNINGS.items() if code in codes}
     return {
         "decision": concluded.sentence,
-        "about": f"Run {run.run_id}, profile {run.profile}: {answered} of {len(rows)} models answered "
+        "about": f"Run {run.run_id}, profile {run.profile}: {answered} of {asked} models answered "
         f"(prompts: {len(run.prompts)}, timed rounds: {rounds}). Machine: {machine_line(run)}.",
         "highlights": [*highlights(run), *(each.sentence() for each in concluded.prompt_lengths)],
-        "results": tables.results(rows),
+        "speed": tables.speed(rows),
+        "cost": tables.cost(rows),
         "devices": tables.devices(run, gpu_references) if compared else None,
         "device_notes": comparison.device_notes(run, gpu_references) if compared else (),
         "warnings": known | dict.fromkeys(sorted(codes - known.keys()), "No explanation is known."),

@@ -67,8 +67,12 @@ def latency(run: Run, *, theme: Theme = "light") -> Figure:
 
 
 def requests(run: Run, metric: Metric, *, theme: Theme = "light") -> Figure:
-    """Draw one metric of every request, one line per model, the best on top; warm-ups hollow, failures named."""
-    rows, colours = summary.summarise(run), PALETTES[theme]
+    """Draw one metric of every request, one line per model, the best on top; warm-ups hollow, failures named.
+
+    What was skipped has no line, as long as there is another one: the highlights name it with its reason.
+    """
+    every, colours = summary.summarise(run), PALETTES[theme]
+    rows = [row for row in every if row.status != "skipped"] or every
     lines: dict[str, Line] = {}
     for which, label in names(rows).items():
         row = next(row for row in rows if key(row) == which)

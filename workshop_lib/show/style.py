@@ -349,6 +349,13 @@ def data_uri(figure: Figure, *, dpi: int = 120) -> str:
     return "data:image/png;base64," + base64.b64encode(png(figure, dpi=dpi)).decode("ascii")
 
 
+ON_DARK = (
+    'body[data-jp-theme-light="false"] .ws-figure, body.vscode-dark .ws-figure '
+    "{ filter: invert(0.93) hue-rotate(180deg); }"
+)
+"""Paper and ink change places in a dark JupyterLab or VS Code, and a line keeps its hue: one stored picture does."""
+
+
 class Picture(NamedTuple):
     """An image that a notebook shows with its alt text, and a terminal as that text alone."""
 
@@ -360,7 +367,8 @@ class Picture(NamedTuple):
         return self.alt
 
     def _repr_html_(self) -> str:
-        return f'<img alt="{html.escape(self.alt)}" width="{self.width}" src="{self.src}">'
+        image = f'<img alt="{html.escape(self.alt)}" width="{self.width}" class="ws-figure" src="{self.src}">'
+        return f"<style>{ON_DARK}</style>{image}"
 
 
 def shown(figure: Figure | None) -> Picture | None:

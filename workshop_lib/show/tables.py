@@ -84,13 +84,19 @@ def results(rows: Iterable[Row]) -> Table:
 
 
 def speed(rows: Iterable[Row]) -> Table:
-    """The part of `results` that says how fast each model is."""
-    return _results(rows, _speeds())
+    """The part of `results` that says how fast each model is, of those that were asked."""
+    return _results(_asked(rows), _speeds())
 
 
 def cost(rows: Iterable[Row]) -> Table:
-    """The part of `results` that says what a model needs, and the warnings."""
-    return _results(rows, COSTS)
+    """The part of `results` that says what a model needs, and the warnings, of those that were asked."""
+    return _results(_asked(rows), COSTS)
+
+
+def _asked(rows: Iterable[Row]) -> list[Row]:
+    """Without the rows that were skipped, unless there is no other: `left_out` and the highlights name those."""
+    every = list(rows)
+    return [row for row in every if row.status != "skipped"] or every
 
 
 def _results(rows: Iterable[Row], columns: Sequence[Column]) -> Table:
@@ -114,7 +120,7 @@ def meanings(rows: Iterable[Row]) -> Table:
 
 def sentences(said: Iterable[str]) -> Table:
     """One line per sentence."""
-    return Table.of(([sentence] for sentence in said), "what stands out")
+    return Table.of(([sentence] for sentence in said), "in words")
 
 
 # -- models and prompts
@@ -157,9 +163,12 @@ def absent_devices(reasons: Mapping[str, str]) -> Table:
 
 
 def left_out(skipped: Iterable[tuple[ModelVariant, str]]) -> Table:
-    """What was asked for but cannot be measured, with the reason."""
-    lines = ((variant.alias, variant.device, why) for variant, why in skipped)
-    return Table.of(lines, "model", "device", "why it is left out")
+    """What was asked for but cannot be measured: one line per device and reason."""
+    models: dict[tuple[str, str], list[str]] = {}
+    for variant, why in skipped:
+        models.setdefault((variant.device, why), []).append(variant.alias)
+    lines = ((", ".join(aliases), device, why) for (device, why), aliases in models.items())
+    return Table.of(lines, "models", "device", "why they are left out")
 
 
 def prompts(prompts: Iterable[Prompt]) -> Table:
