@@ -88,6 +88,8 @@ def test_models_that_do_not_fit_together_are_measured_in_blocks():
         ({"watts": 0.0}, "watts is 0.0"),
         ({"watts": -1.0}, "watts is -1.0"),
         ({"watts": float("nan")}, "watts is nan"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
     ],
 )
 def test_a_plan_that_cannot_be_measured_is_refused(options: dict[str, float], said: str):

@@ -76,6 +76,7 @@ NAMES = {
     "highlights": "report",
     "import_gguf": "models.gguf",
     "machine_line": "show.text",
+    "make_plan": "plan",
     "measure_cold_and_kept": "load",
     "measure_fleet": "fleet.collect",
     "measure_prompt_lengths": "lengths",

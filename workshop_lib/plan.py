@@ -121,13 +121,16 @@ def make_plan(variants: Sequence[ModelVariant], prompts: Sequence[Prompt], **opt
     """A checked plan; `options` are the other fields of `Plan`.
 
     Without `order`, the free memory decides it; without `extra_body` and `tokens_field`, the environment. Raises
-    `ConfigurationError` without prompts, for rounds or max_tokens below 1, and for watts of 0 or less.
+    `ConfigurationError` without prompts, for rounds or max_tokens below 1, a temperature
+    outside 0 to 2, and for watts of 0 or less.
     """
     if not prompts:
         raise ConfigurationError("The prompt set is empty.", "Give at least one prompt.")
     for name in ("rounds", "max_tokens"):
         if options.get(name, 1) < 1:
             raise ConfigurationError(f"{name} is {options[name]}.", "Give 1 or more.")
+    if not 0 <= options.get("temperature", 0.0) <= 2:
+        raise ConfigurationError(f"temperature is {options['temperature']}.", "Give 0 to 2.")
     watts = options.get("watts")
     if watts is not None and not 0 < watts < math.inf:
         raise ConfigurationError(f"watts is {watts}.", "Give a number above 0, or None if it is not known.")
