@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_models(run)
     run.add_argument("--devices", default="cpu,gpu", help="devices to measure (default: cpu,gpu)")
     run.add_argument("--prompt-set", default=data.TASK, metavar="NAME", help=f"prompts to ask (default: {data.TASK})")
-    run.add_argument("--rounds", type=int, default=3, help="timed rounds per prompt (default: 3)")
+    run.add_argument("--rounds", type=int, default=2, help="timed rounds per prompt (default: 2)")
     run.add_argument("--watts", type=float, help="power to assume where none can be measured (default: models.json)")
     run.add_argument("--output", type=Path, help="folder of the run (default: runs/<started>)")
     run.set_defaults(command=_run)
