@@ -84,7 +84,11 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     table = tables.results(row for row in rows if row.status == "ok")
     terminal.show(table[[name for name in ROW_COLUMNS if name in table]], "Benchmark")
     terminal.say([f"Machine: {machine_line(measured)}."])
-    terminal.say(f"{row.alias} on {row.device}: {row.status}. {row.error}" for row in rows if row.status != "ok")
+    why: dict[tuple[str, str, str | None], list[str]] = {}
+    for row in rows:
+        if row.status != "ok":
+            why.setdefault((row.device, row.status, row.error), []).append(row.alias)
+    terminal.say(f"{', '.join(names)} on {device}: {status}. {error}" for (device, status, error), names in why.items())
     times = [(page, f"{took:.1f}") for page, took in {**seconds, "all": sum(seconds.values())}.items()]
     terminal.show(Table(times, columns=["page", "time (s)"]), "Execution time")
     return rows, written
