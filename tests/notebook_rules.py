@@ -25,7 +25,7 @@ HEADING = re.compile(r"^## (.+)$", re.M)
 HEADING_TIME = re.compile(r"\(([\d.]+) minutes?\)$")
 EMOJI = re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]")
 PRIVATE = re.compile(
-    r"/home/|/root\b|/Users/|/tmp/|[A-Z]:\\\\|\b(?:sk|hf|ghp)[-_]\w{16}|api[_-]?key\\?\"?[:=] ?\\?\"\w", re.I
+    r"/home/|/root\b|/Users/|/tmp/|\b[A-Z]:\\\\|\b(?:sk|hf|ghp)[-_]\w{16}|api[_-]?key\\?\"?[:=] ?\\?\"\w", re.I
 )
 CHARTS = re.compile(r"(^|_)(charts|figure)$")
 LIBRARY_MAY_BE_WRITTEN_IN = "06_bring_your_own_model"
