@@ -25,7 +25,7 @@ class WorkshopError(Exception):
         super().__init__(self.what, self.fix)
 
     def __str__(self) -> str:
-        stop = "" if self.what.endswith((".", "!", "?", "…")) else "."  # what a server said may have none
+        stop = "" if self.what.rstrip(")").endswith((".", "!", "?", "…")) else "."  # what a server said may have none
         return f"{self.what}{stop} {self.fix}"
 
     def _render_traceback_(self) -> list[str]:
