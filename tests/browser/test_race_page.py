@@ -85,6 +85,7 @@ def test_text_appears_in_both_lanes_while_it_arrives(go_to: GoTo, lab: Lab):
     assert track.complaints == []
 
 
+@pytest.mark.alone
 def test_a_race_in_turns_is_replayed_in_slow_motion(go_to: GoTo, browser: Browser, lab: Lab):
     """440 ms are shown ten times slower and say so; keys end and repeat the replay, and another race can be run."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="no-preference")
