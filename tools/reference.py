@@ -14,7 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,24 @@ from workshop_lib.errors import NotebookError, WorkshopError
 from workshop_lib.programs import commands, notebooks
 
 REFERENCE = places.DATA / "reference"
-PROMPT_SETS = {"practice": "meeting-notes", "course": "course"}
-"""Folder of reference results → the prompts asked for them."""
-MADE = ("*.ipynb", "*.jsonl", "benchmark_report.*", "decision*.md", "figures/*")
+MADE = ("*.ipynb", "*.jsonl", "benchmark_report.*", "decision*", "figures/*")
 """What a run writes. Anything else in a folder of reference results was put there by hand."""
 LEFT_OUT = ("*.lock", "annotations")
 """What a run leaves that is no result: locks, and the verdicts that a page gave to show how."""
+UNREAD = ("*.ipynb", "*.md", "*.html", "*.csv", "decision.json", "figures", "concurrency.jsonl")
+"""What nothing reads of results that only stand beside another run's: their records and their JSON are enough."""
+RESULTS: dict[str, tuple[str, tuple[str, ...]]] = {"practice": ("meeting-notes", ()), "course": ("course", UNREAD)}
+"""Folder of reference results → the prompts asked for them, and what is not kept of them."""
 TEXTS = (".csv", ".html", ".ipynb", ".json", ".jsonl", ".md")
 
 
-def make_reference(target: Path, *, measure: Callable[[Path], int] | None = None) -> int:
+def make_reference(target: Path, *, measure: Callable[[Path], int], unwanted: Sequence[str] = ()) -> int:
     """Measure the practice models anew, print what changed, and replace the reference results.
 
     Args:
         target: the folder of the results.
-        measure: runs the workshop into the folder `run` of the folder that it is given, and returns an exit code;
-            None = in a process of its own, with nothing of the user's.
+        measure: runs the workshop into the folder `run` of the folder that it is given, and returns an exit code.
+        unwanted: patterns of what is not kept, beside `LEFT_OUT`.
 
     Returns:
         0 if the reference was replaced, 1 if it stays: nothing could be measured, or a GPU's results would be lost.
@@ -54,11 +57,10 @@ def make_reference(target: Path, *, measure: Callable[[Path], int] | None = None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         apart = Path(temporary).resolve()
         folder = apart / "run"
-        if code := measure(apart) if measure else run_apart(apart, PROMPT_SETS.get(target.name, "meeting-notes")):
+        if code := measure(apart):
             return code
         forget_places(folder, {folder: "runs/reference", apart: "temporary", places.PROJECT: "workshop"})
-        unwanted = LEFT_OUT if target.name != "course" else (*LEFT_OUT, "*.ipynb")
-        for path in [path for pattern in unwanted for path in folder.rglob(pattern)]:
+        for path in [path for pattern in (*LEFT_OUT, *unwanted) for path in folder.rglob(pattern)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if _report(target).exists():
             if not _may_replace(target, folder):
@@ -68,6 +70,13 @@ def make_reference(target: Path, *, measure: Callable[[Path], int] | None = None
         shutil.copytree(folder, target, dirs_exist_ok=True)
     print(f"Reference results: {target}")
     return 0
+
+
+def make_references(folder: Path) -> Iterator[int]:
+    """Make each of the `RESULTS` anew; the exit codes."""
+    for name, (prompt_set, unwanted) in RESULTS.items():
+        measure = partial(run_apart, prompt_set=prompt_set)
+        yield make_reference(folder / name, measure=measure, unwanted=unwanted)
 
 
 def run_apart(folder: Path, prompt_set: str) -> int:
@@ -164,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.page:
         return commands.ended(lambda: refresh_outputs(options.page))
-    return commands.ended(lambda: max(make_reference(options.output / name) for name in PROMPT_SETS))
+    return commands.ended(lambda: max(make_references(options.output)))
 
 
 if __name__ == "__main__":
