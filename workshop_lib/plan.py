@@ -121,8 +121,8 @@ def make_plan(variants: Sequence[ModelVariant], prompts: Sequence[Prompt], **opt
     """A checked plan; `options` are the other fields of `Plan`.
 
     Without `order`, the free memory decides it; without `extra_body` and `tokens_field`, the environment. Raises
-    `ConfigurationError` without prompts, for rounds or max_tokens below 1, a temperature
-    outside 0 to 2, and for watts of 0 or less.
+    `ConfigurationError` without prompts, for rounds or max_tokens below 1, a temperature outside 0 to 2, and for watts
+    of 0 or less.
     """
     if not prompts:
         raise ConfigurationError("The prompt set is empty.", "Give at least one prompt.")

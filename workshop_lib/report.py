@@ -283,11 +283,17 @@ def highlights(run: Run) -> list[str]:
     for code, doubt in DOUBTS.items():
         if count := sum(code in row.warnings for row in good):
             said.append(f"{count} of {len(good)} models {doubt}")
-    stopped: dict[tuple[str, str], list[str]] = {}
+    return said + stopped(rows)
+
+
+def stopped(rows: Sequence[Row]) -> list[str]:
+    """Which models failed or were skipped: one sentence per reason."""
+    called, reasons = names(rows), dict[tuple[str, str], list[str]]()
     for row in rows:
         if row.status != "ok":
-            stopped.setdefault((row.status, row.error or "no reason given"), []).append(called[key(row)])
-    for (status, why), who in stopped.items():
+            reasons.setdefault((row.status, row.error or "no reason given"), []).append(called[key(row)])
+    said = []
+    for (status, why), who in reasons.items():
         verb = "failed" if status == "failed" else "was skipped" if len(who) == 1 else "were skipped"
         said.append(f"{_and(who)} {verb}: {why}")
     return said

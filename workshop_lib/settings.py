@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, Field, Json, StringConstraints, TypeAdapter, ValidationError
 
@@ -22,6 +22,7 @@ from workshop_lib.credentials import KEY_VARIABLE, checked_key
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.records import Prompt, RequestOptions
 
+T = TypeVar("T")
 Profile = Literal["practice", "foundry", "endpoint"]
 TokensField = Literal["max_tokens", "max_completion_tokens"]
 PROFILES: tuple[str, ...] = get_args(Profile)
@@ -58,16 +59,9 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 FilePath = Annotated[Path, Field(), BeforeValidator(_expanded)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Devices = Annotated[tuple[data.Device, ...], BeforeValidator(lambda text: _split(text.lower()))]
-Users = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=MOST_USERS)], ...],
-    BeforeValidator(_split),
-    AfterValidator(lambda counts: tuple(sorted(set(counts)))),
-]
-Lengths = Annotated[
-    tuple[Annotated[int, Field(ge=FEWEST_TOKENS, le=1_000_000)], ...],
-    BeforeValidator(_split),
-    AfterValidator(lambda counts: tuple(sorted(set(counts)))),
-]
+Numbers = Annotated[T, BeforeValidator(_split), AfterValidator(lambda counts: tuple(sorted(set(counts))))]
+Users = Numbers[tuple[Annotated[int, Field(ge=1, le=MOST_USERS)], ...]]
+Lengths = Numbers[tuple[Annotated[int, Field(ge=FEWEST_TOKENS, le=1_000_000)], ...]]
 AtLeast1 = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Retries = Annotated[int, Field(ge=0), BeforeValidator(_retries)]
@@ -211,12 +205,16 @@ def devices(text: str) -> tuple[str, ...]:
 
 def users(text: str) -> tuple[int, ...]:
     """Return numbers of simultaneous users, smallest first; none for an empty text. Raises `ConfigurationError`."""
-    return tuple(_BY_NAME["users"].read("users", text)) if text.strip() else ()
+    return _numbers("users", text)
 
 
 def prompt_lengths(text: str) -> tuple[int, ...]:
     """Return prompt lengths in tokens, shortest first; none for an empty text. Raises `ConfigurationError`."""
-    return tuple(_BY_NAME["prompt_lengths"].read("prompt_lengths", text)) if text.strip() else ()
+    return _numbers("prompt_lengths", text)
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    return tuple(_BY_NAME[name].read(name, text)) if text.strip() else ()
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> BenchmarkSettings:

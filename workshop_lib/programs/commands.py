@@ -23,10 +23,11 @@ from workshop_lib.programs import terminal
 if TYPE_CHECKING:
     from workshop_lib.comparison import Changes
     from workshop_lib.programs.notebooks import Value
-    from workshop_lib.records import Row, Run
+    from workshop_lib.records import ModelVariant, Row, Run
     from workshop_lib.report import ReportFiles
     from workshop_lib.runtimes.profiles import Runtime
     from workshop_lib.settings import BenchmarkSettings
+    from workshop_lib.show.table import Table
 
 ROW_COLUMNS = (
     "model", "precision", "device", "status", "trained on it", "first token (ms)", "decode (tok/s)", "p95 (ms)",
@@ -84,11 +85,7 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     table = tables.results(row for row in rows if row.status == "ok")
     terminal.show(table[[name for name in ROW_COLUMNS if name in table]], "Benchmark")
     terminal.say([f"Machine: {machine_line(measured)}."])
-    why: dict[tuple[str, str, str | None], list[str]] = {}
-    for row in rows:
-        if row.status != "ok":
-            why.setdefault((row.device, row.status, row.error), []).append(row.alias)
-    terminal.say(f"{', '.join(names)} on {device}: {status}. {error}" for (device, status, error), names in why.items())
+    terminal.say(report.stopped(rows))
     times = [(page, f"{took:.1f}") for page, took in {**seconds, "all": sum(seconds.values())}.items()]
     terminal.show(Table(times, columns=["page", "time (s)"]), "Execution time")
     return rows, written
@@ -342,38 +339,47 @@ def _write_results(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings
 
 def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
     """Measure every model that answered under several users; keep all requests, show a table on standard error."""
-    from workshop_lib import benchmark, load
+    from workshop_lib import load
     from workshop_lib.show import tables
 
-    (folder / load.LOADS_FILE).unlink(missing_ok=True)
-    for variant in benchmark.answered(measured):
+    def measure(variant: ModelVariant) -> tuple[Table, str]:
         asked: dict[str, Any] = {"max_tokens": chosen.max_tokens, "timeout_s": chosen.timeout_s}
-        try:
-            loads = load.measure_model(runtime, variant, measured.prompts, chosen.users, **asked)
-        except WorkshopError as error:
-            terminal.notice(f"{variant.model_id} ({variant.device}), several users: failed. {error}")
-            continue
+        loads = load.measure_model(runtime, variant, measured.prompts, chosen.users, **asked)
         load.save_loads(folder, variant, loads)
-        terminal.show(tables.loads(loads), f"{variant.model_id} ({variant.device})", stream=sys.stderr)
-        terminal.notice(load.describe(loads))
+        return tables.loads(loads), load.describe(loads)
+
+    (folder / load.LOADS_FILE).unlink(missing_ok=True)
+    _show_each(measured, "several users", measure)
 
 
 def _measure_lengths(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
     """Measure every model that answered at several prompt lengths; keep all, show a table on standard error."""
-    from workshop_lib import benchmark, lengths
+    from workshop_lib import lengths
     from workshop_lib.show import tables
 
-    (folder / lengths.LENGTHS_FILE).unlink(missing_ok=True)
-    for variant in benchmark.answered(measured):
+    def measure(variant: ModelVariant) -> tuple[Table, str]:
         terminal.notice(f"{variant.model_id} ({variant.device}): prompts of several lengths, long ones take time ...")
         asked: dict[str, Any] = {"folder": folder, "timeout_s": chosen.timeout_s}
+        found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, **asked)
+        return tables.prompt_lengths(found), found.sentence()
+
+    (folder / lengths.LENGTHS_FILE).unlink(missing_ok=True)
+    _show_each(measured, "prompt lengths", measure)
+
+
+def _show_each(measured: Run, what: str, measure: Callable[[ModelVariant], tuple[Table, str]]) -> None:
+    """Show the table and the sentence of each model that answered; a fault of one is said, and the next follows."""
+    from workshop_lib import benchmark
+
+    for variant in benchmark.answered(measured):
+        called = f"{variant.model_id} ({variant.device})"
         try:
-            found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, **asked)
+            table, said = measure(variant)
         except WorkshopError as error:
-            terminal.notice(f"{variant.model_id} ({variant.device}), prompt lengths: failed. {error}")
+            terminal.notice(f"{called}, {what}: failed. {error}")
             continue
-        terminal.show(tables.prompt_lengths(found), f"{variant.model_id} ({variant.device})", stream=sys.stderr)
-        terminal.notice(found.sentence())
+        terminal.show(table, called, stream=sys.stderr)
+        terminal.notice(said)
 
 
 def exit_code(rows: Sequence[Row]) -> int:
