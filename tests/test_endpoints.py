@@ -374,7 +374,7 @@ def models(list_said: object, *names: str) -> tuple[list[str], list[str]]:
         return found, [variant.model_id for variant, _ in runtime.left_out()]
 
 
-SNAPSHOT = "/root/.cache/huggingface/hub/models--Qwen--Qwen3-0.6B/snapshots/c1899de289a04d12100db370d81485cdf75e47ca"
+SNAPSHOT = "/srv/huggingface/hub/models--Qwen--Qwen3-0.6B/snapshots/c1899de289a04d12100db370d81485cdf75e47ca"
 NO_CHAT = ["text-embedding-3", "nomic-embed-text:latest", "colbert-v2", "kokoro-v1", "stable-diffusion-xl"]
 
 

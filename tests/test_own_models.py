@@ -69,7 +69,7 @@ def test_the_file_is_ones_own_or_the_real_model_or_a_practice_model(cache: Path,
     """In this order; the real model is taken where it lies, never fetched, and of one's own file nothing is guessed."""
     example = own_models.begin()
     assert (example.file, example.licence) == (own_models.PRACTICE_FILE, None)
-    fetched = cache / "gguf" / smollm2.FILE_NAME
+    fetched = smollm2.file_in(cache)
     fetched.parent.mkdir(parents=True)
     fetched.touch()
     example = own_models.begin()

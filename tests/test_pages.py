@@ -42,7 +42,7 @@ def test_every_page_runs_with_the_real_model(tmp_path: Path, real_model: Path, m
     apart = places.environment_apart(tmp_path)
     for name in (places.CACHE_VARIABLE, places.RUNS_VARIABLE, "IPYTHONDIR"):
         monkeypatch.setenv(name, apart[name])
-    kept = Path(apart[places.CACHE_VARIABLE]) / "gguf" / smollm2.FILE_NAME
+    kept = smollm2.file_in(Path(apart[places.CACHE_VARIABLE]))
     kept.parent.mkdir(parents=True)
     shutil.copyfile(real_model, kept)
     notebooks.run_workshop(tmp_path / "run", SHORT)

@@ -104,7 +104,7 @@ def test_a_build_is_made_again_where_its_folder_is_not_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     """It is imported, registered with its tags and licence, offered in `auto`; then nothing more is to be fetched."""
-    file = tmp_path / "gguf" / smollm2.FILE_NAME
+    file = smollm2.file_in(tmp_path)
     file.parent.mkdir()
     tiny_gguf(file, quantisation=GGMLQuantizationType.Q4_0)
     monkeypatch.setattr(smollm2, "SHA256", files.sha256(file))

@@ -66,14 +66,11 @@ def begin(file: str = "", *, rounds: int = 1, repeats: int = 1, keep: bool = Fal
     _forget(folder)
     if not keep:
         atexit.register(_forget, folder)
-    fetched = places.cache_root() / "gguf" / smollm2.FILE_NAME
     if file:
         return Example(typed_path(file).absolute(), folder, None, keep)
-    return (
-        Example(fetched, folder, "Apache-2.0", keep)
-        if fetched.is_file()
-        else Example(PRACTICE_FILE, folder, None, keep)
-    )
+    if (fetched := smollm2.file_in()).is_file():
+        return Example(fetched, folder, smollm2.LICENCE, keep)
+    return Example(PRACTICE_FILE, folder, None, keep)
 
 
 def look_into(file: Path) -> Table:

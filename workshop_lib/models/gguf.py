@@ -180,7 +180,7 @@ def _write(file: GgufFile, precision: Precision, folder: Path) -> tuple[TensorRe
     from workshop_lib.models.gguf_graph import MODEL_FILE, WEIGHTS_FILE, GraphWriter, write_model
 
     texts = gguf_tokenizer.tokenizer_files(file)
-    texts["genai_config.json"] = gguf_tokenizer.runtime_configuration(file, threads=_cores())
+    texts["genai_config.json"] = gguf_tokenizer.runtime_configuration(file, threads=machine.cores())
     name = f"{file.path.stem} as {precision}"
     with (
         (folder / WEIGHTS_FILE).open("wb") as weights,
@@ -196,12 +196,6 @@ def _write(file: GgufFile, precision: Precision, folder: Path) -> tuple[TensorRe
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=1)
         (folder / file_name).write_text(text, encoding="utf-8", newline="\n")
     return tuple(TensorReport(*treated) for treated in tensors.treated)
-
-
-def _cores() -> int:
-    import psutil
-
-    return int(psutil.cpu_count(logical=False) or os.cpu_count() or 1)
 
 
 def _check_space(file: GgufFile, precision: Precision, folder: Path) -> None:

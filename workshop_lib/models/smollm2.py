@@ -49,6 +49,11 @@ VARIANTS = tuple(
 """Its builds that are default candidates, as a catalog lists them before they are here; sizes without the GGUF file."""
 
 
+def file_in(cache_dir: Path | None = None) -> Path:
+    """Where the GGUF file lies once it is fetched; None = in `places.cache_root()`. It need not exist."""
+    return (cache_dir or places.cache_root()) / "gguf" / FILE_NAME
+
+
 def add(variant: ModelVariant, *, cache_dir: Path | None = None) -> None:
     """Fetch the file if need be, import one build of it and register that; one that was damaged is made anew.
 
@@ -57,7 +62,7 @@ def add(variant: ModelVariant, *, cache_dir: Path | None = None) -> None:
     """
     from workshop_lib.models import gguf
 
-    file = fetch((cache_dir or places.cache_root()) / "gguf")
+    file = fetch(file_in(cache_dir).parent)
     for model in registry.read(cache_dir):
         if model.model_id == variant.model_id and model.place.exists():
             shutil.rmtree(model.place)
@@ -76,7 +81,7 @@ def fetch(folder: Path | None = None) -> Path:
         DiskSpaceError: too little free disk space.
         ConfigurationError: the folder cannot be written.
     """
-    folder = places.make_folder(folder or places.cache_root() / "gguf")
+    folder = places.make_folder(folder or file_in().parent)
     kept = folder / FILE_NAME
     if _is_whole(kept):
         return kept

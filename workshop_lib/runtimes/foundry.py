@@ -28,7 +28,7 @@ from workshop_lib.runtimes.child_process import ChildProcess, ServedChild
 from workshop_lib.runtimes.protocols import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from workshop_lib.data import ModelCard
@@ -175,9 +175,12 @@ class FoundryRuntime(Runtime):
 
     def to_fetch(self) -> list[ModelVariant]:
         """Default candidates that are not on this machine yet: in the practice profile, builds of the real model."""
+        return self._builds_beside({each.model_id for each in self._registered() if each.why_unusable() is None})
+
+    def _builds_beside(self, known: Collection[str]) -> list[ModelVariant]:
+        """The real model's builds without those of the ids known; none where the profile does not offer it."""
         wanted = self.profile == "practice" and smollm2.ALIAS in self._cards
-        here = {model.model_id for model in self._registered() if model.why_unusable() is None}
-        return [each for each in smollm2.VARIANTS if each.model_id not in here] if wanted else []
+        return [each for each in smollm2.VARIANTS if each.model_id not in known] if wanted else []
 
     def download(self, variant: ModelVariant, *, on_progress: OnProgress | None = None) -> None:
         """Bring a variant of the public catalog, or the real model, into the cache; does nothing for one that is here.
@@ -187,7 +190,7 @@ class FoundryRuntime(Runtime):
             ModelServerError: it could not be downloaded in several tries; or it was registered, and its files are gone.
             DataFileError: the files of a shipped model are gone.
         """
-        if variant.model_id in {each.model_id for each in self.to_fetch()}:
+        if variant.alias == smollm2.ALIAS and variant.model_id in {each.model_id for each in self.to_fetch()}:
             smollm2.add(variant, cache_dir=self._cache_dir)
         model, shipped = self._registered_as(variant), self._shipped.get(variant.model_id)
         if model and (gone := model.why_unusable()):
@@ -264,7 +267,7 @@ class FoundryRuntime(Runtime):
         public = [replace(each, alias=each.model_id) if each.alias in aliases_of_own else each for each in look.public]
         folders = [own[model.model_id] for model in registered if model.kind == "folder"]
         aliases = list(dict.fromkeys(variant.alias for variant in self._practice))
-        fetchable = [each for each in self.to_fetch() if each.model_id not in own]
+        fetchable = self._builds_beside(own)
         ordered = selection.in_reading_order([*public, *self._practice, *folders, *fetchable], aliases)
         adapters = [own[model.model_id] for model in registered if model.kind == "adapter"]
         absent = [variant for variant in ordered if not look.can_run(variant)]
