@@ -53,9 +53,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types of the package, and of the maintainer's tool."""
+    """Check the types of the package, and of the maintainer's tools."""
     run(session, "mypy")
-    run(session, "mypy", "tools/reference.py")
+    run(session, "mypy", "tools")
 
 
 @nox.session
