@@ -114,7 +114,7 @@ def test_saturation_is_where_more_users_only_wait(loads: tuple[Load, ...], users
 @pytest.mark.parametrize(
     ("late", "users", "said"),
     [
-        ((0, 0, 0), 4, "Up to 4 users, the most that were tried, at least 95 % of requests have their "),
+        ((0, 0, 0), 4, "Up to 4 users, the most that were tried, at least 95 % of requests keep the goals ("),
         ((0, 1, 0), 1, "Up to 1 user, at least 95 % of requests"),
         ((0, 0, 1), 2, "Up to 2 users, at least 95 % of requests"),
         ((1, 0, 0), None, "Even for 1 user, fewer than 95 % of requests"),

@@ -212,7 +212,7 @@ def describe_goals(loads: Sequence[Load], promised: goals.Goals) -> str:
     counted = {each.users: goals.count(each.completions, promised) for each in loads}
     if not counted or any(kept.share.value is None for kept in counted.values()):
         return "How many users are answered in time was not found: it needs streamed answers at one load or more."
-    most, promise = users_in_time(loads, promised), f"95 % of requests have their {goals.describe(promised)}"
+    most, promise = users_in_time(loads, promised), f"95 % of requests keep the goals ({goals.describe(promised)})"
     shown = sorted(users for users in counted if users >= (most or 0))[: 2 if most else 1]
     figures = "; ".join(f"with {_users(users)} {counted[users]}" for users in shown)
     if most is None:

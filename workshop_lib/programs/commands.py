@@ -332,8 +332,8 @@ def _write_results(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings
         _write_array(rows, chosen)
         said = list(measured.notes)
         said += [f"{row.model_id} ({row.device}): {row.status}. {row.error}" for row in rows if row.status != "ok"]
-        counted = goals.by_model(measured, chosen.goals).items()
-        said += [f"{model} ({device}): {kept}: {goals.describe(chosen.goals)}." for (model, device), kept in counted]
+        for (model, device), kept in goals.by_model(measured, chosen.goals).items():
+            said.append(f"{model} ({device}), {goals.describe(chosen.goals)}: {kept}.")
         if chosen.show_usage:
             asked = measured.completions
             said += [f"{one.request_id}: {one.prompt_tokens} + {one.completion_tokens} tokens" for one in asked]

@@ -311,7 +311,8 @@ def devices(run: Run, references: Sequence[Reference] = ()) -> Table:
 
 def in_time(run: Run, promised: goals.Goals) -> Table:
     """One line per model that was asked: how many of its requests kept each service goal, and all of them."""
-    apart, both = [{name: goal_s} for name, goal_s in promised.items()], goals.by_model(run, promised)
+    apart = [{name: promised[name]} for name in goals.MEASURES if name in promised]
+    both = goals.by_model(run, promised)
     counted, lines = [goals.by_model(run, each) for each in apart], []
     for row in summary.summarise(run):
         if kept := both.get(key(row)):
