@@ -14,10 +14,10 @@ import pytest
 
 from tests.behaviours import BEHAVIOURS, STEADY
 from tests.fault_server import FaultServer, fault_server, free_port
-from tests.fault_steps import Behaviour
+from tests.fault_steps import ANSWER, Behaviour, Exchange
 from tests.foundry_helpers import practice, smallest, wait_until
 from tests.measurement_helpers import VARIANT, completion, request
-from workshop_lib import benchmark, load, timing
+from workshop_lib import benchmark, goals, load, timing
 from workshop_lib.client import ChatClient
 from workshop_lib.errors import ConfigurationError, ModelServerError
 from workshop_lib.load import (
@@ -40,6 +40,7 @@ from workshop_lib.settings import BenchmarkSettings
 FAST = Behaviour(first_token_s=0.002, pace_s=0.001, tokens=3)
 SLOW = replace(FAST, first_token_s=0.3)
 PROMPTS = (Prompt("p", "Say it."), Prompt("q", "Say that."))
+GOALS = {"first_token": 0.3, "latency": 1.0}
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,57 @@ def test_saturation_is_where_more_users_only_wait(loads: tuple[Load, ...], users
     """The first level whose successor adds under 10 %; nothing is claimed of one level or of unknown rates."""
     assert saturation(loads) == users
     assert describe(loads).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("late", "users", "said"),
+    [
+        ((0, 0, 0), 4, "Up to 4 users, the most that were tried, at least 95 % of requests keep the goals ("),
+        ((0, 1, 0), 1, "Up to 1 user, at least 95 % of requests"),
+        ((0, 0, 1), 2, "Up to 2 users, at least 95 % of requests"),
+        ((1, 0, 0), None, "Even for 1 user, fewer than 95 % of requests"),
+    ],
+)
+def test_users_are_promised_what_all_fewer_users_got(late: tuple[int, ...], users: int | None, said: str):
+    """The largest number up to which every level keeps the goals for 95 % of its requests: of 20, one may be late."""
+    levels = [
+        Load(level, (completion([0.1, 2.0]),) * (1 + many) + (completion([0.1, 0.9]),) * (19 - many), 1.0)
+        for level, many in zip((1, 2, 4), late, strict=True)
+    ]
+    assert load.users_in_time(levels[::-1], GOALS) == users
+    assert load.describe_goals(levels[::-1], GOALS).startswith(said)
+
+
+def test_nothing_is_promised_where_nothing_was_seen():
+    """No level, or first tokens that nobody saw; a promise that few prompts carry is doubted, one of many is not."""
+    whole = Load(1, (completion([0.9], streamed=False),), 1.0)
+    assert load.describe_goals((), GOALS) == load.describe_goals((whole,), GOALS)
+    assert load.users_in_time((whole,), GOALS) is None
+    sure, unsure = (
+        load.describe_goals(
+            [Load(1, tuple(completion([0.1], prompt_id=str(each)) for each in range(many)), 1.0)], GOALS
+        )
+        for many in (73, 72)
+    )
+    assert unsure.startswith(sure.partition(":")[0]) and len(unsure) > len(sure)
+
+
+def test_a_server_that_answers_in_turns_keeps_its_goals_for_two():
+    """Each answer takes it 0.2 s, and n users wait n times that: only 2 get their first token within 0.6 s."""
+    lane = threading.Lock()
+
+    def in_turn(exchange: Exchange) -> None:
+        with lane:
+            exchange.run(0.2)
+
+    behaviour = replace(FAST, steps=(in_turn, *ANSWER))
+    with FaultServer({"one-lane": behaviour}) as server:
+        lane_model = model(server.base_url, "one-lane")
+        found = measure_loads(lane_model, PROMPTS, levels=(1, 2, 4), requests_per_user=2, max_tokens=3)
+    kept = [goals.count(each.completions, {"first_token": 0.6}) for each in found]
+    assert [(each.kept, each.requests) for each in kept[:2]] == [(2, 2), (4, 4)]
+    assert kept[2].requests == 8 and kept[2].kept is not None and kept[2].kept <= 4
+    assert load.users_in_time(found, {"first_token": 0.6}) == 2
 
 
 @pytest.mark.parametrize("options", [{"levels": (0, 2)}, {"requests_per_user": 0}])

@@ -64,6 +64,7 @@ NAMES = {
     "compare_precisions": "precision",
     "decide": "choice.decide",
     "describe_fleet": "fleet.collect:how",
+    "describe_goals": "load",
     "describe_loads": "load:describe",
     "describe_run": "benchmark",
     "device_notes": "comparison",

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from workshop_lib import comparison, files, settings, timing
+from workshop_lib import comparison, files, goals, settings, timing
 from workshop_lib.benchmark import answered
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError
@@ -38,6 +38,7 @@ LOADS_FILE = "concurrency.jsonl"
 SCHEMA = 1
 WORTHWHILE = 1.10
 """Less than 10 % more total throughput for twice the users counts as only waiting."""
+ENOUGH_IN_TIME = 0.95  # of the requests: so many users can be promised the goals
 
 TRIED_REQUESTS, TRIED_TOKENS = 3, 40
 """Questions per user and tokens per answer where a notebook tries several users: minutes, even with a slow model."""
@@ -131,14 +132,6 @@ def _measure_level(users: int, one_user: Callable[[int, threading.Barrier], list
     return Load(users, tuple(completions), time.perf_counter() - started)
 
 
-def measure_model(
-    runtime: Runtime, variant: ModelVariant, prompts: Sequence[Prompt], users: Sequence[int] = LEVELS, **options: Any
-) -> tuple[Load, ...]:
-    """Serve a variant and measure numbers of users; `options` as in `measure_loads`. Raises `WorkshopError`."""
-    with runtime.serve(variant) as model:
-        return measure_loads(model, prompts, levels=users, **options)
-
-
 def measure_users(runtime: Runtime, run: Run, users: str | Sequence[int], folder: Path) -> tuple[Load, ...]:
     """Let several users ask the first model that answered in `run`, and keep every request in `folder`.
 
@@ -149,8 +142,9 @@ def measure_users(runtime: Runtime, run: Run, users: str | Sequence[int], folder
     levels = settings.users(users) if isinstance(users, str) else users
     if not levels or not models:
         return ()
-    options = {"requests_per_user": TRIED_REQUESTS, "max_tokens": TRIED_TOKENS}
-    loads = measure_model(runtime, models[0], run.prompts, levels, **options)
+    asked: dict[str, Any] = {"requests_per_user": TRIED_REQUESTS, "max_tokens": TRIED_TOKENS}
+    with runtime.serve(models[0]) as model:
+        loads = measure_loads(model, run.prompts, levels=levels, **asked)
     save_loads(folder, models[0], loads)
     return loads
 
@@ -204,6 +198,29 @@ def describe(loads: Sequence[Load]) -> str:
         said = f"From {_users(users)} on, more only wait: the next step adds under 10 % to what all get together."
     many = f"{_users(last.users)} together get {more:.1f} times the tokens per second of {_users(first.users)}"
     return f"{said} {many}, and an answer takes {longer:.1f} times as long."
+
+
+def users_in_time(loads: Iterable[Load], promised: goals.Goals) -> int | None:
+    """The most users up to which every number measured keeps the goals for `ENOUGH_IN_TIME` of the requests."""
+    shares = {each.users: goals.count(each.completions, promised).share.value or 0.0 for each in loads}
+    kept = takewhile(lambda users: shares[users] >= ENOUGH_IN_TIME, sorted(shares))
+    return max(kept, default=None)
+
+
+def describe_goals(loads: Sequence[Load], promised: goals.Goals) -> str:
+    """How many users can be promised the goals, as a sentence that claims no more than the loads carry."""
+    counted = {each.users: goals.count(each.completions, promised) for each in loads}
+    if not counted or any(kept.share.value is None for kept in counted.values()):
+        return "How many users are answered in time was not found: it needs streamed answers at one load or more."
+    most, promise = users_in_time(loads, promised), f"95 % of requests keep the goals ({goals.describe(promised)})"
+    shown = sorted(users for users in counted if users >= (most or 0))[: 2 if most else 1]
+    figures = "; ".join(f"with {_users(users)} {counted[users]}" for users in shown)
+    if most is None:
+        return f"Even for {_users(shown[0])}, fewer than {promise}: {figures}."
+    tried = ", the most that were tried" if most == max(counted) else ""
+    is_sure = (counted[most].share.low or 0.0) >= ENOUGH_IN_TIME
+    doubt = "" if is_sure else " The interval begins below 95 %: more prompts could tell."
+    return f"Up to {_users(most)}{tried}, at least {promise}: {figures}.{doubt}"
 
 
 def _users(count: int) -> str:

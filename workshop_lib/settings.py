@@ -67,7 +67,7 @@ Seed = Annotated[int, Field(ge=0)]
 Retries = Annotated[int, Field(ge=0), BeforeValidator(_retries)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Timeout = Annotated[float, Field(gt=0, le=86400)]
-Backoff = Annotated[float, Field(ge=0, le=3600)]
+Seconds = Annotated[float, Field(ge=0, le=3600)]
 Watts = Annotated[float, Field(gt=0, le=1e6)]
 Price = Annotated[float, Field(ge=0, le=1e6)]
 Key = Annotated[str, BeforeValidator(checked_key)]
@@ -147,7 +147,7 @@ class BenchmarkSettings:
     )
     retries: Annotated[Retries, Setting("RETRY_ON_FAIL", "repetitions, as records of their own (default: 0)", "N")] = 0
     retry_backoff_s: Annotated[
-        Backoff, Setting("RETRY_BACKOFF", "seconds before one, then doubled (default: 1)", "S")
+        Seconds, Setting("RETRY_BACKOFF", "seconds before one, then doubled (default: 1)", "S")
     ] = 1.0
     show_usage: Annotated[bool, Setting("SHOW_USAGE", "report token counts on standard error")] = False
     output: Annotated[FilePath | None, Setting("BENCH_OUTPUT", "folder for records and report", "DIR")] = None
@@ -156,6 +156,10 @@ class BenchmarkSettings:
     watts: Annotated[Watts | None, Setting("BENCH_WATTS", "power to assume where none can be measured", "W")] = None
     price_per_kwh: Annotated[Price | None, Setting("BENCH_PRICE_PER_KWH", "of a kilowatt-hour, for costs", "X")] = None
     users: Annotated[Users, Setting("BENCH_USERS", "simultaneous users to measure, e.g. 1,2,4,8", "N,N")] = ()
+    goal_first_token_s: Annotated[Seconds, Setting("BENCH_GOAL_FIRST_TOKEN", "of first tokens (default: 0.3)", "S")] = (
+        0.3
+    )
+    goal_latency_s: Annotated[Seconds, Setting("BENCH_GOAL_LATENCY", "of answers (default: 1), 0 = none", "S")] = 1.0
     prompt_lengths: Annotated[
         Lengths, Setting("BENCH_PROMPT_LENGTHS", "prompt lengths to measure, in tokens, e.g. 64,256,1024", "N,N")
     ] = ()
@@ -165,6 +169,12 @@ class BenchmarkSettings:
     tokens_field: Annotated[
         TokensField | None, Setting("BENCH_TOKENS_FIELD", "name of the limit of an answer (default: found out)", "NAME")
     ] = None
+
+    @property
+    def goals(self) -> dict[str, float]:
+        """The service goals by the names of floors, in seconds, without those of 0."""
+        given = {"latency": self.goal_latency_s, "first_token": self.goal_first_token_s}
+        return {name: goal_s for name, goal_s in given.items() if goal_s}
 
     def read_prompts(self) -> tuple[Prompt, ...]:
         """Return the prompts to send. Raises `DataFileError` for a file that cannot be used."""

@@ -33,6 +33,7 @@ from workshop_lib.quality import agreement
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.quality.scores import Answer, AnswerKey, Kind, Score, distinct_answers, kind_of
 from workshop_lib.records import variant_key
+from workshop_lib.settings import BenchmarkSettings
 
 if TYPE_CHECKING:
     from workshop_lib.records import Row, Run
@@ -113,7 +114,7 @@ WEIGHTS = {"quality": 4.0, "latency": 2.0, "memory": 1.0, "footprint": 1.0}
 """What a step of each criterion is worth where nobody says; a step is explained in `Criterion`."""
 BOUNDS = {"max_first_token_s": 2.0}
 """The limits where nobody says; one counts only where some model has the figure."""
-FLOORS = {"latency": 1.0, "first_token": 0.3}
+FLOORS = BenchmarkSettings().goals
 """Good enough where nobody says otherwise, in seconds: a person notices no difference below."""
 PREFERRED: tuple[Kind, ...] = ("people", "reference", "aspects")
 """Whose grades are the quality, see `decisive_measure`. A judge decides only where it is named."""

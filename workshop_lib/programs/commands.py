@@ -321,6 +321,8 @@ def _write_array(rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
 
 def _write_results(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
     """Write the files that were asked for, then print the array and the notices, whatever became of the files."""
+    from workshop_lib import goals
+
     try:
         if chosen.output:
             from workshop_lib import report
@@ -330,6 +332,8 @@ def _write_results(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings
         _write_array(rows, chosen)
         said = list(measured.notes)
         said += [f"{row.model_id} ({row.device}): {row.status}. {row.error}" for row in rows if row.status != "ok"]
+        for (model, device), kept in goals.by_model(measured, chosen.goals).items():
+            said.append(f"{model} ({device}), {goals.describe(chosen.goals)}: {kept}.")
         if chosen.show_usage:
             asked = measured.completions
             said += [f"{one.request_id}: {one.prompt_tokens} + {one.completion_tokens} tokens" for one in asked]
@@ -344,9 +348,10 @@ def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, f
 
     def measure(variant: ModelVariant) -> tuple[Table, str]:
         asked: dict[str, Any] = {"max_tokens": chosen.max_tokens, "timeout_s": chosen.timeout_s}
-        loads = load.measure_model(runtime, variant, measured.prompts, chosen.users, **asked)
+        with runtime.serve(variant) as model:
+            loads = load.measure_loads(model, measured.prompts, levels=chosen.users, **asked)
         load.save_loads(folder, variant, loads)
-        return tables.loads(loads), load.describe(loads)
+        return tables.loads(loads, chosen.goals), f"{load.describe(loads)} {load.describe_goals(loads, chosen.goals)}"
 
     (folder / load.LOADS_FILE).unlink(missing_ok=True)
     _show_each(measured, "several users", measure)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workshop_lib import checklist, comparison, summary, timing
+from workshop_lib import checklist, comparison, goals, summary, timing
 from workshop_lib.precision import percent, repeated
 from workshop_lib.quality import facts
 from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
@@ -309,14 +309,28 @@ def devices(run: Run, references: Sequence[Reference] = ()) -> Table:
     return Table.of(lines, "model", "build", "measured on", *headings)
 
 
-def loads(found: Iterable[Load]) -> Table:
+def in_time(run: Run, promised: goals.Goals) -> Table:
+    """One line per model that was asked: how many of its requests kept each service goal, and all of them."""
+    apart = [{name: promised[name]} for name in goals.MEASURES if name in promised]
+    both = goals.by_model(run, promised)
+    counted, lines = [goals.by_model(run, each) for each in apart], []
+    for row in summary.summarise(run):
+        if kept := both.get(key(row)):
+            asked = f"{kept.requests}{f', and {kept.left_out} that do not fit' * bool(kept.left_out)}"
+            each = (rounded(found[key(row)].kept, 0) for found in counted)
+            lines.append((summary.name_of(row), asked, *each, str(kept), comparison.HERE))
+    return Table.of(lines, "model", "requests", *map(goals.describe, apart), "all in time", "measured on")
+
+
+def loads(found: Iterable[Load], promised: goals.Goals) -> Table:
     """One line per number of simultaneous users: what all get together, and what each of them sees."""
     lines = []
     for load in found:
         rates = (rounded(load.total_tokens_per_s, 0), rounded(load.tokens_per_s, 0))
         times = (rounded(load.first_token_s, 1, 1000), rounded(load.latency_s, 1, 1000))
-        lines.append((load.users, f"{len(load.answered)} of {len(load.completions)}", *rates, *times))
-    headings = ("all users (tok/s)", "each user (tok/s)", "first token (ms)", "latency (ms)")
+        in_time = str(goals.count(load.completions, promised))
+        lines.append((load.users, f"{len(load.answered)} of {len(load.completions)}", *rates, *times, in_time))
+    headings = ("all users (tok/s)", "each user (tok/s)", "first token (ms)", "latency (ms)", "in time")
     return Table.of(lines, "users", "answered", *headings)
 
 
