@@ -9,7 +9,7 @@ import pytest
 
 from tests.fault_server import FaultServer
 from tests.fault_steps import DONE, OPEN, Behaviour, Exchange, finish, refuse, tokens
-from workshop_lib import lengths
+from workshop_lib import lengths, report, summary
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.lengths import PromptLengths, measure_prompt_lengths
 from workshop_lib.records import Chunk, Completion, ModelVariant, Row
@@ -158,8 +158,10 @@ def test_rows_and_report_get_the_fit(tmp_path: Path):
     lengths.save_lengths(tmp_path, found)
     (read,) = lengths.read_lengths(tmp_path)
     measured, other = lengths.with_fits([Row("m", "m:1", "cpu", "ok"), Row("n", "n:1", "cpu", "ok")], [read])
-    assert measured.more["prefill_tokens_per_sec_fitted"] == pytest.approx(1000)
-    assert measured.more["first_token_overhead_s"] == pytest.approx(0.02)
+    fitted = summary.row_object(measured)
+    assert fitted["prefill_tokens_per_sec_fitted"] == pytest.approx(1000)
+    assert fitted["first_token_overhead_s"] == pytest.approx(0.02)
+    assert "first_token_overhead_s" in report.report_csv([other, measured]).splitlines()[0]
     assert not other.more
     assert lengths.point_objects([read])[0] == {
         "model_id": "m:1", "prompt_tokens": 64, "first_token_s": pytest.approx(0.084),

@@ -102,8 +102,9 @@ def report_json(run: Run, rows: Sequence[Row], concluded: Conclusion | None = No
 
 def report_csv(rows: Sequence[Row]) -> str:
     """The rows for spreadsheets: names and units as in the JSON, empty when not measured."""
-    columns = list(row_object(rows[0] if rows else Row("", "", "", "skipped")))
-    return Table([row_object(row) for row in rows], columns=columns, dtype=object).csv()
+    objects = [row_object(row) for row in rows]
+    names = dict.fromkeys(name for each in objects or [row_object(Row("", "", "", "skipped"))] for name in each)
+    return Table(objects, columns=list(names), dtype=object).csv()
 
 
 def report_markdown(

@@ -87,8 +87,8 @@ def name_of(row: Row) -> str:
 def row_object(row: Row) -> dict[str, Any]:
     """A row as its JSON object: contract names, seconds, null for what was not measured or is no number."""
     values = asdict(row)
-    more = values.pop("more")
-    values |= {name: more.get(name) for name in timing.row_names() if name not in values}
+    more = dict.fromkeys(timing.row_names()) | values.pop("more")
+    values |= {name: value for name, value in more.items() if name not in values}
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
     }
