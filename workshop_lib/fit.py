@@ -133,8 +133,8 @@ class Fit(NamedTuple):
         if best := max(fitting, key=lambda each: each.need.memory_mb or 0.0, default=None):
             held, pace = (number(each or 0.0) for each in best.need[1:])
             yield (
-                f"{best.alias} is the largest of the catalog that fits {number(self.free_mb)} MB of free memory: about "
-                f"{held} MB with {best.tokens:,.0f} tokens of context, and about {pace} tokens/s."
+                f"By estimate, {best.alias} is the largest of the catalog that fits {number(self.free_mb)} MB of free "
+                f"memory: {held} MB with {best.tokens:,.0f} tokens of context, and {pace} tokens/s."
             )
         for place, name in enumerate(("size", "memory", "decode")):
             errors = [each.errors()[place] for each in self.estimates if each.ran]
