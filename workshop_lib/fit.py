@@ -67,8 +67,7 @@ class Estimate(NamedTuple):
 
     def errors(self) -> tuple[float | None, ...]:
         """How far each figure is off the known one, in %; None where there is none to compare with."""
-        decode = self.known.decode if self.paced else None  # of bursts it is no rate of the model
-        pairs = zip(self.need, (*self.known[:2], decode), strict=True)
+        pairs = zip(self.need, (*self.known[:2], self.known.decode if self.paced else None), strict=True)
         return tuple(100 * (mine / known - 1) if mine and known else None for mine, known in pairs)
 
     def fits(self, free_mb: float) -> str:
@@ -91,7 +90,7 @@ class Machine(NamedTuple):
         pace = self.s_per_mb.get(model.precision) or median(alike or self.s_per_mb.values() or [0.0])
         terms = (1.0, size_mb, model.shape.get("vocab_size", 0))
         held = sum(mb * term for mb, term in zip(self.memory, terms, strict=False))
-        decode = 1 / (self.overhead_s + pace * (read_mb + kv_mb)) if pace else None
+        decode = 1 / (self.overhead_s + pace * (read_mb + kv_mb)) if pace * read_mb else None
         return model._replace(need=Need(size_mb, held + kv_mb if held else None, decode)) if size_mb else model
 
 
@@ -103,7 +102,8 @@ def calibrate(models: Iterable[Estimate]) -> Machine:
     reads = [(1.0, *(mb * (each.paced and each.precision == name) for name in names)) for each, mb, _ in timed]
     overhead_s, *s_per_mb = _fitted(reads, [seconds for *_, seconds in timed]) if timed else (0.0,)
     held = [(each, size, each.known.memory_mb - kv) for each, size, _, kv in every if each.known.memory_mb]
-    terms = [(1.0, size, each.shape.get("vocab_size", 0)) for each, size, _ in held]
+    words = [each.shape.get("vocab_size", 0) for each, *_ in held]  # where all have as many, they are part of the base
+    terms = [(1.0, size, own * (min(words) < max(words))) for (_, size, _), own in zip(held, words, strict=True)]
     memory = _fitted(terms, [mb for *_, mb in held]) if held else ()
     return Machine(overhead_s, dict(zip(names, s_per_mb, strict=True)), memory)
 
@@ -114,7 +114,8 @@ def _fitted(terms: Sequence[Sequence[float]], wanted: Sequence[float]) -> tuple[
     from scipy.optimize import least_squares
 
     relative = np.array(terms) / np.array(wanted)[:, None]
-    scale = np.maximum(relative.max(axis=0), 1e-12)  # a vocabulary may be unknown everywhere
+    scale = relative.max(axis=0)
+    scale[scale == 0] = np.inf  # what nobody has gets the factor 0
     options: dict[str, Any] = {"bounds": (0, np.inf), "loss": "soft_l1", "f_scale": 0.1, "xtol": 1e-12, "ftol": 1e-12}
     found = least_squares(lambda factors: relative / scale @ factors - 1, np.ones(len(scale)), **options)
     return tuple(map(float, found.x / scale))
@@ -139,8 +140,7 @@ class Fit(NamedTuple):
         for place, name in enumerate(("size", "memory", "decode")):
             errors = [each.errors()[place] for each in self.estimates if each.ran]
             if known := [error for error in errors if error is not None]:
-                off = f"{min(known):+.0f} to {max(known):+.0f} % off in {name}"
-                yield f"Models that ran, each estimated from the others alone: {off}."
+                yield f"Models that ran, estimated from the others: {min(known):+.0f} to {max(known):+.0f} % off in {name}."
 
 
 def estimate_fit(

@@ -342,7 +342,7 @@ def fit(found: Fit) -> Table:
             off = "in bursts" if error is None else f"{error:+.0f} %"
             figures[place] += "" if known is None else f" ({number(known)}: {off})"
         lines.append((each.alias, each.precision or UNKNOWN, *figures, each.fits(found.free_mb)))
-    free = f"fits {number(found.free_mb)} MB"
+    free = f"fits into {number(found.free_mb)} MB"
     return Table.of(lines, "model", "precision", "size (MB)", "peak memory (MB)", "decode (tok/s)", free)
 
 
