@@ -234,7 +234,7 @@ def test_where_nothing_ran_nothing_is_claimed(run: Run) -> None:
 
 
 def test_the_shipped_run_shows_how_far_estimates_are_off() -> None:
-    """Every model that really ran has an estimate of its size, memory and pace; its errors are printed (`-s`), not judged."""
+    """Every model that really ran has three estimates; their errors are printed (`-s`), not judged."""
     found = estimate_fit(read_run(REFERENCE))
     ran = [each for each in found.estimates if each.ran]
     assert isinstance(found, Fit) and len(ran) >= 6

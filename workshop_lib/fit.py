@@ -50,9 +50,9 @@ class Estimate(NamedTuple):
     def counted(self) -> tuple[float, float, float]:
         """MB of a CPU build's files, of the weights read for a token, and of the KV cache; 0 where unknown.
 
-        Below 16 bits each 32 weights share a scale of 32 bits; `exact4` takes 6 bits in all. Beside the weights lie
-        tables of angles for each place of the context, and a tokenizer of about 50 bytes an entry. The cache has a key
-        and a value of 32 bits for each layer and token. Where parameters or bits are unknown, all of the files is read.
+        Below 16 bits each 32 weights share a scale of 32 bits; `exact4` takes 6 bits in all. Beside them lie angles for
+        each place of the context, and a tokenizer of 50 bytes an entry. The cache has a key and a value of 32 bits for
+        each layer and token. Where parameters or bits are unknown, all of the files is read.
         """
         count, named = Counter(self.shape), bits(self.precision)  # what is unknown counts 0
         cache = 8 * count["num_hidden_layers"] * count["num_key_value_heads"] * count["head_size"] * self.tokens / 1e6
@@ -100,12 +100,12 @@ def calibrate(models: Iterable[Estimate]) -> Machine:
     timed = [(each, read + kv, 1 / each.known.decode) for each, _, read, kv in every if each.known.decode]
     names = sorted({each.precision for each, *_ in timed if each.paced}, key=str)
     reads = [(1.0, *(mb * (each.paced and each.precision == name) for name in names)) for each, mb, _ in timed]
-    overhead_s, *s_per_mb = _fitted(reads, [seconds for *_, seconds in timed]) if timed else (0.0,)
+    overhead_s, *paces = _fitted(reads, [seconds for *_, seconds in timed]) if timed else (0.0,)
     held = [(each, size, each.known.memory_mb - kv) for each, size, _, kv in every if each.known.memory_mb]
     words = [each.shape.get("vocab_size", 0) for each, *_ in held]  # where all have as many, they are part of the base
-    terms = [(1.0, size, own * (min(words) < max(words))) for (_, size, _), own in zip(held, words, strict=True)]
-    memory = _fitted(terms, [mb for *_, mb in held]) if held else ()
-    return Machine(overhead_s, dict(zip(names, s_per_mb, strict=True)), memory)
+    sums = [(1.0, size, own * (min(words) < max(words))) for (_, size, _), own in zip(held, words, strict=True)]
+    memory = _fitted(sums, [mb for *_, mb in held]) if held else ()
+    return Machine(overhead_s, dict(zip(names, paces, strict=True)), memory)
 
 
 def _fitted(terms: Sequence[Sequence[float]], wanted: Sequence[float]) -> tuple[float, ...]:
@@ -114,8 +114,7 @@ def _fitted(terms: Sequence[Sequence[float]], wanted: Sequence[float]) -> tuple[
     from scipy.optimize import least_squares
 
     relative = np.array(terms) / np.array(wanted)[:, None]
-    scale = relative.max(axis=0)
-    scale[scale == 0] = np.inf  # what nobody has gets the factor 0
+    scale = np.where((largest := relative.max(axis=0)) > 0, largest, np.inf)  # what nobody has gets the factor 0
     options: dict[str, Any] = {"bounds": (0, np.inf), "loss": "soft_l1", "f_scale": 0.1, "xtol": 1e-12, "ftol": 1e-12}
     found = least_squares(lambda factors: relative / scale @ factors - 1, np.ones(len(scale)), **options)
     return tuple(map(float, found.x / scale))
@@ -132,15 +131,15 @@ class Fit(NamedTuple):
         """The largest model of the catalog that fits, and how far estimates were off."""
         fitting = [each for each in self.estimates if not each.ran and each.fits(self.free_mb) == "yes"]
         if best := max(fitting, key=lambda each: each.need.memory_mb or 0.0, default=None):
-            held, pace = (number(each or 0.0) for each in best.need[1:])
-            yield (
-                f"By estimate, {best.alias} is the largest of the catalog that fits {number(self.free_mb)} MB of free "
-                f"memory: {held} MB with {best.tokens:,.0f} tokens of context, and {pace} tokens/s."
-            )
+            free, held, pace = (number(each or float("nan")) for each in (self.free_mb, *best.need[1:]))
+            yield f"By estimate, {best.alias} is the largest of the catalog that fits {free} MB of free memory."
+            yield f"With {best.tokens:,.0f} tokens of context it needs {held} MB and writes {pace} tokens/s."
+        if rates := [f"{1e-3 / pace:.3g} GB/s at {name}" for name, pace in self.machine.s_per_mb.items() if pace]:
+            yield f"This machine read weights at {', '.join(rates)}."
         for place, name in enumerate(("size", "memory", "decode")):
             errors = [each.errors()[place] for each in self.estimates if each.ran]
             if known := [error for error in errors if error is not None]:
-                yield f"Models that ran, estimated from the others: {min(known):+.0f} to {max(known):+.0f} % off in {name}."
+                yield f"Estimated from the others alone, what ran is {min(known):+.0f} to {max(known):+.0f} % off in {name}."
 
 
 def estimate_fit(

@@ -337,13 +337,13 @@ def fit(found: Fit) -> Table:
     """What each model needs, as estimated; in brackets what is known, and how far the estimate is off that."""
     lines = []
     for each in found.estimates:
-        figures = [UNKNOWN if mine is None else number(mine) for mine in each.need]
-        for place, (known, error) in enumerate(zip(each.known, each.errors(), strict=True)):
-            off = "in bursts" if error is None else f"{error:+.0f} %"
-            figures[place] += "" if known is None else f" ({number(known)}: {off})"
+        figures = []
+        for mine, known, error in zip(each.need, each.known, each.errors(), strict=True):
+            off = "" if error is None else f": {error:+.0f} %"
+            figures.append(UNKNOWN if mine is None else number(mine))
+            figures[-1] += "" if known is None else f" ({number(known)}{off})"
         lines.append((each.alias, each.precision or UNKNOWN, *figures, each.fits(found.free_mb)))
-    free = f"fits into {number(found.free_mb)} MB"
-    return Table.of(lines, "model", "precision", "size (MB)", "peak memory (MB)", "decode (tok/s)", free)
+    return Table.of(lines, "model", "precision", "size (MB)", "peak memory (MB)", "decode (tok/s)", "fits")
 
 
 def instrument(check: SelfCheck) -> Table:
