@@ -138,8 +138,8 @@ class Fit(NamedTuple):
             yield f"This machine read weights at {', '.join(rates)}."
         for place, name in enumerate(("size", "memory", "decode")):
             errors = [each.errors()[place] for each in self.estimates if each.ran]
-            if known := [error for error in errors if error is not None]:
-                yield f"Estimated from the others alone, what ran is {min(known):+.0f} to {max(known):+.0f} % off in {name}."
+            if off := sorted(error for error in errors if error is not None):
+                yield f"Estimated from the others alone, what ran is {off[0]:+.0f} to {off[-1]:+.0f} % off in {name}."
 
 
 def estimate_fit(
