@@ -26,15 +26,19 @@ COURSE = [
     "List three benefits of local inference.",
     "Explain retrieval augmented generation in one paragraph.",
 ]
-REAL_SIZES_MB = {  # CPU and CUDA builds, from public listings of 2026
-    "qwen2.5-0.5b": (800, 520),
-    "qwen2.5-1.5b": (1780, 1250),
-    "qwen2.5-7b": (6160, 4730),
-    "deepseek-r1-7b": (6430, 5280),
-    "phi-3.5-mini": (2530, 2130),
-    "phi-4-mini": (4800, 3600),
-    "mistral-7b-v0.2": (4070, 3980),
-    "gpt-oss-20b": (12260, 9650),
+LISTED_GIB = {  # CPU and CUDA builds, from public listings of 2026; what they call GB are 2^30 bytes
+    "qwen2.5-0.5b": (0.80, 0.52),
+    "qwen2.5-1.5b": (1.78, 1.25),
+    "qwen2.5-7b": (6.16, 4.73),
+    "deepseek-r1-7b": (6.43, 5.28),
+    "phi-3.5-mini": (2.53, 2.13),
+    "phi-4-mini": (4.80, 3.60),
+    "mistral-7b-v0.2": (4.07, 3.98),
+    "gpt-oss-20b": (12.26, 9.65),
+    "qwen3-0.6b": (None, None),
+    "qwen3-1.7b": (1.3, None),
+    "qwen3-4b": (2.7, None),
+    "qwen3-8b": (5.7, None),
 }
 
 
@@ -115,7 +119,9 @@ def test_listed_sizes_are_those_of_the_public_listing() -> None:
     """Download sizes of the real catalog are facts with a source, not estimates."""
     cards = data.read_models()
     listed = {alias: card for alias, card in cards.items() if card.listed and card.profile != "practice"}
-    assert {a: (c.size_mb, c.size_gpu_mb) for a, c in listed.items()} == REAL_SIZES_MB
+    mb = {alias: tuple(size and round(size * 2**30 / 1e6) for size in sizes) for alias, sizes in LISTED_GIB.items()}
+    assert {a: (c.size_mb, c.size_gpu_mb) for a, c in listed.items()} == mb
+    assert all(card.shape["parameters"] and card.source for card in listed.values())
 
 
 def test_names_of_the_course_that_no_catalog_lists_say_so() -> None:
@@ -198,6 +204,7 @@ FAULTS = [
     ("models", {"m": {"capabilities": []}}, "'m.size_mb' is missing", "Add it"),
     ("models", {"m": {"capabilities": "x", "size_mb": 1}}, "'m.capabilities' is 'x'", "valid array"),
     ("models", {"m": {"capabilities": [], "size_mb": 0}}, "'m.size_mb' is 0", "greater than 0"),
+    ("models", {"m": {"capabilities": [], "size_mb": 1, "shape": {"heads": 2}}}, "m.shape.heads", "'parameters'"),
     ("models", {"m": {"capabilities": [], "size_mb": 1, "watts": -5.5}}, "'m.watts' is -5.5", "greater than 0"),
     ("models", '{"m": {"capabilities": [], "size_mb": NaN}}', "'m.size_mb' is nan", "finite"),
     ("models", {"m": {"capabilities": [], "size_mb": 1, "size": 2}}, "'m.size' is an unknown", "spelling"),

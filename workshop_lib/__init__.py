@@ -69,6 +69,7 @@ NAMES = {
     "describe_run": "benchmark",
     "device_notes": "comparison",
     "download": "benchmark",
+    "estimate_fit": "fit",
     "find_models": "plan",
     "find_records": "benchmark",
     "free_disk_mb": "machine",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -105,6 +105,10 @@ Count = Annotated[int, Field(gt=0)]
 Size = Annotated[float, Field(gt=0)]
 Schema = Annotated[int, _rule(lambda schema: schema == SCHEMA, f"This version reads schema {SCHEMA}.")]
 Device = Literal["cpu", "gpu", "npu"]
+ShapeKey = Literal[
+    "parameters", "active", "num_hidden_layers", "hidden_size", "num_key_value_heads", "head_size", "vocab_size",
+    "context_length", "tie_word_embeddings", "embedding_bits",
+]  # fmt: skip
 Prompts = Annotated[
     tuple[Annotated[Prompt, AfterValidator(_checked_prompt)], ...],
     _rule(len, "Add at least one.", "holds no prompt"),
@@ -120,7 +124,8 @@ class ModelCard:
     False for a name that courses use but no catalog lists; `nearest` are aliases to offer instead. `watts` is the power
     drawn while it answers, where no meter can be read; reported as assumed. `default_builds` are the precisions that
     `auto` takes; None = all. `trained_on` names the prompt sets that it was trained on, or on close copies of; empty
-    where it is older than all of them; None = unknown.
+    where it is older than all of them; None = unknown. `shape` counts what it is built of, as its `config.json` does,
+    with the parameters `active` for a token and the bits of an embedding apart. `source` says where from, and when.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
@@ -136,6 +141,8 @@ class ModelCard:
     watts: Size | None = None
     default_builds: tuple[str, ...] | None = None
     trained_on: tuple[str, ...] | None = None
+    shape: dict[ShapeKey, Annotated[int, Field(ge=0)]] = field(default_factory=dict, hash=False)
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

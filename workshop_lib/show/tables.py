@@ -14,11 +14,12 @@ from workshop_lib.precision import percent, repeated
 from workshop_lib.quality import facts
 from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import NOT_MEASURED, TRAINED, UNKNOWN, key, printable
+from workshop_lib.show.text import NOT_MEASURED, TRAINED, UNKNOWN, key, number, printable
 
 if TYPE_CHECKING:
     from workshop_lib.checklist import ModelCheck
     from workshop_lib.comparison import Changes, Reference
+    from workshop_lib.fit import Fit
     from workshop_lib.lengths import PromptLengths
     from workshop_lib.load import KeepWarmResult, Load
     from workshop_lib.models.registry import RegisteredModel
@@ -344,6 +345,19 @@ def prompt_lengths(found: PromptLengths) -> Table:
     lines += [(f"{length:,}", 0, "does not fit", "", "") for length in found.left_out]
     headings = ("first token, median (ms)", "by the line (ms)", "decode, median (tok/s)")
     return Table.of(lines, "prompt tokens", "requests", *headings)
+
+
+def fit(found: Fit) -> Table:
+    """What each model needs, as estimated; in brackets what is known, and how far the estimate is off that."""
+    lines = []
+    for each in found.estimates:
+        figures = []
+        for mine, known, error in zip(each.need, each.known, each.errors(), strict=True):
+            off = "" if error is None else f": {error:+.0f} %"
+            figures.append(UNKNOWN if mine is None else number(mine))
+            figures[-1] += "" if known is None else f" ({number(known)}{off})"
+        lines.append((each.alias, each.precision or UNKNOWN, *figures, each.fits(found.free_mb)))
+    return Table.of(lines, "model", "precision", "size (MB)", "peak memory (MB)", "decode (tok/s)", "fits")
 
 
 def instrument(check: SelfCheck) -> Table:
