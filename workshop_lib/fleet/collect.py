@@ -1,9 +1,5 @@
 """Measure one plan on many machines: hand it out, keep what comes back, wait for who comes back.
 
-    plan = FleetPlan(catalog.read_prompts(), models=["auto"], rounds=3)
-    with cluster.connect("tls://192.0.2.7:8786", cluster.read_key(Path("fleet-key"))) as client:
-        fleet = run_fleet(client, plan, folder)
-
 Every machine gets one task. A share that has ended arrives as one event and is on the disk at once.
 """
 

@@ -23,6 +23,7 @@ from workshop_lib.comparison import Estimate
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleet.plan import Fleet
 from workshop_lib.fleet.worker import DECISIVE
+from workshop_lib.quality.annotation import model_name
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.records import Completion, ModelVariant, Prompt, Run, variant_key
 from workshop_lib.show.text import one_line
@@ -263,14 +264,13 @@ def _sentence(choice: Choice, view: View) -> str:
     if latency.low is not None and latency.high is not None:
         waits += f" (95 % CI {1000 * latency.low:.0f}-{1000 * latency.high:.0f})"
     others = sorted((each for each in choice.candidates if each is not best), key=lambda each: -each.wins[view])
-    rival = f", {_name(others[0])} in {percent(others[0].wins[view])}" if others and others[0].wins[view] else ""
+    rival = (
+        f", {model_name(others[0].variant)} in {percent(others[0].wins[view])}"
+        if others and others[0].wins[view]
+        else ""
+    )
     draws = f"{percent(best.wins[view])} of {comparison.RESAMPLES:,} draws of machines and prompts"
     how = f"This is {sure}: it came first in {draws}{rival}."
     if sure == "only one":
         how = "This is the only model that every machine measured, so nothing was compared."
-    return f"{where} the best default is {_name(best)}: a median answer takes {waits}. {how}"
-
-
-def _name(candidate: Candidate) -> str:
-    variant = candidate.variant
-    return f"{variant.alias} ({variant.precision or 'precision unknown'}, {variant.device})"
+    return f"{where} the best default is {model_name(best.variant)}: a median answer takes {waits}. {how}"

@@ -47,10 +47,11 @@ T = TypeVar("T")
 
 EXAMPLE = places.DATA / "reference" / "room"
 PREDICTION = "prediction.txt"
-LARGEST_BYTES, LONGEST_S = 8_000_000, 86_400.0
+LARGEST_BYTES, LARGEST = 8_000_000, 1e9
 MOST_DESKS, MOST_FILES, MOST_MODELS, MOST_FAULTS = 60, 60, 8, 12
 NAME = 30
-FACTS = {**MACHINE_FACTS, "load_average": "load {}", "power_source": "power {}"}
+SMALL, FRAMES = " Small: times the first desk's, 95 % interval.", " Frame: chosen. Dots: predicted."
+FACTS = {**MACHINE_FACTS, "load_average": "load {}"}
 BROKEN = (WorkshopError, OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What reading another one's file may raise; the errors of pydantic and of JSON are `ValueError`s."""
 
@@ -105,7 +106,7 @@ def hand_in(folder: str, name: str, predicted: str = "", records: str = "") -> s
     Without a folder or a name nothing is done. Raises `ConfigurationError` for a name that no file can have.
     """
     if not (folder and name):
-        return "Nothing is handed in: that takes both `room` and `name`."
+        return "Nothing is handed in: that takes both a room and a name."
     own, path = files.typed_path(folder) / scores.rater_name(name), benchmark.find_records(records)
     report = path.with_name(comparison.REPORT)
     choices = sorted(path.parent.glob("decision*.json"), key=lambda each: each.stem)
@@ -128,7 +129,7 @@ def read(folder: str | Path = "") -> Room:
                 raise DataFileError("It is a link that leads out of the folder.", "Copy the file itself.")
             if path.stat().st_size > LARGEST_BYTES:
                 raise DataFileError(f"It is larger than {LARGEST_BYTES:,} bytes.", "Hand in the report alone.")
-            found[name] = _with(found.get(name, Desk(name)), path) if path.is_file() else found.get(name, Desk(name))
+            found[name] = _with(found.get(name, Desk(name)), path)
         except BROKEN as error:
             why = without_places(str(error), {root: "room"}) or type(error).__name__
             faults.append(one_line(f"{path.relative_to(root).as_posix()} is left out. {why}", 300))
@@ -144,8 +145,8 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
         if entry.is_dir() and not entry.is_symlink():
             there = (each for kind in ("*.*", "annotations/*.jsonl") for each in entry.glob(kind))
             order = sorted(islice(there, MOST_FILES), key=lambda each: (each.name == RECORDS_FILE, each.stem))
-            yield from ((entry.name, each) for each in order)
-        elif entry.is_symlink() or (entry.suffix in (".json", ".jsonl") and entry.name != FLEET_FILE):
+            yield from ((entry.name, each) for each in order if each.is_file())
+        elif entry.is_symlink() or (entry.is_file() and entry.suffix in (".json", ".jsonl")):
             yield entry.stem, entry
 
 
@@ -156,7 +157,7 @@ def _with(desk: Desk, path: Path) -> Desk:
         new["predicted"] = files.decoded(path.read_bytes()).strip()
     elif path.name.startswith("decision") and path.suffix == ".json":
         new["chosen_id"] = str(json.loads(path.read_bytes())["model_id"] or "")  # the latest file comes last
-    elif path.name in (comparison.REPORT, f"{desk.name}.json"):
+    elif path.name in (comparison.REPORT, f"{desk.name}.json") and path.name != FLEET_FILE:
         new = _measured(desk.name, comparison.read_report(path))
     elif path.name == RECORDS_FILE and not desk.rows:
         run = _checked(Run, storage.read_run(path))
@@ -173,9 +174,8 @@ def _with(desk: Desk, path: Path) -> Desk:
 
 def _measured(name: str, report: Reference) -> dict[str, Any]:
     found = _checked(Reference, report)
-    for each in found.results.samples:
-        if not 0 < (each.value("latency_s") or 1.0) < LONGEST_S:
-            raise DataFileError("It holds a latency that is none.", "Measure again.")
+    if not all(0 <= (value or 0) < LARGEST for each in found.results.samples for value in each.metrics.values()):
+        raise DataFileError("It holds a figure that nothing can have.", "Measure again.")
     return {"results": replace(found.results, name=name), "rows": found.rows}
 
 
@@ -255,7 +255,8 @@ def picture(room: Room, *, theme: Theme = "light") -> Figure | None:
     if not waits:
         return None
     title = "How long does each model take at each desk?"
-    subtitle = "Median latency (ms); small: times the first desk's, 95 % interval. Frame: chosen. Dots: predicted."
+    compared, voted = ratios(room), any(desk.chose or desk.predicted for desk in rows)
+    subtitle = f"Median latency (ms).{SMALL * bool(compared)}{FRAMES * voted}"
     figure, (axes,) = style.sheet([_name(desk) for desk in rows], title, subtitle, theme)
     axes.grid(visible=False)
     axes.patch.set(hatch="////", edgecolor=colours.quiet)
@@ -265,7 +266,7 @@ def picture(room: Room, *, theme: Theme = "light") -> Figure | None:
     fit = width_in / style.LETTER_IN / max(len(line) for label in labels for line in label.split("\n"))
     axes.set_xticks(range(len(labels)), labels, parse_math=False, fontsize=min(9.0, 10 * fit))
     axes.set_xlim(-0.5, len(labels) - 0.5)
-    scale, compared = LogNorm(0.9 * min(waits.values()), 1.1 * max(waits.values())), ratios(room)
+    scale = LogNorm(0.9 * min(waits.values()), 1.1 * max(waits.values()))
     for line, desk in enumerate(rows):
         for column, (which, row) in enumerate(models.items()):
             if (desk.name, which) in waits:
@@ -290,7 +291,7 @@ def _write(axes: Axes, place: tuple[int, int], words: list[str], votes: tuple[bo
     look: dict[str, Any] = {"color": ink, "ha": "center", "va": "center"}
     axes.text(column, line - (0.15 if times else 0.0), wait, fontsize=9, **look)
     axes.text(column, line + 0.22, times, fontsize=6.5, **look)
-    for voted, aside, down, dashes in zip(votes, (0.44, 0.41), (0.39, 0.34), ("-", ":"), strict=True):
+    for voted, aside, down, dashes in zip(votes, (0.46, 0.43), (0.43, 0.38), ("-", ":"), strict=True):
         if voted:
             frame = (column - aside, line - down), 2 * aside, 2 * down
             axes.add_patch(Rectangle(*frame, fill=False, edgecolor=ink, lw=1.6, ls=dashes))
@@ -341,8 +342,7 @@ def votes(room: Room, *, theme: Theme = "light") -> Figure | None:
     for axes, counts, label in zip(panels, (before, after), ("Predicted", "Chosen"), strict=True):
         values = [counts[each] for each in models]
         style.bars(axes, values, list(map(str, values)), [("", "int4")] * len(models), theme)
-        axes.set(xlabel=f"{label} (desks)", xlim=(0, 1.2 * len(room.desks)))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set(xlabel=f"{label} (desks)", xlim=(0, 1.2 * len(room.desks)), xticks=(0, len(room.desks)))
     listed = "; ".join(f"{name} {before[name]} before, {after[name]} after" for name in models)
     figure.set_label(f"Votes for each model: {listed}. {votes_said(room)}")
     return figure

@@ -1,33 +1,31 @@
-"""A fleet as tables for people: shares, what was skipped, the default; machines and times are shown by `room`."""
+"""A fleet as tables for people: its shares and the default; machines and times are shown by `room`."""
 
 from __future__ import annotations
 
 from workshop_lib.choice.decide import percent
 from workshop_lib.fleet.default import Choice
 from workshop_lib.fleet.plan import Fleet
+from workshop_lib.quality.annotation import model_name
 from workshop_lib.quality.show import ranged
-from workshop_lib.records import ModelVariant
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import one_line, printable
 
 
 def shares(fleet: Fleet) -> Table:
-    """One line per share: done or why not; `starts` above 1 means that its machine had to begin again."""
-    lines = [
-        (each.machine, _name(each.variant), each.status, fleet.starts(each), one_line(each.reason or ""))
+    """One line per share and per model that a machine lacks: done, or why not.
+
+    `starts` above 1 means that its machine had to begin again.
+    """
+    lines: list[tuple[object, ...]] = [
+        (each.machine, model_name(each.variant), each.status, fleet.starts(each), one_line(each.reason or ""))
         for each in fleet.shares
     ]
-    return Table(lines, columns=["machine", "model", "status", "starts", "reason"])
-
-
-def skipped(fleet: Fleet) -> Table:
-    """What was asked for but cannot be measured on some machine, with the reason."""
-    lines = [
-        (machine.label, printable(model), device, one_line(reason))
+    lines += [
+        (machine.label, printable(f"{model} · {device}"), "not offered", 0, one_line(reason))
         for machine in fleet.machines
         for model, device, reason in machine.skipped
     ]
-    return Table(lines, columns=["machine", "model", "device", "reason"])
+    return Table(lines, columns=["machine", "model", "status", "starts", "reason"])
 
 
 def default(choice: Choice) -> Table:
@@ -36,7 +34,7 @@ def default(choice: Choice) -> Table:
     return Table(
         [
             {
-                "model": _name(each.variant),
+                "model": model_name(each.variant),
                 "aspects (%)": ranged(each.quality, 0, factor=100),
                 "slowest machine (ms)": ranged(each.latency_s["worst"], 0, factor=1000),
                 "which is": each.slowest,
@@ -48,7 +46,3 @@ def default(choice: Choice) -> Table:
             for each in ordered
         ]
     )
-
-
-def _name(variant: ModelVariant) -> str:
-    return printable(f"{variant.alias} · {variant.precision or 'unknown'} · {variant.device}")

@@ -118,7 +118,7 @@ def _show(*, folder: Path, max_latency_ms: float | None, min_quality: float) -> 
 def _print(fleet: Fleet, folder: Path, max_latency_ms: float | None, min_quality: float) -> None:
     from workshop_lib.fleet import default, room, show
 
-    for table in (show.shares(fleet), room.speed(room.read(folder)), show.skipped(fleet)):
+    for table in (show.shares(fleet), room.speed(room.read(folder))):
         if len(table):
             print(f"{table.to_string(index=False)}\n")
     print(*default.remarks(fleet), sep="\n")
