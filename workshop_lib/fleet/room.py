@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from matplotlib import colormaps
 from matplotlib.colors import LogNorm
@@ -42,8 +42,6 @@ from workshop_lib.show.text import MACHINE_FACTS, Key, key, names, number, one_l
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-T = TypeVar("T")
 
 EXAMPLE = places.DATA / "reference" / "room"
 PREDICTION = "prediction.txt"
@@ -179,7 +177,7 @@ def _measured(name: str, report: Reference) -> dict[str, Any]:
     return {"results": replace(found.results, name=name), "rows": found.rows}
 
 
-def _checked(kind: type[T], value: Any) -> T:
+def _checked(kind: type[Any], value: Any) -> Any:
     """The value with the types that its class promises: files of others hold anything. Raises `ValueError`."""
     from pydantic import TypeAdapter
 
@@ -218,12 +216,8 @@ def desks(room: Room) -> Table:
 
 
 def ratios(room: Room) -> dict[tuple[str, Key], Ratio]:
-    """Each desk's latencies in units of the first desk's, paired by prompt.
-
-    They were measured apart, so what repeating alone makes is never called clear.
-    """
-    found: dict[tuple[str, Key], Ratio] = {}
-    results = list(room.results.values())
+    """Latencies in units of the first desk's; measured apart, so what repeating alone makes is never called clear."""
+    found, results = dict[tuple[str, Key], Ratio](), list(room.results.values())
     for other in results[1:]:
         with suppress(ConfigurationError):  # they share no model or no prompt, or did different work
             for line in comparison.compare_results(results[0], other).lines:
@@ -338,7 +332,7 @@ def votes(room: Room, *, theme: Theme = "light") -> Figure | None:
     models = sorted(before | after, key=lambda name: (-after[name], -before[name], name))
     if not models:
         return None
-    figure, panels = style.sheet(models, "What did measuring change?", votes_said(room), theme, columns=2)
+    figure, panels = style.sheet(models, "What did measuring change?", one_line(votes_said(room), 118), theme, columns=2)
     for axes, counts, label in zip(panels, (before, after), ("Predicted", "Chosen"), strict=True):
         values = [counts[each] for each in models]
         style.bars(axes, values, list(map(str, values)), [("", "int4")] * len(models), theme)

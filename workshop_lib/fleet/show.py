@@ -12,10 +12,7 @@ from workshop_lib.show.text import one_line, printable
 
 
 def shares(fleet: Fleet) -> Table:
-    """One line per share and per model that a machine lacks: done, or why not.
-
-    `starts` above 1 means that its machine had to begin again.
-    """
+    """One line per share, and per model that a machine lacks; `starts` above 1: its machine had to begin again."""
     lines: list[tuple[object, ...]] = [
         (each.machine, model_name(each.variant), each.status, fleet.starts(each), one_line(each.reason or ""))
         for each in fleet.shares
