@@ -285,7 +285,7 @@ def _write(axes: Axes, place: tuple[int, int], words: list[str], votes: tuple[bo
     look: dict[str, Any] = {"color": ink, "ha": "center", "va": "center"}
     axes.text(column, line - (0.15 if times else 0.0), wait, fontsize=9, **look)
     axes.text(column, line + 0.22, times, fontsize=6.5, **look)
-    for voted, aside, down, dashes in zip(votes, (0.46, 0.43), (0.43, 0.38), ("-", ":"), strict=True):
+    for voted, aside, down, dashes in zip(votes, (0.445, 0.415), (0.41, 0.365), ("-", ":"), strict=True):
         if voted:
             frame = (column - aside, line - down), 2 * aside, 2 * down
             axes.add_patch(Rectangle(*frame, fill=False, edgecolor=ink, lw=1.6, ls=dashes))
