@@ -70,6 +70,8 @@ def test_machines_are_compared_model_by_model(three: Path) -> None:
     }
     table = room.speed(found)
     assert list(table["desk"]) == ["ada", "ben", "cy"] * 3 and list(table["against the first desk"])[::3] == ["-"] * 3
+    _edit(plan={"max_tokens": 7})(three / "cy" / "benchmark_report.json")
+    assert set(list(room.speed(room.read(three))["against the first desk"])[2::3]) == {"other prompts or settings"}
 
 
 def test_one_machine_at_two_desks_is_told_apart_by_the_folder(three: Path) -> None:

@@ -233,7 +233,8 @@ def speed(room: Room) -> Table:
         for desk in room.desks:
             if (wait := desk.latencies().get(which)) is not None:
                 ratio = compared.get((desk.name, which))
-                said = comparison.describe(ratio, "lower") if ratio else "-"
+                alone = "-" if desk.name in list(room.results)[:1] else "other prompts or settings"
+                said = comparison.describe(ratio, "lower") if ratio else alone
                 lines.append((name, _name(desk), number(1000 * wait), said))
     return Table.of(lines, "model", "desk", "latency (ms)", "against the first desk")
 
@@ -322,7 +323,8 @@ def votes_said(room: Room) -> str:
     counts = Counter(desk.chose for desk in both)
     first = [name for name, count in sorted(counts.items()) if count == max(counts.values())]
     changed, most = sum(desk.predicted != desk.chose for desk in both), max(counts.values())
-    return f"{changed} of {len(both)} chose another model than predicted; most chose {' or '.join(first)} ({most})."
+    winners = one_line(" or ".join(first), 2 * NAME)
+    return f"{changed} of {len(both)} chose another model than predicted; most chose {winners} ({most})."
 
 
 def votes(room: Room, *, theme: Theme = "light") -> Figure | None:
@@ -332,7 +334,7 @@ def votes(room: Room, *, theme: Theme = "light") -> Figure | None:
     models = sorted(before | after, key=lambda name: (-after[name], -before[name], name))
     if not models:
         return None
-    figure, panels = style.sheet(models, "What did measuring change?", one_line(votes_said(room), 118), theme, columns=2)
+    figure, panels = style.sheet(models, "What did measuring change?", votes_said(room), theme, columns=2)
     for axes, counts, label in zip(panels, (before, after), ("Predicted", "Chosen"), strict=True):
         values = [counts[each] for each in models]
         style.bars(axes, values, list(map(str, values)), [("", "int4")] * len(models), theme)
