@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from workshop_lib.records import Run
 from workshop_lib.runtimes.child_process import child_environment
 
 WAIT_S = 60.0
+NO_DASK = importlib.util.find_spec("distributed") is None
 
 
 class Hosts:

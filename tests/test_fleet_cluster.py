@@ -13,15 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet_helpers import Hosts, wait_until
+from tests.fleet_helpers import NO_DASK, Hosts, wait_until
 from workshop_lib.__main__ import main
 from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.fleet import cluster
 from workshop_lib.fleet.plan import read_fleet
 
-pytestmark = pytest.mark.skipif(
-    not cluster.is_installed(), reason="NO FLEET IS TESTED: requirements-fleet.txt is missing"
-)
+pytestmark = pytest.mark.skipif(NO_DASK, reason="NO FLEET IS TESTED: requirements-fleet.txt is missing")
 IP = shutil.which("ip") or "/usr/sbin/ip"
 
 

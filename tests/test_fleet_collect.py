@@ -11,7 +11,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from tests.fleet_helpers import Hosts, hosts, wait_until, when
+from tests.fleet_helpers import NO_DASK, Hosts, hosts, wait_until, when
 from workshop_lib import benchmark, data, summary
 from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.fleet import cluster, collect
@@ -21,7 +21,7 @@ from workshop_lib.runtimes import profiles
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not cluster.is_installed(), reason="NO FLEET IS TESTED: requirements-fleet.txt is missing"),
+    pytest.mark.skipif(NO_DASK, reason="NO FLEET IS TESTED: requirements-fleet.txt is missing"),
 ]
 
 LARGE, SMALL = "practice-large-int4-generic-cpu:1", "practice-small-int4-generic-cpu:1"
@@ -203,16 +203,3 @@ def test_a_lost_scheduler_is_one_error_and_the_fleet_can_be_completed(tmp_path: 
     (run,) = fleet.runs.values()
     assert set(request_ids(run).values()) == {1} and len(request_ids(run)) == 32
     assert statuses(fleet) == {"fay": ["done", "done"]}
-
-
-def test_a_page_measures_two_workers_in_turn_and_completes_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a scheduler the page starts two workers: one computer under two names, whose shares do not overlap."""
-    monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(tmp_path / "cache"))
-    plan = FleetPlan(PROMPTS[:2], models=[SMALL], rounds=2, max_tokens=20)
-    fleet = collect.measure_fleet(plan, tmp_path / "results")
-    assert statuses(fleet) == {"desk": ["done", "done"]} and len({machine.host for machine in fleet.machines}) == 1
-    times = sorted((each.completions[0].started_at, each.completions[-1].started_at) for each in fleet.runs.values())
-    assert times[0][1] < times[1][0]
-    assert collect.measure_fleet(plan, tmp_path / "results").runs == fleet.runs

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.fleet_helpers import made_fleet
+from tests.fleet_helpers import NO_DASK, made_fleet
 from workshop_lib import places
 from workshop_lib.__main__ import _parser, main
 from workshop_lib.fleet import cluster
@@ -56,7 +56,7 @@ def test_results_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["fleet", "show", str(tmp_path / "all"), "--max-latency-ms", "300"]) == 0
     shown = capsys.readouterr().out
     assert "484 ms are more than 300 ms" in shown and "3 machines are few" in shown
-    assert "On the slowest machine (slow) the best default is practice-small (int4, cpu)" in shown
+    assert "On the slowest machine (slow) the best default is practice-small · int4 · cpu" in shown
     write_fleet(tmp_path / "none", replace(fleet, runs={}))
     assert main(["fleet", "show", str(tmp_path / "none")]) == 0
     assert "No model was measured on every machine" in capsys.readouterr().out
@@ -65,7 +65,7 @@ def test_results_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "fleet.json" in line
 
 
-@pytest.mark.skipif(not cluster.is_installed(), reason="NO FLEET IS TESTED: requirements-fleet.txt is missing")
+@pytest.mark.skipif(NO_DASK, reason="NO FLEET IS TESTED: requirements-fleet.txt is missing")
 def test_a_key_is_made_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command says what whoever holds the key can do, and shows no key; a wrong value ends with 2."""
     assert main(["fleet", "certificates", str(tmp_path / "key"), "--days", "2"]) == 0
@@ -112,15 +112,15 @@ def test_a_command_that_needs_the_extra_says_what_to_install(
 
 @pytest.mark.slow
 def test_the_page_measures_this_machine_alone(without: Path) -> None:
-    """Without the extra page 07 says what to install, measures a fleet of one, and every later cell works."""
+    """Without the extra and without files page 07 shows the example, measures a fleet of one, and every cell works."""
     import nbformat
 
     notebooks.run_notebook(PAGE, without / "07.ipynb", {"models": "practice-small", "rounds": 1})
     cells = {cell.id: cell for cell in nbformat.read(without / "07.ipynb", as_version=4).cells}
-    said = {name: _shown(cells[name]) for name in ("how", "machines", "complete", "sentences")}
-    assert f"This machine measures alone: a fleet needs two more packages. {cluster.INSTALL}" in said["how"]
-    assert "2 of 2" in said["machines"] and said["complete"] == "True"
-    assert "One machine is few" in said["sentences"]
+    said = {name: _shown(cells[name]) for name in ("check", "desks", "votes", "complete", "sentences")}
+    assert "Nothing is handed in" in said["check"] and "1-quiet" in said["desks"]
+    assert "practice-medium 0 before, 3 after" in said["votes"]
+    assert "2 of 2 shares are done" in said["complete"] and "One machine is few" in said["sentences"]
 
 
 def _shown(cell: Any) -> str:

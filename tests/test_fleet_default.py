@@ -8,8 +8,7 @@ import pytest
 
 from tests.fleet_helpers import made_fleet, without
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.fleet.default import Candidate, Choice, Limits, against, choose, describe, latencies, remarks
-from workshop_lib.fleet.plan import Fleet
+from workshop_lib.fleet.default import Candidate, Choice, Limits, choose, describe, remarks
 
 SPEEDS = {"quick": 1.0, "slow": 4.0, "usual": 2.0}
 ALIKE = dict.fromkeys("abcdef", 1.0)
@@ -49,7 +48,7 @@ def test_how_sure_is_the_share_of_draws() -> None:
     assert large + small == pytest.approx(1.0)
     assert choice.sure("worst") == "undecided"
     first, second, *rest = describe(replace(choice, prompts=8))
-    assert first.startswith("On the slowest machine (slow) the best default is practice-small (int4, cpu)")
+    assert first.startswith("On the slowest machine (slow) the best default is practice-small · int4 · cpu")
     assert second.startswith("On a typical machine the best default is practice-large") and len(rest) == 1
 
 
@@ -108,34 +107,6 @@ def test_prompts_that_expect_nothing_leave_the_quality_unknown() -> None:
     prompts = tuple(replace(each, aspects=()) for each in fleet.plan.prompts)
     choice = choose(replace(fleet, plan=replace(fleet.plan, prompts=prompts)))
     assert best(choice)["worst"] == SMALL and candidate(choice, SMALL).quality.value is None
-
-
-def test_ratios_between_machines_are_paired_by_prompt() -> None:
-    """The slow machine takes four times as long for every model, and that is clear; 5 % is not, machines were apart."""
-
-    def ratios(fleet: Fleet, label: str) -> dict[str, list[tuple[float, bool]]]:
-        found = against(fleet, label)
-        lines = {other: [line for line in found[other].lines if line.measure == "latency"] for other in found}
-        return {
-            other: [(round(one.ratio.value or 0, 6), one.ratio.is_clear) for one in lines[other]] for other in lines
-        }
-
-    assert ratios(made_fleet(SPEEDS), "quick") == {"slow": [(4.0, True)] * 3, "usual": [(2.0, True)] * 3}
-    assert ratios(made_fleet({"a": 1.0, "b": 1.05}), "a") == {"b": [(1.05, False)] * 3}
-    with pytest.raises(ConfigurationError, match="'nobody' measured nothing"):
-        against(made_fleet(SPEEDS), "nobody")
-
-
-def test_machines_are_never_pooled() -> None:
-    """There is a figure or a reason for every machine and model, and none for all together."""
-    fleet = without(made_fleet(SPEEDS), "slow", SMALL)
-    found = latencies(fleet)
-    assert len(found) == 9 and found["slow", (SMALL, "cpu")] == "The machine left."
-    assert found["slow", (LARGE, "cpu")] == pytest.approx(4 * found["quick", (LARGE, "cpu")])  # type: ignore[operator]
-    (first, *_) = fleet.machines
-    assert latencies(fleet.with_machine(replace(first, label="new", refused="Too old."), []))[
-        "new", (LARGE, "cpu")
-    ] == ("Too old.")
 
 
 def test_what_differs_between_machines_is_said() -> None:

@@ -1,4 +1,4 @@
-"""Dask's parts of a fleet: a scheduler, machines that join it, workers on this computer, and the lock on all of them.
+"""Dask's parts of a fleet: a scheduler, machines that join it, and the lock on all of them.
 
 Dask runs whatever program it is sent, and knows no passwords. What it has is TLS in both directions: everybody shows
 the fleet's *key*, a certificate, and asks for it. Dask does not tell one participant from another, so a key for each
@@ -15,7 +15,7 @@ import os
 import socket
 import ssl
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from workshop_lib.fleet import worker
 from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8786
@@ -63,15 +63,6 @@ def engine() -> Any:
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # our own errors say what happened
     return distributed
-
-
-def is_installed() -> bool:
-    """Whether a fleet can be started here."""
-    try:
-        engine()
-    except ConfigurationError:
-        return False
-    return True
 
 
 def make_key(folder: Path, *, days: int) -> None:
@@ -230,17 +221,6 @@ def worker_options(label: str) -> dict[str, Any]:
         "local_directory": str(worker.fleet_folder() / "dask"),
         **NO_WEB_PAGE,
     }
-
-
-@contextmanager
-def local_fleet(names: Sequence[str]) -> Iterator[str]:
-    """A scheduler and workers inside this program, which take turns; yields the scheduler's address."""
-    distributed = engine()
-    options = {label: worker_options(label) for label in map(worker.label_of, names)}
-    workers = {label: {"cls": distributed.Worker, "options": each} for label, each in options.items()}
-    scheduler = {"cls": distributed.Scheduler, "options": {"host": LOOPBACK, "port": 0, **NO_WEB_PAGE}}
-    with distributed.SpecCluster(workers=workers, scheduler=scheduler) as cluster:
-        yield cluster.scheduler_address
 
 
 def connect(address: str, security: Any = None) -> Any:

@@ -1,9 +1,5 @@
 """Measure one plan on many machines: hand it out, keep what comes back, wait for who comes back.
 
-    plan = FleetPlan(catalog.read_prompts(), models=["auto"], rounds=3)
-    with cluster.connect("tls://192.0.2.7:8786", cluster.read_key(Path("fleet-key"))) as client:
-        fleet = run_fleet(client, plan, folder)
-
 Every machine gets one task. A share that has ended arrives as one event and is on the disk at once.
 """
 
@@ -17,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from workshop_lib import storage
 from workshop_lib.errors import ConfigurationError, EndpointError
@@ -33,24 +29,12 @@ OnProgress = Callable[[Fleet, frozenset[str]], None]
 """Told the fleet as it stands, and the machines that are away."""
 
 
-def how(scheduler: str = "") -> str:
-    """Say which way `measure_fleet` will take."""
-    if not cluster.is_installed():
-        return f"This machine measures alone: a fleet needs two more packages. {cluster.INSTALL}, then restart."
-    if scheduler:
-        return f"The machines that have joined {scheduler} measure, each for itself."
-    return "Two workers on this very computer measure, one after the other: one machine under two names."
-
-
 def measure_fleet(plan: FleetPlan, folder: Path, *, scheduler: str = "", certificates: str = "") -> Fleet:
-    """Measure a plan on all machines of a scheduler; without one, as `how` says."""
-    if scheduler:
-        security = cluster.read_key(Path(certificates) if certificates else None)
-        with cluster.connect(scheduler, security) as client:
-            return run_fleet(client, plan, folder)
-    if not cluster.is_installed():
+    """Measure a plan on all machines of a scheduler; without one, on this machine alone, which takes no Dask."""
+    if not scheduler:
         return measure_alone(plan, folder)
-    with cluster.local_fleet(["desk-1", "desk-2"]) as address, cluster.connect(address) as client:
+    security = cluster.read_key(Path(certificates) if certificates else None)
+    with cluster.connect(scheduler, security) as client:
         return run_fleet(client, plan, folder)
 
 
@@ -75,13 +59,12 @@ def run_fleet(
     on_progress: OnProgress | None = None,
     grace_s: float = 60.0,
     limit_s: float | None = None,
-    versions: Literal["warn", "refuse"] = "warn",
 ) -> Fleet:
     """Measure the plan on every machine that has joined.
 
     A folder of an earlier call with the same plan is completed: finished shares are not measured again. A machine that
-    left is waited for `grace_s`. A share is stopped after `limit_s`, and kept as far as it got; None = never. Machines
-    whose `worker.DECISIVE` packages have other versions than here can be refused. `on_progress` replaces the bar.
+    left is waited for `grace_s`. A share is stopped after `limit_s`, and kept as far as it got; None = never.
+    `on_progress` replaces the bar.
 
     Raises:
         ConfigurationError: no machine has joined, or the folder holds results of another plan.
@@ -94,8 +77,7 @@ def run_fleet(
     if not machines:
         fix = "Join with: python -m workshop_lib fleet join ADDRESS. Its window says whether it is connected."
         raise ConfigurationError("No machine has joined.", fix)
-    wanted = worker.versions() if versions == "refuse" else None
-    jobs = {label: _job(fleet, label, versions=wanted, limit_s=limit_s) for label in machines}
+    jobs = {label: _job(fleet, label, limit_s) for label in machines}
     away: dict[str, float] = {}
     with _tasks(client, jobs) as (tasks, events), tqdm(unit="share", desc="Fleet", disable=bool(on_progress)) as bar:
         show = on_progress or partial(_draw, bar)
@@ -144,9 +126,9 @@ def present(client: Any) -> set[str]:
     return {each["name"] for each in workers if each["name"] in each["resources"]}
 
 
-def _job(fleet: Fleet, label: str, **options: Any) -> Job:
+def _job(fleet: Fleet, label: str, limit_s: float | None = None) -> Job:
     done = frozenset(share.key[1:] for share in fleet.shares if share.machine == label and share.status == "done")
-    return Job(fleet.plan, fleet.run_id, done, **options)
+    return Job(fleet.plan, fleet.run_id, done, limit_s)
 
 
 def _failure(task: Any) -> str:

@@ -10,22 +10,23 @@ same prompts (pigeonhole bootstrap; Owen 2007, Annals of Applied Statistics 1). 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from workshop_lib import comparison, summary, timing
+from workshop_lib import comparison, timing
 from workshop_lib.choice.decide import FEWEST_CLEAR, clear_from, percent
-from workshop_lib.comparison import Changes, Estimate, compare_results, results_of
+from workshop_lib.comparison import Estimate
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleet.plan import Fleet
 from workshop_lib.fleet.worker import DECISIVE
+from workshop_lib.quality.annotation import model_name
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.records import Completion, ModelVariant, Prompt, Run, variant_key
+from workshop_lib.show.text import one_line
 
 Key = tuple[str, str]
 """Model id and device."""
@@ -48,49 +49,29 @@ def variants_of(fleet: Fleet) -> dict[Key, ModelVariant]:
     return dict(sorted(found.items(), key=lambda item: (item[1].alias, item[0])))
 
 
-def latencies(fleet: Fleet) -> dict[tuple[str, Key], float | str]:
-    """Every model on every machine: its average latency in seconds, or the reason why there is none."""
-    reasons = {share.key: share.reason or f"no answer ({share.status})" for share in fleet.shares}
-    found: dict[tuple[str, Key], float | str] = {}
-    for machine in fleet.machines:
-        rows = summary.summarise(fleet.runs[machine.label]) if machine.label in fleet.runs else ()
-        known = {(row.model_id, row.device): row.latency_avg for row in rows if row.latency_avg is not None}
-        for key in variants_of(fleet):
-            why = reasons.get((machine.label, *key), machine.refused or "not offered there")
-            found[machine.label, key] = known.get(key, why)
-    return found
-
-
-def against(fleet: Fleet, label: str) -> dict[str, Changes]:
-    """Every other machine compared with one: ratios in its units, model by model, paired by prompt.
-
-    They were measured apart: a difference that repeating alone can make is never called clear. Raises
-    `ConfigurationError` where that machine measured nothing.
-    """
-    if label not in fleet.runs:
-        known = ", ".join(fleet.runs) or "a machine that measured something"
-        raise ConfigurationError(f"The machine '{label}' measured nothing.", f"Use {known}.")
-    here, found = results_of(fleet.runs[label], label), {}
-    for other in sorted(fleet.runs.keys() - {label}):
-        with suppress(ConfigurationError):  # they share no model
-            found[other] = compare_results(here, results_of(fleet.runs[other], other))
-    return found
-
-
 def remarks(fleet: Fleet) -> list[str]:
     """What a reader must know of the machines before comparing them."""
     said = [f"{each.label} takes no part. {each.refused}" for each in fleet.machines if each.refused]
-    facts = {each.label: {**each.fingerprint, **each.fingerprint.get("versions", {})} for each in fleet.measured}
-    for name in ("python", "power_source", "thread_variables", *DECISIVE):
-        groups = _groups({label: str(known.get(name) or "none") for label, known in facts.items()})
-        if len(groups) > 1:
-            listed = "; ".join(f"{text}: {few(labels)}" for text, labels in groups.items())
-            said.append(f"Different {name.replace('_', ' ')} ({listed}).")
+    said += differences({each.label: each.fingerprint for each in fleet.measured})
     computers = _groups({each.label: each.host for each in fleet.measured}).values()
     alike = "are one computer: what differs between them is what repeating makes."
     said += [f"{' and '.join(labels)} {alike}" for labels in computers if len(labels) > 1]
     broken = sum(share.status not in ("done", "open") for share in fleet.shares)
     return [*said, f"{broken} of {len(fleet.shares)} shares are not complete."] if broken else said
+
+
+def differences(machines: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """How machines differ in what changes a measurement, by their fingerprints."""
+    said, facts = [], {}
+    for label, known in machines.items():
+        versions = known.get("versions")
+        facts[one_line(label, 30)] = {**known, **(versions if isinstance(versions, dict) else {})}
+    for name in ("python", "power_source", "thread_variables", "usable_processors", *DECISIVE):
+        groups = _groups({label: one_line(str(known.get(name) or "none"), 60) for label, known in facts.items()})
+        if len(groups) > 1:
+            listed = "; ".join(f"{text}: {few(labels)}" for text, labels in groups.items())
+            said.append(f"Different {name.replace('_', ' ')} ({listed}).")
+    return said
 
 
 def _groups(values: Mapping[str, str]) -> dict[str, list[str]]:
@@ -283,14 +264,13 @@ def _sentence(choice: Choice, view: View) -> str:
     if latency.low is not None and latency.high is not None:
         waits += f" (95 % CI {1000 * latency.low:.0f}-{1000 * latency.high:.0f})"
     others = sorted((each for each in choice.candidates if each is not best), key=lambda each: -each.wins[view])
-    rival = f", {_name(others[0])} in {percent(others[0].wins[view])}" if others and others[0].wins[view] else ""
+    rival = (
+        f", {model_name(others[0].variant)} in {percent(others[0].wins[view])}"
+        if others and others[0].wins[view]
+        else ""
+    )
     draws = f"{percent(best.wins[view])} of {comparison.RESAMPLES:,} draws of machines and prompts"
     how = f"This is {sure}: it came first in {draws}{rival}."
     if sure == "only one":
         how = "This is the only model that every machine measured, so nothing was compared."
-    return f"{where} the best default is {_name(best)}: a median answer takes {waits}. {how}"
-
-
-def _name(candidate: Candidate) -> str:
-    variant = candidate.variant
-    return f"{variant.alias} ({variant.precision or 'precision unknown'}, {variant.device})"
+    return f"{where} the best default is {model_name(best.variant)}: a median answer takes {waits}. {how}"

@@ -47,11 +47,6 @@ class FleetPlan:
     def __post_init__(self) -> None:
         self.for_models([])
 
-    @property
-    def requests_per_share(self) -> int:
-        """Timed requests to one model on one machine."""
-        return len(self.prompts) * self.rounds
-
     def for_models(self, variants: Sequence[ModelVariant]) -> Plan:
         """The plan that a machine follows for these models."""
         options = {"rounds": self.rounds, "max_tokens": self.max_tokens, "seed": self.seed}

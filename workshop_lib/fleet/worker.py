@@ -30,7 +30,7 @@ from workshop_lib.runtimes.child_process import ChildProcess
 from workshop_lib.show.text import without_home, without_places
 
 DECISIVE = ("workshop", "foundry-local-sdk", "onnxruntime", "onnxruntime-genai-core")
-"""Packages whose versions must agree where other versions are refused: they are what is measured, or measure it."""
+"""Packages whose other versions are worth a remark: they are what is measured, or measure it."""
 
 POLL_S = 0.25
 KEEP_S = 7 * 86_400
@@ -44,13 +44,12 @@ Ending = tuple[ShareStatus, str | None]
 class Job:
     """What a machine is told: the plan, the fleet's run id, and model id and device of what is finished already.
 
-    `versions` are those of the `DECISIVE` packages to insist on, None = any; a share is stopped after `limit_s`.
+    A share is stopped after `limit_s`.
     """
 
     plan: FleetPlan
     run_id: str
     done: frozenset[tuple[str, str]] = frozenset()
-    versions: Mapping[str, str] | None = None
     limit_s: float | None = None
 
 
@@ -87,13 +86,8 @@ def measure_all(job: Job, label: str, *, emit: Emit, is_wanted: IsWanted) -> Non
 
 def describe(job: Job, label: str) -> tuple[Machine, list[ModelVariant]]:
     """This machine, and the models it is to measure: an order of its own, drawn by the plan's seed and its label."""
-    mine = versions()
-    described = Machine(label, computer_id(), {**machine.fingerprint(), "versions": mine})
-    wanted = mine if job.versions is None else job.versions
-    unlike = [name for name in DECISIVE if mine.get(name) != wanted.get(name)]
-    if unlike:
-        why = ", ".join(f"{name} {mine.get(name)} instead of {wanted.get(name)}" for name in unlike)
-        return replace(described, refused=f"Other versions: {why}."), []
+    versions = {**machine.package_versions(), "workshop": __version__}
+    described = Machine(label, computer_id(), {**machine.fingerprint(), "versions": versions})
     try:
         with profiles.open_runtime(job.plan.profile) as runtime:
             variants, skipped = plan.choose_variants(runtime, job.plan.models, job.plan.devices)
@@ -102,11 +96,6 @@ def describe(job: Job, label: str) -> tuple[Machine, list[ModelVariant]]:
     random.Random(f"{job.plan.seed} {label}").shuffle(variants)  # noqa: S311 - an order, not a secret
     reasons = tuple((each.alias, each.device, _without_folders(reason)) for each, reason in skipped)
     return replace(described, skipped=reasons), variants
-
-
-def versions() -> dict[str, str]:
-    """Versions of what measures and is measured here."""
-    return {**machine.package_versions(), "workshop": __version__}
 
 
 def label_of(name: str) -> str:

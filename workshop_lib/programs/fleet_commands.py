@@ -46,7 +46,6 @@ def add_parser(commands: Any) -> None:
     run.add_argument("--prompts", type=int, default=0, help="only the first so many prompts (default: all)")
     run.add_argument("--grace", type=float, default=60.0, help="seconds to wait for a machine that left (default: 60)")
     run.add_argument("--limit", type=float, help="seconds after which a share is stopped (default: none)")
-    run.add_argument("--refuse-other-versions", action="store_true", help="leave out machines with other versions")
     run.set_defaults(command=_run)
 
     show = parts.add_parser("show", help="show what was measured")
@@ -90,7 +89,6 @@ def _run(
     prompts: int,
     grace: float,
     limit: float | None,
-    refuse_other_versions: bool,
     certificates: Path | None,
     max_latency_ms: float | None,
     min_quality: float,
@@ -103,10 +101,9 @@ def _run(
     )
     folder = output or benchmark.new_folder()
     files.check_writable(folder / plan.FLEET_FILE)
-    versions: Any = "refuse" if refuse_other_versions else "warn"
     with cluster.connect(address, cluster.read_key(certificates)) as client:
-        fleet = collect.run_fleet(client, asked, folder, grace_s=grace, limit_s=limit, versions=versions)
-    _print(fleet, max_latency_ms, min_quality)
+        fleet = collect.run_fleet(client, asked, folder, grace_s=grace, limit_s=limit)
+    _print(fleet, folder, max_latency_ms, min_quality)
     print(f"Results: {folder}")
     return 0 if fleet.runs else 1
 
@@ -114,14 +111,14 @@ def _run(
 def _show(*, folder: Path, max_latency_ms: float | None, min_quality: float) -> int:
     from workshop_lib.fleet.plan import read_fleet
 
-    _print(read_fleet(folder), max_latency_ms, min_quality)
+    _print(read_fleet(folder), folder, max_latency_ms, min_quality)
     return 0
 
 
-def _print(fleet: Fleet, max_latency_ms: float | None, min_quality: float) -> None:
-    from workshop_lib.fleet import default, show
+def _print(fleet: Fleet, folder: Path, max_latency_ms: float | None, min_quality: float) -> None:
+    from workshop_lib.fleet import default, room, show
 
-    for table in (show.shares(fleet), show.speed(fleet), show.skipped(fleet)):
+    for table in (show.shares(fleet), room.speed(room.read(folder))):
         if len(table):
             print(f"{table.to_string(index=False)}\n")
     print(*default.remarks(fleet), sep="\n")

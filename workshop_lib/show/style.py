@@ -129,7 +129,7 @@ def _figure(height: float, title: str, subtitle: str, theme: Theme) -> Figure:
     with mpl.rc_context(_look(colours)):
         figure = Figure(figsize=(WIDTH_IN, height))
     figure.text(left, 1 - 0.16 / height, title, va="top", fontsize=14, color=colours.ink, weight="bold")
-    figure.text(left, 1 - 0.50 / height, subtitle, va="top", fontsize=9.5, color=colours.quiet)
+    figure.text(left, 1 - 0.50 / height, subtitle, va="top", fontsize=9.5, color=colours.quiet, parse_math=False)
     return figure
 
 
