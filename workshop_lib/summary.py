@@ -395,7 +395,7 @@ def drift(answered: Sequence[Completion]) -> Drift:
     """How latency changed over the wall time of a run; 1, between 0 and infinity, for too few requests.
 
     The logarithm of latency is a level per prompt plus a line over time, fitted with Tukey's biweight: requests more
-    than 6 standard deviations from the line have no weight. The interval is Student's, with 10 or more degrees of freedom.
+    than 6 standard deviations from the line have no weight. The interval is Student's, of 10 or more degrees of freedom.
 
     RATES
     """
