@@ -80,7 +80,9 @@ def test_outliers_are_ringed_and_explained():
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize(("times", "rounds", "said"), [(1.5, 2, "1 of 1"), (1.0, 2, "No model"), (1.5, 1, "Too few")])
+@pytest.mark.parametrize(
+    ("times", "rounds", "said"), [(1.5, 2, "1 of 1"), (1.0, 2, "No model drifted"), (1.5, 1, "Too few")]
+)
 def test_latency_over_the_time_of_a_run(theme: style.Theme, times: float, rounds: int, said: str):
     """One mark per request, one sentence; a model that slows down has a line with its name, and a report the figure."""
     run = run_of(simulated(np.random.default_rng(2), 12, rounds, "2 %", times))

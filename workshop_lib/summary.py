@@ -34,11 +34,11 @@ FIRST_OVER_LATER = 2.0
 """A first time that takes more than twice as long as later ones is no ordinary noise."""
 ENOUGH_LATER_ANSWERS = 4
 
-SMALLEST_DRIFT = 1.20
+SLOWER, FASTER = 1.20, 1 / 1.5
 DRIFT_CONFIDENCE = 0.999
 ENOUGH_REPEATS = 10
 FAR, STEPS = 6.0, 10
-"""What counts as a drift, and how it is fitted: see `drift`; the steps have converged by then."""
+"""What counts as a drift, see `drift`. First requests may meet cold caches: getting a little faster does not."""
 
 CONFIDENCE = 0.95
 WANTED_HALF_WIDTH = 0.05
@@ -52,8 +52,8 @@ OF_THE_SERVING = ("load_s", "resident_mb", "peak_resident_mb", "gpu_memory_mb", 
 WARNINGS: dict[str, str] = {
     "too_few_samples": f"Fewer than {ENOUGH_SAMPLES} requests: the p95 is little more than the slowest one.",
     "unstable": "The spread is 10 % of the mean or more: differences of that size may be noise.",
-    "drift": "Answers took 20 % longer or more at the end of the run than at its beginning, beyond noise: plug "
-    "the machine in, let it cool, close other programs, or set pauses between requests (BENCH_PAUSE=5).",
+    "drift": "Answers took 20 % longer or more at the end of the run than at its beginning, or a third less, beyond "
+    "noise: plug the machine in, let it cool, close other programs, or set pauses between requests (BENCH_PAUSE=5).",
     "outliers": "Some requests lie outside 1.5 interquartile ranges: look at the chart before trusting the mean.",
     "does_not_fit": "Some prompts are longer than the model's context: they have no answer and are in no figure.",
     "some_failed": "Some requests failed; the figures describe only those that succeeded.",
@@ -234,10 +234,12 @@ def _warnings(
     cold_s = timing.latency_s(cold_start) if cold_start else None
     usual = _by_prompt(answered).get(cold_start.prompt_id) if cold_start else None
     counted = set(measured["tokens_source"]) == {"usage"} or all(each.completion_tokens for each in answered)
+    cached = any(map(timing.is_prompt_cached, answered)) or looks_cached(_starts(answered, measured))
+    trend = drift(answered)
     found = {
         "too_few_samples": len(answered) < ENOUGH_SAMPLES,
         "unstable": spread(answered) >= UNSTABLE_SPREAD,
-        "drift": drift(answered).is_clear,
+        "drift": trend.is_clear and not (cached and trend.times < 1),
         "outliers": bool(outliers(answered)),
         "does_not_fit": not all(completion.fits for completion in timed),
         "some_failed": len(answered) < sum(completion.fits for completion in timed),
@@ -248,7 +250,7 @@ def _warnings(
         "hidden_tokens": any(measured["has_hidden_tokens"]),
         "coalesced_chunks": any(measured["has_coalesced_chunks"]),
         "bursts": any(measured["has_burst"]),
-        "cached_prompt": any(map(timing.is_prompt_cached, answered)) or looks_cached(_starts(answered, measured)),
+        "cached_prompt": cached,
         "not_streamed": not all(completion.streamed for completion in answered),
         "cold_start": cold_s and usual and cold_s > 2 * median(usual),
     }
@@ -381,8 +383,8 @@ class Drift(NamedTuple):
 
     @property
     def is_clear(self) -> bool:
-        """True where the end took 20 % longer or more, and noise does not explain it."""
-        return self.times >= SMALLEST_DRIFT and self.low > 1
+        """True where the end took 20 % longer or more, or a third less, and noise does not explain it."""
+        return (self.times >= SLOWER and self.low > 1) or (self.times <= FASTER and self.high < 1)
 
     @property
     def sentence(self) -> str:
@@ -394,8 +396,8 @@ class Drift(NamedTuple):
 def drift(answered: Sequence[Completion]) -> Drift:
     """How latency changed over the wall time of a run; 1, between 0 and infinity, for too few requests.
 
-    The logarithm of latency is a level per prompt plus a line over time, fitted with Tukey's biweight: requests more
-    than 6 standard deviations from the line have no weight. The interval is Student's, of 10 or more degrees of freedom.
+    The logarithm of latency is a level per prompt plus a line over time, fitted with Tukey's biweight: requests beyond
+    6 standard deviations from the line have no weight. The interval is Student's, of 10 degrees of freedom or more.
 
     RATES
     """

@@ -103,17 +103,17 @@ def requests(run: Run, metric: Metric, *, theme: Theme = "light") -> Figure:
 
 
 def drift(run: Run, *, theme: Theme = "light") -> Figure:
-    """Draw when each request started (s) against its latency over its prompt's median; a line per model that drifts."""
+    """Draw when each request started (s) against its latency over its prompt's median; a line per drift."""
     rows, colours = [row for row in summary.summarise(run) if row.status == "ok"], PALETTES[theme]
     timed = [each for each in run.completions if each.ok and each.round]
     found = {key(row): summary.drift([each for each in timed if key(each) == key(row)]) for row in rows}
     label = {which: one_line(f"{found[which].times:.2f}x {name}", NAME_LETTERS) for which, name in names(rows).items()}
-    slower = {label[which]: each for which, each in found.items() if each.is_clear}
-    steady = any(each.low for each in found.values())
-    subtitle = "No model slowed down beyond noise." if steady else "Too few requests to tell: 20 per model are needed."
-    if slower:
-        subtitle = f"{len(slower)} of {len(rows)} models took longer at the end of the run than at its beginning."
-    figure, axes = style.plane(list(slower), "Did the machine slow down during the run?", subtitle, theme)
+    drifted = {label[key(row)]: found[key(row)] for row in rows if "drift" in row.warnings}
+    known = any(each.low for each in found.values())
+    subtitle = "No model drifted beyond noise." if known else "Too few requests to tell: 20 per model are needed."
+    if drifted:
+        subtitle = f"{len(drifted)} of {len(rows)} models were slower, or faster, at the end of the run."
+    figure, axes = style.plane(list(drifted), "Did the machine keep its speed?", subtitle, theme)
     starts, heights = zip((0.0, 1.0), *(point for each in found.values() for point in each.points), strict=True)
     first = min(starts[1:], default=0.0)
     length = max(1e-3, max(starts) - first)
@@ -124,12 +124,12 @@ def drift(run: Run, *, theme: Theme = "light") -> Figure:
         across, up = zip(*((start - first, height) for start, height in found[key(row)].points), strict=True)
         shape, colour = style.marker(row.precision), colours.device(row.device)
         axes.scatter(across, up, s=24, alpha=0.65, linewidths=0, marker=shape, color=colour, zorder=2)
-    ends = {name: (length, each.times**0.5) for name, each in slower.items()}
+    ends = {name: (length, each.times**0.5) for name, each in drifted.items()}
     for end in ends.values():
         style.track(axes, [(0.0, 1 / end[1]), end], {"color": colours.ink})
     style.name_points(axes, ends, colours)
     style.legend(figure, style.legend_entries(rows, colours), colours)
-    said = [f"{name}: {each.sentence}." for name, each in slower.items()]
+    said = [f"{name}: {each.sentence}." for name, each in drifted.items()]
     figure.set_label(" ".join(["Latency of every request over the time of the run.", subtitle, *said]))
     return figure
 
