@@ -125,8 +125,9 @@ def drift(run: Run, *, theme: Theme = "light") -> Figure:
         shape, colour = style.marker(row.precision), colours.device(row.device)
         axes.scatter(across, up, s=24, alpha=0.65, linewidths=0, marker=shape, color=colour, zorder=2)
     ends = {name: (length, each.times**0.5) for name, each in drifted.items()}
-    for end in ends.values():
-        style.track(axes, [(0.0, 1 / end[1]), end], {"color": colours.ink})
+    for each in drifted.values():
+        curve = [(length * step / 20, each.times ** (step / 20 - 0.5)) for step in range(21)]
+        style.track(axes, curve, {"color": colours.ink})
     style.name_points(axes, ends, colours)
     style.legend(figure, style.legend_entries(rows, colours), colours)
     said = [f"{name}: {each.sentence}." for name, each in drifted.items()]
