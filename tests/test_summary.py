@@ -245,6 +245,20 @@ def test_a_drift_is_a_line_over_the_time_of_the_run(
     assert ("drift" in row_of(cached).warnings) is (clear and times > 1), "faster, as the prompts were cached"
 
 
+@given(st.lists(st.tuples(POSITIVE, st.integers(0, 3), st.integers(0, 59)), min_size=1, max_size=40))
+def test_any_latencies_at_any_time_have_a_drift(requests: list[tuple[float, int, int]]):
+    """Whatever was measured whenever: figures in order, and a mark per request."""
+    found = drift(
+        [
+            timed(latency, prompt_id=str(prompt), started_at=f"2026-01-01T00:00:{second:02}+00:00")
+            for latency, prompt, second in requests
+        ]
+    )
+    assert 0 <= found.low <= found.times <= found.high < math.inf
+    assert len(found.points) == len(requests)
+    assert all(0 < relative < math.inf for _, relative in found.points)
+
+
 @pytest.mark.parametrize("noise", drift_rates.NOISES)
 def test_a_steady_machine_is_not_flagged_in_100_runs(noise: str):
     """12 prompts in 2 rounds, with every noise that the rates were measured with."""

@@ -111,8 +111,8 @@ class Plan:
         """What a record file keeps of the plan: enough to tell whether two runs did the same work."""
         texts = "\0".join(prompt.text for prompt in self.prompts)
         described = asdict(replace(self, variants=(), prompts=(), skipped=()))
-        left_out = ("variants", "prompts", "skipped", "watts", "price_per_kwh", "extra_body", "tokens_field", "pause_s")
-        for name in left_out:
+        optional = ("variants", "prompts", "skipped", "watts", "price_per_kwh", "extra_body", "tokens_field", "pause_s")
+        for name in optional:
             if not described[name]:  # what was not set is left out, so that older runs compare as equal
                 del described[name]
         if self.extra_body:
