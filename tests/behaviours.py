@@ -77,6 +77,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "hidden": replace(STEADY, hidden=30),
     "partly-hidden": replace(STEADY, hidden=10),
     "cold": replace(STEADY, slow_requests={0: 0.5}),
+    "throttled": replace(STEADY, slow_requests={number: 0.02 * number for number in range(1000)}),
     "idle-cold": replace(STEADY, idle_limit_s=0.5, reload_s=0.5),
     "cached": replace(STEADY, first_token_s=0.2, cached_after_first=True),
     "cached-reported": replace(STEADY, first_token_s=0.2, cached_after_first=True, reports_cached=True),

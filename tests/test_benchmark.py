@@ -7,8 +7,10 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.behaviours import BEHAVIOURS
@@ -27,6 +29,7 @@ from workshop_lib.runtimes import profiles
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.storage import RunWriter, read_run
 from workshop_lib.summary import stability_notes, summarise
+from workshop_lib.timing import latency_s
 
 PROMPTS = (Prompt("first", "Say one."), Prompt("second", "Say two."))
 
@@ -97,6 +100,15 @@ def test_a_retry_is_a_record_of_its_own(runtime: FaultRuntime, tmp_path: Path):
     run = run_plan(plan, runtime, tmp_path, show_progress=False, sleep=pauses.append)
     assert [completion.attempt for completion in run.completions][:3] == [1, 2, 3]
     assert pauses[:2] == [1.0, 2.0]
+
+
+def test_a_pause_lies_between_requests_and_in_no_timing(runtime: FaultRuntime, tmp_path: Path):
+    """50 ms before each of four timed requests: they start 50 ms apart at least, and answer in fewer."""
+    run = run_plan(plan_of("fast", pause_s=0.05), runtime, tmp_path, show_progress=False)
+    starts = [datetime.fromisoformat(each.started_at).timestamp() for each in run.completions]
+    assert min(np.diff(starts)) >= 0.049  # stamps are whole milliseconds
+    assert len(starts) == 5 and min(latency_s(each) for each in run.completions) < 0.05
+    assert run.plan["pause_s"] == 0.05
 
 
 def test_a_complete_run_is_not_served_again(runtime: FaultRuntime, tmp_path: Path):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
+from tests.benchmarks.drift_rates import simulated
 from tests.comparison_helpers import WHY, cpu_run, gpu_run, mislabelled_run, reference
 from tests.figure_helpers import assert_words_are_clear, draw, legend, marks
+from tests.measurement_helpers import run_of
 from tests.report_helpers import HOSTILE, row, run_of_models
 from workshop_lib.comparison import Reference
 from workshop_lib.records import Run
@@ -74,6 +77,22 @@ def test_outliers_are_ringed_and_explained():
     (strip,) = [each for each in figure.axes[0].collections if len(each.get_offsets()) == 12]
     assert [tuple(edge) == ink for edge in strip.get_edgecolors()].count(True) == 1
     assert "outlier for its prompt" in legend(figure)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("times", "rounds", "said"), [(1.5, 2, "1 of 1"), (1.0, 2, "No model drifted"), (1.5, 1, "Too few")]
+)
+def test_latency_over_the_time_of_a_run(theme: style.Theme, times: float, rounds: int, said: str):
+    """One mark per request, one sentence; a model that slows down has a line with its name, and a report the figure."""
+    run = run_of(simulated(np.random.default_rng(2), 12, rounds, "2 %", times))
+    figure = charts.drift(run, theme=theme)
+    assert_words_are_clear(figure)
+    assert marks(figure) == len(run.completions) == 12 * rounds
+    assert said in figure.texts[1].get_text() and said in charts.alt_text(figure)
+    names = [text.get_text() for text in figure.axes[0].texts]
+    assert len(names) == ("drift" in charts.report_figures(run)) == (said == "1 of 1")
+    assert all(name.endswith("x tiny · int4 · cpu") for name in names)
 
 
 def test_a_better_metric_is_on_top():

@@ -88,6 +88,9 @@ def test_models_that_do_not_fit_together_are_measured_in_blocks():
         ({"watts": 0.0}, "watts is 0.0"),
         ({"watts": -1.0}, "watts is -1.0"),
         ({"watts": float("nan")}, "watts is nan"),
+        ({"pause_s": -0.1}, "pause_s is -0.1"),
+        ({"pause_s": 60.1}, "pause_s is 60.1"),
+        ({"pause_s": float("nan")}, "pause_s is nan"),
         ({"temperature": -1.0}, "temperature is -1.0"),
         ({"temperature": float("nan")}, "temperature is nan"),
     ],
@@ -98,6 +101,14 @@ def test_a_plan_that_cannot_be_measured_is_refused(options: dict[str, float], sa
         plan_of("fast", **options)
     with pytest.raises(ConfigurationError, match="empty"):
         make_plan([variant("fast")], ())
+
+
+def test_a_pause_is_the_environments_where_none_is_given_and_is_recorded(monkeypatch: pytest.MonkeyPatch):
+    """Pages and `workshop.py run` pause by `BENCH_PAUSE`; a plan without a pause is described as older ones are."""
+    assert "pause_s" not in plan_of("fast").describe()
+    monkeypatch.setenv("BENCH_PAUSE", "1.5")
+    assert plan_of("fast").describe()["pause_s"] == 1.5
+    assert plan_of("fast", pause_s=0.0).pause_s == 0.0
 
 
 class WithoutGpu(FaultRuntime):

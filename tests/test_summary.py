@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.benchmarks import drift_rates
 from tests.comparison_helpers import gpu_run, mislabelled_run
 from tests.measurement_helpers import VARIANT, completion, run_of
 from workshop_lib import report, summary, timing
@@ -22,6 +23,7 @@ from workshop_lib.summary import (
     MOST_ROUNDS,
     UNSTABLE_SPREAD,
     WARNINGS,
+    drift,
     is_coarse,
     name_of,
     outliers,
@@ -200,6 +202,76 @@ def test_spread_and_outliers_are_judged_within_prompts():
     assert outliers([*short, *long, spike]) == [spike]
     assert spread([*short, *long]) < UNSTABLE_SPREAD
     assert spread([timed(1.0, 1), timed(2.0, 2)]) >= UNSTABLE_SPREAD
+
+
+def line(times: float, requests: int = 24, **changes: float) -> list[Completion]:
+    """Two prompts of 1 s and 3 s, asked in turn each second, at whose end everything takes `times` as long."""
+    return [
+        timed(
+            (1.0, 3.0)[second % 2] * times ** (second / (requests - 1)) * changes.get(f"at_{second}", 1.0),
+            second + 1,
+            prompt_id="ab"[second % 2],
+            started_at=f"2026-01-01T00:00:{second:02}.000+00:00",
+        )
+        for second in range(requests)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("times", "requests", "at_11", "expected", "clear"),
+    [
+        (2.0, 24, 1.0, 2.0, True),
+        (2.0, 24, 5.0, 2.0, True),  # one outlier makes no other trend
+        (1.0, 24, 5.0, 1.0, False),
+        (1.19, 24, 1.0, 1.19, False),  # beyond noise, and small
+        (0.5, 24, 1.0, 0.5, True),  # another program ended
+        (0.7, 24, 1.0, 0.7, False),  # as after a cold start
+        (2.0, 19, 1.0, 1.0, False),  # too few
+    ],
+)
+def test_a_drift_is_a_line_over_the_time_of_the_run(
+    times: float, requests: int, at_11: float, expected: float, clear: bool
+):
+    """Without noise the fitted line is the one that the latencies lie on, and marks lie between its ends."""
+    found = drift(line(times, requests, at_11=at_11))
+    assert found.times == pytest.approx(expected, rel=1e-3)
+    assert found.is_clear is clear
+    if requests == 24:
+        assert (found.low, found.high) == pytest.approx((expected, expected), rel=1e-2)
+        assert found.points[23][0] - found.points[0][0] == 23
+        assert (found.points[0][1], found.points[23][1]) == pytest.approx((times**-0.5, times**0.5), rel=1e-3)
+    assert ("drift" in row_of(line(times, requests, at_11=at_11)).warnings) is clear
+    cached = [replace(each, cached_tokens=9) for each in line(times, requests, at_11=at_11)]
+    assert ("drift" in row_of(cached).warnings) is (clear and times > 1), "faster, as the prompts were cached"
+
+
+@given(st.lists(st.tuples(POSITIVE, st.integers(0, 3), st.integers(0, 59)), min_size=1, max_size=40))
+def test_any_latencies_at_any_time_have_a_drift(requests: list[tuple[float, int, int]]):
+    """Whatever was measured whenever: figures in order, and a mark per request."""
+    found = drift(
+        [
+            timed(latency, prompt_id=str(prompt), started_at=f"2026-01-01T00:00:{second:02}+00:00")
+            for latency, prompt, second in requests
+        ]
+    )
+    assert 0 <= found.low <= found.times <= found.high < math.inf
+    assert len(found.points) == len(requests)
+    assert all(0 < relative < math.inf for _, relative in found.points)
+
+
+@pytest.mark.parametrize("noise", drift_rates.NOISES)
+def test_a_steady_machine_is_not_flagged_in_100_runs(noise: str):
+    """12 prompts in 2 rounds, with every noise that the rates were measured with."""
+    generator = np.random.default_rng(1)
+    assert not any(drift(drift_rates.simulated(generator, 12, 2, noise)).is_clear for _ in range(100))
+
+
+@pytest.mark.parametrize(("rounds", "times", "least"), [(2, 1.3, 90), (2, 1.5, 100), (3, 1.3, 98)])
+def test_a_machine_that_slows_down_is_flagged(rounds: int, times: float, least: int):
+    """12 prompts with 5 % noise: of 100 runs that slow down by 30 % or 50 %, nearly all."""
+    generator = np.random.default_rng(1)
+    runs = [drift_rates.simulated(generator, 12, rounds, "5 %", times) for _ in range(100)]
+    assert sum(drift(run).is_clear for run in runs) >= least
 
 
 def test_rows_keep_variants_apart():

@@ -24,7 +24,7 @@ import pytest
 
 from tests.behaviours import BEHAVIOURS, SITES, STEADY
 from tests.fault_server import CERTIFICATE, FaultServer, free_port
-from tests.fault_steps import Behaviour, listed, reply
+from tests.fault_steps import Behaviour, listed, reply, scaled
 from tests.foundry_helpers import PublicCatalog, ask, practice, smallest, wait_until, write_index
 from tests.kill_helpers import plan_for, start_driver, tiny_server
 from tests.markdown import PROJECT
@@ -54,6 +54,7 @@ from workshop_lib.programs import commands
 from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Row
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.runtimes.foundry import FoundryRuntime, Patience
+from workshop_lib.show.charts import report_figures
 from workshop_lib.storage import read_run
 from workshop_lib.summary import stability_notes
 
@@ -406,6 +407,16 @@ def test_a_slow_first_response_is_set_apart(tmp_path: Path) -> None:
     assert (rows["cold"].cold_start_s or 0) > 0.25 > (rows["cold"].latency_avg or 1)
     (note,) = (note for note in notes if "first request" in note)
     expect("slow-first-response", summary.WARNINGS["cold_start"], note)
+
+
+def test_a_machine_that_slows_down_is_named(tmp_path: Path) -> None:
+    """Each of 24 answers comes 5 ms later than the one before: warned of, told and drawn; the steady model is not."""
+    models = {name: replace(scaled(BEHAVIOURS[name], 0.25), tokens=10) for name in ("steady", "throttled")}
+    rows, notes = measured(models, tmp_path, rounds=24)
+    assert {name: "drift" in row.warnings for name, row in rows.items()} == {"steady": False, "throttled": True}
+    assert "drift" in report_figures(read_run(tmp_path / RECORDS_FILE))
+    (note,) = (note for note in notes if "at its beginning" in note)
+    expect("slower-and-slower", summary.WARNINGS["drift"], note)
 
 
 def test_a_prompt_longer_than_the_context_is_named(runtime: FoundryRuntime, variant: ModelVariant) -> None:

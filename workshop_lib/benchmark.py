@@ -153,6 +153,8 @@ class _Measurement:
                 key = variant_key(request.variant)
                 if key in served and self._is_worth_asking(key):
                     bar.set_postfix_str(one_line(request.variant.model_id))
+                    if self.plan.pause_s:
+                        self.sleep(self.plan.pause_s)
                     self._ask(request, served[key])
                 bar.update()
             for key, one in served.items():

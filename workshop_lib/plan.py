@@ -40,8 +40,9 @@ class Plan:
     `skipped` holds what was asked for but cannot be measured here, each with its reason. With `unique_prefix` every
     round begins its prompts with a line of its own, so that no cache of prompt prefixes can serve them; against a
     server that may remember an earlier run, choose another seed. The warm-up always has such a line: the first timed
-    round then meets no prompt that was asked before. `watts` is the power to assume where none can be measured,
-    `price_per_kwh` what a kilowatt-hour costs. `extra_body` and `tokens_field` are those of `RequestOptions`.
+    round then meets no prompt that was asked before. `pause_s` is waited before each timed request. `watts` is the
+    power to assume where none can be measured, `price_per_kwh` what a kilowatt-hour costs. `extra_body` and
+    `tokens_field` are those of `RequestOptions`.
     """
 
     variants: tuple[ModelVariant, ...]
@@ -56,6 +57,7 @@ class Plan:
     timeout_s: float = DEFAULT_TIMEOUT_S
     retries: int = 0
     retry_backoff_s: float = 1.0
+    pause_s: float = 0.0
     unique_prefix: bool = False
     watts: float | None = None
     price_per_kwh: float | None = None
@@ -109,7 +111,8 @@ class Plan:
         """What a record file keeps of the plan: enough to tell whether two runs did the same work."""
         texts = "\0".join(prompt.text for prompt in self.prompts)
         described = asdict(replace(self, variants=(), prompts=(), skipped=()))
-        for name in ("variants", "prompts", "skipped", "watts", "price_per_kwh", "extra_body", "tokens_field"):
+        optional = ("variants", "prompts", "skipped", "watts", "price_per_kwh", "extra_body", "tokens_field", "pause_s")
+        for name in optional:
             if not described[name]:  # what was not set is left out, so that older runs compare as equal
                 del described[name]
         if self.extra_body:
@@ -120,9 +123,9 @@ class Plan:
 def make_plan(variants: Sequence[ModelVariant], prompts: Sequence[Prompt], **options: Any) -> Plan:
     """A checked plan; `options` are the other fields of `Plan`.
 
-    Without `order`, the free memory decides it; without `extra_body` and `tokens_field`, the environment. Raises
-    `ConfigurationError` without prompts, for rounds or max_tokens below 1, a temperature outside 0 to 2, and for watts
-    of 0 or less.
+    Without `order`, the free memory decides it; without `pause_s`, and without `extra_body` and `tokens_field`, the
+    environment. Raises `ConfigurationError` without prompts, for rounds or max_tokens below 1, a temperature outside 0
+    to 2, a pause outside 0 to 60 s, and for watts of 0 or less.
     """
     if not prompts:
         raise ConfigurationError("The prompt set is empty.", "Give at least one prompt.")
@@ -131,6 +134,9 @@ def make_plan(variants: Sequence[ModelVariant], prompts: Sequence[Prompt], **opt
             raise ConfigurationError(f"{name} is {options[name]}.", "Give 1 or more.")
     if not 0 <= options.get("temperature", 0.0) <= 2:
         raise ConfigurationError(f"temperature is {options['temperature']}.", "Give 0 to 2.")
+    options.setdefault("pause_s", settings.pause_s(os.environ))
+    if not 0 <= options["pause_s"] <= settings.LONGEST_PAUSE_S:
+        raise ConfigurationError(f"pause_s is {options['pause_s']}.", f"Give 0 to {settings.LONGEST_PAUSE_S:g} s.")
     watts = options.get("watts")
     if watts is not None and not 0 < watts < math.inf:
         raise ConfigurationError(f"watts is {watts}.", "Give a number above 0, or None if it is not known.")

@@ -26,11 +26,11 @@ T = TypeVar("T")
 Profile = Literal["practice", "foundry", "endpoint"]
 TokensField = Literal["max_tokens", "max_completion_tokens"]
 PROFILES: tuple[str, ...] = get_args(Profile)
-MOST_USERS, FEWEST_TOKENS = 256, 32
+MOST_USERS, FEWEST_TOKENS, LONGEST_PAUSE_S = 256, 32, 60.0
 ENDPOINT_VARIABLE = "FOUNDRY_LOCAL_ENDPOINT"
 PLAN_OPTIONS = (
     "rounds", "seed", "max_tokens", "temperature", "stream", "timeout_s", "retries", "retry_backoff_s",
-    "unique_prefix", "watts", "price_per_kwh", "extra_body", "tokens_field",
+    "pause_s", "unique_prefix", "watts", "price_per_kwh", "extra_body", "tokens_field",
 )  # fmt: skip
 """The settings that a plan has too, under the same names."""
 
@@ -68,6 +68,7 @@ Retries = Annotated[int, Field(ge=0), BeforeValidator(_retries)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Timeout = Annotated[float, Field(gt=0, le=86400)]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
+Pause = Annotated[float, Field(ge=0, le=LONGEST_PAUSE_S)]
 Watts = Annotated[float, Field(gt=0, le=1e6)]
 Price = Annotated[float, Field(ge=0, le=1e6)]
 Key = Annotated[str, BeforeValidator(checked_key)]
@@ -149,6 +150,7 @@ class BenchmarkSettings:
     retry_backoff_s: Annotated[
         Seconds, Setting("RETRY_BACKOFF", "seconds before one, then doubled (default: 1)", "S")
     ] = 1.0
+    pause_s: Annotated[Pause, Setting("BENCH_PAUSE", "seconds between requests, to keep cool (default: 0)", "S")] = 0.0
     show_usage: Annotated[bool, Setting("SHOW_USAGE", "report token counts on standard error")] = False
     output: Annotated[FilePath | None, Setting("BENCH_OUTPUT", "folder for records and report", "DIR")] = None
     json_file: Annotated[FilePath | None, Setting("BENCH_JSON", "write the JSON array to a file, too", "FILE")] = None
@@ -268,6 +270,13 @@ def read_key(environ: Mapping[str, str]) -> str | None:
     """Return the key of the environment as it is sent, None for none. Raises `ConfigurationError`, without the key."""
     given = environ.get(KEY_VARIABLE, "")
     return str(_BY_NAME["api_key"].read(KEY_VARIABLE, given)) if given.strip() else None
+
+
+def pause_s(environ: Mapping[str, str]) -> float:
+    """Return the seconds between requests that the environment asks for. Raises `ConfigurationError`."""
+    wanted = _BY_NAME["pause_s"]
+    given = environ.get(wanted.variable, "")
+    return float(wanted.read(wanted.variable, given)) if given.strip() else 0.0
 
 
 def request_options(environ: Mapping[str, str]) -> RequestOptions:

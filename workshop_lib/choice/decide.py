@@ -99,7 +99,7 @@ _SLOWEST, _CACHED, _BURSTS = ("unstable", "too_few_samples"), ("unstable", "cach
 _TRAINED = ("trained_on_prompts", "does_not_fit")
 _ROWS = (
     Criterion("quality", "quality", "", "higher", "answer", float, None, _TRAINED, "min_quality", "point"),
-    Criterion("latency", "latency", "ms", "lower", "prompt", _LATENCY, 0.5, ("unstable",)),
+    Criterion("latency", "latency", "ms", "lower", "prompt", _LATENCY, 0.5, ("unstable", "drift")),
     Criterion("latency_p95", "p95 latency", "ms", "lower", "request", _LATENCY, 0.95, _SLOWEST, "max_latency_s"),
     Criterion("first_token", "first token", "ms", "lower", "prompt", _FIRST, 0.5, _CACHED, "max_first_token_s"),
     Criterion("throughput", "decode speed", "tok/s", "higher", "prompt", _DECODE, 0.5, _BURSTS),

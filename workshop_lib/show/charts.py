@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from workshop_lib.precision import Precisions
     from workshop_lib.race import LaneState, RaceResult
 
-__all__ = ["alt_text", "devices", "first_token_against_decode", "latency", "loads", "png", "precisions",
+__all__ = ["alt_text", "devices", "drift", "first_token_against_decode", "latency", "loads", "png", "precisions",
            "prompt_lengths", "race", "report_figures", "requests", "resources", "shown"]  # fmt: skip
 
 BY_NAME = {metric.name: metric for metric in METRICS}
@@ -99,6 +99,39 @@ def requests(run: Run, metric: Metric, *, theme: Theme = "light") -> Figure:
         extra.append(style.mark("o", colours.quiet, "warm-up, not counted", filled=False))
     style.legend(figure, [*style.legend_entries(rows, colours), *extra], colours)
     figure.set_label(f"{metric.label} of every request. Medians, best first: {_medians(lines, [metric])}")
+    return figure
+
+
+def drift(run: Run, *, theme: Theme = "light") -> Figure:
+    """Draw when each request started (s) against its latency over its prompt's median; a line per drift."""
+    rows, colours = [row for row in summary.summarise(run) if row.status == "ok"], PALETTES[theme]
+    timed = [each for each in run.completions if each.ok and each.round]
+    found = {key(row): summary.drift([each for each in timed if key(each) == key(row)]) for row in rows}
+    label = {which: one_line(f"{found[which].times:.2f}x {name}", NAME_LETTERS) for which, name in names(rows).items()}
+    drifted = {label[key(row)]: found[key(row)] for row in rows if "drift" in row.warnings}
+    known = any(each.low for each in found.values())
+    subtitle = "No model drifted beyond noise." if known else "Too few requests to tell: 20 per model are needed."
+    if drifted:
+        subtitle = f"{len(drifted)} of {len(rows)} models were slower, or faster, at the end of the run."
+    figure, axes = style.plane(list(drifted), "Did the machine keep its speed?", subtitle, theme)
+    starts, heights = zip((0.0, 1.0), *(point for each in found.values() for point in each.points), strict=True)
+    first = min(starts[1:], default=0.0)
+    length = max(1e-3, max(starts) - first)
+    axes.set(xlim=(-0.02 * length, 1.02 * length), ylim=(0, 1.06 * max(heights)))
+    axes.set(xlabel="Since the first timed request (s)", ylabel="Latency (x of the prompt's median)")
+    axes.axhline(1, color=colours.quiet, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    for row in rows:
+        across, up = zip(*((start - first, height) for start, height in found[key(row)].points), strict=True)
+        shape, colour = style.marker(row.precision), colours.device(row.device)
+        axes.scatter(across, up, s=24, alpha=0.65, linewidths=0, marker=shape, color=colour, zorder=2)
+    ends = {name: (length, each.times**0.5) for name, each in drifted.items()}
+    for each in drifted.values():
+        curve = [(length * step / 20, each.times ** (step / 20 - 0.5)) for step in range(21)]
+        style.track(axes, curve, {"color": colours.ink})
+    style.name_points(axes, ends, colours)
+    style.legend(figure, style.legend_entries(rows, colours), colours)
+    said = [f"{name}: {each.sentence}." for name, each in drifted.items()]
+    figure.set_label(" ".join(["Latency of every request over the time of the run.", subtitle, *said]))
     return figure
 
 
@@ -350,6 +383,8 @@ def report_figures(run: Run, references: Sequence[Reference] = ()) -> dict[str, 
         "resources": lambda theme: resources(summary.summarise(run), theme=theme),
         "devices": lambda theme: devices(run, references, theme=theme),
     }
+    if any("drift" in row.warnings for row in summary.summarise(run)):
+        drawn["drift"] = lambda theme: drift(run, theme=theme)
     others = (metric for metric in timing.metrics_of("figure") if metric.name != LATENCY.name)
     return drawn | {metric.name: of_requests(metric) for metric in others}
 
