@@ -1,4 +1,4 @@
-"""The child process that serves one GGUF file by llama.cpp's own server, on this machine alone; see compare_runtimes."""
+"""The child process that serves one GGUF file by llama.cpp's own server, on this machine alone."""
 
 from __future__ import annotations
 
