@@ -69,9 +69,15 @@ def llama_cpp_server(model: Path, *, wait: bool = True, **parameters: object) ->
             process.stdout.close()
 
 
+def server_times(received: bytes) -> dict[str, float]:
+    """What llama.cpp itself measured of one streamed answer, by its names: `prompt_ms`, `predicted_per_second`, …"""
+    found: dict[str, float] = json.loads(received[received.rindex(b'"timings":') + 10 :].split(b"}")[0] + b"}")
+    return found
+
+
 def timings(received: bytes) -> tuple[float, float]:
-    """What llama.cpp itself measured of one streamed answer: seconds for the prompt, and per token after the first."""
-    found = json.loads(received[received.rindex(b'"timings":') + len(b'"timings":') :].split(b"}")[0] + b"}")
+    """Seconds for the prompt, and per token after the first, as llama.cpp itself measured them."""
+    found = server_times(received)
     return found["prompt_ms"] / 1e3, found["predicted_ms"] / 1e3 / (found["predicted_n"] - 1)
 
 

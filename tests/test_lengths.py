@@ -11,7 +11,7 @@ from tests.fault_server import FaultServer
 from tests.fault_steps import DONE, OPEN, Behaviour, Exchange, finish, refuse, tokens
 from workshop_lib import lengths, report, summary
 from workshop_lib.errors import ConfigurationError, RecordFileError
-from workshop_lib.lengths import PromptLengths, measure_prompt_lengths
+from workshop_lib.lengths import PromptLengths, Shape, measure_prompt_lengths
 from workshop_lib.records import Chunk, Completion, ModelVariant, Row
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 
@@ -56,7 +56,7 @@ def test_a_known_prefill_rate_and_overhead_are_found_within_3_percent(tmp_path: 
         (variant,) = runtime.find(["m"])
         found = measure_prompt_lengths(runtime, variant, "64,128,256,512,1024", folder=tmp_path)
         asked = [str(call.body) for call in server.calls if call.method == "POST"]
-    assert len(set(asked)) == len(asked) == 2 + 5 * 3
+    assert len(set(asked)) == len(asked) == 2 + 2 + 5 * 3
     assert [point.prompt_tokens for point in found.points] == pytest.approx([64, 128, 256, 512, 1024], abs=2)
     assert (found.tokens_per_word, found.template_tokens) == (1.0, TEMPLATE + 2)
     fit = found.fit
@@ -96,6 +96,32 @@ def test_minutes_become_tokens(context: int | None, minutes: float, fits: bool |
     found = found_of({}, variant=replace(VARIANT, context_tokens=context))
     assert found.tokens(20) == 3770
     assert found.fits(minutes) is fits
+
+
+def test_the_standard_shape_by_hand():
+    """512 tokens, 32 of them cached, in 0.3, 0.4 and 0.6 s: 480 / 0.4 is 1,200; then 2 tokens, 10 ms apart: 100."""
+    found = found_of({64: [0.1], 512: [0.3, 0.4, 0.6]})
+    cached = replace(found, completions=tuple(replace(each, cached_tokens=32) for each in found.completions))
+    assert cached.shape == Shape(512, 2, pytest.approx(1200), pytest.approx(100), 3)
+    said = cached.sentences()[1]
+    assert all(figure in said for figure in ("512 prompt + 2 answer", "pp512) 1,200 tok/s", "depth 512) 100 tok/s"))
+    assert (found_of({64: [0.1]}).shape, len(found_of({64: [0.1]}).sentences())) == (None, 1)
+
+
+def test_the_standard_prompt_has_512_tokens_where_words_differ():
+    """Long words are two tokens, and the first words are no sample of all: untimed prompts correct the count."""
+
+    def usage(exchange: Exchange) -> None:
+        words = str(exchange.call.body["messages"][-1]["content"]).split()
+        count = TEMPLATE + sum(1 + (len(word) > 3) for word in words)
+        exchange.say({"choices": [], "usage": {"prompt_tokens": count, "completion_tokens": exchange.tokens}})
+
+    server = Behaviour(first_token_s=0.0, pace_s=0.001, tokens=4, steps=(OPEN, tokens, finish, usage, DONE))
+    with FaultServer({"m": server}) as served, EndpointRuntime(served.base_url) as runtime:
+        found = measure_prompt_lengths(runtime, runtime.find(["m"])[0], (512,))
+        limits = [call.body["max_tokens"] for call in served.calls if call.method == "POST"]
+    assert found.shape and found.shape.prompt_tokens == pytest.approx(512, abs=2)
+    assert limits == [32, 32, 32, 32, 128, 128, 128]
 
 
 def test_the_sentence_says_what_fits_and_what_is_beyond_the_measured():
@@ -153,14 +179,16 @@ def test_a_server_that_does_not_count_tokens_is_one_sentence():
 
 def test_rows_and_report_get_the_fit(tmp_path: Path):
     """By name, for the model measured; the points are the report's; of a model measured twice the last counts."""
-    found = found_of({length: [0.02 + length / 1000] * 3 for length in (64, 128, 256)})
+    found = found_of({length: [0.02 + length / 1000] * 3 for length in (64, 128, 512)})
     lengths.save_lengths(tmp_path, found_of({64: [9.0], 128: [9.0], 256: [9.0]}))
     lengths.save_lengths(tmp_path, found)
     (read,) = lengths.read_lengths(tmp_path)
     measured, other = lengths.with_fits([Row("m", "m:1", "cpu", "ok"), Row("n", "n:1", "cpu", "ok")], [read])
     fitted = summary.row_object(measured)
-    assert fitted["prefill_tokens_per_sec_fitted"] == pytest.approx(1000)
-    assert fitted["first_token_overhead_s"] == pytest.approx(0.02)
+    assert {name: fitted[name] for name in measured.more} == pytest.approx({
+        "prefill_tokens_per_sec_fitted": 1000, "first_token_overhead_s": 0.02,
+        "pp512_tokens_per_sec": 512 / 0.532, "tg128_d512_tokens_per_sec": 100,
+    })  # fmt: skip
     assert "first_token_overhead_s" in report.report_csv([other, measured]).splitlines()[0]
     assert not other.more
     assert lengths.point_objects([read])[0] == {

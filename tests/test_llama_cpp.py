@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from tests.llama_cpp_server import LlamaServer, llama_cpp_server, side_by_side
+from tests.llama_cpp_server import LlamaServer, llama_cpp_server, server_times, side_by_side
 from tests.real_model import leave_out
-from workshop_lib import places, plan, storage, timing
+from tests.scripts import run
+from workshop_lib import machine, places, plan, storage, timing
 from workshop_lib.client import ChatClient
+from workshop_lib.lengths import measure_prompt_lengths
 from workshop_lib.models.smollm2 import FILE_NAME as MODEL
 from workshop_lib.programs import notebooks
 from workshop_lib.quality import judge, scores
@@ -29,16 +31,23 @@ from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.streams import Arrival
 
 FULL = places.PROJECT / "samples" / "session03" / "benchmark_oss_models.py"
+TWO_RUNTIMES = places.PROJECT / "samples" / "07-two-runtimes" / "compare_runtimes.py"
+TINY = places.DATA / "practice_models" / "practice-small.gguf"
 SMALL = {"n_ctx": 512}
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def model(request: pytest.FixtureRequest) -> Path:
-    """The model's file, or a loud skip where the server has no wheel: in CI only on a platform that has none."""
+def wheel(request: pytest.FixtureRequest) -> None:
+    """A loud skip where the server has no wheel: in CI only on a platform that has none."""
     if importlib.util.find_spec("xllamacpp") is None:
         leave_out(request, "xllamacpp is not installed, see requirements-test.txt", excused=not _is_pinned_here())
+
+
+@pytest.fixture(scope="module")
+def model(wheel: None, request: pytest.FixtureRequest) -> Path:
+    """The model's file."""
     return request.getfixturevalue("real_model")
 
 
@@ -250,6 +259,57 @@ def test_our_client_sees_what_a_bare_socket_sees(model: Path):
         texts = [f"{number} is the number of this question. Tell a long story of a fox." for number in range(14)]
         ours, bare = side_by_side(*where, texts, 32)
         assert abs(ours.slower_percent - bare.slower_percent) < 2.0
+
+
+def test_the_standard_shape_is_what_the_server_measures(model: Path, monkeypatch: pytest.MonkeyPatch):
+    """512 + 128 tokens against llama.cpp's own times of the same answers: exact counts, both rates within 5 %.
+
+    Ours is never the faster prefill: the first token comes after the prompt. Both count 127 tokens after the first.
+    """
+    arrivals: list[list[Arrival]] = []
+    asked = ChatClient.ask
+
+    def ask(client: ChatClient, request: Request) -> Completion:
+        arrivals.append([])
+        return asked(client, request, arrivals=arrivals[-1])
+
+    monkeypatch.setattr(ChatClient, "ask", ask)
+    with llama_cpp_server(model, n_ctx=1024) as server, EndpointRuntime(server.base_url) as runtime:
+        found = measure_prompt_lengths(runtime, runtime.find(["auto"])[0], (512,), repeats=1)
+    shape, served = found.shape, server_times(b"".join(piece for _, piece in arrivals[-1]))
+    assert shape and shape.prompt_tokens == served["cache_n"] + served["prompt_n"] == pytest.approx(512, abs=3)
+    assert shape.answer_tokens == served["predicted_n"] == 128
+    assert 0.95 <= shape.prefill_tokens_per_s / served["prompt_per_second"] <= 1
+    assert shape.decode_tokens_per_s == pytest.approx(served["predicted_per_second"], rel=0.05)
+
+
+@pytest.mark.usefixtures("wheel")
+def test_two_runtimes_serve_one_file(tmp_path: Path):
+    """The sample on a small model of the same family: both read the same prompts, and give the same answers."""
+    done = run(
+        TWO_RUNTIMES, str(TINY), "--prompts", "2", "--rounds", "2", "--max-tokens", "8", "--folder", str(tmp_path)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 answers are equal letter for letter" in done.stdout
+    measured = storage.read_run(tmp_path / "records.jsonl")
+    assert {each.variant.model_id: each.threads for each in measured.servings} == {
+        "same-model-exact4-cpu:1": machine.cores(), "llama.cpp": machine.cores(),
+    }  # fmt: skip
+    read = {(each.model_id, each.prompt_id): each.prompt_tokens for each in measured.completions if each.round}
+    assert len(read) == 4
+    assert len(set(read.values())) <= 2, "one count of tokens for each of the two prompts"
+    assert not any(each.cached_tokens for each in measured.completions)
+
+
+def test_two_runtimes_say_what_is_missing(tmp_path: Path):
+    """Without the file, or without the server: one line that says what to do, and nothing is measured."""
+    absent = run(TWO_RUNTIMES, str(tmp_path / "no.gguf"), "--folder", str(tmp_path / "run"))
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['xllamacpp'] = None\n", encoding="utf-8")
+    bare = run(TWO_RUNTIMES, str(TINY), "--folder", str(tmp_path / "run"), PYTHONPATH=str(tmp_path))
+    for done, said in ((absent, "no.gguf"), (bare, "pip install xllamacpp")):
+        assert (done.returncode > 0, done.stdout, len(done.stderr.strip().splitlines())) == (True, "", 1)
+        assert said in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_pages_run_on_it(server: LlamaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

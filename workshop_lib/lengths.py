@@ -3,7 +3,7 @@
     found = measure_prompt_lengths(runtime, variant, lengths=(64, 256, 1024))
     print(found.sentence())
 
-Prompts are cut from the shipped notes, each from another place, so that no cache of prompts helps; the server's own
+Prompts are cut from the shipped notes and begin unlike each other, so that no cache of prompts helps; the server's own
 count says how long one is. First token = overhead + tokens / prefill rate, by Theil and Sen: the slope is the median
 of the slopes of all pairs (Sen 1968), which a few late answers do not move. The intervals come from drawing the
 requests of each length again (bootstrap, percentile method).
@@ -36,11 +36,13 @@ LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 REPEATS = 3
 ANSWER_TOKENS = 32
 STANDARD = (512, 128)
-"""Prompt and answer tokens of the shape that llama-bench reports by default."""
+"""Prompt and answer tokens of the shape that llama-bench reports by default, as pp512 and tg128."""
 LENGTHS_FILE = "prompt_lengths.jsonl"
 SCHEMA = 1
 PREFILL_FITTED, OVERHEAD = "prefill_tokens_per_sec_fitted", "first_token_overhead_s"
 """What the fit is called in JSON and CSV."""
+SHAPE_PREFILL, SHAPE_DECODE = "pp512_tokens_per_sec", "tg128_d512_tokens_per_sec"
+"""What the figures of the standard shape are called there."""
 WORDS_PER_MINUTE = 150
 """Of people in a meeting, an assumption: conversation in English runs at 130 to 170 words a minute."""
 SUMMARY_TOKENS = 256
@@ -81,6 +83,22 @@ class Fit:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """The standard shape, 512 prompt and 128 answer tokens, as medians over its requests; tokens as the server counted.
+
+    `prefill_tokens_per_s` is taken up to the first token, so it holds what a request costs beside the prompt (network,
+    chat template, tokenizer, the first token itself): at most llama-bench's pp512. `decode_tokens_per_s` is the pace
+    after it, tg128 at a depth of 512: llama-bench's tg128 alone begins with an empty context.
+    """
+
+    prompt_tokens: float
+    answer_tokens: float
+    prefill_tokens_per_s: float | None
+    decode_tokens_per_s: float | None
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
 class PromptLengths:
     """What was measured of one model: every request, and the lengths that its context does not hold.
 
@@ -110,6 +128,16 @@ class PromptLengths:
         """The line through all requests; None with fewer than three lengths."""
         return _fit(self.requests)
 
+    @property
+    def shape(self) -> Shape | None:
+        """The standard shape; None where that length was not asked, or not answered."""
+        for group in self._by_length():
+            if group[0].prompt_id == f"length-{STANDARD[0]}":
+                point, prefill = _point(group), _middle(map(timing.prefill_tokens_per_s, group))
+                answer = median(each.completion_tokens or 0 for each in group)
+                return Shape(point.prompt_tokens, answer, prefill, point.decode_tokens_per_sec, point.requests)
+        return None
+
     def tokens(self, minutes: float) -> float:
         """Prompt tokens of a meeting of so many minutes."""
         return self.template_tokens + minutes * WORDS_PER_MINUTE * self.tokens_per_word
@@ -138,6 +166,19 @@ class PromptLengths:
         bend = f" The line misses by up to {fit.worst_miss:.0%}: take it as rough." if fit.worst_miss > POOR_FIT else ""
         return f"Wait for the first word of {self.variant.model_id}: {'; '.join(said)}.{bend}"
 
+    def sentences(self) -> list[str]:
+        """The sentence, and the standard shape where it was measured."""
+        said, shape = [self.sentence()], self.shape
+        if shape:
+            rates = (shape.prefill_tokens_per_s, shape.decode_tokens_per_s)
+            prefill, decode = ("not measured" if rate is None else f"{rate:,.0f} tok/s" for rate in rates)
+            size = f"{shape.prompt_tokens:.0f} prompt + {shape.answer_tokens:.0f} answer tokens"
+            said.append(
+                f"The shape of llama-bench, {size}, median of {shape.requests}, {self.variant.model_id}: "
+                f"prefill (pp512) {prefill}, up to the first token; decode (tg128 at depth 512) {decode}."
+            )
+        return said
+
     def _by_length(self) -> list[list[Completion]]:
         good = [each for each in self.completions if each.ok and each.prompt_tokens and timing.first_token_s(each)]
         return [list(group) for _, group in groupby(good, lambda each: each.prompt_id)]
@@ -157,8 +198,8 @@ def measure_prompt_lengths(
     A run stands for that of its models which answered and has the longest context.
 
     Lengths that leave no room for an answer in the model's context are not asked. Answers have up to 32 tokens, those
-    to 512 tokens up to 128. `lengths` are numbers, or text like `64,256`, nothing is asked where there are none; with
-    `folder` every request is kept there.
+    to 512 tokens up to 128 (see `Shape`). `lengths` are numbers, or text like `64,256`, nothing is asked where there
+    are none; with `folder` every request is kept there.
 
     Raises:
         ConfigurationError: a length below 32 tokens, or repeats below 1.
@@ -178,9 +219,10 @@ def measure_prompt_lengths(
     with runtime.serve(variant) as model, ChatClient.to(model, timeout_s=timeout_s) as client:
 
         def ask(length: int, count: int, number: int) -> Completion:
-            start = (number * 97 + length) % len(words)
+            place = 0 if length == STANDARD[0] else number  # of one place, so that all have the corrected count
+            start = (place * 97 + length) % len(words)
             text = f"Notes {length}-{number}. {' '.join((words[start:] + words * (count // len(words) + 1))[:count])}"
-            answer = STANDARD[1] if length == STANDARD[0] else ANSWER_TOKENS
+            answer = STANDARD[1] if length == STANDARD[0] and number > 0 else ANSWER_TOKENS
             name = f"{variant.model_id}/length-{length}/{number}"
             return client.ask(Request(name, variant, f"length-{length}", text, number, answer))
 
@@ -190,6 +232,10 @@ def measure_prompt_lengths(
         except ModelServerError as error:
             return PromptLengths(variant, tuple(tries), (), 0.0, 0.0, str(error))
         counts = {length: max(1, round((length - template) / per_word)) for length in asked}
+        for untimed in (-1, 0) if STANDARD[0] in counts else ():  # others' figures are of 512 tokens: correct the count
+            tried = ask(STANDARD[0], counts[STANDARD[0]], untimed).prompt_tokens or STANDARD[0]
+            more = (STANDARD[0] - template) / max(1.0, tried - template)
+            counts[STANDARD[0]] = max(1, round(more * counts[STANDARD[0]]))
         answers = [ask(length, counts[length], number) for number in range(1, repeats + 1) for length in asked]
     answers.sort(key=lambda each: (int(each.prompt_id.removeprefix("length-")), each.round))
     refused = {int(each.prompt_id.removeprefix("length-")) for each in answers if not each.fits}
@@ -228,14 +274,19 @@ def read_lengths(folder: Path) -> tuple[PromptLengths, ...]:
 
 
 def with_fits(rows: Iterable[Row], found: Iterable[PromptLengths]) -> list[Row]:
-    """The rows, those of the models measured with the fitted prefill rate and the overhead of the first token."""
-    fits = {each.variant.model_id: each.fit for each in found}
-    return [
-        replace(row, more={**row.more, PREFILL_FITTED: fit.prefill_tokens_per_s, OVERHEAD: fit.overhead_s})
-        if (fit := fits.get(row.model_id))
-        else row
-        for row in rows
-    ]
+    """The rows, those of the models measured with the fitted prefill rate, its overhead, and the standard shape."""
+    figures = {each.variant.model_id: _figures(each) for each in found}
+    return [replace(row, more={**row.more, **figures.get(row.model_id, {})}) for row in rows]
+
+
+def _figures(found: PromptLengths) -> dict[str, float | None]:
+    fit, shape = found.fit, found.shape
+    figures: dict[str, float | None] = {}
+    if fit:
+        figures |= {PREFILL_FITTED: fit.prefill_tokens_per_s, OVERHEAD: fit.overhead_s}
+    if shape:
+        figures |= {SHAPE_PREFILL: shape.prefill_tokens_per_s, SHAPE_DECODE: shape.decode_tokens_per_s}
+    return figures
 
 
 def point_objects(found: Iterable[PromptLengths]) -> list[dict[str, Any]]:
@@ -270,8 +321,12 @@ def _pair(answer: Completion) -> tuple[float, float]:
 
 def _point(answers: Sequence[Completion]) -> Point:
     tokens, firsts = zip(*map(_pair, answers), strict=True)
-    rates = [rate for rate in map(timing.decode_tokens_per_s, answers) if rate]
-    return Point(median(tokens), median(firsts), median(rates) if rates else None, len(answers))
+    return Point(median(tokens), median(firsts), _middle(map(timing.decode_tokens_per_s, answers)), len(answers))
+
+
+def _middle(rates: Iterable[float | None]) -> float | None:
+    known = [rate for rate in rates if rate]
+    return median(known) if known else None
 
 
 def _fit(lengths: Sequence[Sequence[tuple[float, float]]]) -> Fit | None:

@@ -163,7 +163,7 @@ def _content(
         "decision": concluded.sentence,
         "about": f"Run {run.run_id}, profile {run.profile}: {answered} of {asked} models answered "
         f"(prompts: {len(run.prompts)}, timed rounds: {rounds}). Machine: {machine_line(run)}.",
-        "highlights": [*highlights(run), *(each.sentence() for each in concluded.prompt_lengths)],
+        "highlights": [*highlights(run), *(said for each in concluded.prompt_lengths for said in each.sentences())],
         "speed": tables.speed(rows),
         "cost": tables.cost(rows),
         "devices": tables.devices(run, gpu_references) if compared else None,

@@ -366,7 +366,7 @@ def _measure_lengths(runtime: Runtime, measured: Run, chosen: BenchmarkSettings,
         terminal.notice(f"{variant.model_id} ({variant.device}): prompts of several lengths, long ones take time ...")
         asked: dict[str, Any] = {"folder": folder, "timeout_s": chosen.timeout_s}
         found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, **asked)
-        return tables.prompt_lengths(found), found.sentence()
+        return tables.prompt_lengths(found), " ".join(found.sentences())
 
     (folder / lengths.LENGTHS_FILE).unlink(missing_ok=True)
     _show_each(measured, "prompt lengths", measure)
