@@ -18,7 +18,7 @@ from workshop_lib.errors import (
     RuntimeUnavailableError,
 )
 from workshop_lib.machine import CPU_PROVIDER
-from workshop_lib.models import local, registry
+from workshop_lib.models import registry
 from workshop_lib.plan import choose_variants
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import foundry_child
@@ -159,7 +159,7 @@ def test_without_a_gpu_provider_no_gpu_build_is_offered_or_served(runtime):
     with pytest.raises(RuntimeUnavailableError, match=f"needs {CUDA}"):
         runtime.serve(CUDA_VARIANT)
     with (
-        local.foundry_process("serve", CUDA_VARIANT, logs_dir=runtime._cache_dir, place=SMALL) as child,
+        registry.foundry_process("serve", CUDA_VARIANT, logs_dir=runtime._cache_dir, place=SMALL) as child,
         pytest.raises(RuntimeUnavailableError, match=f"{CUDA}, which is not"),
     ):
         child.wait_for("ready", timeout_s=30)
@@ -184,9 +184,9 @@ def mine(tmp_path_factory, cache):
     """A copy of practice-small int4, registered as `my-small`; and an adapter, `my-adapter`."""
     place = shutil.copytree(SMALL, tmp_path_factory.mktemp("models") / "my small")
     (place / "README.md").write_text("---\nlicense: mit\n---\n")
-    local.register("my-small", place, capabilities=("explain",), cache_dir=cache)
+    registry.register("my-small", place, capabilities=("explain",), cache_dir=cache)
     weights = weights_in(place.parent)
-    local.register("my-adapter", weights, adapter=scripted(), cache_dir=cache)
+    registry.register("my-adapter", weights, adapter=scripted(), cache_dir=cache)
     yield place
     for alias in ("my-small", "my-adapter"):
         registry.remove(alias, cache_dir=cache)
@@ -240,7 +240,7 @@ def test_a_registered_model_whose_files_are_gone_is_left_out_with_the_reason(run
 
 def test_a_model_that_is_registered_later_is_seen_at_once(runtime, cache, tmp_path):
     """An open runtime looks at the file each time."""
-    late = local.register("late", SMALL, cache_dir=cache)
+    late = registry.register("late", SMALL, cache_dir=cache)
     assert ids(runtime.find(["late"])) == [late.model_id]
     registry.remove("late", cache_dir=cache)
     with pytest.raises(ModelNotFoundError):
@@ -313,14 +313,14 @@ def test_a_public_catalog_that_is_silent_is_said(tmp_path, monkeypatch, caplog):
     for name in PROXIES:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with FoundryRuntime("foundry", cache_dir=tmp_path, patience=Patience(list_s=60)) as runtime:
-        local.register("mine", SMALL, cache_dir=tmp_path)
+        registry.register("mine", SMALL, cache_dir=tmp_path)
         assert ids(runtime.list_models()) == ids(runtime.find(["auto"])) == ["mine-folder-cpu:1"]
         assert "did not answer" in caplog.text
 
 
 def test_an_alias_of_both_catalogs_means_the_registered_model(tmp_path, public):
     """Nobody can know beforehand what the public catalog will list; that one is reached by its exact id."""
-    local.register("toy", SMALL, cache_dir=tmp_path)
+    registry.register("toy", SMALL, cache_dir=tmp_path)
     with public.runtime(cache_dir=tmp_path) as runtime:
         assert ids(runtime.find(["toy"])) == ["toy-folder-cpu:1"]
         assert ids(runtime.find([public.model_id])) == [public.model_id]

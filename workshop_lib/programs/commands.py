@@ -159,15 +159,15 @@ def show_changes(found: Changes) -> None:
 
 
 def register(alias: str, weights: Path, *, capabilities: str = "", **options: Any) -> int:
-    """Offer a model of one's own beside the others; the options are those of `models.local.register`."""
-    from workshop_lib.models import local
+    """Offer a model of one's own beside the others; the options are those of `registry.register`."""
+    from workshop_lib.models import registry
 
     adapter = options["adapter"]
     if adapter is None and options["context_tokens"] is not None:
         raise ConfigurationError("--context was given without --adapter.", "Leave it out: the folder itself says.")
     file = adapter and (adapter.rpartition(":")[0] or adapter)
     terminal.notice(f"This runs {file} and loads the weights once." if file else f"This loads {weights} once.")
-    model = local.register(alias, weights, capabilities=settings.split(capabilities), **options)
+    model = registry.register(alias, weights, capabilities=settings.split(capabilities), **options)
     print(f"Registered: {model.alias} ({model.model_id}, {model.size_mb:.1f} MB).")
     print(f"Measure it: python3 workshop.py run --models {model.alias}")
     return 0

@@ -20,7 +20,7 @@ from workshop_lib.errors import (
     ModelServerError,
     RuntimeUnavailableError,
 )
-from workshop_lib.models import local, registry, smollm2
+from workshop_lib.models import registry, smollm2
 from workshop_lib.places import cache_root, make_folder
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import selection
@@ -53,7 +53,7 @@ class Patience:
     """
 
     list_s: float = 300.0
-    load_s: float = local.LOAD_TIMEOUT_S
+    load_s: float = registry.LOAD_TIMEOUT_S
     stall_s: float = 180.0
     download_attempts: int = 3
     backoff_s: float = 2.0
@@ -217,12 +217,12 @@ class FoundryRuntime(Runtime):
         self.download(variant)
         model = self._registered_as(variant)
         if model and model.kind == "adapter":
-            served = local.serve_adapter(model)
+            served = registry.serve_adapter(model)
         else:
             if variant.execution_provider not in {None, machine.CPU_PROVIDER} and not self._look().can_run(variant):
                 raise RuntimeUnavailableError(*self._look().why_not(variant))
             child = self._start("serve", variant, model.place if model else self._shipped.get(variant.model_id))
-            served = ServedChild.when_ready(variant, child, timeout_s=self._patience.load_s)
+            served = ServedChild(variant, child, timeout_s=self._patience.load_s)
         self._served.add(served)
         return served
 
@@ -318,7 +318,7 @@ class FoundryRuntime(Runtime):
             job["threads"] = machine.cores()  # as imported models have it: the runtime alone may take half
         if self.profile == "foundry" and place is None:
             job["models_dir"] = str(make_folder(self.models_dir))
-        return local.foundry_process(task, variant, logs_dir=self._cache_dir / "logs", place=place, **job)
+        return registry.foundry_process(task, variant, logs_dir=self._cache_dir / "logs", place=place, **job)
 
     def _read_shipped(self, index_file: Path) -> None:
         index = data.read_practice_index(index_file)
