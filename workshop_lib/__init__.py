@@ -48,7 +48,6 @@ NAMES = {
     "FleetPlan": "fleet.plan",
     "KeepWarm": "load",
     "Piece": "models.adapter",
-    "PromptTooLongError": "models.adapter",
     "WorkshopError": "errors",
     "answered": "benchmark",
     "ask_routed": "choice.router:ask",
