@@ -200,8 +200,8 @@ def zone(powercap: Path, number: str, name: str, microjoules: int, range_uj: int
     return folder / "energy_uj"
 
 
-def sources(tmp_path: Path, load_nvml: Callable[[], Any] = no_package, clock: Callable[[], float] | None = None):
-    return PowerSources(powercap=tmp_path, load_nvml=load_nvml, clock=clock or Clock())
+def sources(tmp_path: Path, load_nvml: Callable[[], Any] = no_package):
+    return PowerSources(powercap=tmp_path, load_nvml=load_nvml)
 
 
 @needs_colons
@@ -284,20 +284,6 @@ def test_a_cards_counter_is_read_in_millijoules(tmp_path: Path):
         assert "whole graphics card" in meter.covers
 
 
-def test_a_card_without_a_counter_gives_its_power_before_and_after(tmp_path: Path):
-    """100 W before and 200 W after 2 s: 150 W x 2 s = 300 J; a card that fell silent gives nothing."""
-    card, clock = Card(millijoules=None, milliwatts=100_000), Clock()
-    with sources(tmp_path, lambda: FakeNvml(card), clock) as found:
-        meter = gpu_meter(found)
-        mark = meter.mark()
-        card.milliwatts, clock.now = 200_000, 2.0
-        assert meter.joules_since(mark) == pytest.approx(300.0)
-        card.millijoules = 5
-        assert meter.joules_since(mark) is None  # joules now, watts before
-        card.millijoules = card.milliwatts = None
-        assert meter.joules_since(mark) is None
-
-
 def test_the_card_that_the_process_uses_is_the_one_that_counts(tmp_path: Path):
     """Of two cards that one is read on which the serving process is, also where its memory is hidden."""
     idle, busy = Card(millijoules=0), Card(millijoules=100, compute={PID: None})
@@ -313,7 +299,7 @@ def test_the_card_that_the_process_uses_is_the_one_that_counts(tmp_path: Path):
     [
         ((Card(), Card()), "which of 2 graphics cards"),
         ((Card(compute={PID: 1}), Card(compute={PID: 1}), Card()), "which of 2 graphics cards"),
-        ((Card(millijoules=None),), "neither its energy nor its power"),
+        ((Card(millijoules=None),), "does not tell its energy"),
         ((), "knows no graphics card"),
     ],
 )

@@ -20,14 +20,14 @@ bootstrap; Davison and Hinkley 1997, section 3.8; percentile method of Efron and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from workshop_lib import places, timing
-from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError, WorkshopError
+from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
 from workshop_lib.records import Row, Run
 from workshop_lib.storage import read_run
 from workshop_lib.summary import name_of, row_from, summarise
@@ -541,25 +541,19 @@ def _variants(results: Results) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a build is in units of a CPU build of this machine, e.g. `1.80x faster (95 % CI 1.60-2.00)`."""
-
-    against: str
-    first_token: str
-    decode: str
-
-
-@dataclass(frozen=True, slots=True)
 class Build:
-    """One build of a model on one device: its row and samples, where it ran, and how it compares.
+    """One build of a model on one device: its row and samples, where it ran, and what it is worth.
 
-    `verdict` is None for a CPU build, which the others are compared with, and for a device that is not known.
+    `first_token` and `decode` compare it with the CPU build `against`, of the machine that it ran on, e.g. `1.80x
+    faster (95 % CI 1.60-2.00)`; all three are empty for a CPU build.
     """
 
     row: Row
     samples: tuple[Sample, ...]
     where: str = HERE
-    verdict: Verdict | None = None
+    against: str = ""
+    first_token: str = ""
+    decode: str = ""
 
     @property
     def is_reference(self) -> bool:
@@ -581,21 +575,32 @@ def side_by_side(run: Run, references: Sequence[Reference] = ()) -> tuple[Build,
     here, rows = results_of(run), [row for row in summarise(run) if row.status == "ok"]
     found: list[Build] = []
     for alias in dict.fromkeys(row.alias for row in rows):
-        cpus, gpus = ([row for row in rows if (row.alias, row.device) == (alias, device)] for device in ("cpu", "gpu"))
-        found += [_build(here, row) for row in cpus]
-        found += [_build(here, row, verdict=_verdict(here, cpus, here, row) if _is_gpu(row) else None) for row in gpus]
+        own = [row for row in rows if row.alias == alias]
+        gpus = [row for row in own if row.device == "gpu"]
+        found += [_build(here, row, own) for row in own if row.device == "cpu"]
+        found += [_build(here, row, own) for row in gpus]
         if not any(map(_is_gpu, gpus)):
-            found += [
-                _build(there.results, row, there.label, _verdict(here, cpus, there.results, row))
-                for there in references
-                for row in there.gpu_rows
-                if row.alias == alias
-            ]
+            for there in references:
+                theirs = [row for row in there.rows if (row.alias, row.status) == (alias, "ok")]
+                found += [_build(there.results, row, theirs, there.label) for row in there.gpu_rows if row in theirs]
     return tuple(found)
 
 
-def _build(results: Results, row: Row, where: str = HERE, verdict: Verdict | None = None) -> Build:
-    return Build(row, Side(results, row.model_id, row.device).samples, where, verdict)
+def _build(results: Results, row: Row, rows: Sequence[Row], where: str = HERE) -> Build:
+    """Compare a GPU build with the CPU build of the same precision, else with the first, of the same machine."""
+    side = Side(results, row.model_id, row.device)
+    if row.device == "cpu":
+        return Build(row, side.samples, where)
+    if not _is_gpu(row):
+        return Build(row, side.samples, where, "", "not compared", "not compared")
+    cpus = [each for each in rows if each.device == "cpu"]
+    if not cpus:
+        return Build(row, side.samples, where, "no CPU build", "nothing to compare", "nothing to compare")
+    cpu = next((each for each in cpus if each.precision == row.precision), cpus[0])
+    changes = corrected(compare_sides(Side(results, cpu.model_id, cpu.device), side))
+    said = {line.measure: line.verdict for line in changes}
+    against = f"{cpu.precision or 'precision unknown'} · {cpu.device}"
+    return Build(row, side.samples, where, against, said["first token"], said["decode"])
 
 
 def has_gpu_build(builds: Sequence[Build]) -> bool:
@@ -622,39 +627,9 @@ def device_notes(run: Run, references: Sequence[Reference] = ()) -> tuple[str, .
     if not has_gpu_build(builds):
         said.append("The shipped GPU reference results hold none of these models." if references else NO_GPU)
     if labels := ", ".join(dict.fromkeys(build.where for build in builds if build.is_reference)):
-        said.append(
-            f"GPU figures of another machine stand beside this one's: {labels}. A ratio holds both differences."
-        )
-    return (*said, *_on_their_own_machine(builds, references))
+        said.append(f"GPU figures are those of another machine, against its own CPU: {labels}.")
+    return tuple(said)
 
 
 def _is_gpu(row: Row) -> bool:
     return row.device == "gpu" and "gpu_not_registered" not in row.warnings
-
-
-def _on_their_own_machine(builds: Sequence[Build], references: Sequence[Reference]) -> Iterator[str]:
-    """What the device alone is worth: a reference's GPU against the same machine's CPU."""
-    shown = {(build.row.model_id, build.where) for build in builds if build.is_reference}
-    for reference in references:
-        for row in reference.gpu_rows:
-            cpus = [
-                each for each in reference.rows if (each.device, each.status, each.alias) == ("cpu", "ok", row.alias)
-            ]
-            if cpus and (row.model_id, reference.label) in shown:
-                found = _verdict(reference.results, cpus, reference.results, row)
-                what = f"first token {found.first_token}, decode {found.decode}"
-                yield f"On that machine alone, {name_of(row)} against its {found.against}: {what}."
-
-
-def _verdict(a: Results, cpus: Sequence[Row], b: Results, row: Row) -> Verdict:
-    """Compare with the CPU build of the same precision, else with the first."""
-    if not cpus:
-        return Verdict("no CPU build", "nothing to compare", "nothing to compare")
-    cpu = next((each for each in cpus if each.precision == row.precision), cpus[0])
-    against = f"{cpu.precision or 'precision unknown'} · {cpu.device}"
-    try:
-        changes = compare_named(a, b, f"{cpu.model_id}@{cpu.device}", f"{row.model_id}@{row.device}")
-    except WorkshopError as error:
-        return Verdict(against, f"not compared: {error.what}", f"not compared: {error.what}")
-    said = {line.measure: line.verdict for line in changes.lines}
-    return Verdict(against, said["first token"], said["decode"])
