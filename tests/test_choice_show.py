@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -109,19 +108,6 @@ def test_speed_stands_beside_quality() -> None:
     assert "Beaten by none on both: none" in style.alt_text(show.speed_against_quality(ungraded, theme="dark"))
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_figure_says_which_model_leads_where(theme: style.Theme) -> None:
-    """Its alt text names every stretch; the same decision gives the same picture; without models it says so."""
-    figure = show.weight_sensitivity(decided(), theme=theme)
-    assert style.alt_text(figure) == (
-        "Which model comes first as each criterion's share of the weights changes. "
-        f"quality (now 50%): {QUICK} from 0% to 66%, {CAREFUL} from 67% to 100%. "
-        f"latency (now 50%): {CAREFUL} from 0% to 33%, {QUICK} from 34% to 100%."
-    )
-    assert style.png(figure) == style.png(show.weight_sensitivity(decided(), theme=theme))
-    assert "no model is left" in style.alt_text(show.weight_sensitivity(decided(max_size_mb=1), theme=theme))
-
-
 def test_the_record_holds_what_a_reader_needs() -> None:
     """Choice, date, run, machine, evidence, limits, weights, what is excluded, and what would change it; no folder."""
     run = replace(RUN, machine={"cpu": "Test CPU", "memory_mb": 8000, "user": "ada"})
@@ -159,27 +145,23 @@ def test_nothing_untrusted_acts() -> None:
     known = decision.evidence
     tables = (show.evidence(known), show.speed_and_quality(known), show.limits(decision), show.sentences(decision))
     named = replace(known, rows=tuple(replace(row, precision="int4") for row in known.rows))
-    figures = map(style.shown, (show.weight_sensitivity(widget.decision), show.speed_against_quality(named)))
+    figures = [style.shown(show.speed_against_quality(named))]
     for shown in (*(each._repr_html_() for each in (*tables, *figures)), widget._shown.value, show.bars(decision)):
         assert "<script" not in shown and "\x1b" not in shown
 
 
-def test_a_choice_is_two_files_that_overwrite_none(tmp_path: Path) -> None:
-    """Markdown for people, JSON for programs with the same choice; the next has the time in its name."""
+def test_a_choice_overwrites_none(tmp_path: Path) -> None:
+    """The next has the time in its name; what a program reads of a choice names the same model."""
     decision = decided({"quality": 4, "latency": 1}, max_size_mb=3)
     path = show.write(decision, RUN, tmp_path, note="Because.")
     assert path.name == "decision.md" and "> Because." in path.read_text("utf-8")
-    known = json.loads((tmp_path / "decision.json").read_text("utf-8"))
-    assert {name: known[name] for name in ("model_id", "label", "clear", "run_id", "limits", "floors", "note")} == {
-        "model_id": "quick:1", "label": QUICK, "clear": False, "run_id": "r", "limits": {"max_size_mb": 3.0},
-        "floors": {}, "note": "Because.",
-    }  # fmt: skip
-    assert known["sentence"] == show.verdict(decision) and known["order"][0]["rank"] == 1
-    assert known["excluded"] == {CAREFUL: ["size on disk 4 MB, the limit is 3 MB"]}
+    known = show.decision_object(decision, RUN)
+    assert (known["model_id"], known["label"], known["clear"]) == ("quick:1", QUICK, False)
+    assert known["sentence"] == show.verdict(decision)
     path.write_text("edited", encoding="utf-8")
     second = show.write(decided(max_size_mb=1), RUN, tmp_path)
     assert re.fullmatch(r"decision-\d{8}T\d{6}Z\.md", second.name) and path.read_text("utf-8") == "edited"
-    assert json.loads(second.with_suffix(".json").read_text("utf-8"))["model_id"] is None
+    assert show.decision_object(decided(max_size_mb=1), RUN)["model_id"] is None
 
 
 # -- sliders
@@ -207,7 +189,7 @@ def test_the_button_writes_down_what_the_sliders_say(tmp_path: Path) -> None:
     widget = ChoiceWidget(decided(), RUN, tmp_path, note="Because.")
     widget.weights["quality"].value = 5.0
     widget.button.click()
-    assert "decision.md and decision.json" in widget._written.value
+    assert "decision.md" in widget._written.value
     text = (tmp_path / "decision.md").read_text("utf-8")
     assert text.startswith(f"# Decision: {CAREFUL}") and "> Because." in text
     widget.limits["max_memory_mb"].value = -1

@@ -127,10 +127,9 @@ class DriverError(Exception):
 
 @dataclass
 class Card:
-    """A graphics card: its counter, power, and the memory that processes hold on it."""
+    """A graphics card: its counter, and the memory that processes hold on it."""
 
     millijoules: int | None = 1000
-    milliwatts: int | None = None
     compute: dict[int, int | None] = field(default_factory=dict)
     graphics: dict[int, int | None] = field(default_factory=dict)
 
@@ -158,10 +157,9 @@ class FakeNvml:
         return self.cards[number]
 
     def nvmlDeviceGetTotalEnergyConsumption(self, card: Card) -> int:
-        return self._known(card.millijoules)
-
-    def nvmlDeviceGetPowerUsage(self, card: Card) -> int:
-        return self._known(card.milliwatts)
+        if card.millijoules is None:
+            raise DriverError("Not Supported")
+        return card.millijoules
 
     def nvmlDeviceGetComputeRunningProcesses(self, card: Card) -> list[SimpleNamespace]:
         return [SimpleNamespace(pid=pid, usedGpuMemory=held) for pid, held in card.compute.items()]
@@ -170,11 +168,6 @@ class FakeNvml:
         if not card.graphics:
             raise DriverError("Not Supported")
         return [SimpleNamespace(pid=pid, usedGpuMemory=held) for pid, held in card.graphics.items()]
-
-    def _known(self, value: int | None) -> int:
-        if value is None:
-            raise DriverError("Not Supported")
-        return value
 
 
 class Clock:

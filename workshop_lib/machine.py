@@ -339,6 +339,7 @@ class PowerSources:
                         return process.usedGpuMemory or 0
         return None
 
+
 def rapl(powercap: Path = POWERCAP) -> Meter | str:
     """The energy counters of all processor packages, or why they cannot be read.
 

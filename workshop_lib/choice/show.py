@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from itertools import chain, cycle
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets
-from matplotlib.patches import Patch
 
 from workshop_lib.choice.decide import (
     CRITERIA,
@@ -46,9 +44,6 @@ if TYPE_CHECKING:
     from workshop_lib.records import Run
 
 LINE, NOTE = 400, 4000
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
-"""Okabe and Ito's, safe for the colour-blind; the order tells neighbours apart, and so does a hatch."""
-HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 VERDICTS: dict[Outcome, str] = {
     "none": "Every model is excluded: {reasons}.",
     "tie": "{leaders} share the first place: nothing with a weight tells them apart.",
@@ -257,40 +252,6 @@ def _span(figure: Estimate) -> tuple[float, float, float]:
     return low, value, high
 
 
-def weight_sensitivity(decision: Decision, *, theme: Theme = "light") -> Figure:
-    """Draw one line per criterion that counts: which model leads at each share of the weights, and the share now."""
-    found, colours, called = sweep(decision), PALETTES[theme], names(decision.evidence)
-    figure, (axes,) = style.sheet(
-        [CRITERIA[each].label for each in decision.weights],
-        "Which model comes first as the weights change?",
-        "One criterion's share grows, the others keep their proportions. The bar and the number: your weights.",
-        theme,
-    )
-    leaders = dict.fromkeys(place for stretches in found.values() for *_, place in stretches)
-    looks = dict(zip(leaders, zip(cycle(HATCHES), cycle(COLOURS), strict=False), strict=False))
-    said = []
-    for line, criterion in enumerate(decision.weights):
-        now = decision.share(criterion)
-        for start, end, place in found[criterion]:
-            hatch, colour = looks[place]
-            look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": colours.paper}
-            axes.barh(line, end - start + 1, left=start - 0.5, zorder=3, **look)
-        if not decision.ranked:
-            style.inside(axes, line, "no model is left", colours)
-        style.median_bar(axes, line, 100 * now, colours)
-        style.beside(axes, line, f"{now:.0%}", colours)
-        parts = [f"{called[place]} from {start}% to {end}%" for start, end, place in found[criterion]]
-        said.append(f"{CRITERIA[criterion].label} (now {now:.0%}): {', '.join(parts) or 'no model is left'}")
-    axes.set(xlim=(0, 100), xlabel="Share of all weights (%)")
-    entries = [
-        Patch(facecolor=colour, hatch=hatch, edgecolor=colours.paper, label=one_line(called[place], 34))
-        for place, (hatch, colour) in looks.items()
-    ]
-    figure.legend(handles=entries, loc="lower left", ncols=3, fontsize=9, frameon=False, labelcolor=colours.quiet)
-    figure.set_label(f"Which model comes first as each criterion's share of the weights changes. {'. '.join(said)}.")
-    return figure
-
-
 # -- the record
 
 
@@ -336,36 +297,15 @@ def decision_object(decision: Decision, run: Run) -> dict[str, Any]:
 
 
 def write(decision: Decision, run: Run, folder: Path, *, note: str = "") -> Path:
-    """Write `decision.md` and `decision.json`, with the time in their names where they exist: nothing is overwritten.
+    """Write `decision.md`, with the time in its name where there is one: nothing is overwritten.
 
-    Returns the path of the Markdown. Raises as `files.write_atomically`.
+    Returns its path. Raises as `files.write_atomically`.
     """
-    now, called = datetime.now(UTC), names(decision.evidence)
-    taken = any((folder / f"decision{ending}").exists() for ending in (".md", ".json"))
-    path = folder / (f"decision-{now:%Y%m%dT%H%M%SZ}.md" if taken else "decision.md")
-    order = [
-        {
-            "model_id": each.row.model_id,
-            "label": called[each.place],
-            "rank": each.rank,
-            "steps_behind": round(each.behind, 4),
-        }
-        | {"first_in_draws": each.best_share}
-        for each in decision.ranked
-    ]
-    when = now.isoformat(timespec="minutes")
-    known = {
-        **decision_object(decision, run),
-        "run_id": run.run_id,
-        "decided_at": when,
-        "quality_by": decision.evidence.measure,
-        "note": note[:NOTE],
-        **{name: getattr(decision, name) for name in ("weights", "limits", "floors", "licences", "remarks")},
-        "order": order,
-        "excluded": {called[place]: list(why.values()) for place, why in decision.excluded.items()},
-    }
-    write_atomically(path.with_suffix(".json"), json.dumps(known, indent=2) + "\n")
-    write_atomically(path, record(decision, run, note=note, decided_at=when))
+    now = datetime.now(UTC)
+    path = folder / "decision.md"
+    if path.exists():
+        path = folder / f"decision-{now:%Y%m%dT%H%M%SZ}.md"
+    write_atomically(path, record(decision, run, note=note, decided_at=now.isoformat(timespec="minutes")))
     return path
 
 
@@ -482,9 +422,7 @@ class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships n
         if self._run and self._folder:
             try:
                 path = write(self.decision, self._run, self._folder, note=self.note.value)
-                said = (
-                    f"Written down: {path.name} and {path.with_suffix('.json').name}, in the folder {path.parent.name}."
-                )
+                said = f"Written down: {path.name}, in the folder {path.parent.name}."
             except WorkshopError as error:
                 said = str(error)
             self._written.value = f'<p role="status" aria-live="polite">{html.escape(printable(said))}</p>'
