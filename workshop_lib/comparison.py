@@ -248,16 +248,12 @@ class Results:
 
 def results_of(run: Run, name: str = "") -> Results:
     """The results of a run: one sample per successful timed request, in the order in which they happened."""
-    metrics = timing.metrics_of("comparison")
-    samples = (
-        Sample(
-            **{name: getattr(each, name) for name in _IDENTITY},
-            burst=timing.has_burst(each),
-            metrics={metric.name: metric.measure(each) for metric in metrics},
-        )
-        for each in run.completions
-        if each.ok and each.round > 0
-    )
+    samples = []
+    for each in run.completions:
+        if each.ok and each.round > 0:
+            own = {part: getattr(each, part) for part in _IDENTITY}
+            metrics = {metric.name: metric.measure(each) for metric in timing.metrics_of("comparison")}
+            samples.append(Sample(**own, burst=timing.has_burst(each), metrics=metrics))
     return Results(name or run.run_id, run.machine, run.plan, tuple(samples))
 
 
@@ -483,24 +479,19 @@ def _unlike(a: Results, b: Results) -> tuple[str, ...]:
     """What differs between the machines, as remarks; different work is refused."""
     for name in SAME_WORK:
         if a.plan.get(name) != b.plan.get(name):
-            raise ConfigurationError(
-                f"The runs did different work: {name} is {a.plan.get(name)!r} in {a.name}, {b.plan.get(name)!r} in "
-                f"{b.name}.",
-                f"Measure both with the same {name}.",
-            )
+            values = f"{a.plan.get(name)!r} in {a.name}, {b.plan.get(name)!r} in {b.name}"
+            what = f"The runs did different work: {name} is {values}."
+            raise ConfigurationError(what, f"Measure both with the same {name}.")
     prompts_a, prompts_b = ({_prompt_key(side, sample) for sample in side.samples} for side in (a, b))
     both = prompts_a & prompts_b
     if not both:
         raise ConfigurationError("The runs share no prompt.", "Measure both with the same prompts.")
-    some = f"Only the {len(both)} prompts that both runs sent are compared."
-    return (
-        *([some] if prompts_a != prompts_b else []),
-        *(
-            f"Different {name.replace('_', ' ')}: {a.machine.get(name)} in {a.name}, {b.machine.get(name)} in {b.name}."
-            for name in SAME_MACHINE
-            if a.machine.get(name) != b.machine.get(name)
-        ),
-    )
+    said = [f"Only the {len(both)} prompts that both runs sent are compared."] if prompts_a != prompts_b else []
+    for name in SAME_MACHINE:
+        here, there = a.machine.get(name), b.machine.get(name)
+        if here != there:
+            said.append(f"Different {name.replace('_', ' ')}: {here} in {a.name}, {there} in {b.name}.")
+    return tuple(said)
 
 
 def _by_prompt(side: Side, metric: str) -> dict[str, list[float]]:
@@ -522,18 +513,15 @@ def _prompt_key(results: Results, sample: Sample) -> str:
 
 def _texts(a: Side, b: Side) -> str:
     """How many prompts got the same answer in both runs; at temperature 0 a difference is a change of the model."""
-    first_a, first_b = map(_first_texts, (a, b))
-    shared = [key for key in first_a if key in first_b]
-    changed = [key[0] for key in shared if first_a[key] != first_b[key]]
+    firsts: list[dict[tuple[str, str | None], str]] = [{}, {}]
+    for side, first in zip((a, b), firsts, strict=True):
+        for sample in side.samples:
+            first.setdefault((sample.prompt_id, sample.prompt_sha256), sample.text)
+    before, after = firsts
+    shared = [key for key in before if key in after]
+    changed = [key[0] for key in shared if before[key] != after[key]]
     same = f"{a.model_id} on {a.device}: {len(shared) - len(changed)} of {len(shared)} answers are the same"
     return f"{same}; changed: {', '.join(changed)}." if changed else f"{same}."
-
-
-def _first_texts(side: Side) -> dict[tuple[str, str | None], str]:
-    texts: dict[tuple[str, str | None], str] = {}
-    for sample in side.samples:
-        texts.setdefault((sample.prompt_id, sample.prompt_sha256), sample.text)
-    return texts
 
 
 def _variants(results: Results) -> list[tuple[str, str]]:
