@@ -114,12 +114,11 @@ def test_a_folder_that_cannot_be_tried_here_is_registered_with_a_warning(
 
 
 def test_registering_tries_the_adapter_and_asks_it_for_its_context(tmp_path: Path) -> None:
-    """What the adapter says of itself is kept, what the owner says comes first, and nothing goes on running."""
+    """What the adapter says of itself is kept, and nothing goes on running."""
     before = {child.pid for child in psutil.Process().children()}
     mine = register(tmp_path, licence="MIT", capabilities=("explain",))
     assert registry.read(tmp_path) == (mine,)
     assert (mine.kind, mine.device, mine.context_tokens, mine.size_mb) == ("adapter", "cpu", 60, 1e-6)
-    assert register(tmp_path, "other", context_tokens=40).context_tokens == 40
     assert {child.pid for child in psutil.Process().children()} <= before
 
 
@@ -182,11 +181,11 @@ def test_registering_an_adapter_says_that_its_file_is_run(
 ) -> None:
     """The person who types it learns what happens before it does; figures of its own come along."""
     weights = weights_in(tmp_path / "w")
-    done = command("register", "mine", weights, "--adapter", scripted(), "--context", 50, "--precision", "fp16")
+    done = command("register", "mine", weights, "--adapter", scripted(), "--precision", "fp16")
     assert done == 0
     assert re.search(r"This runs .*scripted_adapter\.py", capsys.readouterr().err)
     (mine,) = registry.read()
-    assert (mine.context_tokens, mine.precision, mine.licence) == (50, "fp16", None)
+    assert (mine.context_tokens, mine.precision, mine.licence) == (60, "fp16", None)
     weights.unlink()
     assert command("registered") == 0
     assert "unusable" in capsys.readouterr().out
@@ -196,7 +195,6 @@ def test_registering_an_adapter_says_that_its_file_is_run(
     ("arguments", "code"),
     [
         (("register", "mine", "no-such-folder"), 2),
-        (("register", "mine", SMALL, "--context", "5"), 2),
         (("register", "mine", SMALL, "--adapter", "missing.py:Mine"), 2),
         (("unregister", "mine"), 1),
     ],

@@ -86,14 +86,13 @@ def test_different_aliases_never_share_an_id(one: str, other: str, device: Any, 
         ("alias", "auto"),
         ("alias", "a:1"),
         ("device", "cuda"),
-        ("context_tokens", 0),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused(tmp_path: Path, key: str, value: Any) -> None:
     """Field and value are named, in a program as in the file: one model must not hide all the others."""
     with pytest.raises(ConfigurationError, match=rf"The {key} of the model '.*' is "):
         replace(MODEL, **{key: value})
-    if key in {"alias", "context_tokens"}:
+    if key == "alias":
         with pytest.raises(DataFileError, match=rf"{registry.FILE_NAME}: The {key} of"):
             registry.read(write(tmp_path, **{key: value}))
 

@@ -80,7 +80,9 @@ def cpu_model() -> str:
     if sys.platform == "linux":
         name = _value_in(Path("/proc/cpuinfo"), "model name")
     elif sys.platform == "darwin":
-        name = _output_of(["sysctl", "-n", "machdep.cpu.brand_string"])
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        with suppress(OSError, subprocess.SubprocessError):
+            name = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     return name or platform.machine()
 
 
@@ -170,15 +172,6 @@ def _value_in(file: Path, name: str) -> str:
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in lines if line.lower().startswith(name.lower())), "")
-
-
-def _output_of(command: list[str]) -> str:
-    """Standard output of a command, or nothing when it is not there or fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
 
 
 def rank(provider: str | None) -> int:

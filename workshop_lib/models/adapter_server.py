@@ -112,11 +112,11 @@ class Answer:
             piece.cancel()
             gone.cancel()
 
-    def write(self, adapter: CustomModelAdapter, context_tokens: int | None) -> None:
+    def write(self, adapter: CustomModelAdapter) -> None:
         """Let the adapter answer, in its own thread; what it raises is handed over."""
         last: HTTPException | None = None
         try:
-            pieces = filter(None, self.pieces(adapter, context_tokens))
+            pieces = filter(None, self.pieces(adapter))
             for piece in pieces if self.question.stream else ["".join(pieces)]:
                 self._hand_over(piece)
         except HTTPException as refused:
@@ -127,13 +127,13 @@ class Answer:
             last = fault(500, f"The adapter raised {said_by(error)}.", code="adapter_failed")
         self._hand_over(last)
 
-    def pieces(self, adapter: CustomModelAdapter, context_tokens: int | None) -> Generator[str, None, None]:
+    def pieces(self, adapter: CustomModelAdapter) -> Generator[str, None, None]:
         """Yield what may be shown; ends at the limit even if the adapter would go on."""
         asked, made = self.question, list[str]()
         tokens: int | None = 0  # what the pieces say; None once one of them did not
         prompt = Chat(Message(message.role, message.content) for message in asked.messages)
         prompt_tokens = _counted(adapter, prompt)
-        limit = self._limit(prompt_tokens, context_tokens)
+        limit = self._limit(prompt_tokens, adapter.context_tokens)
         stream = adapter.stream(
             prompt, max_tokens=limit, temperature=asked.temperature, top_p=asked.top_p, seed=asked.seed
         )
@@ -186,7 +186,7 @@ class Service:
     def serve(self, job: Mapping[str, Any], emit: child.Emit) -> None:
         """Load the adapter, emit `ready`, answer until `end`.
 
-        `job` has `adapter` (a reference to its class), `place` (of the weights), `model_id` and `context_tokens`.
+        `job` has `adapter` (a reference to its class), `place` (of the weights) and `model_id`.
         Raises `WorkshopError` where the adapter cannot be found or loaded.
         """
         self._model_id = job["model_id"]
@@ -218,7 +218,7 @@ class Service:
         )
         while (answer := self._waiting.get()) is not None:
             if not answer.unwanted.is_set():
-                answer.write(adapter, job["context_tokens"] or said)
+                answer.write(adapter)
             self._asked.remove(answer)
         adapter.close()
         self._closed.set()

@@ -79,7 +79,6 @@ class RegisteredModel:
         rules = (
             ("alias", _ALIAS.fullmatch(self.alias), _ALIAS_RULE),
             ("device", self.device in {"cpu", "gpu", "npu"}, "Use cpu, gpu or npu."),
-            ("context_tokens", self.context_tokens is None or self.context_tokens >= 1, "Give a number above 0."),
         )
         for key, holds, rule in rules:
             if not holds:
@@ -291,7 +290,6 @@ def register(
     adapter: str | None = None,
     licence: str | None = None,
     precision: str | None = None,
-    context_tokens: int | None = None,
     capabilities: Sequence[str] = (),
     build: str | None = None,
     cache_dir: Path | None = None,
@@ -306,7 +304,6 @@ def register(
         adapter: `path/to/file.py:ClassName` or `package.module:ClassName`; its file is run.
         licence: of the weights; None = what a folder states.
         precision: of the weights; None = what a folder's model file tells.
-        context_tokens: longest prompt plus answer; None = what folder or adapter say.
         capabilities: tags as in `models.json`.
         build: which of several folders of this alias; None = the alias has one model.
         cache_dir: None = `places.cache_root()`.
@@ -319,7 +316,7 @@ def register(
     path = typed_path(place).absolute()
     model = RegisteredModel(
         alias, "adapter" if adapter else "folder", path, _absolute(adapter), "cpu", CPU_PROVIDER,
-        precision, _size_mb(path), licence, context_tokens, tuple(capabilities), build,
+        precision, _size_mb(path), licence, None, tuple(capabilities), build,
     )  # fmt: skip
     check_alias(alias, read(cache_dir), build=build)
     if adapter:
@@ -329,7 +326,7 @@ def register(
             model,
             device=ready["device"],
             execution_provider=ready["registered"][0],
-            context_tokens=context_tokens or ready["context_tokens"],
+            context_tokens=ready["context_tokens"],
         )
     else:
         try:
@@ -350,9 +347,9 @@ def register(
 
 
 def _adapter_process(model: RegisteredModel) -> ChildProcess:
-    job = {name: getattr(model, name) for name in ("adapter", "model_id", "context_tokens")}
+    job = {"adapter": model.adapter, "model_id": model.model_id, "place": str(model.place)}
     program, doing = "workshop_lib.models.adapter_server", f"loading {model.model_id}"
-    return ChildProcess(program, {**job, "place": str(model.place)}, name="adapter", doing=doing)
+    return ChildProcess(program, job, name="adapter", doing=doing)
 
 
 def _absolute(adapter: str | None) -> str | None:

@@ -156,8 +156,6 @@ def register(alias: str, weights: Path, *, capabilities: str = "", **options: An
     from workshop_lib.models import registry
 
     adapter = options["adapter"]
-    if adapter is None and options["context_tokens"] is not None:
-        raise ConfigurationError("--context was given without --adapter.", "Leave it out: the folder itself says.")
     file = adapter and (adapter.rpartition(":")[0] or adapter)
     terminal.notice(f"This runs {file} and loads the weights once." if file else f"This loads {weights} once.")
     model = registry.register(alias, weights, capabilities=settings.split(capabilities), **options)
