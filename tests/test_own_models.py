@@ -113,5 +113,5 @@ def test_where_the_runtime_is_missing_the_comparison_says_so(cache: Path, monkey
     models = [register(cache, "mine", "Whole").variant(), registry.register("other", SMALL).variant()]
     with profiles.open_runtime("practice") as runtime:
         run = ws.run_benchmark(runtime, models, data.read_prompts()[:4], folder=cache / "run", rounds=1)
-    assert [serving.status for serving in run.servings] == ["ok", "failed"]
+    assert {row.alias: row.status for row in ws.summarise(run)} == {"mine": "ok", "other": "failed"}
     assert own_models.price(run, "other", "mine").remarks
