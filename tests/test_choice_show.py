@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -150,18 +151,22 @@ def test_nothing_untrusted_acts() -> None:
         assert "<script" not in shown and "\x1b" not in shown
 
 
-def test_a_choice_overwrites_none(tmp_path: Path) -> None:
-    """The next has the time in its name; what a program reads of a choice names the same model."""
+def test_a_choice_is_two_files_that_overwrite_none(tmp_path: Path) -> None:
+    """Markdown for people, JSON for programs with the same choice; the next has the time in its name."""
     decision = decided({"quality": 4, "latency": 1}, max_size_mb=3)
     path = show.write(decision, RUN, tmp_path, note="Because.")
     assert path.name == "decision.md" and "> Because." in path.read_text("utf-8")
-    known = show.decision_object(decision, RUN)
-    assert (known["model_id"], known["label"], known["clear"]) == ("quick:1", QUICK, False)
-    assert known["sentence"] == show.verdict(decision)
+    known = json.loads((tmp_path / "decision.json").read_text("utf-8"))
+    assert {name: known[name] for name in ("model_id", "label", "clear", "run_id", "limits", "floors", "note")} == {
+        "model_id": "quick:1", "label": QUICK, "clear": False, "run_id": "r", "limits": {"max_size_mb": 3.0},
+        "floors": {}, "note": "Because.",
+    }  # fmt: skip
+    assert known["sentence"] == show.verdict(decision) and known["order"][0]["rank"] == 1
+    assert known["excluded"] == {CAREFUL: ["size on disk 4 MB, the limit is 3 MB"]}
     path.write_text("edited", encoding="utf-8")
     second = show.write(decided(max_size_mb=1), RUN, tmp_path)
     assert re.fullmatch(r"decision-\d{8}T\d{6}Z\.md", second.name) and path.read_text("utf-8") == "edited"
-    assert show.decision_object(decided(max_size_mb=1), RUN)["model_id"] is None
+    assert json.loads(second.with_suffix(".json").read_text("utf-8"))["model_id"] is None
 
 
 # -- sliders
@@ -189,7 +194,7 @@ def test_the_button_writes_down_what_the_sliders_say(tmp_path: Path) -> None:
     widget = ChoiceWidget(decided(), RUN, tmp_path, note="Because.")
     widget.weights["quality"].value = 5.0
     widget.button.click()
-    assert "decision.md" in widget._written.value
+    assert "decision.md and decision.json" in widget._written.value
     text = (tmp_path / "decision.md").read_text("utf-8")
     assert text.startswith(f"# Decision: {CAREFUL}") and "> Because." in text
     widget.limits["max_memory_mb"].value = -1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -297,15 +298,36 @@ def decision_object(decision: Decision, run: Run) -> dict[str, Any]:
 
 
 def write(decision: Decision, run: Run, folder: Path, *, note: str = "") -> Path:
-    """Write `decision.md`, with the time in its name where there is one: nothing is overwritten.
+    """Write `decision.md` and `decision.json`, with the time in their names where they exist: nothing is overwritten.
 
-    Returns its path. Raises as `files.write_atomically`.
+    Returns the path of the Markdown. Raises as `files.write_atomically`.
     """
-    now = datetime.now(UTC)
-    path = folder / "decision.md"
-    if path.exists():
-        path = folder / f"decision-{now:%Y%m%dT%H%M%SZ}.md"
-    write_atomically(path, record(decision, run, note=note, decided_at=now.isoformat(timespec="minutes")))
+    now, called = datetime.now(UTC), names(decision.evidence)
+    taken = any((folder / f"decision{ending}").exists() for ending in (".md", ".json"))
+    path = folder / (f"decision-{now:%Y%m%dT%H%M%SZ}.md" if taken else "decision.md")
+    order = [
+        {
+            "model_id": each.row.model_id,
+            "label": called[each.place],
+            "rank": each.rank,
+            "steps_behind": round(each.behind, 4),
+            "first_in_draws": each.best_share,
+        }
+        for each in decision.ranked
+    ]
+    when = now.isoformat(timespec="minutes")
+    known = {
+        **decision_object(decision, run),
+        "run_id": run.run_id,
+        "decided_at": when,
+        "quality_by": decision.evidence.measure,
+        "note": note[:NOTE],
+        **{name: getattr(decision, name) for name in ("weights", "limits", "floors", "licences", "remarks")},
+        "order": order,
+        "excluded": {called[place]: list(why.values()) for place, why in decision.excluded.items()},
+    }
+    write_atomically(path.with_suffix(".json"), json.dumps(known, indent=2) + "\n")
+    write_atomically(path, record(decision, run, note=note, decided_at=when))
     return path
 
 
@@ -422,7 +444,8 @@ class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships n
         if self._run and self._folder:
             try:
                 path = write(self.decision, self._run, self._folder, note=self.note.value)
-                said = f"Written down: {path.name}, in the folder {path.parent.name}."
+                both = f"{path.name} and {path.with_suffix('.json').name}"
+                said = f"Written down: {both}, in the folder {path.parent.name}."
             except WorkshopError as error:
                 said = str(error)
             self._written.value = f'<p role="status" aria-live="polite">{html.escape(printable(said))}</p>'
