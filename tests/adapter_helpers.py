@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from workshop_lib import data
-from workshop_lib.models import local, registry
+from workshop_lib.models import registry
 
 if TYPE_CHECKING:
     import openai
@@ -40,14 +40,14 @@ def weights_in(folder: Path, content: str = "1") -> Path:
 
 def register(folder: Path, alias: str = "mine", kind: str = "Scripted", **options: Any) -> RegisteredModel:
     """Register a scripted adapter in the cache `folder`."""
-    return local.register(alias, weights_in(folder / alias), adapter=scripted(kind), cache_dir=folder, **options)
+    return registry.register(alias, weights_in(folder / alias), adapter=scripted(kind), cache_dir=folder, **options)
 
 
 @contextmanager
 def served(folder: Path, kind: str = "Scripted") -> Iterator[ServedChild]:
     """A scripted adapter that answers."""
     model = register(folder, kind.lower(), kind)
-    with local.serve_adapter(model) as running:
+    with registry.serve_adapter(model) as running:
         yield running
     registry.remove(model.alias, cache_dir=folder)
 

@@ -210,7 +210,7 @@ class ImportToKill:
     """An import in a process of its own, again and again; the first one ends and says what a whole folder is."""
 
     CODE = (
-        "import sys\nfrom workshop_lib.models import gguf, gguf_codes, gguf_graph, gguf_tokenizer\n"
+        "import sys\nfrom workshop_lib.models import gguf, gguf_file, gguf_graph\n"
         "print('begun', flush=True)\ngguf.import_gguf(*sys.argv[1:])\nprint('done', flush=True)\n"
     )
 

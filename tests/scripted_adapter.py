@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from workshop_lib.models.adapter import Chat, CustomModelAdapter, Piece, PromptTooLongError
+from workshop_lib.models.adapter import Chat, CustomModelAdapter, Piece
 
 
 class Scripted(CustomModelAdapter):
@@ -63,16 +63,12 @@ class Scripted(CustomModelAdapter):
         if name == "raise":
             yield from rest.split("|") if rest else ()
             raise KeyError("no\nsuch key")
-        if name == "too-long":
-            raise PromptTooLongError("It is too long.", "Shorten it.")
         if name == "exit":
             sys.exit("enough")
         if name == "crash":
             os._exit(3)
         if name == "bytes":
             yield b"bytes"
-        if name == "half":
-            yield "a\ud83d"
         if name == "print":
             sys.stdout.write("noise on standard output\n")
             os.write(1, b"native noise\n")

@@ -18,7 +18,7 @@ from tests.adapter_helpers import client_of, raw, register, served, weights_in
 from tests.foundry_helpers import is_gone, practice, python, wait_until
 from workshop_lib import data
 from workshop_lib.errors import RuntimeUnavailableError
-from workshop_lib.models import local
+from workshop_lib.models import registry
 
 if TYPE_CHECKING:
     from workshop_lib.runtimes.child_process import ServedChild
@@ -43,8 +43,8 @@ def client(model: ServedChild) -> Iterator[openai.OpenAI]:
 def worked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedChild]:
     """The worked adapter on the weights of a practice model."""
     cache = tmp_path_factory.mktemp("worked")
-    registered = local.register("worked", adapter_helpers.SMALL, adapter=adapter_helpers.GENAI, cache_dir=cache)
-    with local.serve_adapter(registered) as running:
+    registered = registry.register("worked", adapter_helpers.SMALL, adapter=adapter_helpers.GENAI, cache_dir=cache)
+    with registry.serve_adapter(registered) as running:
         yield running
 
 
@@ -135,15 +135,9 @@ def test_any_text_comes_through_unchanged(client: openai.OpenAI, text: str) -> N
     assert texts(stream(client, f"say {'|'.join(text)}")) == list(text)
 
 
-def test_half_a_character_is_shown_as_unreadable(client: openai.OpenAI) -> None:
-    """Half of a surrogate pair would break whoever prints it."""
-    assert ask(client, "half").choices[0].message.content == "a�"
-
-
 def test_the_messages_and_parameters_reach_the_adapter(client: openai.OpenAI) -> None:
-    """Parts of text are joined, a developer is the system, and every parameter is always given."""
-    parts = [{"type": "text", "text": "ec"}, {"type": "text", "text": "ho"}]
-    messages: Any = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": parts}]
+    """The roles stay apart, and every parameter is always given."""
+    messages: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "echo"}]
     said = client.chat.completions.create(model=MODEL, messages=messages).choices[0].message.content
     assert said == "system: Be brief.\nuser: echo\nassistant:"
     given = json.loads(ask(client, "params", temperature=0, top_p=0.5, seed=7, max_tokens=9).choices[0].message.content)
@@ -206,8 +200,8 @@ def test_an_unknown_model_route_or_method_is_an_error_object(client: openai.Open
 
 
 def test_what_does_not_fit_the_context_is_refused(client: openai.OpenAI) -> None:
-    """The server says it where tokens are counted, the adapter itself may say it too: both are HTTP 400."""
-    for script, options in (("say x", {"max_tokens": 59}), ("say" + " x" * 60, {}), ("too-long", {})):
+    """The server says it where tokens are counted: HTTP 400."""
+    for script, options in (("say x", {"max_tokens": 59}), ("say" + " x" * 60, {})):
         for streamed in (False, True):
             with pytest.raises(openai.BadRequestError) as error:
                 ask(client, script, stream=streamed, **options)
@@ -339,7 +333,7 @@ def test_the_process_is_measured_like_any_other(model: ServedChild, tmp_path: Pa
     assert model.registered_providers == ("CPUExecutionProvider",)
     heavy = register(tmp_path, "heavy")
     weights_in(tmp_path / "heavy", "100000000")
-    with local.serve_adapter(heavy) as running:
+    with registry.serve_adapter(heavy) as running:
         assert running.resident_mb is not None and model.resident_mb is not None
         assert running.resident_mb - model.resident_mb == pytest.approx(100, abs=15)
         assert (running.peak_resident_mb() or 0) >= running.resident_mb
@@ -349,7 +343,7 @@ def test_the_process_is_measured_like_any_other(model: ServedChild, tmp_path: Pa
 def test_a_stopped_adapter_may_close_itself(tmp_path: Path, *, busy: bool) -> None:
     """`close` is called before the process ends by itself, also in the middle of an answer that never ends."""
     mine = register(tmp_path, "scripted")
-    with client_of(running := local.serve_adapter(mine)) as client:
+    with client_of(running := registry.serve_adapter(mine)) as client:
         answer = ask(client, "endless" if busy else "say x", stream=True)
         next(answer)
         (mine.place.parent / "closed.txt").unlink(missing_ok=True)
@@ -363,7 +357,7 @@ def test_a_stopped_adapter_may_close_itself(tmp_path: Path, *, busy: bool) -> No
 def test_a_crash_is_the_adapters_alone(tmp_path: Path, client: openai.OpenAI) -> None:
     """The client sees a broken connection, the reason names the exit code, and the other adapter goes on."""
     mine = register(tmp_path, "scripted")
-    with local.serve_adapter(mine) as doomed, client_of(doomed) as other:
+    with registry.serve_adapter(mine) as doomed, client_of(doomed) as other:
         with pytest.raises(openai.APIConnectionError):
             ask(other, "crash")
         wait_until(lambda: doomed.failure() is not None, within_s=30)
@@ -376,9 +370,9 @@ def test_an_adapter_ends_with_its_parent(tmp_path: Path) -> None:
     """However the parent ends, the process does not stay."""
     register(tmp_path)
     code = (
-        "from pathlib import Path\nfrom workshop_lib.models import local, registry\n"
+        "from pathlib import Path\nfrom workshop_lib.models import registry\n"
         f"model, = registry.read(Path({str(tmp_path)!r}))\n"
-        "running = local.serve_adapter(model)\nprint(running.pid, flush=True)\ninput()\n"
+        "running = registry.serve_adapter(model)\nprint(running.pid, flush=True)\ninput()\n"
     )
     parent = python(code)
     pid = int(parent.stdout.readline() if parent.stdout else 0)
@@ -434,4 +428,4 @@ def test_the_worked_adapter_without_its_library_says_what_to_install(tmp_path: P
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "onnxruntime_genai.py").write_text("raise ImportError('no wheel for this platform')", encoding="utf-8")
     with pytest.raises(RuntimeUnavailableError, match=r"no wheel.*pip install onnxruntime-genai==0\.18\.0"):
-        local.register("mine", adapter_helpers.SMALL, adapter=adapter_helpers.GENAI, cache_dir=tmp_path / "cache")
+        registry.register("mine", adapter_helpers.SMALL, adapter=adapter_helpers.GENAI, cache_dir=tmp_path / "cache")

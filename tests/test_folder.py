@@ -77,8 +77,7 @@ def test_a_configuration_that_cannot_be_used_names_key_and_value(folder: Path, c
         (b"\xff\xff\x00", "is not"),
         ("[" * 100_000, "too deeply"),
         ("[1]", "is"),
-        ('{"eos_token_id": 2}', "configuration of Hugging Face"),
-        ('{"architectures": ["X"], "model_type": "x"}', "configuration of Hugging Face"),
+        ('{"eos_token_id": 2}', "'model' is missing"),
     ],
 )
 def test_a_configuration_that_is_no_json_is_named(folder: Path, content: str | bytes, said: str) -> None:
@@ -89,17 +88,14 @@ def test_a_configuration_that_is_no_json_is_named(folder: Path, content: str | b
 
 
 def test_what_is_mistaken_for_a_model_folder_is_named(tmp_path: Path) -> None:
-    """A path that leads nowhere, a file, a folder above the model's, a download that was not converted."""
+    """A path that leads nowhere, a file, a folder above the model's, one without a configuration."""
     (tmp_path / "file").write_text("x", encoding="utf-8")
     shutil.copytree(SMALL, tmp_path / "above" / "onnx" / "cpu-int4")
-    (tmp_path / "download").mkdir()
-    (tmp_path / "download" / "generation_config.json").write_text("{}", encoding="utf-8")
     (tmp_path / "empty").mkdir()
     for name, what, fix in (
         ("nothing", "is not there", "Give the folder that holds"),
         ("file", "is a file", "Give the folder that holds"),
         ("above", "a folder in it does", (tmp_path / "above" / "onnx" / "cpu-int4").as_posix()),
-        ("download", "generation_config.json is another file", "Convert it first"),
         ("empty", f"{CONFIG} is missing", "Convert it first"),
     ):
         with pytest.raises(DataFileError) as error:
@@ -177,19 +173,16 @@ def test_a_download_cache_of_links_is_a_folder_like_any_other(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "licence"),
+    ("text", "licence"),
     [
-        ("README.md", "---\r\nlicense: MIT # as is\r\n---\r\n", "MIT"),
-        ("README.md", '---\nlicense: other\nlicense_name: "gemma"\n---\n', "gemma"),
-        ("README.md", "license: mit\n", None),
-        ("LICENSE", "                Apache License\n          Version 2.0, January 2004", "apache-2.0"),
-        ("LICENCE.txt", "MIT License\n\nCopyright", "mit"),
-        ("LICENSE", "All rights reserved.", None),
-        ("README.md", "---\nlicense: mi\x1b[2Jt\n---\n", "mi\ufffd[2Jt"),
-        ("README.md", f"---\nlicense: {'x' * 9000}\n---\n", f"{'x' * 199}\u2026"),
+        ("---\r\nlicense: MIT # as is\r\n---\r\n", "MIT"),
+        ('---\nlicense: other\nlicense_name: "gemma"\n---\n', "gemma"),
+        ("license: mit\n", None),
+        ("---\nlicense: mi\x1b[2Jt\n---\n", "mi\ufffd[2Jt"),
+        (f"---\nlicense: {'x' * 9000}\n---\n", f"{'x' * 199}\u2026"),
     ],
 )
-def test_a_licence_is_stated_or_unknown(folder: Path, file: str, text: str, licence: str | None) -> None:
-    """The head of the model card counts, then a licence file that is recognised; nothing is guessed."""
-    (folder / file).write_bytes(text.encode())
+def test_a_licence_is_stated_or_unknown(folder: Path, text: str, licence: str | None) -> None:
+    """The head of the model card counts; nothing is guessed."""
+    (folder / "README.md").write_bytes(text.encode())
     assert read_folder(folder).licence == licence

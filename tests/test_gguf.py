@@ -38,7 +38,7 @@ from tests.gguf_helpers import (
 from workshop_lib import machine
 from workshop_lib.__main__ import main
 from workshop_lib.errors import ConfigurationError, DataFileError, DiskSpaceError, WorkshopError
-from workshop_lib.models import gguf, gguf_codes, gguf_tokenizer, registry, smollm2
+from workshop_lib.models import gguf, gguf_file, registry, smollm2
 from workshop_lib.models.folder import read_folder
 from workshop_lib.models.gguf import import_gguf
 from workshop_lib.models.gguf_file import OFFICIAL_ROUTE, GgufFile
@@ -99,7 +99,7 @@ def test_the_reference_in_numpy_is_what_transformers_computes(tmp_path: Path, ca
 def test_every_type_whose_codes_are_kept_was_compared_in_both_architectures() -> None:
     """No reader of codes without transformers' word on it."""
     compared = {(case["kind"], case["quantisation"]) for case in CASES if name_of(case) in LOGITS}
-    assert compared == {(kind, quantisation) for kind in ("llama", "qwen2") for quantisation in gguf_codes.READERS}
+    assert compared == {(kind, quantisation) for kind in ("llama", "qwen2") for quantisation in gguf_file.READERS}
 
 
 @pytest.mark.parametrize("quantisation", [K.F16, K.F32])
@@ -138,7 +138,7 @@ def test_codes_mean_the_same_bit_for_bit(kind: K) -> None:
     """Codes, scales and offsets give `gguf`'s own dequantisation exactly."""
     random = np.random.default_rng(3)
     raw = packed(random.normal(size=(48, 512)).astype(np.float32), kind, random)
-    codes = gguf_codes.own_codes(raw, kind)
+    codes = gguf_file.own_codes(raw, kind)
     assert codes is not None
     assert np.array_equal(codes.values, dequantize(raw, kind))
 
@@ -156,17 +156,17 @@ def test_codes_that_fit_are_kept(kind: K, precision: Any, how: str) -> None:
     """What a precision can hold it keeps exactly; the rest is rounded to it, and said."""
     random = np.random.default_rng(3)
     raw = packed(random.normal(size=(4, 256)).astype(np.float32), kind, random)
-    kept = gguf_codes.keep(raw, kind, precision)
-    assert (kept.how, kept.exact) == (how, "rounded" not in how)
-    values = kept.weights.values if isinstance(kept.weights, gguf_codes.Codes) else kept.weights
-    assert np.array_equal(values, dequantize(raw, kind)) is kept.exact
+    weights, exact, said = gguf_file.keep(raw, kind, precision)
+    assert (said, exact) == (how, "rounded" not in how)
+    values = weights.values if isinstance(weights, gguf_file.Codes) else weights
+    assert np.array_equal(values, dequantize(raw, kind)) is exact
 
 
 def test_rounding_is_worked_by_hand() -> None:
     """4 bits: the largest weight becomes -8; 8 bits: it becomes ±127. A block of zeros stays zero."""
     values = np.zeros((1, 64), np.float32)
     values[0, :4] = [4.0, 1.0, -2.2, -4.0]
-    four, eight = gguf_codes.rounded(values, 4), gguf_codes.rounded(values, 8)
+    four, eight = gguf_file.rounded(values, 4), gguf_file.rounded(values, 8)
     assert four.codes[0, 0, :4].tolist() == [-8, -2, 4, 7]
     assert four.scales.tolist() == [[-0.5, 0.0]]
     assert eight.codes[0, 0, :4].tolist() == [127, 32, -70, -127]
@@ -255,14 +255,14 @@ def test_tokens_are_cut_as_the_file_says(tmp_path: Path) -> None:
 
 
 def test_the_folder_says_what_it_is(tmp_path: Path) -> None:
-    """Licence, source, hash and treatment are in the card; the runtime is told to use the cores."""
+    """Licence, source, hash and how many tensors are exact are in the card; the runtime is told to use the cores."""
     tiny_gguf(tmp_path / "tiny.gguf", quantisation=K.Q4_1)
     report = import_gguf(tmp_path / "tiny.gguf", tmp_path / "out")
     found = read_folder(tmp_path / "out")
     assert (found.licence, found.model_type, found.context_tokens) == ("mit", "llama", CONTEXT)
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert report.sha256 in card and "tiny.gguf" in card
-    assert "| `blk.*.attn_q.weight` | 2 | Q4_1 | 4-bit codes kept |" in card
+    assert f"{report.exact_tensors} of {len(report.tensors)}" in card
     options = json.loads((tmp_path / "out" / "genai_config.json").read_text())["model"]["decoder"]["session_options"]
     assert options["intra_op_num_threads"] == psutil.cpu_count(logical=False)
     tiny_gguf(tmp_path / "tiny.gguf", changes={"general.license": None})
@@ -370,8 +370,8 @@ def test_whatever_the_head_of_a_file_holds_is_imported_or_refused(
     file.write_bytes(damaged)
     with suppress(DataFileError):
         opened = GgufFile(file)
-        gguf_tokenizer.tokenizer_files(opened)
-        gguf_tokenizer.runtime_configuration(opened, threads=1)
+        gguf.tokenizer_files(opened)
+        gguf.runtime_configuration(opened, threads=1)
 
 
 @pytest.mark.slow

@@ -94,7 +94,7 @@ MISTAKES: dict[str, tuple[str, Callable[..., object], str]] = {
     "never an objection": ("objections", lambda card, shape, size_mb, limits: [], "One reason each"),
     "always one": ("objections", lambda card, shape, size_mb, limits: ["size: 1"], "return an empty list"),
     "a text for a command": ("builder_command", lambda *_, **__: "python -m builder", "Begin with this Python"),
-    "no report": ("examine_converted", lambda folder: None, "Return what `local.try_folder` returns"),
+    "no report": ("examine_converted", lambda folder: None, "Return what `ws.try_folder` returns"),
     "not registered": ("register_converted", lambda folder, **_: None, "Pass folder, alias, licence"),
     "no script": ("benchmark_command", lambda alias: [sys.executable, "benchmark.py"], "the script's whole path"),
 }

@@ -21,7 +21,7 @@ from tests.foundry_helpers import practice
 from workshop_lib import __main__ as command_line
 from workshop_lib import comparison, data, places, storage, summary
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError, ModelServerError
-from workshop_lib.models import local, registry
+from workshop_lib.models import registry
 from workshop_lib.programs import commands, notebooks
 from workshop_lib.quality import annotation, scores
 
@@ -39,7 +39,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKSHOP_CACHE_DIR", str(folder))
         patch.delenv("FOUNDRY_LOCAL_ENDPOINT", raising=False)
-        local.register(OWN, SMALL, adapter=GENAI, licence="MIT", precision="int4", capabilities=("explain",))
+        registry.register(OWN, SMALL, adapter=GENAI, licence="MIT", precision="int4", capabilities=("explain",))
         yield folder
 
 
@@ -80,7 +80,7 @@ def test_what_the_runtime_cannot_use_is_said_in_its_own_words(tmp_path: Path, br
     folder = shutil.copytree(SMALL, tmp_path / "my model")
     break_it(folder)
     with pytest.raises(ModelServerError) as error:
-        local.register("mine", folder, cache_dir=tmp_path / "cache")
+        registry.register("mine", folder, cache_dir=tmp_path / "cache")
     assert said in error.value.what
     assert error.value.fix
     assert not re.search(r"\n|\.cc:\d|genai_model_instance", str(error.value))
@@ -90,7 +90,7 @@ def test_what_the_runtime_cannot_use_is_said_in_its_own_words(tmp_path: Path, br
 
 def test_a_folder_that_passes_is_registered_with_what_it_says(tmp_path: Path) -> None:
     """Size and precision of its files, context of its configuration; what the owner says of the licence comes first."""
-    mine = local.register("mine", SMALL, licence="my own", capabilities=["explain"], cache_dir=tmp_path)
+    mine = registry.register("mine", SMALL, licence="my own", capabilities=["explain"], cache_dir=tmp_path)
     assert registry.read(tmp_path) == (mine,)
     assert (mine.model_id, mine.place, mine.licence) == ("mine-folder-cpu:1", SMALL, "my own")
     assert (mine.size_mb, mine.precision, mine.context_tokens) == (0.416305, "int4", 1024)
@@ -104,7 +104,7 @@ def test_a_folder_that_cannot_be_tried_here_is_registered_with_a_warning(
     with practice(tmp_path) as runtime:
         if "gpu" not in runtime.absent_devices():
             pytest.skip("this machine has a GPU")
-        mine = local.register("mine", CUDA_FOLDER, cache_dir=tmp_path)
+        mine = registry.register("mine", CUDA_FOLDER, cache_dir=tmp_path)
         assert (mine.device, mine.precision, registry.read(tmp_path)) == ("gpu", "fp16", (mine,))
         assert "needs CUDAExecutionProvider" in caplog.text
         assert mine.model_id not in {variant.model_id for variant in runtime.list_models()}
@@ -114,12 +114,11 @@ def test_a_folder_that_cannot_be_tried_here_is_registered_with_a_warning(
 
 
 def test_registering_tries_the_adapter_and_asks_it_for_its_context(tmp_path: Path) -> None:
-    """What the adapter says of itself is kept, what the owner says comes first, and nothing goes on running."""
+    """What the adapter says of itself is kept, and nothing goes on running."""
     before = {child.pid for child in psutil.Process().children()}
     mine = register(tmp_path, licence="MIT", capabilities=("explain",))
     assert registry.read(tmp_path) == (mine,)
     assert (mine.kind, mine.device, mine.context_tokens, mine.size_mb) == ("adapter", "cpu", 60, 1e-6)
-    assert register(tmp_path, "other", context_tokens=40).context_tokens == 40
     assert {child.pid for child in psutil.Process().children()} <= before
 
 
@@ -139,7 +138,7 @@ def test_an_adapter_that_cannot_be_used_is_not_registered(
     """The reason is its own, on one line, without the reader's folders."""
     file = weights_in(tmp_path / "w", weights)
     with pytest.raises((ModelServerError, ConfigurationError), match=words):
-        local.register(alias, file, adapter=adapter, cache_dir=tmp_path)
+        registry.register(alias, file, adapter=adapter, cache_dir=tmp_path)
     assert registry.read(tmp_path) == ()
 
 
@@ -148,7 +147,7 @@ def test_an_adapter_that_runs_elsewhere_than_registered_is_not_served(tmp_path: 
     moved = replace(register(tmp_path), device="gpu", execution_provider="CUDAExecutionProvider")
     before = {child.pid for child in psutil.Process().children()}
     with pytest.raises(ModelServerError, match=r"registered on gpu .*now runs on cpu"):
-        local.serve_adapter(moved)
+        registry.serve_adapter(moved)
     assert {child.pid for child in psutil.Process().children()} == before
 
 
@@ -182,11 +181,11 @@ def test_registering_an_adapter_says_that_its_file_is_run(
 ) -> None:
     """The person who types it learns what happens before it does; figures of its own come along."""
     weights = weights_in(tmp_path / "w")
-    done = command("register", "mine", weights, "--adapter", scripted(), "--context", 50, "--precision", "fp16")
+    done = command("register", "mine", weights, "--adapter", scripted(), "--precision", "fp16")
     assert done == 0
     assert re.search(r"This runs .*scripted_adapter\.py", capsys.readouterr().err)
     (mine,) = registry.read()
-    assert (mine.context_tokens, mine.precision, mine.licence) == (50, "fp16", None)
+    assert (mine.context_tokens, mine.precision, mine.licence) == (60, "fp16", None)
     weights.unlink()
     assert command("registered") == 0
     assert "unusable" in capsys.readouterr().out
@@ -196,7 +195,6 @@ def test_registering_an_adapter_says_that_its_file_is_run(
     ("arguments", "code"),
     [
         (("register", "mine", "no-such-folder"), 2),
-        (("register", "mine", SMALL, "--context", "5"), 2),
         (("register", "mine", SMALL, "--adapter", "missing.py:Mine"), 2),
         (("unregister", "mine"), 1),
     ],

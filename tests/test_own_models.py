@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import workshop_lib as ws
-from tests.adapter_helpers import SAMPLE, register
+from tests.adapter_helpers import SAMPLE, SMALL, register
 from tests.measurement_helpers import completion, run_of
 from workshop_lib import data, own_models, places
 from workshop_lib.errors import ConfigurationError
@@ -99,18 +99,6 @@ def test_same_answers_are_counted_by_prompt() -> None:
     assert shown["same answer"].tolist() == ["1 of 2 prompts", "not measured"]
 
 
-def test_where_the_runtime_is_missing_the_tables_say_so(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page goes on: an adapter needs no Foundry Local, and the comparison says what it lacks."""
-    register(cache, "mine", "Whole")
-    monkeypatch.setenv("FOUNDRY_LOCAL_LIB_DIR", str(cache))
-    with profiles.open_runtime("practice") as runtime:
-        assert "cannot run here" in own_models.look(runtime, ["other"]).to_string()
-        assert "cannot run here" in own_models.ask(runtime, ["other"], "Hello").to_string()
-        run = own_models.measure(runtime, ["other", "mine"], data.read_prompts()[:4], rounds=1)
-    assert run.servings[0].status == "skipped"
-    assert own_models.price(run, "other", "mine").remarks
-
-
 def test_the_code_that_is_shown_is_the_code_that_runs() -> None:
     """Cut out of the file itself, without its indentation, short enough to be read at once."""
     first, *lines = own_models.source(own_models.ADAPTER, "stream").data.splitlines()
@@ -119,11 +107,11 @@ def test_the_code_that_is_shown_is_the_code_that_runs() -> None:
     assert all(line.strip() in file for line in lines[:-1])
 
 
-def test_a_model_is_asked_and_measured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An adapter needs no Foundry Local; every prompt is answered."""
-    register(cache, "mine", "Whole")
+def test_where_the_runtime_is_missing_the_comparison_says_so(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page goes on: an adapter needs no Foundry Local, and what needs it is a failed row and a remark."""
     monkeypatch.setenv("FOUNDRY_LOCAL_LIB_DIR", str(cache))
+    models = [register(cache, "mine", "Whole").variant(), registry.register("other", SMALL).variant()]
     with profiles.open_runtime("practice") as runtime:
-        assert own_models.ask(runtime, ["mine"], "Hello")["answer"].tolist() == ["You said: Hello"]
-        run = own_models.measure(runtime, ["mine"], data.read_prompts()[:4], rounds=1)
-    assert run.completions and all(each.ok for each in run.completions)
+        run = ws.run_benchmark(runtime, models, data.read_prompts()[:4], folder=cache / "run", rounds=1)
+    assert {row.alias: row.status for row in ws.summarise(run)} == {"mine": "ok", "other": "failed"}
+    assert own_models.price(run, "other", "mine").remarks

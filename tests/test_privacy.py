@@ -15,7 +15,7 @@ from tests.fault_server import FaultServer
 from tests.scripts import FULL
 from tests.scripts import run as run_script
 from workshop_lib.errors import ModelServerError, RuntimeUnavailableError
-from workshop_lib.models.local import foundry_process
+from workshop_lib.models.registry import foundry_process
 from workshop_lib.show.text import without_places
 
 HOME = Path("/home/ada").absolute()

@@ -7,7 +7,6 @@ import os
 import runpy
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -52,8 +51,9 @@ from workshop_lib.machine import has_gpu
 from workshop_lib.plan import make_plan
 from workshop_lib.programs import commands
 from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Row
+from workshop_lib.runtimes import foundry
 from workshop_lib.runtimes.endpoint import EndpointRuntime
-from workshop_lib.runtimes.foundry import FoundryRuntime, Patience
+from workshop_lib.runtimes.foundry import FoundryRuntime
 from workshop_lib.show.charts import report_figures
 from workshop_lib.storage import read_run
 from workshop_lib.summary import stability_notes
@@ -289,8 +289,9 @@ def test_a_download_that_stalls_is_given_up(tmp_path: Path, monkeypatch: pytest.
     with FaultServer(routes=SITES["silent"]) as silent:
         for name in PROXIES:
             monkeypatch.setenv(name, silent.address)
-        patience = Patience(stall_s=3.0, download_attempts=1)
-        with PublicCatalog() as public, public.runtime(cache_dir=tmp_path, patience=patience) as runtime:
+        monkeypatch.setattr(foundry, "STALL_S", 3.0)
+        monkeypatch.setattr(foundry, "ATTEMPTS", 1)
+        with PublicCatalog() as public, public.runtime(cache_dir=tmp_path) as runtime:
             (toy,) = runtime.find([public.model_id])
             with pytest.raises(ModelServerError) as caught:
                 runtime.download(toy)
@@ -362,17 +363,6 @@ def refused_memory(runtime: FoundryRuntime, small: ModelVariant, monkeypatch: py
             if "bad_alloc" in seen[-1]:
                 break
     return seen[-1]
-
-
-def test_a_port_that_is_taken_is_named(cache: Path, variant: ModelVariant) -> None:
-    """Another program listens on the port that was asked for."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as taken,
-        practice(cache, port=taken.getsockname()[1]) as runtime,
-        pytest.raises(ModelServerError) as caught,
-    ):
-        runtime.serve(variant)
-    expect("busy-port", shown(caught.value))
 
 
 def test_a_gpu_that_cannot_be_used_is_explained(

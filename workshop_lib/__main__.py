@@ -92,9 +92,6 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("--adapter", metavar="FILE.py:CLASS", help=ADAPTER_HELP)
     register.add_argument("--licence", help="of the weights, e.g. MIT (default: what the folder states)")
     register.add_argument("--capabilities", default="", help="tags as in models.json, separated by commas")
-    register.add_argument(
-        "--context", metavar="TOKENS", type=int, dest="context_tokens", help="with --adapter: longest prompt and answer"
-    )
     register.add_argument("--precision", help="of the weights, e.g. int4 (default: what a folder's model file tells)")
     register.set_defaults(command=commands.register)
 

@@ -20,14 +20,14 @@ bootstrap; Davison and Hinkley 1997, section 3.8; percentile method of Efron and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from workshop_lib import places, timing
-from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError, WorkshopError
+from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
 from workshop_lib.records import Row, Run
 from workshop_lib.storage import read_run
 from workshop_lib.summary import name_of, row_from, summarise
@@ -248,16 +248,12 @@ class Results:
 
 def results_of(run: Run, name: str = "") -> Results:
     """The results of a run: one sample per successful timed request, in the order in which they happened."""
-    metrics = timing.metrics_of("comparison")
-    samples = (
-        Sample(
-            **{name: getattr(each, name) for name in _IDENTITY},
-            burst=timing.has_burst(each),
-            metrics={metric.name: metric.measure(each) for metric in metrics},
-        )
-        for each in run.completions
-        if each.ok and each.round > 0
-    )
+    samples = []
+    for each in run.completions:
+        if each.ok and each.round > 0:
+            own = {part: getattr(each, part) for part in _IDENTITY}
+            metrics = {metric.name: metric.measure(each) for metric in timing.metrics_of("comparison")}
+            samples.append(Sample(**own, burst=timing.has_burst(each), metrics=metrics))
     return Results(name or run.run_id, run.machine, run.plan, tuple(samples))
 
 
@@ -483,24 +479,19 @@ def _unlike(a: Results, b: Results) -> tuple[str, ...]:
     """What differs between the machines, as remarks; different work is refused."""
     for name in SAME_WORK:
         if a.plan.get(name) != b.plan.get(name):
-            raise ConfigurationError(
-                f"The runs did different work: {name} is {a.plan.get(name)!r} in {a.name}, {b.plan.get(name)!r} in "
-                f"{b.name}.",
-                f"Measure both with the same {name}.",
-            )
+            values = f"{a.plan.get(name)!r} in {a.name}, {b.plan.get(name)!r} in {b.name}"
+            what = f"The runs did different work: {name} is {values}."
+            raise ConfigurationError(what, f"Measure both with the same {name}.")
     prompts_a, prompts_b = ({_prompt_key(side, sample) for sample in side.samples} for side in (a, b))
     both = prompts_a & prompts_b
     if not both:
         raise ConfigurationError("The runs share no prompt.", "Measure both with the same prompts.")
-    some = f"Only the {len(both)} prompts that both runs sent are compared."
-    return (
-        *([some] if prompts_a != prompts_b else []),
-        *(
-            f"Different {name.replace('_', ' ')}: {a.machine.get(name)} in {a.name}, {b.machine.get(name)} in {b.name}."
-            for name in SAME_MACHINE
-            if a.machine.get(name) != b.machine.get(name)
-        ),
-    )
+    said = [f"Only the {len(both)} prompts that both runs sent are compared."] if prompts_a != prompts_b else []
+    for name in SAME_MACHINE:
+        here, there = a.machine.get(name), b.machine.get(name)
+        if here != there:
+            said.append(f"Different {name.replace('_', ' ')}: {here} in {a.name}, {there} in {b.name}.")
+    return tuple(said)
 
 
 def _by_prompt(side: Side, metric: str) -> dict[str, list[float]]:
@@ -522,18 +513,15 @@ def _prompt_key(results: Results, sample: Sample) -> str:
 
 def _texts(a: Side, b: Side) -> str:
     """How many prompts got the same answer in both runs; at temperature 0 a difference is a change of the model."""
-    first_a, first_b = map(_first_texts, (a, b))
-    shared = [key for key in first_a if key in first_b]
-    changed = [key[0] for key in shared if first_a[key] != first_b[key]]
+    firsts: list[dict[tuple[str, str | None], str]] = [{}, {}]
+    for side, first in zip((a, b), firsts, strict=True):
+        for sample in side.samples:
+            first.setdefault((sample.prompt_id, sample.prompt_sha256), sample.text)
+    before, after = firsts
+    shared = [key for key in before if key in after]
+    changed = [key[0] for key in shared if before[key] != after[key]]
     same = f"{a.model_id} on {a.device}: {len(shared) - len(changed)} of {len(shared)} answers are the same"
     return f"{same}; changed: {', '.join(changed)}." if changed else f"{same}."
-
-
-def _first_texts(side: Side) -> dict[tuple[str, str | None], str]:
-    texts: dict[tuple[str, str | None], str] = {}
-    for sample in side.samples:
-        texts.setdefault((sample.prompt_id, sample.prompt_sha256), sample.text)
-    return texts
 
 
 def _variants(results: Results) -> list[tuple[str, str]]:
@@ -541,25 +529,19 @@ def _variants(results: Results) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a build is in units of a CPU build of this machine, e.g. `1.80x faster (95 % CI 1.60-2.00)`."""
-
-    against: str
-    first_token: str
-    decode: str
-
-
-@dataclass(frozen=True, slots=True)
 class Build:
-    """One build of a model on one device: its row and samples, where it ran, and how it compares.
+    """One build of a model on one device: its row and samples, where it ran, and what it is worth.
 
-    `verdict` is None for a CPU build, which the others are compared with, and for a device that is not known.
+    `first_token` and `decode` compare it with the CPU build `against`, of the machine that it ran on, e.g. `1.80x
+    faster (95 % CI 1.60-2.00)`; all three are empty for a CPU build.
     """
 
     row: Row
     samples: tuple[Sample, ...]
     where: str = HERE
-    verdict: Verdict | None = None
+    against: str = ""
+    first_token: str = ""
+    decode: str = ""
 
     @property
     def is_reference(self) -> bool:
@@ -581,21 +563,32 @@ def side_by_side(run: Run, references: Sequence[Reference] = ()) -> tuple[Build,
     here, rows = results_of(run), [row for row in summarise(run) if row.status == "ok"]
     found: list[Build] = []
     for alias in dict.fromkeys(row.alias for row in rows):
-        cpus, gpus = ([row for row in rows if (row.alias, row.device) == (alias, device)] for device in ("cpu", "gpu"))
-        found += [_build(here, row) for row in cpus]
-        found += [_build(here, row, verdict=_verdict(here, cpus, here, row) if _is_gpu(row) else None) for row in gpus]
+        own = [row for row in rows if row.alias == alias]
+        gpus = [row for row in own if row.device == "gpu"]
+        found += [_build(here, row, own) for row in own if row.device == "cpu"]
+        found += [_build(here, row, own) for row in gpus]
         if not any(map(_is_gpu, gpus)):
-            found += [
-                _build(there.results, row, there.label, _verdict(here, cpus, there.results, row))
-                for there in references
-                for row in there.gpu_rows
-                if row.alias == alias
-            ]
+            for there in references:
+                theirs = [row for row in there.rows if (row.alias, row.status) == (alias, "ok")]
+                found += [_build(there.results, row, theirs, there.label) for row in there.gpu_rows if row in theirs]
     return tuple(found)
 
 
-def _build(results: Results, row: Row, where: str = HERE, verdict: Verdict | None = None) -> Build:
-    return Build(row, Side(results, row.model_id, row.device).samples, where, verdict)
+def _build(results: Results, row: Row, rows: Sequence[Row], where: str = HERE) -> Build:
+    """Compare a GPU build with the CPU build of the same precision, else with the first, of the same machine."""
+    side = Side(results, row.model_id, row.device)
+    if row.device == "cpu":
+        return Build(row, side.samples, where)
+    if not _is_gpu(row):
+        return Build(row, side.samples, where, "", "not compared", "not compared")
+    cpus = [each for each in rows if each.device == "cpu"]
+    if not cpus:
+        return Build(row, side.samples, where, "no CPU build", "nothing to compare", "nothing to compare")
+    cpu = next((each for each in cpus if each.precision == row.precision), cpus[0])
+    changes = corrected(compare_sides(Side(results, cpu.model_id, cpu.device), side))
+    said = {line.measure: line.verdict for line in changes}
+    against = f"{cpu.precision or 'precision unknown'} · {cpu.device}"
+    return Build(row, side.samples, where, against, said["first token"], said["decode"])
 
 
 def has_gpu_build(builds: Sequence[Build]) -> bool:
@@ -622,39 +615,9 @@ def device_notes(run: Run, references: Sequence[Reference] = ()) -> tuple[str, .
     if not has_gpu_build(builds):
         said.append("The shipped GPU reference results hold none of these models." if references else NO_GPU)
     if labels := ", ".join(dict.fromkeys(build.where for build in builds if build.is_reference)):
-        said.append(
-            f"GPU figures of another machine stand beside this one's: {labels}. A ratio holds both differences."
-        )
-    return (*said, *_on_their_own_machine(builds, references))
+        said.append(f"GPU figures are those of another machine, against its own CPU: {labels}.")
+    return tuple(said)
 
 
 def _is_gpu(row: Row) -> bool:
     return row.device == "gpu" and "gpu_not_registered" not in row.warnings
-
-
-def _on_their_own_machine(builds: Sequence[Build], references: Sequence[Reference]) -> Iterator[str]:
-    """What the device alone is worth: a reference's GPU against the same machine's CPU."""
-    shown = {(build.row.model_id, build.where) for build in builds if build.is_reference}
-    for reference in references:
-        for row in reference.gpu_rows:
-            cpus = [
-                each for each in reference.rows if (each.device, each.status, each.alias) == ("cpu", "ok", row.alias)
-            ]
-            if cpus and (row.model_id, reference.label) in shown:
-                found = _verdict(reference.results, cpus, reference.results, row)
-                what = f"first token {found.first_token}, decode {found.decode}"
-                yield f"On that machine alone, {name_of(row)} against its {found.against}: {what}."
-
-
-def _verdict(a: Results, cpus: Sequence[Row], b: Results, row: Row) -> Verdict:
-    """Compare with the CPU build of the same precision, else with the first."""
-    if not cpus:
-        return Verdict("no CPU build", "nothing to compare", "nothing to compare")
-    cpu = next((each for each in cpus if each.precision == row.precision), cpus[0])
-    against = f"{cpu.precision or 'precision unknown'} · {cpu.device}"
-    try:
-        changes = compare_named(a, b, f"{cpu.model_id}@{cpu.device}", f"{row.model_id}@{row.device}")
-    except WorkshopError as error:
-        return Verdict(against, f"not compared: {error.what}", f"not compared: {error.what}")
-    said = {line.measure: line.verdict for line in changes.lines}
-    return Verdict(against, said["first token"], said["decode"])

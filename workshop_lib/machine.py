@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -80,7 +80,9 @@ def cpu_model() -> str:
     if sys.platform == "linux":
         name = _value_in(Path("/proc/cpuinfo"), "model name")
     elif sys.platform == "darwin":
-        name = _output_of(["sysctl", "-n", "machdep.cpu.brand_string"])
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        with suppress(OSError, subprocess.SubprocessError):
+            name = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     return name or platform.machine()
 
 
@@ -172,15 +174,6 @@ def _value_in(file: Path, name: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.lower().startswith(name.lower())), "")
 
 
-def _output_of(command: list[str]) -> str:
-    """Standard output of a command, or nothing when it is not there or fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
-
-
 def rank(provider: str | None) -> int:
     """Place of an execution provider in the order of preference; the lower the better."""
     name = (provider or "").lower()
@@ -236,22 +229,16 @@ def declared(watts: float, clock: Callable[[], float] = time.perf_counter) -> Me
     return Meter(covers, ASSUMED, clock, lambda before, after: watts * (after - before))
 
 
-def nvml_card(nvml: Any, card: Any, clock: Callable[[], float] = time.perf_counter) -> Meter:
-    """One NVIDIA graphics card: its counter of millijoules or, on cards without one, the power before and after."""
-    readers = {"mJ": nvml.nvmlDeviceGetTotalEnergyConsumption, "mW": nvml.nvmlDeviceGetPowerUsage}
+def nvml_card(nvml: Any, card: Any) -> Meter:
+    """The energy counter of one NVIDIA graphics card."""
 
-    def mark() -> tuple[str, int, float] | None:
-        for unit, read in readers.items():
-            with suppress(nvml.NVMLError):
-                return unit, int(read(card)), clock()
+    def mark() -> int | None:
+        with suppress(nvml.NVMLError):
+            return int(nvml.nvmlDeviceGetTotalEnergyConsumption(card))
         return None
 
-    def between(before: tuple[str, int, float], after: tuple[str, int, float]) -> float | None:
-        if before[0] != after[0]:
-            return None
-        if after[0] == "mW":
-            return (before[1] + after[1]) / 2 / 1000 * (after[2] - before[2])
-        return (after[1] - before[1]) / 1000 if after[1] >= before[1] else None  # the driver starts anew at 0
+    def between(before: int, after: int) -> float | None:
+        return (after - before) / 1000 if after >= before else None  # the driver starts anew at 0
 
     covers = (
         "Energy is that of the whole graphics card while a request ran: other programs on it and idling included, "
@@ -266,24 +253,31 @@ def _pynvml() -> Any:
     return pynvml
 
 
-@dataclass(slots=True)
 class PowerSources:
     """The sources of one machine, looked for once; a context manager, as the driver of the cards is opened.
 
     `powercap` is the folder of Linux where processors show their counters; `load_nvml` gives the module `pynvml`.
     """
 
-    powercap: Path = POWERCAP
-    load_nvml: Callable[[], Any] = _pynvml
-    clock: Callable[[], float] = time.perf_counter
-    _nvml: Any = field(default=None, init=False)
-    _cards: tuple[Any, ...] = field(default=(), init=False)
-    _why_no_cards: str = field(default="", init=False)
-    _rapl: Meter | str = field(default="", init=False)
+    def __init__(self, *, powercap: Path = POWERCAP, load_nvml: Callable[[], Any] = _pynvml) -> None:
+        self._rapl = rapl(powercap)
+        self._nvml: Any = None
+        self._cards: tuple[Any, ...] = ()
+        self._why_no_cards = "the NVIDIA driver knows no graphics card."
+        try:
+            nvml = load_nvml()
+        except ImportError:
+            self._why_no_cards = "the package nvidia-ml-py, which reads graphics cards, is not installed."
+            return
+        try:
+            nvml.nvmlInit()
+            self._cards = tuple(map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount())))
+        except nvml.NVMLError as error:
+            self._why_no_cards = f"no NVIDIA driver answers ({error}), and other graphics cards cannot be read."
+        else:
+            self._nvml = nvml
 
     def __enter__(self) -> Self:
-        self._rapl = rapl(self.powercap)
-        self._open_nvml()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -306,7 +300,7 @@ class PowerSources:
             measured = self._card_of(pid)
         if not isinstance(measured, str):
             return measured
-        return Meter(f"Energy was not measured: {measured}") if watts is None else declared(watts, self.clock)
+        return Meter(f"Energy was not measured: {measured}") if watts is None else declared(watts)
 
     def gpu_memory_mb(self, pid: int | None) -> float | None:
         """Memory that a process holds on all cards in 10^6 bytes; None when no card knows the process.
@@ -323,8 +317,8 @@ class PowerSources:
         cards = [card for card in self._cards if self._held_bytes(card, pid) is not None] or self._cards
         if len(cards) > 1:
             return f"which of {len(cards)} graphics cards serves the model cannot be told."
-        meter = nvml_card(self._nvml, cards[0], self.clock)
-        return meter if meter.mark() else "the graphics card tells neither its energy nor its power."
+        meter = nvml_card(self._nvml, cards[0])
+        return "the graphics card does not tell its energy." if meter.mark() is None else meter
 
     def _held_bytes(self, card: Any, pid: int | None) -> int | None:
         """Memory of the process on one card, 0 where the driver hides it; None when the process does not use it."""
@@ -338,21 +332,6 @@ class PowerSources:
                         return process.usedGpuMemory or 0
         return None
 
-    def _open_nvml(self) -> None:
-        try:
-            nvml = self.load_nvml()
-        except ImportError:
-            self._why_no_cards = "the package nvidia-ml-py, which reads graphics cards, is not installed."
-            return
-        try:
-            nvml.nvmlInit()
-            self._cards = tuple(map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount())))
-        except nvml.NVMLError as error:
-            self._why_no_cards = f"no NVIDIA driver answers ({error}), and other graphics cards cannot be read."
-            return
-        self._nvml = nvml
-        self._why_no_cards = "the NVIDIA driver knows no graphics card."
-
 
 def rapl(powercap: Path = POWERCAP) -> Meter | str:
     """The energy counters of all processor packages, or why they cannot be read.
@@ -364,14 +343,10 @@ def rapl(powercap: Path = POWERCAP) -> Meter | str:
     if not zones:
         return "this machine shows no energy counter of its processor."
 
-    def read() -> list[int]:
-        return [_number_in(zone / "energy_uj") for zone in zones]
-
     def mark() -> list[int] | None:
-        try:
-            return read()
-        except (OSError, ValueError):
-            return None
+        with suppress(OSError, ValueError):
+            return [_number_in(zone / "energy_uj") for zone in zones]
+        return None
 
     def between(before: list[int], after: list[int]) -> float | None:
         pairs = zip(before, after, ranges_uj, strict=True)
@@ -380,7 +355,7 @@ def rapl(powercap: Path = POWERCAP) -> Meter | str:
 
     try:
         ranges_uj = [_number_in(zone / "max_energy_range_uj") for zone in zones]
-        read()
+        _number_in(zones[0] / "energy_uj")
     except PermissionError:
         return "this system lets only its administrator read the processor's energy counter."
     except (OSError, ValueError):

@@ -1,12 +1,10 @@
-"""What page 06 does with a model of one's own, one call per step, and how it leaves no trace of it."""
+"""What page 06 looks at in a model of one's own, and how it leaves no trace of it."""
 
 from __future__ import annotations
 
 import atexit
 import inspect
 import shutil
-import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +12,17 @@ from textwrap import dedent
 
 from IPython.display import Markdown
 
-from workshop_lib import benchmark, comparison, data, places, plan
-from workshop_lib.client import ChatClient
+from workshop_lib import comparison, data, places
 from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.files import typed_path
 from workshop_lib.models import registry, smollm2
 from workshop_lib.models.adapter import load_class
 from workshop_lib.models.gguf import ImportReport
-from workshop_lib.records import ModelVariant, Prompt, Request, Run
-from workshop_lib.runtimes.protocols import Runtime
-from workshop_lib.show import tables
+from workshop_lib.records import Run
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import NOT_MEASURED, UNKNOWN
 
 KEPT, ROUNDED, IN_PYTHON = "page-06-exact4", "page-06-int4", "page-06-adapter"  # names that nobody else takes
-BESIDE = "practice-medium-int4-generic-cpu:1"
-"""The practice model that is measured beside them."""
 PRACTICE_FILE = data.PRACTICE_INDEX_FILE.parent / "practice-small.gguf"
 ADAPTER = f"{places.PROJECT / 'samples' / '06-bring-your-own-model' / 'genai_adapter.py'}:GenAIAdapter"
 
@@ -104,37 +97,6 @@ def source(adapter: str, method: str) -> Markdown:
     return Markdown(f"```python\n{code}```")  # type: ignore[no-untyped-call]
 
 
-def look(runtime: Runtime, names: Sequence[str]) -> Table:
-    """The variants of some names as the catalog table of page 01; where they cannot be found, why."""
-    found, skipped = _find(runtime, names)
-    return tables.models(found) if found else tables.left_out(skipped)
-
-
-def ask(runtime: Runtime, names: Sequence[str], text: str, *, max_tokens: int = 60) -> Table:
-    """Serve each model, ask it one question, stop it: load time, memory, and what it said or why it could not."""
-    found, skipped = _find(runtime, names)
-    if not found:
-        return tables.left_out(skipped)
-    lines = []
-    for variant in found:
-        with runtime.serve(variant) as model, ChatClient.to(model) as client:
-            done = client.ask(Request("page-06", variant, "page-06", text, round=1, max_tokens=max_tokens))
-        load = NOT_MEASURED if model.load_s is None else round(1000 * model.load_s)
-        memory = NOT_MEASURED if model.resident_mb is None else round(model.resident_mb, 1)
-        lines.append((variant.alias, load, memory, tables.answer(done)))
-    return Table(lines, columns=["model", "load (ms)", "memory (MB)", "answer"])
-
-
-def measure(
-    runtime: Runtime, names: Sequence[str], prompts: Sequence[Prompt], *, rounds: int, max_tokens: int = 40
-) -> Run:
-    """Benchmark models on prompts, in turns; one that cannot be found becomes a skipped row."""
-    found, skipped = _find(runtime, names)
-    asked = plan.make_plan(found, prompts, rounds=rounds, max_tokens=max_tokens, skipped=tuple(skipped))
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        return benchmark.run_plan(asked, runtime, Path(folder))
-
-
 def same_answers(run: Run, *pairs: tuple[str, str]) -> Table:
     """For how many prompts both models of a pair of aliases gave the same text, letter by letter, in every round."""
 
@@ -161,18 +123,6 @@ def price(run: Run, first: str, second: str) -> comparison.Changes:
         return comparison.compare_named(measured, measured, first, second)
     except WorkshopError as error:
         return comparison.Changes((), (str(error),), ())
-
-
-def _find(runtime: Runtime, names: Sequence[str]) -> tuple[list[ModelVariant], list[tuple[ModelVariant, str]]]:
-    """What can be found, and why the rest cannot, also where the runtime itself is missing."""
-    found: list[ModelVariant] = []
-    skipped: list[tuple[ModelVariant, str]] = []
-    for name in names:
-        try:
-            found += runtime.find([name])
-        except WorkshopError as error:
-            skipped.append((ModelVariant(alias=name, model_id=name, device="unknown"), str(error)))
-    return found, skipped
 
 
 def _forget(folder: Path) -> None:

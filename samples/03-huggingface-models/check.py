@@ -153,7 +153,7 @@ def _builder(candidate: ModuleType, _: ModuleType) -> str:
 
 def _examined(candidate: ModuleType, given: ModuleType) -> str:
     report, wanted = candidate.examine_converted(CONVERTED), given.examine_converted(CONVERTED)
-    expect(report, wanted, "Return what `local.try_folder` returns.")
+    expect(report, wanted, "Return what `ws.try_folder` returns.")
     return f"The runtime loaded it: {report.precision} for {report.execution_provider}."
 
 
@@ -163,7 +163,7 @@ def _registered(candidate: ModuleType, _: ModuleType) -> str:
     with tempfile.TemporaryDirectory() as cache:
         candidate.register_converted(CONVERTED, alias=ALIAS, licence="mit", cache_dir=Path(cache))
         models = registry.read(Path(cache))
-    hint = "Pass folder, alias, licence and cache_dir on to `local.register`."
+    hint = "Pass folder, alias, licence and cache_dir on to `ws.register`."
     expect([(model.alias, model.licence, model.place) for model in models], [(ALIAS, "mit", CONVERTED)], hint)
     return f"Registered as {ALIAS} in a temporary folder, and forgotten again."
 

@@ -45,7 +45,7 @@ class GenAIAdapter(ws.CustomModelAdapter):
         tokens = self.tokenizer.encode(self._with_template(prompt))
         room = self.context_tokens - len(tokens)
         if room < 1:
-            raise ws.PromptTooLongError(f"The prompt has {len(tokens)} tokens.", f"{self.context_tokens} fit.")
+            raise ws.WorkshopError(f"The prompt has {len(tokens)} tokens.", f"{self.context_tokens} fit.")
         genai = _library()
         options = genai.GeneratorParams(self.model)
         options.set_search_options(max_length=len(tokens) + min(params["max_tokens"], room), **_sampling(params))

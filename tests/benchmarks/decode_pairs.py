@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from workshop_lib import data, timing
 from workshop_lib.client import ChatClient
-from workshop_lib.models.local import LOAD_TIMEOUT_S, foundry_process
+from workshop_lib.models.registry import LOAD_TIMEOUT_S, foundry_process
 from workshop_lib.records import ModelVariant, Request
 from workshop_lib.runtimes.child_process import ServedChild
 
@@ -35,7 +35,7 @@ def measured(folder: Path, logs: Path) -> tuple[float, float]:
     request = Request("pair", variant, prompt.id, prompt.text, 1, TOKENS)
     process = foundry_process("serve", variant, logs_dir=logs, place=folder.absolute())
     with (
-        ServedChild.when_ready(variant, process, timeout_s=LOAD_TIMEOUT_S) as served,
+        ServedChild(variant, process, timeout_s=LOAD_TIMEOUT_S) as served,
         ChatClient(served.base_url) as client,
     ):
         answers = [client.ask(request) for _ in range(WARM_UPS + REQUESTS)][WARM_UPS:]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from workshop_lib.errors import ConfigurationError, ModelServerError
+from workshop_lib.errors import ConfigurationError
 from workshop_lib.machine import CPU_PROVIDER
 from workshop_lib.show.text import one_line, without_home
 
@@ -72,15 +72,11 @@ class Piece(str):
         return made
 
 
-class PromptTooLongError(ModelServerError):
-    """Prompt and answer do not fit the model's context; the server says it with HTTP 400."""
-
-
 class CustomModelAdapter(ABC):
     """A model of one's own: write `load`, and `generate` or `stream`, whichever is easier.
 
     All calls come from one thread, one after the other. What a method raises is told to the client in one line (HTTP
-    500; 400 for a `PromptTooLongError`), and the next question is answered as usual.
+    500), and the next question is answered as usual.
 
     Attributes:
         context_tokens: longest prompt plus answer; None = unknown. With it, and `count_tokens`, the server refuses
@@ -105,8 +101,6 @@ class CustomModelAdapter(ABC):
             params: `max_tokens` (int), `temperature` (0 = the likeliest token each time), `top_p` (0 to 1) and `seed`
                 (int or None). All are always given.
         """
-        if not _writes_answers(type(self)):  # the two defaults would call each other for ever
-            raise NotImplementedError(f"{type(self).__name__} writes neither generate nor stream.")
         return "".join(self.stream(prompt, **params))
 
     def stream(self, prompt: str, **params: Any) -> Iterator[str]:
@@ -149,13 +143,14 @@ def load_class(reference: str) -> type[CustomModelAdapter]:
         raise ConfigurationError(f"The adapter in {place} cannot be used ({said_by(error)}).", fix) from error
     kind = getattr(module, name, None)
     if not isinstance(kind, type) or not issubclass(kind, CustomModelAdapter):
-        offered = [each.__name__ for each in vars(module).values() if _is_adapter(each)]
-        fix = f"It has {', '.join(offered) or 'no class derived from CustomModelAdapter'}."
+        classes = (each for each in vars(module).values() if isinstance(each, type) and each is not CustomModelAdapter)
+        offered = ", ".join(each.__name__ for each in classes if issubclass(each, CustomModelAdapter))
+        fix = f"It has {offered or 'no class derived from CustomModelAdapter'}."
         raise ConfigurationError(f"{place} has no adapter called '{name}'.", fix)
-    missing = sorted(getattr(kind, "__abstractmethods__", ()))
-    if missing or not _writes_answers(kind):
-        wanted = missing[0] if missing else "generate or stream"
-        raise ConfigurationError(f"The adapter '{name}' in {place} lacks {wanted}.", "Write that method.")
+    silent = kind.generate is CustomModelAdapter.generate and kind.stream is CustomModelAdapter.stream
+    missing = [*kind.__abstractmethods__, *(["generate or stream"] if silent else [])]
+    if missing:
+        raise ConfigurationError(f"The adapter '{name}' in {place} lacks {missing[0]}.", "Write that method.")
     return kind
 
 
@@ -169,14 +164,6 @@ def _as_text(messages: tuple[Message, ...]) -> str:
     if len(messages) == 1 and messages[0].role == "user":
         return messages[0].content
     return "\n".join([*(f"{message.role}: {message.content}" for message in messages), "assistant:"])
-
-
-def _is_adapter(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, CustomModelAdapter) and value is not CustomModelAdapter
-
-
-def _writes_answers(kind: type[CustomModelAdapter]) -> bool:
-    return kind.generate is not CustomModelAdapter.generate or kind.stream is not CustomModelAdapter.stream
 
 
 def _run_file(file: Path) -> ModuleType:

@@ -12,7 +12,6 @@ import json
 import operator
 import os
 import queue
-import re
 import socket
 import threading
 import time
@@ -35,8 +34,7 @@ from starlette.routing import Route
 
 from workshop_lib import loopback
 from workshop_lib.errors import ModelServerError, WorkshopError
-from workshop_lib.models import adapter as adapters
-from workshop_lib.models.adapter import Chat, CustomModelAdapter, Message, Piece, said_by
+from workshop_lib.models.adapter import Chat, CustomModelAdapter, Message, Piece, load_class, said_by
 from workshop_lib.runtimes import child
 from workshop_lib.show.text import one_line, without_home
 
@@ -44,21 +42,11 @@ DEFAULT_MAX_TOKENS = 512
 """The longest answer where neither the client nor the context says."""
 
 CLOSE_S = 0.5
-_HALVES = re.compile(r"[\ud800-\udfff]")
-
-
-class _Part(BaseModel):
-    type: Literal["text"]
-    text: str
 
 
 class _Message(BaseModel):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Part]
-
-    def plain(self) -> Message:
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return Message("system" if self.role == "developer" else self.role, text)
+    role: Literal["system", "user", "assistant"]
+    content: str
 
 
 class _StreamOptions(BaseModel):
@@ -124,30 +112,28 @@ class Answer:
             piece.cancel()
             gone.cancel()
 
-    def write(self, adapter: CustomModelAdapter, context_tokens: int | None) -> None:
+    def write(self, adapter: CustomModelAdapter) -> None:
         """Let the adapter answer, in its own thread; what it raises is handed over."""
         last: HTTPException | None = None
         try:
-            pieces = filter(None, self.pieces(adapter, context_tokens))
+            pieces = filter(None, self.pieces(adapter))
             for piece in pieces if self.question.stream else ["".join(pieces)]:
                 self._hand_over(piece)
         except HTTPException as refused:
             last = refused
-        except adapters.PromptTooLongError as error:
-            last = fault(400, _said(error), code="context_length_exceeded")
         except WorkshopError as error:
-            last = fault(500, _said(error), code="adapter_failed")
+            last = fault(500, one_line(without_home(str(error)), 400), code="adapter_failed")
         except BaseException as error:  # noqa: BLE001 - a stranger's code: even its exit() must not end the server
             last = fault(500, f"The adapter raised {said_by(error)}.", code="adapter_failed")
         self._hand_over(last)
 
-    def pieces(self, adapter: CustomModelAdapter, context_tokens: int | None) -> Generator[str, None, None]:
+    def pieces(self, adapter: CustomModelAdapter) -> Generator[str, None, None]:
         """Yield what may be shown; ends at the limit even if the adapter would go on."""
         asked, made = self.question, list[str]()
         tokens: int | None = 0  # what the pieces say; None once one of them did not
-        prompt = Chat(message.plain() for message in asked.messages)
+        prompt = Chat(Message(message.role, message.content) for message in asked.messages)
         prompt_tokens = _counted(adapter, prompt)
-        limit = self._limit(prompt_tokens, context_tokens)
+        limit = self._limit(prompt_tokens, adapter.context_tokens)
         stream = adapter.stream(
             prompt, max_tokens=limit, temperature=asked.temperature, top_p=asked.top_p, seed=asked.seed
         )
@@ -158,7 +144,7 @@ class Answer:
                 made.append(piece)
                 says = _whole(piece.tokens, "a piece of the answer") if isinstance(piece, Piece) else None
                 tokens = None if tokens is None or says is None else tokens + says
-                yield _HALVES.sub("\N{REPLACEMENT CHARACTER}", piece)  # no client could print half of a character
+                yield piece
                 if self.unwanted.is_set() or (tokens or 0) >= limit:
                     break
         finally:
@@ -200,11 +186,11 @@ class Service:
     def serve(self, job: Mapping[str, Any], emit: child.Emit) -> None:
         """Load the adapter, emit `ready`, answer until `end`.
 
-        `job` has `adapter` (a reference to its class), `place` (of the weights), `model_id` and `context_tokens`.
+        `job` has `adapter` (a reference to its class), `place` (of the weights) and `model_id`.
         Raises `WorkshopError` where the adapter cannot be found or loaded.
         """
         self._model_id = job["model_id"]
-        adapter = adapters.load_class(job["adapter"])()
+        adapter = load_class(job["adapter"])()
         started = time.perf_counter()
         try:
             adapter.load(Path(job["place"]))
@@ -232,7 +218,7 @@ class Service:
         )
         while (answer := self._waiting.get()) is not None:
             if not answer.unwanted.is_set():
-                answer.write(adapter, job["context_tokens"] or said)
+                answer.write(adapter)
             self._asked.remove(answer)
         adapter.close()
         self._closed.set()
@@ -333,10 +319,6 @@ def _fault_of(error: ValidationError) -> HTTPException:
         return fault(400, f"'{param}' is not supported here. Leave it out.", param=param, code="unsupported_parameter")
     seen = "" if first["type"] in {"missing", "json_invalid"} else f" is {one_line(repr(first['input']), 60)}"
     return fault(400, f"'{param or 'body'}'{seen}: {first['msg']}.", param=param)
-
-
-def _said(error: WorkshopError) -> str:
-    return one_line(without_home(str(error)), 400)
 
 
 def _counted(adapter: CustomModelAdapter, text: str) -> int | None:

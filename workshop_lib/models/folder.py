@@ -1,7 +1,7 @@
 """A folder for ONNX Runtime GenAI: what its files say, before the runtime loads it.
 
-`genai_config.json` names the model files, the context and the execution providers; a model card or a licence file says
-what people may do with it. Whether the runtime takes it, only loading shows: `local.try_folder` does.
+`genai_config.json` names the model files, the context and the execution providers; a model card says what people may do
+with it. Whether the runtime takes it, only loading shows: `registry.try_folder` does.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ from workshop_lib.show.text import one_line
 
 CONFIG = "genai_config.json"
 AGAIN = "Convert the model again with `python -m onnxruntime_genai.models.builder`, or copy the whole folder again."
-_OF_HUGGING_FACE = {"transformers_version", "_from_model_config", "architectures", "bos_token_id", "eos_token_id"}
-"""Keys of `config.json` and `generation_config.json`, which stand inside `model` here."""
-
 _CONVERT = "Convert it first, as samples/03-huggingface-models shows."
 Device = Literal["cpu", "gpu", "npu"]
 _PROVIDERS: Mapping[str, tuple[Device, str]] = {
@@ -39,13 +36,6 @@ _PROVIDERS: Mapping[str, tuple[Device, str]] = {
     "vitisai": ("npu", "VitisAIExecutionProvider"),
 }
 """Provider as the configuration names it, in lower case → the device, and the provider as the runtime names it."""
-
-_LICENCES = (
-    (r"Apache License\s+Version 2\.0", "apache-2.0"),
-    (r"MIT License|Permission is hereby granted, free of charge", "mit"),
-    (r"BSD 3-Clause License", "bsd-3-clause"),
-    (r"GNU GENERAL PUBLIC LICENSE\s+Version 3", "gpl-3.0"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +93,7 @@ def read_folder(folder: Path | str) -> ModelFolder:
     """
     place = typed_path(folder).absolute()
     file = _config_in(place)
-    content = read_untyped(file)
-    if isinstance(content, dict) and "model" not in content and _OF_HUGGING_FACE & content.keys():
-        raise fault(file, "", "is a configuration of Hugging Face under another name", _CONVERT)
-    model = read_as(_Config, file).model
+    content, model = read_untyped(file), read_as(_Config, file).model
     files = tuple(dict.fromkeys(name for _, name in _all(content, "filename") if isinstance(name, str)))
     missing = [name for name in files if not (place / name).is_file()]
     if missing or not files:
@@ -117,7 +104,7 @@ def read_folder(folder: Path | str) -> ModelFolder:
 
 
 def _config_in(place: Path) -> Path:
-    """The configuration of a folder. Raises `DataFileError`, which says what is there instead."""
+    """The configuration of a folder. Raises `DataFileError`, which says what is there in its place."""
     file = place / CONFIG
     if file.is_file():
         return file
@@ -127,9 +114,6 @@ def _config_in(place: Path) -> Path:
     deeper = sorted(found.parent.as_posix() for depth in ("*", "*/*") for found in place.glob(f"{depth}/{CONFIG}"))
     if deeper:
         raise DataFileError(f"{place} holds no model, but a folder in it does.", f"Give {' or '.join(deeper[:3])}.")
-    if (place / "generation_config.json").is_file():
-        what = f"{file} is missing; generation_config.json is another file, of a download from Hugging Face."
-        raise DataFileError(what, _CONVERT)
     raise fault(file, "", "is missing", f"Give the folder that holds it. A download from Hugging Face: {_CONVERT}")
 
 
@@ -177,18 +161,12 @@ def _precision(file: Path) -> str | None:
 
 
 def _licence(folder: Path) -> str | None:
-    """What the head of `README.md` states, else which licence a licence file holds."""
-    head = re.match(r"\ufeff?---\s*\n(.*?)\n---", _text(folder / "README.md"), re.DOTALL)
+    """What the head of the model card, `README.md`, states."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    head = re.match(r"\ufeff?---\s*\n(.*?)\n---", text, re.DOTALL)
     stated = dict(re.findall(r"^(license|license_name):[ \t]*['\"]?([^#'\"\n]*)", head[1] if head else "", re.M))
-    if licence := stated.get("license", "").strip():
-        named = stated.get("license_name", "").strip() if licence == "other" else ""
-        return one_line(named or licence, 200)
-    texts = "".join(_text(file)[:2000] for file in sorted(folder.glob("LICEN[CS]E*")))
-    return next((name for pattern, name in _LICENCES if re.search(pattern, texts, re.IGNORECASE)), None)
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-    except OSError:
-        return ""
+    licence = stated.get("license", "").strip()
+    if licence == "other":
+        licence = stated.get("license_name", "").strip() or licence
+    return one_line(licence, 200) or None

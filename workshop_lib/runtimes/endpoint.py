@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from workshop_lib import client
 from workshop_lib.addresses import Address, parse_address
@@ -93,16 +92,12 @@ class EndpointRuntime(Runtime):
         """What an address lists; it is this runtime's from then on, redirects followed."""
         from tqdm.auto import tqdm
 
-        with ExitStack() as held:
-            bars: list[tqdm[NoReturn]] = []
-
-            def show(wait_s: float) -> None:
-                if not bars:
-                    bars.append(held.enter_context(tqdm(desc="The server is loading a model", unit="s")))
-                bars[0].update(wait_s)
-
-            asked = client.ChatClient(address.url(), api_key=self._api_key, timeout_s=LIST_TIMEOUT_S, on_wait=show)
-            held.enter_context(asked)
+        with (  # a bar that is never told of a pause is never shown
+            tqdm(desc="The server is loading a model", unit="s", delay=1e-9) as bar,
+            client.ChatClient(
+                address.url(), api_key=self._api_key, timeout_s=LIST_TIMEOUT_S, on_wait=bar.update
+            ) as asked,
+        ):
             entries = asked.list_entries()
             self._address = asked.address
             return entries
@@ -131,7 +126,10 @@ class EndpointRuntime(Runtime):
         offered = self._variants(entries)
         if not offered:
             raise ModelNotFoundError(f"The server at {self._address.shown} lists no model.", "Load one there.")
-        loaded = self._loaded() if selection.AUTO in names else None
+        loaded = None
+        if selection.AUTO in names:
+            with client.ChatClient(self.base_url, api_key=self._api_key, timeout_s=LIST_TIMEOUT_S) as asked:
+                loaded = asked.list_loaded()
         if loaded is not None and not any(_name(variant) in loaded for variant in offered):
             raise ModelNotFoundError(
                 f"The server lists {len(offered)} models and has loaded none of them.",
@@ -151,10 +149,6 @@ class EndpointRuntime(Runtime):
             in_auto=lambda each: _name(each) not in silent and (loaded is None or _name(each) in loaded),
             nearest=nearest,
         )
-
-    def _loaded(self) -> tuple[str, ...] | None:
-        with client.ChatClient(self.base_url, api_key=self._api_key, timeout_s=LIST_TIMEOUT_S) as asked:
-            return asked.list_loaded()
 
     def download(
         self,

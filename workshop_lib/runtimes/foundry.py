@@ -18,9 +18,8 @@ from workshop_lib.errors import (
     DataFileError,
     ModelNotFoundError,
     ModelServerError,
-    RuntimeUnavailableError,
 )
-from workshop_lib.models import local, registry, smollm2
+from workshop_lib.models import registry, smollm2
 from workshop_lib.places import cache_root, make_folder
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import selection
@@ -37,26 +36,11 @@ if TYPE_CHECKING:
     OnProgress = Callable[[float], None]
 
 DISK_RESERVE_MB = 50.0
+LIST_S = 300.0
+"""How long to wait for the catalog: a machine with a GPU may fetch its execution providers meanwhile."""
+STALL_S, ATTEMPTS, BACKOFF_S = 180.0, 3, 2.0
+"""How long a download may show no progress, how often it is tried, and the first pause, which doubles each time."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long to wait, in seconds, and how often to try a download.
-
-    Attributes:
-        list_s: for the catalog; a GPU machine may fetch its execution providers meanwhile.
-        load_s: for a model to be loaded and served.
-        stall_s: for a download to show progress.
-        download_attempts: tries in all.
-        backoff_s: pause before the second try; it doubles each time.
-    """
-
-    list_s: float = 300.0
-    load_s: float = local.LOAD_TIMEOUT_S
-    stall_s: float = 180.0
-    download_attempts: int = 3
-    backoff_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +60,6 @@ class Look:
         """Whether the provider that a variant was built for is registered; its label counts for nothing."""
         return variant.execution_provider in {None, machine.CPU_PROVIDER, *self.registered}
 
-    def why_not(self, variant: ModelVariant) -> tuple[str, str]:
-        """Why a variant cannot run here, and what to do."""
-        reason = f"{self.why_no_gpu()} " if variant.device == "gpu" else ""
-        what = f"{variant.model_id} needs {variant.execution_provider}, which is not registered."
-        return what, f"{reason}Choose a CPU variant. {machine.GPU_FIX}"
-
-    def why_no_gpu(self) -> str:
-        """Why no GPU can be used, as a sentence."""
-        return machine.why_no_gpu(self.discoverable, self.fault)
-
 
 class FoundryRuntime(Runtime):
     """Models of a profile, and those that are registered, which are read anew each time.
@@ -93,11 +67,9 @@ class FoundryRuntime(Runtime):
     Args:
         profile: `practice` = the shipped models; `foundry` = the public catalog.
         cache_dir: where downloads, logs and the file of registered models are kept; None = `places.cache_root()`.
-        port: of the web service; 0 = a free one. Two models cannot be served on one fixed port.
         cards: `models.json`: capabilities, and what to offer for names that no catalog lists.
         index_file: index of the practice models; None = the shipped one.
         catalog_url: where the public catalog is; None = Microsoft's.
-        patience: time limits and retries.
         sleep: waits between tries; replaced in tests.
 
     Raises:
@@ -109,19 +81,15 @@ class FoundryRuntime(Runtime):
         profile: Literal["practice", "foundry"],
         *,
         cache_dir: Path | None = None,
-        port: int = 0,
         cards: Mapping[str, ModelCard] | None = None,
         index_file: Path | None = None,
         catalog_url: str | None = None,
-        patience: Patience | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.profile = profile
         self._cache_dir = cache_dir or cache_root()
-        self._port = port
         self._catalog_url = catalog_url or ""
         self._cards = cards or {}
-        self._patience = patience or Patience()
         self._sleep = sleep
         self._practice: list[ModelVariant] = []
         self._shipped: dict[str, Path] = {}
@@ -129,7 +97,6 @@ class FoundryRuntime(Runtime):
             self._read_shipped(index_file or data.PRACTICE_INDEX_FILE)
         self._seen: Look | None = None
         self._downloaded: set[str] = set()
-        self._warned: set[str] = set()
         self._served: weakref.WeakSet[ServedChild] = weakref.WeakSet()
 
     @property
@@ -151,16 +118,16 @@ class FoundryRuntime(Runtime):
         """Variants that can run here; names as in `selection.select_variants`.
 
         `all` means every variant that is cached, shipped or registered, `auto` those of them that are the default; a
-        registered one whose files are gone is left out, with a warning in the log, and named by `left_out`. An alias
-        that is registered means that model. The last look at the public catalog counts: `list_models` takes a new one.
-        Adapters need no runtime at all.
+        registered one whose files are gone is named by `left_out`. An alias that is registered means that model. The
+        last look at the public catalog counts: `list_models` takes a new one. Adapters need no runtime at all.
 
         Raises:
             ModelNotFoundError: no such model, and the nearest that exist; or it cannot be used here, and why.
         """
         registered = self._registered()
         for model in registered:
-            self._refuse_unusable(model, names)
+            if {model.alias, model.model_id} & set(names) and (gone := model.why_unusable()):
+                raise ModelNotFoundError(*gone)
         adapters = [model for model in registered if model.kind == "adapter"]
         if set(names) <= {name for model in adapters for name in (model.alias, model.model_id)}:
             here = [model.variant() for model in adapters]
@@ -169,7 +136,9 @@ class FoundryRuntime(Runtime):
             aliases = {variant.alias for variant in here}
             for variant in absent:
                 if variant.model_id in names or variant.alias in set(names) - aliases:
-                    raise ModelNotFoundError(*self._look().why_not(variant))
+                    what = f"{variant.model_id} needs {variant.execution_provider}, which is not registered."
+                    reason = f"{self._why_no_gpu()} " if variant.device == "gpu" else ""
+                    raise ModelNotFoundError(what, f"{reason}Choose a CPU variant. {machine.GPU_FIX}")
         nearest = {alias: card.nearest for alias, card in self._cards.items()}
         return selection.select_variants(here, names, devices, in_auto=self._is_default, nearest=nearest)
 
@@ -199,7 +168,8 @@ class FoundryRuntime(Runtime):
             fix = "Get it back with 'git checkout -- data/practice_models'."
             raise DataFileError(f"The shipped model {shipped} is missing.", fix)
         if not (model or shipped or variant.cached or variant.model_id in self._downloaded):
-            self._check_disk(variant)
+            if variant.size_mb is not None:
+                machine.check_disk(self.models_dir, variant.size_mb + DISK_RESERVE_MB, variant.model_id)
             self._try_download(variant, on_progress)
             self._downloaded.add(variant.model_id)
             self._seen = None
@@ -217,19 +187,20 @@ class FoundryRuntime(Runtime):
         self.download(variant)
         model = self._registered_as(variant)
         if model and model.kind == "adapter":
-            served = local.serve_adapter(model)
+            served = registry.serve_adapter(model)
         else:
-            if variant.execution_provider not in {None, machine.CPU_PROVIDER} and not self._look().can_run(variant):
-                raise RuntimeUnavailableError(*self._look().why_not(variant))
             child = self._start("serve", variant, model.place if model else self._shipped.get(variant.model_id))
-            served = ServedChild.when_ready(variant, child, timeout_s=self._patience.load_s)
+            served = ServedChild(variant, child, timeout_s=registry.LOAD_TIMEOUT_S)
         self._served.add(served)
         return served
 
     def absent_devices(self) -> dict[str, str]:
         """Devices that cannot be measured here → the reason and what to install."""
-        look = self._look()
-        return {} if machine.has_gpu(look.registered) else {"gpu": f"{look.why_no_gpu()} {machine.GPU_FIX}"}
+        has_gpu = machine.has_gpu(self._look().registered)
+        return {} if has_gpu else {"gpu": f"{self._why_no_gpu()} {machine.GPU_FIX}"}
+
+    def _why_no_gpu(self) -> str:
+        return machine.why_no_gpu(self._look().discoverable, self._look().fault)
 
     def left_out(self) -> list[tuple[ModelVariant, str]]:
         """Registered models whose files are gone, each with the reason and what to do."""
@@ -262,7 +233,7 @@ class FoundryRuntime(Runtime):
             if not own:
                 fix = "Check the network, or use the profile 'practice', which needs none."
                 raise ModelServerError("The catalog of Foundry Local did not answer.", fix)
-            self._warn("The public catalog did not answer: only registered models are listed. Check the network.")
+            _log.warning("The public catalog did not answer: only registered models are listed. Check the network.")
         aliases_of_own = {model.alias for model in registered}
         public = [replace(each, alias=each.model_id) if each.alias in aliases_of_own else each for each in look.public]
         folders = [own[model.model_id] for model in registered if model.kind == "folder"]
@@ -273,52 +244,34 @@ class FoundryRuntime(Runtime):
         absent = [variant for variant in ordered if not look.can_run(variant)]
         return [*filter(look.can_run, ordered), *adapters], absent
 
-    def _refuse_unusable(self, model: RegisteredModel, names: Sequence[str]) -> None:
-        """Raise where its name was given; where `auto` was, warn once."""
-        own = {model.alias, model.model_id}
-        if (own | {selection.AUTO, selection.ALL}) & set(names) and (gone := model.why_unusable()):
-            if own & set(names):
-                raise ModelNotFoundError(*gone)
-            self._warn(" ".join(gone))
-
-    def _warn(self, sentence: str) -> None:
-        if sentence not in self._warned:
-            self._warned.add(sentence)
-            _log.warning(sentence)
-
     def _look(self) -> Look:
         if self._seen is None:
             with self._start("look") as child:
-                event = child.wait_for("listing", timeout_s=self._patience.list_s)
+                event = child.wait_for("listing", timeout_s=LIST_S)
             public = tuple(_public_variant(each, self._cards.get(each["alias"])) for each in event["models"])
             self._seen = Look(public, tuple(event["registered"]), tuple(event["discoverable"]), event["fault"])
         return self._seen
 
-    def _check_disk(self, variant: ModelVariant) -> None:
-        if variant.size_mb is not None:
-            machine.check_disk(self.models_dir, variant.size_mb + DISK_RESERVE_MB, variant.model_id)
-
     def _try_download(self, variant: ModelVariant, on_progress: OnProgress | None) -> None:
-        attempts = self._patience.download_attempts
-        for attempt in range(1, attempts + 1):
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 with self._start("download", variant) as child:
-                    child.wait_for("downloaded", timeout_s=self._patience.stall_s, on_progress=on_progress)
+                    child.wait_for("downloaded", timeout_s=STALL_S, on_progress=on_progress)
             except ModelServerError as error:
-                if attempt == attempts:
-                    what = f"{error.what} That was the last of {attempts} tries."
+                if attempt == ATTEMPTS:
+                    what = f"{error.what} That was the last of {ATTEMPTS} tries."
                     raise ModelServerError(what, error.fix) from error
-                self._sleep(self._patience.backoff_s * 2 ** (attempt - 1))
+                self._sleep(BACKOFF_S * 2 ** (attempt - 1))
             else:
                 return
 
     def _start(self, task: str, variant: ModelVariant | None = None, place: Path | None = None) -> ChildProcess:
-        job: dict[str, Any] = {"port": self._port, "catalog_url": self._catalog_url}
+        job: dict[str, Any] = {"catalog_url": self._catalog_url}
         if variant and variant.model_id in self._shipped and variant.device == "cpu":
             job["threads"] = machine.cores()  # as imported models have it: the runtime alone may take half
         if self.profile == "foundry" and place is None:
             job["models_dir"] = str(make_folder(self.models_dir))
-        return local.foundry_process(task, variant, logs_dir=self._cache_dir / "logs", place=place, **job)
+        return registry.foundry_process(task, variant, logs_dir=self._cache_dir / "logs", place=place, **job)
 
     def _read_shipped(self, index_file: Path) -> None:
         index = data.read_practice_index(index_file)

@@ -16,12 +16,14 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workshop_lib.errors import ModelNotFoundError, ModelServerError, RuntimeUnavailableError
 from workshop_lib.machine import CPU_PROVIDER
 from workshop_lib.runtimes import child
+from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,7 +53,6 @@ class Job:
         folder: the files of a model of this machine; empty = it is the public catalog's.
         threads: how many that model uses; None = what its folder sets.
         execution_provider: what the model is built for; None when unknown.
-        port: of the web service; 0 = a free one.
     """
 
     task: str
@@ -62,54 +63,38 @@ class Job:
     folder: str = ""
     threads: int | None = None
     execution_provider: str | None = None
-    port: int = 0
 
 
-class FoundryChild:
-    """The runtime, doing one job, with the events `listing`, `progress`, `downloaded`, `ready`.
+def _do(cache: str, described: Mapping[str, Any], emit: child.Emit) -> None:
+    """Do a `Job`, with the events `listing`, `progress`, `downloaded`, `ready`. Raises `WorkshopError`.
 
     The local catalog keeps its registrations in the model cache, for every process that shares it, and reads them again
     at each request. So each child has an empty cache of its own for as long as it lives.
     """
+    job = Job(**described)
+    manager = _start(job, cache)
+    if job.threads:
+        job = replace(job, folder=str(_with_threads(Path(job.folder), job.threads, Path(cache) / "served")))
+    {"look": _look, "download": _download, "serve": _serve}[job.task](manager, job, emit)
 
-    def __init__(self) -> None:
-        self._own_cache: str | None = None
 
-    def do(self, described: Mapping[str, Any], emit: child.Emit) -> None:
-        """Do a `Job`. Raises `WorkshopError`."""
-        job = Job(**described)
-        manager = self._start(job)
-        if job.threads and self._own_cache:
-            place = _with_threads(Path(job.folder), job.threads, Path(self._own_cache) / "served")
-            job = replace(job, folder=str(place))
-        {"look": _look, "download": _download, "serve": _serve}[job.task](manager, job, emit)
+def _start(job: Job, cache: str) -> FoundryLocalManager:
+    models_dir = job.models_dir or cache
+    try:
+        from foundry_local_sdk import Configuration, FoundryLocalException, FoundryLocalManager
 
-    def end(self) -> None:
-        """Remove the cache of this child's own."""
-        if self._own_cache:
-            shutil.rmtree(self._own_cache, ignore_errors=True)
-
-    def _start(self, job: Job) -> FoundryLocalManager:
-        if not job.models_dir:
-            self._own_cache = tempfile.mkdtemp(prefix=f"{APP_NAME}-")
-        models_dir = job.models_dir or self._own_cache
-        try:
-            from foundry_local_sdk import Configuration, FoundryLocalException, FoundryLocalManager
-
-            service = Configuration.WebService(urls=f"http://127.0.0.1:{job.port}")
-            urls: list[tuple[str, str | None]] = [(job.catalog_url, None)] if job.catalog_url else []
-            return FoundryLocalManager(
-                Configuration(
-                    APP_NAME, model_cache_dir=models_dir, logs_dir=job.logs_dir, web=service, catalog_urls=urls
-                )
-            )
-        except (ImportError, OSError) as error:
-            what = f"The Foundry Local runtime cannot run here ({_one_line(error)})."
-            raise RuntimeUnavailableError(what, _INSTALL) from error
-        except FoundryLocalException as error:
-            what = f"The Foundry Local runtime did not start ({_one_line(error)})."
-            fix = f"Check that {models_dir} can be written and that memory is free, then try again."
-            raise RuntimeUnavailableError(what, fix) from error
+        urls: list[tuple[str, str | None]] = [(job.catalog_url, None)] if job.catalog_url else []
+        web = Configuration.WebService(urls="http://127.0.0.1:0")
+        return FoundryLocalManager(
+            Configuration(APP_NAME, model_cache_dir=models_dir, logs_dir=job.logs_dir, web=web, catalog_urls=urls)
+        )
+    except (ImportError, OSError) as error:
+        what = f"The Foundry Local runtime cannot run here ({_one_line(error)})."
+        raise RuntimeUnavailableError(what, _INSTALL) from error
+    except FoundryLocalException as error:
+        what = f"The Foundry Local runtime did not start ({_one_line(error)})."
+        fix = f"Check that {models_dir} can be written and that memory is free, then try again."
+        raise RuntimeUnavailableError(what, fix) from error
 
 
 def _look(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
@@ -142,8 +127,7 @@ def _serve(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
     model = _local_model(manager, job) if job.folder else _public_model(manager, job.model_id)
     if not model.is_cached:
         raise ModelServerError(f"{job.model_id} is not in the model cache.", "Download it first.")
-    fix = "End the program that uses that port, or choose another; 0 takes a free one."
-    with _faults(f"The web service could not listen on port {job.port} of 127.0.0.1", fix):
+    with _faults("The web service could not start on 127.0.0.1", "Try again."):
         manager.start_web_service()
     started = time.perf_counter()
     fix = "Stop other models, choose a smaller variant, or download or convert it again."
@@ -165,8 +149,8 @@ def _serve(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
 def main() -> None:
     """Do the job that standard input names, and end."""
     os.environ["CI"] = "true"  # the runtime then sends no telemetry
-    foundry = FoundryChild()
-    child.do_the_job(foundry.do, on_exit=foundry.end)
+    with tempfile.TemporaryDirectory(prefix=f"{APP_NAME}-", ignore_cleanup_errors=True) as cache:
+        child.do_the_job(partial(_do, cache), on_exit=partial(shutil.rmtree, cache, ignore_errors=True))
 
 
 def _local_model(manager: FoundryLocalManager, job: Job) -> IModel:
@@ -277,8 +261,7 @@ def _faults(what: str, fix: str) -> Iterator[None]:
 
 
 def _one_line(error: Exception) -> str:
-    text = _NATIVE_PLACE.sub("", " ".join(str(error).split())).rstrip(".")
-    return text if len(text) <= 300 else f"{text[:297]}..."
+    return one_line(_NATIVE_PLACE.sub("", " ".join(str(error).split())), 300).rstrip(".")
 
 
 if __name__ == "__main__":

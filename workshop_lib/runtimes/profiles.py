@@ -34,7 +34,6 @@ def open_runtime(
     endpoint: str | None = None,
     api_key: str | None = None,
     cache_dir: Path | None = None,
-    port: int = 0,
     models_file: Path | None = None,
     index_file: Path | None = None,
 ) -> Runtime:
@@ -45,7 +44,6 @@ def open_runtime(
         endpoint: address of an OpenAI-compatible server; None = `FOUNDRY_LOCAL_ENDPOINT`.
         api_key: key that the server asks for; None = `API_KEY`.
         cache_dir: where models are kept; None = `places.cache_root()`.
-        port: fixed port of the web service; 0 = a free one.
         models_file: `models.json`; None = the shipped one.
         index_file: index of the practice models; None = the shipped one.
 
@@ -61,4 +59,4 @@ def open_runtime(
     if chosen == "endpoint":
         return EndpointRuntime(address, api_key=api_key or settings.read_key(os.environ), cards=cards)
     own: Literal["practice", "foundry"] = "foundry" if chosen == "foundry" else "practice"
-    return FoundryRuntime(own, index_file=index_file, cache_dir=cache_dir, port=port, cards=cards)
+    return FoundryRuntime(own, index_file=index_file, cache_dir=cache_dir, cards=cards)

@@ -290,7 +290,7 @@ def changes(found: Changes) -> Table:
 
 
 def devices(run: Run, references: Sequence[Reference] = ()) -> Table:
-    """The CPU builds of each model and its GPU builds, here or of another machine, with ratios to the CPU.
+    """The CPU builds of each model and its GPU builds, here or of another machine, with ratios to that one's CPU.
 
     Where there is no GPU to compare with, the table holds the sentences that say why.
     """
@@ -299,13 +299,10 @@ def devices(run: Run, references: Sequence[Reference] = ()) -> Table:
         return sentences(comparison.device_notes(run, references))
     for build in builds:
         row, where = build.row, f"{comparison.ELSEWHERE}: {build.where}" if build.is_reference else build.where
-        verdict = ("", "", "") if row.device == "cpu" else ("", "not compared", "not compared")
-        if build.verdict is not None:
-            verdict = (build.verdict.against, build.verdict.first_token, build.verdict.decode)
         times = (rounded(row.first_token_latency_avg, 1, 1000), rounded(row.decode_tokens_per_sec, 0))
         name = f"{row.precision or UNKNOWN} · {row.device if build.is_confirmed else 'labelled gpu'}"
         alias = row.alias + TRAINED * bool(row.trained_on_prompts)
-        lines.append((alias, name, where, *times, *verdict))
+        lines.append((alias, name, where, *times, build.against, build.first_token, build.decode))
     headings = ("first token (ms)", "decode (tok/s)", "against", "first token", "decode")
     return Table.of(lines, "model", "build", "measured on", *headings)
 
