@@ -42,7 +42,7 @@ MODULES = {
 """Public modules, by the name that pages use: several functions on one topic."""
 
 NAMES = {
-    "AnnotationWidget": "quality.widget",
+    "AnnotationWidget": "quality.annotation",
     "Chat": "models.adapter",
     "ChoiceWidget": "choice.show",
     "CustomModelAdapter": "models.adapter",

@@ -137,13 +137,13 @@ def markdown(text: str) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """Prefix text that a spreadsheet would run as a formula with an apostrophe.
+    """Prefix text that a spreadsheet would run as a formula with an apostrophe; quoting twice can be undone twice.
 
-    >>> csv_cell("=cmd()"), csv_cell("plain")
-    ("'=cmd()", 'plain')
+    >>> csv_cell("=cmd()"), csv_cell("'tis"), csv_cell("'=cmd()")
+    ("'=cmd()", "'tis", "''=cmd()")
     """
     visible = printable(text)
-    return f"'{visible}" if text.lstrip(" ").startswith(FORMULA_STARTS) else visible
+    return f"'{visible}" if visible.lstrip("' ").startswith(FORMULA_STARTS) else visible
 
 
 def without_places(text: str, places: Mapping[Path, str]) -> str:
