@@ -9,7 +9,7 @@ import pytest
 
 from tests.measurement_helpers import completion
 from workshop_lib import comparison, data
-from workshop_lib.choice.tasks import by_task
+from workshop_lib.choice.show import by_task
 from workshop_lib.records import ModelVariant, Run, Serving
 from workshop_lib.storage import RunWriter
 

@@ -58,7 +58,7 @@ NAMES = {
     "check_instrument": "self_check",
     "check_limits": "choice.decide",
     "check_models": "checklist",
-    "by_task": "choice.tasks",
+    "by_task": "choice.show",
     "check_weights": "choice.decide",
     "compare": "comparison",
     "compare_precisions": "precision",

@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from operator import itemgetter
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import ipywidgets
 
+from workshop_lib import benchmark, data
 from workshop_lib.choice.decide import (
     CRITERIA,
     FEWEST_CLEAR,
@@ -31,6 +33,7 @@ from workshop_lib.choice.decide import (
 )
 from workshop_lib.errors import WorkshopError
 from workshop_lib.files import write_atomically
+from workshop_lib.records import Run, variant_key
 from workshop_lib.show import style, text
 from workshop_lib.show.style import PALETTES, Theme
 from workshop_lib.show.table import Table
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
     from workshop_lib.choice.decide import Decision, Evidence
     from workshop_lib.comparison import Estimate
     from workshop_lib.quality.scores import Kind
-    from workshop_lib.records import Run
 
 LINE, NOTE = 400, 4000
 VERDICTS: dict[Outcome, str] = {
@@ -188,6 +190,43 @@ def ranking(decision: Decision) -> Table:
         share = UNKNOWN if each.best_share is None else percent(each.best_share)
         lines.append((each.rank, called[each.place], *figures, f"{each.behind:.2f}", share))
     return Table.of(lines, "rank", "model", *map(_heading, counted), "steps behind", "first in draws")
+
+
+def by_task(run: Run, **choice: Any) -> Table:
+    """Does the choice depend on the task? It is made for the prompts of this run and for those of another set.
+
+    The other set is that of the newest other run, else of the shipped reference results. Of its models, only those of
+    this run take part, where there are two or more. Without another set, the table says how to measure one.
+
+    Args:
+        run: what was measured.
+        choice: the arguments of `decide` after its first.
+    """
+    here = data.set_of(run.prompts)
+    found = benchmark.run_of_another_set(here)
+    runs = [(here or "your own", f"this run, {run.run_id}", run)]
+    if found is not None:
+        mine = {variant_key(each) for each in benchmark.answered(run)}
+        shared = mine & {variant_key(each) for each in benchmark.answered(found[1])}
+        runs.append((str(data.set_of(found[1].prompts)), found[0], _only(found[1], shared)))
+    lines = []
+    for prompt_set, place, one in runs:
+        decision = decide(one, **choice)
+        first = names(decision.evidence)[decision.first.place] if decision.first else "none alone"
+        lines.append((prompt_set, place, len(decision.evidence.rows), first, verdict(decision)))
+    if found is None:
+        other = "course" if here != "course" else data.TASK
+        lines.append((other, "", 0, "", f"Not measured yet: python3 workshop.py run --prompt-set {other}"))
+    return Table.of(lines, "prompts", "measured in", "models", "comes first", "how sure")
+
+
+def _only(run: Run, keys: set[tuple[str, str]]) -> Run:
+    """A run with these models alone; as it is where they are fewer than two."""
+    if len(keys) < 2:
+        return run
+    servings = tuple(each for each in run.servings if variant_key(each.variant) in keys)
+    completions = tuple(each for each in run.completions if (each.model_id, each.device) in keys)
+    return replace(run, servings=servings, completions=completions)
 
 
 def _heading(which: Criterion) -> str:
