@@ -9,8 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.annotation_helpers import run_with
-from workshop_lib.quality.agreement import Agreement, krippendorff_alpha, pair_by_pair, ratings
-from workshop_lib.quality.scores import Answer, Key, Score
+from workshop_lib.quality.agreement import (
+    FACTS,
+    Agreement,
+    against_readings,
+    follows_best,
+    krippendorff_alpha,
+    pair_by_pair,
+    ratings,
+)
+from workshop_lib.quality.scores import Answer, Key, Score, version_for
 from workshop_lib.records import Prompt
 
 KRIPPENDORFF_2011 = {
@@ -127,3 +135,49 @@ def test_grades_of_other_answers_are_not_shown_for_a_run() -> None:
     assert [alpha.reason for alpha in pair_by_pair(RUN, both)] == ["Nobody graded an answer of this run."]
     mixed = [*both, score("ada", 3, 0), score("aspects", 3, 0)]
     assert [(alpha.raters, alpha.n) for alpha in pair_by_pair(RUN, mixed)] == [(("ada", "aspects"), 1)]
+
+
+def test_a_rater_is_compared_with_the_readings_by_rank_and_so_is_the_fact_check() -> None:
+    """Readings 5, 3, 1, 1 have ranks 4, 3, 1.5, 1.5, the check 4, 3, 2, 1: 4.5 / sqrt(4.5 x 5); ada's are reversed."""
+    said = ["Ada will pay 20 euros.", "Ada will pay.", "Ben will pay 20 euros.", "Ben will pay 30 euros on Monday."]
+    prompts = [Prompt(f"p{n}", "Notes: Ada will pay 20 euros.", aspects=("Ada", "20 euros")) for n in range(4)]
+    run = run_with({each.id: {"x": text} for each, text in zip(prompts, said, strict=True)}, prompts)
+    given: dict[str, list[int | None]] = {
+        "reference:1": [5, 3, 1, 1],
+        "ada": [1, 3, 5, 5],
+        "ben": [2, 2, 2, 2],
+        "judge:m": [None, None, None, 3],
+        "judge:n": [None] * 4,
+    }
+    grades = [
+        Score(rater, each.id, (Answer(each, text).sha256,), grade, version_for(prompts), "2026-01-01T00:00:00+00:00")
+        for rater, row in given.items()
+        for each, text, grade in zip(prompts, said, row, strict=True)
+    ]
+    found = {each.raters[0]: each for each in against_readings(run, grades)}
+    assert found[FACTS].value == pytest.approx(4.5 / math.sqrt(5 * 4.5))
+    assert found["ada"].value == pytest.approx(-1.0) and found["ada"].n == 4
+    assert found["ben"].value is None and found["judge:m"].value is None and found["judge:m"].n == 1
+    assert found["judge:n"].n == 0 and "reference:1" not in found
+    assert list(found)[:2] == [FACTS, "ada"]
+
+
+BEST = [
+    ([], "No automatic check"),
+    (
+        [("ada", 1.0, 1.0, 1.0), ("aspects", 0.9, 0.8, 0.95)],
+        "aspects (0.90). There is no other",
+    ),
+    ([("aspects", 0.9, 0.8, 0.95), (FACTS, 0.6, 0.4, 0.81)], "overlaps that of fact check"),
+    ([("judge:m", 0.9, 0.8, 0.95), (FACTS, 0.6, 0.4, 0.79)], "judge:m (0.90). Its interval overlaps no"),
+    ([("aspects", 0.9, None, None), (FACTS, 0.6, 0.4, 0.79)], "overlaps that of fact check"),
+]
+
+
+@pytest.mark.parametrize(("rows", "part"), BEST)
+def test_the_best_automatic_check_is_named_and_whether_others_might_overtake_it(
+    rows: list[tuple[str, float, float | None, float | None]], part: str
+) -> None:
+    """People are no automatic check; without an interval nobody is ahead for certain."""
+    found = [Agreement((rater, "reference"), 9, value, low, high) for rater, value, low, high in rows]
+    assert part in follows_best(found)

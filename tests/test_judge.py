@@ -20,6 +20,7 @@ from tests.fault_server import FaultServer
 from tests.fault_steps import answer_with
 from tests.measurement_helpers import run_of
 from workshop_lib.errors import ConfigurationError, EndpointError
+from workshop_lib.programs import notebooks
 from workshop_lib.quality import judge, scores
 from workshop_lib.quality.judge import Judge, choose_judge, question, read_verdict
 from workshop_lib.quality.ranking import order_bias
@@ -323,3 +324,9 @@ def test_a_judge_that_cannot_be_asked_is_a_sentence(server: Scripted, tmp_path: 
     """A page about people's grades does not end because there is no judge."""
     found = judge.judge_run(run_of([]), tmp_path, model="none", endpoint=server.base_url)
     assert (found.rater, found.judged, len(found.sentences)) == ("", 0, 1) and "none" in found.sentences[0]
+
+
+def test_page_04_gives_its_judge_at_most_a_minute() -> None:
+    """The default of its setting; that a judge keeps to its seconds is tested above."""
+    found = notebooks.read_parameters(notebooks.FOLDER / "04_annotate_quality.ipynb")
+    assert 0 < float(found["judge_seconds"].default) <= 60

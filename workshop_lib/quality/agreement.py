@@ -3,23 +3,29 @@
 Krippendorff's alpha, ordinal: 1 - observed / expected disagreement, for raters who need not have rated everything
 (Krippendorff, "Computing Krippendorff's Alpha-Reliability", 2011). 1 is agreement, 0 is chance. Where it is undefined,
 the reason is given and never a bare nan.
+
+Against the shipped readings ranks are compared (Spearman's correlation), which also serves a check without grades.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
 from workshop_lib import comparison
-from workshop_lib.quality.scores import GRADES, REFERENCE, Key, Score, distinct_answers, kind_of
+from workshop_lib.quality.facts import check_answer
+from workshop_lib.quality.scores import GRADES, REFERENCE, Key, Score, distinct_answers, kind_of, version_for
 from workshop_lib.records import Run
 
 RESAMPLES = 500
 RELIABLE, TENTATIVE = 0.8, 0.667
 """Krippendorff's own thresholds ("Content Analysis", 2004, section 11.4)."""
 REFERENCE_READER = REFERENCE.rstrip(":")
+FACTS = "fact check"
+"""How the fact check is called among raters; with a space, as no rater's name has."""
 
 Ratings = Mapping[str, Mapping[Key, int]]
 """Rater → what a grade is about → grade."""
@@ -28,7 +34,7 @@ Trust = Literal["reliable", "tentative", "unreliable", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Krippendorff's alpha of some raters.
+    """Krippendorff's alpha of some raters, or the rank correlation of two.
 
     Attributes:
         n: answers that at least two of the raters graded.
@@ -67,13 +73,66 @@ def pair_by_pair(run: Run, scores: Iterable[Score]) -> list[Agreement]:
 
     All readings of the shipped reference count as one rater, who would else agree with himself.
     """
+    table = _readings_as_one(run, scores)
+    pairs = combinations(sorted(table), 2) if len(table) > 1 else [tuple(table)]
+    return [krippendorff_alpha({rater: table[rater] for rater in pair}) for pair in pairs]
+
+
+def _readings_as_one(run: Run, scores: Iterable[Score]) -> dict[str, Mapping[Key, int]]:
+    """The grades of each rater on answers of the run, those of all readings under one name."""
     here = {answer.key for answer in distinct_answers(run)}
     table: dict[str, Mapping[Key, int]] = dict(ratings(score for score in scores if score.key[1:] in here))
     readings = [table.pop(rater) for rater in list(table) if kind_of(rater) == "reference"]
-    if readings:
-        table[REFERENCE_READER] = middle_grades(readings)
-    pairs = combinations(sorted(table), 2) if len(table) > 1 else [tuple(table)]
-    return [krippendorff_alpha({rater: table[rater] for rater in pair}) for pair in pairs]
+    return table | {REFERENCE_READER: middle_grades(readings)} if readings else table
+
+
+def against_readings(run: Run, scores: Iterable[Score], *, seed: int = 20) -> list[Agreement]:
+    """How closely each rater, and the fact check, puts a run's answers in the order of the shipped readings.
+
+    Spearman's rank correlation on the answers that both judged, with an interval over prompts, the highest first. For
+    the fact check an answer ranks higher, the fewer facts it invents or leaves out.
+    """
+    given, answers, version = list(scores), distinct_answers(run), version_for(run.prompts)
+    here = {(version, *each.key) for each in answers}
+    others = {each.rater for each in given if each.key in here and kind_of(each.rater) != "reference"}
+    table: dict[str, Mapping[Key, int]] = {rater: {} for rater in others} | _readings_as_one(run, given)
+    readings = table.pop(REFERENCE_READER, {})
+    checks = [(each, check_answer(each.prompt.text, each.text, each.prompt.aspects)) for each in answers]
+    table[FACTS] = {(version, *each.key): -len(c.unsupported) - len(c.missing) for each, c in checks if c}
+    found = []
+    for rater, ranks in table.items():
+        pair, shared = (rater, REFERENCE_READER), {key: (readings[key], ranks[key]) for key in ranks if key in readings}
+        value, reason = _rank_correlation(list(shared.values())), "All are equal on one side."
+        if math.isnan(value):
+            found.append(Agreement(pair, len(shared), reason=reason if shared else "No grades in common."))
+        else:
+            found.append(Agreement(pair, len(shared), value, *_over_prompts(shared, _rank_correlation, seed)))
+    return sorted(found, key=lambda each: (each.value is None, -(each.value or 0.0), each.raters))
+
+
+def follows_best(found: Iterable[Agreement]) -> str:
+    """Which automatic check follows the readings best, and whether others might on other prompts."""
+    known = [each for each in found if each.value is not None]
+    checks = [each for each in known if each.raters[0] == FACTS or kind_of(each.raters[0]) != "people"]
+    if not checks:
+        return "No automatic check can be compared with the shipped readings: none of them covers answers of this run."
+    best, *others = checks
+    said = f"Closest to the readings of all automatic checks: {best.raters[0]} ({best.value:.2f})."
+    near = [each.raters[0] for each in others if best.low is None or each.high is None or each.high >= best.low]
+    if near:
+        return f"{said} Its interval overlaps that of {', '.join(near)}: other prompts may reverse the order."
+    return f"{said} Its interval overlaps no other's." if others else f"{said} There is no other."
+
+
+def _rank_correlation(pairs: Sequence[Sequence[int]]) -> float:
+    """Spearman's coefficient, ties sharing their mean rank; nan where all on a side are equal."""
+    import numpy as np
+    from scipy.stats import rankdata
+
+    sides = list(zip(*pairs, strict=True))
+    if any(len(set(side)) < 2 for side in sides or [()]):
+        return float("nan")
+    return float(np.corrcoef([rankdata(side) for side in sides])[0, 1])
 
 
 def middle_grades(raters: Iterable[Mapping[Key, int]]) -> dict[Key, int]:
@@ -96,15 +155,22 @@ def krippendorff_alpha(table: Ratings, *, seed: int = 20) -> Agreement:
     given = {grade for grades in shared.values() for grade in grades}
     if len(given) < 2:
         return Agreement(raters, len(shared), reason=_undefined(raters, given))
+    return Agreement(raters, len(shared), _alpha(list(shared.values())), *_over_prompts(shared, _alpha, seed))
+
+
+def _over_prompts(
+    shared: Mapping[Key, Sequence[int]], figure: Callable[[Sequence[Sequence[int]]], float], seed: int
+) -> tuple[float, float] | tuple[None, None]:
+    """Interval of a figure of the shared grades when the prompts are drawn again; None and None for too few."""
     by_prompt: dict[str, list[Sequence[int]]] = {}
     for key in sorted(shared, key=lambda key: key[1:]):
         by_prompt.setdefault(key[1], []).append(shared[key])
-    groups, between = list(by_prompt.values()), None
-    if len(groups) >= comparison.FEWEST_PROMPTS:
-        draws = comparison.draws(len(groups), seed, RESAMPLES)
-        between = comparison.interval([_alpha([each for place in draw for each in groups[place]]) for draw in draws])
-    low, high = between or (None, None)
-    return Agreement(raters, len(shared), _alpha(list(shared.values())), low, high)
+    groups = list(by_prompt.values())
+    if len(groups) < comparison.FEWEST_PROMPTS:
+        return None, None
+    draws = comparison.draws(len(groups), seed, RESAMPLES)
+    found = comparison.interval([figure([each for place in draw for each in groups[place]]) for draw in draws])
+    return found or (None, None)
 
 
 def _undefined(raters: Sequence[str], given: set[int]) -> str:

@@ -102,6 +102,12 @@ def agreements(found: Sequence[Agreement]) -> Table:
     return Table.of(lines, "raters", "shared answers", "alpha", "95 % CI", "what follows")
 
 
+def against_readings(found: Sequence[Agreement]) -> Table:
+    """One line per rater or check: how closely it follows the shipped readings, the closest first."""
+    lines = [(each.raters[0], each.n, each.reason or f"{each.value:.2f}", _between(each)) for each in found]
+    return Table.of(lines, "rater", "shared answers", "rank correlation with the readings", "95 % CI")
+
+
 def strengths(ranking: Ranking) -> Table:
     """One line per model, strongest first; where the ranking is undefined, the reason."""
     if not ranking.strengths:
