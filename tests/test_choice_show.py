@@ -106,7 +106,7 @@ def test_speed_stands_beside_quality() -> None:
     assert kept in style.alt_text(figure)
     ungraded = gather_evidence(run_of_models(3, failed=1))
     assert list(show.speed_and_quality(ungraded)["beaten on both"]) == ["unknown"] * 2
-    assert "Beaten by none on both: none" in style.alt_text(show.speed_against_quality(ungraded, theme="dark"))
+    assert "Beaten by none on both: none" in style.alt_text(show.speed_against_quality(ungraded))
 
 
 def test_the_record_holds_what_a_reader_needs() -> None:

@@ -190,10 +190,9 @@ def test_answers_are_cut_where_they_begin_to_differ():
     assert tables.precision_answers(FOUND, "unknown") is None
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_figure_tells_the_builds_apart_without_colour(theme: style.Theme):
+def test_the_figure_tells_the_builds_apart_without_colour():
     """A marker of its own per precision, a title that asks, words that keep clear, an alt text with the numbers."""
-    figure = charts.precisions(FOUND, theme=theme)
+    figure = charts.precisions(FOUND)
     assert figure is not None
     assert_words_are_clear(figure)
     assert legend(figure) == ["cpu", "int4", "exact4", "fp32"]

@@ -22,10 +22,9 @@ def test_the_table_has_a_line_per_number_of_users():
     assert list(shown["all users (tok/s)"]) == [100, 180, "not measured"]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_figure_has_a_track_for_all_and_one_for_each(theme):
+def test_the_figure_has_a_track_for_all_and_one_for_each():
     """Two tracks with shapes and styles of their own; title a question, alt text the numbers."""
-    figure = draw(charts.loads(FULL_AT_2, theme=theme))
+    figure = draw(charts.loads(FULL_AT_2))
     tracks = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 4]
     assert {(line.get_marker(), line.get_linestyle()) for line in tracks} == {("o", "-"), ("s", "--")}
     assert list(tracks[0].get_xdata()) == [1, 2, 4, 8]

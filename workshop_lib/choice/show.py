@@ -35,7 +35,6 @@ from workshop_lib.errors import WorkshopError
 from workshop_lib.files import write_atomically
 from workshop_lib.records import Run, variant_key
 from workshop_lib.show import style, text
-from workshop_lib.show.style import PALETTES, Theme
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, markdown, number, one_line, printable
 
@@ -250,9 +249,9 @@ def _step(which: Criterion) -> str:
 # -- figures
 
 
-def speed_against_quality(found: Evidence, *, theme: Theme = "light") -> Figure:
+def speed_against_quality(found: Evidence) -> Figure:
     """Draw median latency (ms) against quality: bars are 95 % intervals over prompts, filled marks are the front."""
-    colours, called, on_front = PALETTES[theme], names(found), [kept for kept, _ in front(found)]
+    called, on_front = names(found), [kept for kept, _ in front(found)]
     drawn = [place for place, figure in enumerate(found.figures["quality"]) if figure.value is not None]
     waits, grades = ([_span(each) for each in found.figures[name]] for name in ("latency", "quality"))
     points = {called[place]: (1000 * waits[place][1], grades[place][1]) for place in drawn}
@@ -262,7 +261,6 @@ def speed_against_quality(found: Evidence, *, theme: Theme = "light") -> Figure:
         "Which model is fast and good?",
         "Better is up and to the left. Filled: beaten by none on both. Bars: 95 % intervals over prompts."
         + (f" Not graded: {missing}." if missing else ""),
-        theme,
     )
     style.scale(
         axes, "x", [1000 * each for place in drawn for each in waits[place]], "Latency (ms), median and interval"
@@ -270,16 +268,16 @@ def speed_against_quality(found: Evidence, *, theme: Theme = "light") -> Figure:
     axes.set(ylim=(0.8, 5.2), yticks=range(1, 6), ylabel=label)
     said: dict[bool, list[tuple[float, str]]] = {True: [], False: []}
     for place in drawn:
-        row, (x, y), colour = found.rows[place], points[called[place]], colours.device(found.rows[place].device)
+        row, (x, y), colour = found.rows[place], points[called[place]], style.colour_of(found.rows[place].device)
         (left, _, right), (low, _, high) = waits[place], grades[place]
         axes.plot([1000 * left, 1000 * right], [y, y], color=colour, lw=1.4, alpha=0.55, zorder=2)
         axes.plot([x, x], [low, high], color=colour, lw=1.4, alpha=0.55, zorder=2)
-        face, edge = (colour, colours.paper) if on_front[place] else (colours.paper, colour)
+        face, edge = (colour, style.PAPER) if on_front[place] else (style.PAPER, colour)
         shape = style.marker(row.precision)
         axes.scatter(x, y, s=80, marker=shape, facecolors=face, edgecolors=edge, linewidths=1.4, zorder=4)
         said[on_front[place]].append((x, f"{called[place]} {number(x)} ms, {number(y)}"))
-    style.name_points(axes, points, colours)
-    style.legend(figure, style.legend_entries([found.rows[place] for place in drawn], colours), colours)
+    style.name_points(axes, points)
+    style.legend(figure, style.legend_entries([found.rows[place] for place in drawn]))
     kept, beaten = ("; ".join(words for _, words in sorted(said[which])) or "none" for which in (True, False))
     figure.set_label(f"Latency against quality ({label}). Beaten by none on both: {kept}. Beaten on both: {beaten}.")
     return figure
