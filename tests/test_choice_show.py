@@ -29,7 +29,7 @@ VERDICTS = {
     "clear": f"{QUICK} {DRAWS}.",
     "few": f"{QUICK} {DRAWS}, but 5 prompts are too few to rely on that: it takes 6.",
     "unsure": r"b · int4 · cpu comes first, but only in [\d.]+ % of the draws of prompts \(a · int4 · cpu in \d+ %\): "
-    "below 99.5 %, which 8 prompts call for, other prompts could change the order.",
+    "other prompts could change the order; with 8 prompts, 99.5 % would be clear.",
     "slight": f"a · int4 · cpu {DRAWS}, but by so little that measuring again could change the order.",
     "tie": f"{CAREFUL} and {QUICK} share the first place: nothing with a weight tells them apart.",
     "none": "Every model is excluded: 1 by latency, 1 by quality.",

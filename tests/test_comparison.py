@@ -117,6 +117,7 @@ def test_equal_models_are_told_apart_in_at_most_7_of_100_repeats_and_ten_percent
             "higher",
             "nothing can be said (1.37x, 95 % CI spans a factor of more than 20)",
         ),
+        (Ratio(34.652, 9.994, 120.4, 8, 48), "lower", "34.7x slower (95 % CI 9.99-120)"),
         (Ratio(1.5, None, None, 8, 16), "lower", "1.50x, no interval: at least 2 rounds are needed"),
     ],
 )

@@ -251,7 +251,7 @@ def test_devices_are_compared_where_there_is_a_gpu(tmp_path: Path):
     without = report.write_report(cpu_run(), tmp_path / "b", ())
     for path in (files.markdown, files.html):
         text = path.read_text("utf-8").replace("\\", "")
-        assert "CPU against GPU" in text and "On that machine alone" in text
+        assert "CPU against GPU" in text and "against its own CPU" in text
         assert "reference, another machine: Made-up GPU, 2026" in text
     assert [path.stem for path in files.figures] == FIGURES
     assert [path.stem for path in without.figures] == FIGURES[:-1]
