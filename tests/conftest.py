@@ -22,7 +22,7 @@ settings.register_profile("workshop", deadline=None, max_examples=50)  # shared 
 settings.load_profile("workshop")
 
 
-ALONE = {"test_client.py", "test_self_check.py"}
+ALONE = {"test_client.py"}
 """Tests that expect times of milliseconds; see the marker `alone`."""
 
 

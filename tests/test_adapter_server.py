@@ -15,7 +15,7 @@ import pytest
 
 from tests import adapter_helpers
 from tests.adapter_helpers import client_of, raw, register, served, weights_in
-from tests.foundry_helpers import is_gone, practice, python, wait_until
+from tests.foundry_helpers import is_gone, practice, wait_until
 from workshop_lib import data
 from workshop_lib.errors import RuntimeUnavailableError
 from workshop_lib.models import local
@@ -372,21 +372,6 @@ def test_a_crash_is_the_adapters_alone(tmp_path: Path, client: openai.OpenAI) ->
     assert ask(client, "say well").choices[0].message.content == "well"
 
 
-def test_an_adapter_ends_with_its_parent(tmp_path: Path) -> None:
-    """However the parent ends, the process does not stay."""
-    register(tmp_path)
-    code = (
-        "from pathlib import Path\nfrom workshop_lib.models import local, registry\n"
-        f"model, = registry.read(Path({str(tmp_path)!r}))\n"
-        "running = local.serve_adapter(model)\nprint(running.pid, flush=True)\ninput()\n"
-    )
-    parent = python(code)
-    pid = int(parent.stdout.readline() if parent.stdout else 0)
-    parent.kill()
-    parent.communicate()
-    wait_until(lambda: is_gone(pid), within_s=30)
-
-
 # The worked adapter
 
 
@@ -398,14 +383,13 @@ def test_the_worked_adapter_answers_as_the_runtime_does_letter_by_letter(worked:
         (variant,) = runtime.find(["practice-small-int4-generic-cpu:1"])
         with runtime.serve(variant) as own, client_of(own) as one, client_of(worked) as other:
             for prompt in prompts:
-                for max_tokens in (120, 10):
-                    options: Any = {"max_tokens": max_tokens, "temperature": 0}
-                    theirs = ask(one, prompt.text, variant.model_id, **options)
-                    ours = ask(other, prompt.text, worked.variant.model_id, **options)
-                    assert ours.choices[0].message.content == theirs.choices[0].message.content
-                    assert ours.choices[0].finish_reason == theirs.choices[0].finish_reason
-                    for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
-                        assert getattr(ours.usage, name) == getattr(theirs.usage, name)
+                options: Any = {"max_tokens": 40, "temperature": 0}
+                theirs = ask(one, prompt.text, variant.model_id, **options)
+                ours = ask(other, prompt.text, worked.variant.model_id, **options)
+                assert ours.choices[0].message.content == theirs.choices[0].message.content
+                assert ours.choices[0].finish_reason == theirs.choices[0].finish_reason
+                for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+                    assert getattr(ours.usage, name) == getattr(theirs.usage, name)
 
 
 def test_the_worked_adapter_streams_samples_and_keeps_to_its_context(worked: ServedChild) -> None:

@@ -131,14 +131,13 @@ def test_a_process_that_dies_while_it_works_names_the_work(tmp_path, variant):
             child.wait_for("ready", timeout_s=10)
 
 
-@pytest.mark.parametrize("limit_s", [0.001, 0.05])
-def test_a_process_that_says_nothing_is_not_waited_for_forever(tmp_path, limit_s):
+def test_a_process_that_says_nothing_is_not_waited_for_forever(tmp_path):
     """Every wait has a limit, which the error names."""
     with (
         local.foundry_process("look", logs_dir=tmp_path) as child,
-        pytest.raises(ModelServerError, match=f"for {limit_s:g} s while listing"),
+        pytest.raises(ModelServerError, match=r"for 0\.05 s while listing"),
     ):
-        child.wait_for("listing", timeout_s=limit_s)
+        child.wait_for("listing", timeout_s=0.05)
     assert is_gone(child._child.pid)
 
 

@@ -78,14 +78,13 @@ def test_a_difference_smaller_than_a_repeat_is_not_clear():
     assert compare_samples(tight, scaled(tight, 1.05)).is_clear
 
 
-@pytest.mark.parametrize("scatter", [0.005, 0.03])
-def test_equal_models_are_told_apart_in_at_most_7_of_100_repeats_and_ten_percent_is_found(scatter: float):
-    """With 8 prompts x 3 rounds: no clear difference in at least 93 of 100 repeats, 10 % slower found in all."""
+def test_equal_models_are_told_apart_in_at_most_7_of_100_repeats_and_ten_percent_is_found():
+    """8 prompts x 3 rounds that scatter by 3 %: at most 7 of 100 repeats differ, 10 % slower is found in all."""
     generator = np.random.default_rng(7)
     typical = generator.uniform(0.1, 0.6, 8)
 
     def measured(factor: float = 1.0) -> dict[str, list[float]]:
-        noise = np.exp(generator.normal(0, scatter, (8, 3)))
+        noise = np.exp(generator.normal(0, 0.03, (8, 3)))
         return {str(prompt): list(factor * typical[prompt] * noise[prompt]) for prompt in range(8)}
 
     same = sum(compare_samples(measured(), measured()).is_clear for _ in range(100))

@@ -136,7 +136,7 @@ def test_a_list_of_your_own_needs_two_keys(tmp_path: Path) -> None:
     assert data.read_models(file) == {"mine": data.ModelCard(capabilities=(), size_mb=None)}
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,9 @@ from packaging.requirements import Requirement
 
 from tests.llama_cpp_server import LlamaServer, llama_cpp_server, side_by_side
 from tests.real_model import leave_out
-from workshop_lib import places, plan, storage, timing
+from workshop_lib import places, storage, timing
 from workshop_lib.client import ChatClient
 from workshop_lib.models.smollm2 import FILE_NAME as MODEL
-from workshop_lib.programs import notebooks
-from workshop_lib.quality import judge, scores
 from workshop_lib.records import Completion, ModelVariant, Request
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.streams import Arrival
@@ -131,12 +129,6 @@ def test_what_is_flagged_is_so(measured: Measured):
     assert flagged.isdisjoint({"no_usage", "hidden_tokens", "coalesced_chunks", "not_streamed", "some_failed"})
 
 
-def test_new_prompts_are_not_called_cached(server: LlamaServer, tmp_path: Path):
-    """With a line of its own each round, only the model's template comes from the cache: as for any new prompt."""
-    found = benchmark(server, tmp_path, "--rounds", "2", "--max-tokens", "4", "--unique-prefix")
-    assert "cached_prompt" not in found.row["warnings"]
-
-
 @pytest.mark.parametrize("text", ["Tell a story.", "Write 3 emoji and a German word with umlauts."])
 def test_no_text_is_lost(ask, text: str):
     """The first event has `content: null` and comes with the second; chunks are the texts of the server's events."""
@@ -174,18 +166,6 @@ def test_a_prompt_that_is_too_long_is_the_servers_own_reason(ask, stream: bool):
     answer = ask("word " * 3000, stream=stream)
     assert (answer.ok, answer.error_kind, answer.chunks) == (False, "does_not_fit", ())
     assert answer.error.startswith("Does not fit: ") and answer.error.endswith(" of 2 048 tokens.")
-
-
-@pytest.mark.parametrize(("key", "kind"), [(None, "http_401"), ("wrong", "http_401"), ("right", None)])
-def test_a_key_is_asked_for(ask, locked: LlamaServer, key: str | None, kind: str | None):
-    """Without the key nothing is answered, with it everything is."""
-    assert ask("Tell a story.", to=locked, api_key=key).error_kind == kind
-
-
-@pytest.fixture(scope="module")
-def locked(model: Path) -> Iterator[LlamaServer]:
-    with llama_cpp_server(model, **SMALL, api_keys=["right"]) as running:
-        yield running
 
 
 def test_a_server_that_ends_in_mid_answer_is_a_failed_answer(ask, model: Path):
@@ -250,46 +230,3 @@ def test_our_client_sees_what_a_bare_socket_sees(model: Path):
         texts = [f"{number} is the number of this question. Tell a long story of a fox." for number in range(14)]
         ours, bare = side_by_side(*where, texts, 32)
         assert abs(ours.slower_percent - bare.slower_percent) < 2.0
-
-
-def test_the_pages_run_on_it(server: LlamaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The pages that ask models, in order, as `workshop.py run --profile endpoint` runs them, without the SDK."""
-    monkeypatch.setenv("PYTHONPATH", no_sdk(tmp_path))
-    monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", server.base_url)
-    monkeypatch.setattr(notebooks, "PAGES", notebooks.PAGES[:3])
-    given = {"profile": "endpoint", "rounds": 1, "max_tokens": 12, "users": "", "models": "auto"}
-    pages = notebooks.run_workshop(tmp_path / "run", given)
-    assert [page[:2] for page in pages] == ["01", "02", "03"]
-    run = storage.read_run(tmp_path / "run" / "records.jsonl")
-    assert {each.alias for each in run.completions} == {MODEL}
-    assert all(each.ok for each in run.completions)
-
-
-def test_it_can_be_asked_as_a_judge(server: LlamaServer, measured: Measured, tmp_path: Path):
-    """Every answer gets a verdict with a reason, kept under the judge's name; what cannot be read has no grade."""
-    run = storage.read_run(measured.folder / "records.jsonl")
-    found = [replace(each, authors=()) for each in scores.distinct_answers(run)[:3]]  # not known as its own
-    with EndpointRuntime(server.base_url) as runtime:
-        (variant,) = runtime.find([judge.choose_judge(run)[0]])
-        with (
-            runtime.serve(variant) as served,
-            judge.Judge(served, scores.version_for(run.prompts), max_tokens=40) as second,
-        ):
-            given = second.grade_all(found, tmp_path, show_progress=False)
-    assert len(given) == 3
-    for score in given:
-        assert score.value in {None, 1, 2, 3, 4, 5}
-        assert score.comment
-        assert not score.comment.startswith(judge.FAILED)
-    assert {each.answers[0] for each in scores.read_all(tmp_path)} == {each.sha256 for each in found}
-    assert [path.name for path in tmp_path.iterdir() if MODEL.lower() in path.name.lower()], (
-        "one file, the model's name"
-    )
-
-
-def test_names_find_it(server: LlamaServer, model: Path):
-    """Its exact id and the name that people see are both names of it."""
-    with EndpointRuntime(server.base_url) as runtime:
-        for name in (str(model), MODEL):
-            variants, _ = plan.find_models(runtime, (name,), ("cpu",))
-            assert [each.alias for each in variants] == [MODEL]

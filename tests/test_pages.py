@@ -16,8 +16,11 @@ from workshop_lib.programs import notebooks
 NBVAL = (
     "--nbval", "--nbval-current-env", "--nbval-cell-timeout=300", "--nbval-sanitize-with=tests/nbval_sanitize.cfg",
 )  # fmt: skip
-SHORT = {"rounds": 1, "max_tokens": 16, "users": "", "prompt_lengths": "64,128,256", "judge_seconds": 5.0}
-"""With the real model one page takes minutes at its own settings."""
+SHORT = {
+    "prompt_set": "course", "rounds": 1, "max_tokens": 8, "users": "", "prompt_lengths": "64,96,128",
+    "judge_seconds": 1.0, "repeats": 1,
+}  # fmt: skip
+"""At its own settings a page takes minutes with the real model, most of them for reading notes."""
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.annotation_helpers import answer, run_with, variant
 from tests.measurement_helpers import run_of
-from workshop_lib import data, places
+from workshop_lib import data
 from workshop_lib.errors import ConfigurationError, DataFileError, RecordFileError
 from workshop_lib.quality import scores
 from workshop_lib.quality.scores import Score, ScoreFile, current, rater_name, read_all
@@ -252,14 +252,3 @@ def test_the_shipped_grades_fit_answers_of_the_shipped_prompts() -> None:
     assert {each.prompt_id for each in found.scores} == {prompt.id for prompt in prompts}
     assert len({(each.prompt_id, each.answer_sha256) for each in found.scores}) == len(found.scores)
     assert found.rubric_version == scores.version_for(prompts)
-
-
-def test_importing_it_loads_no_heavy_library() -> None:
-    """Commands that never compute an agreement do not pay for it."""
-    heavy = "{'numpy', 'scipy', 'krippendorff', 'choix', 'pandas', 'matplotlib', 'openai'}"
-    imports = "; ".join(
-        f"import workshop_lib.quality.{name}" for name in ("scores", "annotation", "agreement", "judge")
-    )
-    code = f"import sys; {imports}; print(sorted({heavy} & set(sys.modules)))"
-    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=places.PROJECT)
-    assert seen.stdout.strip() == "[]"

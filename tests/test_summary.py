@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +12,7 @@ from hypothesis import strategies as st
 
 from tests.comparison_helpers import gpu_run, mislabelled_run
 from tests.measurement_helpers import VARIANT, completion, run_of
-from workshop_lib import report, summary, timing
-from workshop_lib.comparison import compare_results, results_of, sample_objects
+from workshop_lib import summary, timing
 from workshop_lib.records import Chunk, Completion, Prompt, Row, Serving
 from workshop_lib.show import tables
 from workshop_lib.summary import (
@@ -103,20 +100,6 @@ def test_a_row_says_whether_the_model_was_trained_on_its_prompts(
     assert (row.prompt_set, row.trained_on_prompts) == expected
     assert ("trained_on_prompts" in row.warnings) == bool(expected[1])
     assert (name_of(row).endswith(" †"), "yes" in tables.speed([row]).values) == (bool(expected[1]),) * 2
-
-
-def test_a_metric_needs_a_function_and_a_row_in_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A made-up metric reaches rows, JSON, CSV, samples and comparisons by its row in the table alone."""
-    chunks = timing.Metric("chunks", "Chunks", "", lambda each: float(len(each.chunks)), "higher", row="chunks_median")
-    monkeypatch.setattr(timing, "METRICS", (*timing.METRICS, replace(chunks, average="median")))
-    run = run_of([completion([0.1] * size, round=round_) for round_, size in enumerate((2, 4, 9), 1)])
-    row = row_of(list(run.completions))
-    assert row_object(row)["chunks_median"] == row.value("chunks_median") == 4.0
-    assert row_from(row_object(row)) == row
-    with report.write_report(run, tmp_path, ()).csv.open(encoding="utf-8") as file:
-        assert float(next(csv.DictReader(file))["chunks_median"]) == 4.0
-    assert [sample["chunks"] for sample in sample_objects(run)] == [2.0, 4.0, 9.0]
-    assert compare_results(results_of(run), results_of(run)).lines[-1].measure == "chunks"
 
 
 def test_the_warm_up_is_the_cold_start_and_nothing_else():
