@@ -18,12 +18,8 @@ for kept in (places.CACHE_VARIABLE, places.RUNS_VARIABLE, "IPYTHONDIR"):
     os.environ[kept] = places.environment_apart(Path(APART.name))[kept]
 os.environ["MPLBACKEND"] = "Agg"
 os.environ[real_model.NO_INDEX] = "1"
-settings.register_profile("workshop", deadline=None, max_examples=50)  # shared machines are slow at times
+settings.register_profile("workshop", deadline=None, max_examples=30)  # shared machines are slow at times
 settings.load_profile("workshop")
-
-
-ALONE = {"test_client.py"}
-"""Tests that expect times of milliseconds; see the marker `alone`."""
 
 
 WHOLE = ("browser", "test_pages.py", "test_llama_cpp.py", "test_notebooks.py")
@@ -48,10 +44,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that expect such times, and begin with the longest."""
+    """Mark the tests that run whole pages, and begin with the longest."""
     for item in items:
-        if item.path.name in ALONE:
-            item.add_marker(pytest.mark.alone)
         if {*WHOLE} & {*item.path.parts}:
             item.add_marker(pytest.mark.whole)
     items.sort(

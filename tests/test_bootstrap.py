@@ -161,14 +161,6 @@ def test_a_linked_environment_is_left_as_it_is(project: Path, tmp_path: Path) ->
     assert not (project / ".venv").is_symlink()
 
 
-def test_missing_requirements_are_one_line(project: Path) -> None:
-    """A broken checkout does not end in a traceback."""
-    (project / "requirements.txt").unlink()
-    finished = start(project, "run")
-    assert (finished.returncode, len(said(finished))) == (1, 1)
-    assert "requirements.txt" in finished.stderr
-
-
 def test_the_script_needs_nothing_but_python() -> None:
     """Standard library only, at most 180 lines, and old Pythons can parse it."""
     source = SCRIPT.read_text(encoding="utf-8")

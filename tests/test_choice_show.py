@@ -227,13 +227,3 @@ def test_what_is_impossible_is_said_and_the_last_order_stays() -> None:
     for slider in widget.weights.values():
         slider.value = 0.0
     assert "All weights are 0" in widget.problem
-
-
-def test_licences_are_kept_and_heavy_weights_fit_and_a_sentence_is_stored() -> None:
-    """A limit without a control stays in force; without a kernel the stored output says which model comes first."""
-    widget = ChoiceWidget(decide(evidence_of(TWO), {"quality": 40}, licences="MIT"))
-    bundle = widget._repr_mimebundle_()
-    assert bundle["text/plain"].startswith("careful · int4 · cpu comes first") and "running notebook" in repr(widget)
-    assert "application/vnd.jupyter.widget-view+json" in bundle
-    widget.weights["latency"].value = 2.0
-    assert (widget.weights["quality"].max, widget.decision.licences) == (40, "MIT")

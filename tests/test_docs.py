@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import pytest
 
 import workshop_lib as ws
-from tests.markdown import PROJECT, Document, Fence, code_in, plain, read, written
+from tests.markdown import PROJECT, Document, code_in, plain, read, written
 from tools import reference
 from workshop_lib import __main__ as command_line
 from workshop_lib import records, settings
@@ -223,12 +223,3 @@ def test_every_feature_is_there_and_says_where_it_is_seen_lies_and_is_tested() -
     assert [int(title.split(".")[0]) for title in features] == list(range(1, 33))
     for section in features.values():
         assert {"See it", "In", "Tests"} <= {*re.findall(r"^- \*\*(.+?):\*\* ", section.text, re.M)}
-
-
-def test_the_parts_of_a_document_are_found() -> None:
-    """Headings, blocks, rows by column, links and code, and nothing of what stands in a block."""
-    text = "# A `b` c?\n\n[x](a.md#b) ![y](i.png)\n\n| p | q |\n|---|---|\n| `a \\| b` | 2 |\n\n```bash\n# no\nrun\n```"
-    document = Document(PROJECT / "x.md", text + "\n## A b c\nend")
-    assert (document.anchors, document.links) == ({"a-b-c", "a-b-c-1"}, ["a.md#b", "i.png"])
-    assert (document.rows, document.fences) == ([{"p": "`a | b`", "q": "2"}], [Fence("bash", "# no\nrun\n")])
-    assert (document.code, document.sections(2)["A b c"].text) == (["b", r"a \| b"], "end")

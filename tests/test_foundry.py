@@ -238,27 +238,6 @@ def test_a_registered_model_whose_files_are_gone_is_left_out_with_the_reason(run
     assert runtime.left_out() == []
 
 
-def test_a_model_that_is_registered_later_is_seen_at_once(runtime, cache, tmp_path):
-    """An open runtime looks at the file each time."""
-    late = local.register("late", SMALL, cache_dir=cache)
-    assert ids(runtime.find(["late"])) == [late.model_id]
-    registry.remove("late", cache_dir=cache)
-    with pytest.raises(ModelNotFoundError):
-        runtime.find(["late"])
-
-
-def test_an_adapter_needs_no_runtime(cache, mine, tmp_path, monkeypatch):
-    """Where the SDK has no wheel, what is asked for by its registered name is found, served and answers."""
-    monkeypatch.setenv("FOUNDRY_LOCAL_LIB_DIR", str(tmp_path))
-    with practice(cache) as runtime:
-        (adapter,) = runtime.find(["my-adapter"])
-        with runtime.serve(adapter) as served:
-            assert served.base_url.endswith("/v1")
-        with pytest.raises(RuntimeUnavailableError):
-            runtime.find(["auto"])
-    assert is_gone(served.pid)
-
-
 # The public catalog
 
 

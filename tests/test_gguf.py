@@ -319,24 +319,13 @@ def test_a_killed_import_leaves_no_model_and_the_next_one_works(tmp_path: Path) 
     assert not list(tmp_path.glob(".out*"))
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    (b"\x50\x4b\x03\x04 a wheel", "is no GGUF file"),
-    (b"GGUF", "is damaged or incomplete"),
-    ("gemma3", "has the architecture 'gemma3'"),
-])  # fmt: skip
-def test_the_command_refuses_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | str, words: str
-) -> None:
+def test_the_command_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2, the reason and what to do; nothing is registered."""
-    file = tmp_path / "tiny.gguf"
-    if isinstance(content, bytes):
-        file.write_bytes(content)
-    else:
-        tiny_gguf(file, content)
-    assert main(["import", str(file), "--alias", "tiny"]) == 2
+    tiny_gguf(tmp_path / "tiny.gguf", "gemma3")
+    assert main(["import", str(tmp_path / "tiny.gguf"), "--alias", "tiny"]) == 2
     said = capsys.readouterr()
     assert (said.out, len(said.err.splitlines())) == ("", 1)
-    assert words in said.err
+    assert "has the architecture 'gemma3'" in said.err
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -384,14 +373,13 @@ def test_the_command_registers_each_precision_under_one_alias(
     assert registry.read() == ()
 
 
-@pytest.mark.parametrize("alias", ["My Model", "auto", "../../elsewhere"])
 def test_an_alias_that_cannot_be_used_is_refused_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], alias: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 2 and one line; no folder lies about, least of all outside the model cache."""
     monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(tmp_path / "cache"))
     tiny_gguf(tmp_path / "tiny.gguf")
-    assert main(["import", str(tmp_path / "tiny.gguf"), "--alias", alias]) == 2
+    assert main(["import", str(tmp_path / "tiny.gguf"), "--alias", "../../elsewhere"]) == 2
     assert "lower-case letters" in capsys.readouterr().err.splitlines()[0]
     assert list(tmp_path.iterdir()) == [tmp_path / "tiny.gguf"]
 

@@ -155,20 +155,6 @@ def test_the_figures_of_the_readme_are_those_of_the_shipped_folders(sample):
         assert f"| {model.alias} | {' | '.join(cells)} |" in README
 
 
-def test_the_example_is_the_shipped_model(sample, shape):
-    """The snapshot describes the network of the converted folder, and the true size lies within the estimate."""
-    facts = sample["facts"]
-    built = json.loads((facts.CONVERTED / "genai_config.json").read_text(encoding="utf-8"))["model"]
-    decoder = built["decoder"]
-    assert (shape.vocabulary, shape.context_tokens) == (built["vocab_size"], built["context_length"])
-    assert (shape.hidden, shape.layers) == (decoder["hidden_size"], decoder["num_hidden_layers"])
-    assert (shape.heads, shape.kv_heads) == (decoder["num_attention_heads"], decoder["num_key_value_heads"])
-    for precision in ("int4", "fp32"):
-        least, most = sample["steps"].load("finished").estimate_mb(shape, precision)
-        folder = facts.CONVERTED.with_name(f"practice-medium-{precision}-generic-cpu")
-        assert least < sample["steps"].folder_mb(folder) < most
-
-
 def builder_parser() -> argparse.ArgumentParser:
     """The builder's own options, read from its source: importing it would need torch."""
     source = Path(find_spec("onnxruntime_genai").origin).parent / "models" / "builder.py"

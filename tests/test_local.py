@@ -81,15 +81,6 @@ def test_what_the_runtime_cannot_use_is_said_in_its_own_words(tmp_path: Path, br
     assert registry.read(tmp_path / "cache") == ()
 
 
-def test_a_folder_that_passes_is_registered_with_what_it_says(tmp_path: Path) -> None:
-    """Size and precision of its files, context of its configuration; what the owner says of the licence comes first."""
-    mine = local.register("mine", SMALL, licence="my own", capabilities=["explain"], cache_dir=tmp_path)
-    assert registry.read(tmp_path) == (mine,)
-    assert (mine.model_id, mine.place, mine.licence) == ("mine-folder-cpu:1", SMALL, "my own")
-    assert (mine.size_mb, mine.precision, mine.context_tokens) == (0.416305, "int4", 1024)
-    assert mine.capabilities == ("explain",)
-
-
 def test_a_folder_that_cannot_be_tried_here_is_registered_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -117,13 +117,3 @@ def test_the_code_that_is_shown_is_the_code_that_runs() -> None:
     assert first == "```python" and lines[0].startswith("def stream(self, prompt: str") and len(lines) <= 16
     file = SAMPLE.read_text(encoding="utf-8")
     assert all(line.strip() in file for line in lines[:-1])
-
-
-def test_a_model_is_asked_and_measured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An adapter needs no Foundry Local; every prompt is answered."""
-    register(cache, "mine", "Whole")
-    monkeypatch.setenv("FOUNDRY_LOCAL_LIB_DIR", str(cache))
-    with profiles.open_runtime("practice") as runtime:
-        assert own_models.ask(runtime, ["mine"], "Hello")["answer"].tolist() == ["You said: Hello"]
-        run = own_models.measure(runtime, ["mine"], data.read_prompts()[:4], rounds=1)
-    assert run.completions and all(each.ok for each in run.completions)

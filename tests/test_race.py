@@ -325,15 +325,6 @@ def test_hostile_text_is_harmless_in_view_and_figure():
     assert style.png(figure, dpi=60).startswith(b"\x89PNG") and "did not finish" in style.alt_text(figure)
 
 
-def test_nobody_to_race_is_shown_and_drawn():
-    """Without a model there is a sentence, an empty figure, and no error."""
-    widget = race.RaceWidget(EndpointRuntime("http://127.0.0.1:9/v1"), race.pick([]), PROMPT)
-    result = widget.race()
-    assert (widget.view["why"], widget.view["replay"]) == ("No model is here, so nobody races.", None)
-    assert style.alt_text(charts.race(result)) == "A race over time."
-    widget.close()
-
-
 # -- real models
 
 

@@ -68,14 +68,6 @@ def test_every_model_that_is_accepted_is_read_back_as_it_was(
         assert registry.read(Path(folder)) == (model,)
 
 
-@given(ALIASES, ALIASES, st.sampled_from(["cpu", "gpu", "npu"]), st.sampled_from(["cpu", "gpu", "npu"]))
-def test_different_aliases_never_share_an_id(one: str, other: str, device: Any, another: Any) -> None:
-    """Alias, kind, device and version make the id; a folder's and an adapter's are never the same."""
-    first, second = replace(MODEL, alias=one, device=device), replace(ADAPTER, alias=other, device=another)
-    assert first.model_id == f"{one}-folder-{device}:1"
-    assert first.model_id != second.model_id
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -200,13 +192,6 @@ def test_a_file_that_another_program_holds_is_not_waited_for_forever(
     monkeypatch.setattr(registry, "LOCK_TIMEOUT_S", 0.05)
     with files.one_writer(registry.file_in(tmp_path), wait_s=1), pytest.raises(ConfigurationError, match="holding"):
         registry.read(tmp_path)
-
-
-def test_a_cache_that_is_no_folder_is_named(tmp_path: Path) -> None:
-    """The error says which variable moves it."""
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="WORKSHOP_CACHE_DIR"):
-        registry.add(MODEL, cache_dir=tmp_path / "file")
 
 
 def test_what_makes_a_model_unusable_is_said_without_naming_its_reader(

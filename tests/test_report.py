@@ -101,13 +101,6 @@ def graded(run: Run, prompt_set: str = "", trained_on: tuple[str, ...] | None = 
     return replace(run, prompts=prompts, completions=answers, servings=servings)
 
 
-def test_a_decision_on_one_prompt_of_ones_own_says_so(tmp_path: Path):
-    """A prompt given by hand is of no set, and there is one."""
-    run = graded(slowed(models("a", "b"), {"a": 50.0, "b": 200.0}))
-    one = replace(run, prompts=run.prompts[:1], completions=tuple(e for e in run.completions if e.prompt_id == "p0"))
-    assert report.write_report(one, tmp_path).decision.startswith(f"For this prompt, {A}")
-
-
 @pytest.mark.parametrize(
     ("trained_on", "clear", "doubted"),
     [((), True, False), (None, True, False), (("course",), False, True)],

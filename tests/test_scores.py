@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -137,20 +135,6 @@ def test_what_cannot_be_written_or_read_is_said(tmp_path: Path, monkeypatch: pyt
     file = ScoreFile(tmp_path, "ada")
     with FileLock(f"{file.path}.lock"), pytest.raises(RecordFileError, match="locked by another program"):
         file.add(score())
-
-
-def test_two_writers_of_one_rater_interleave_whole_lines(tmp_path: Path) -> None:
-    """Two notebooks with the same name wait for each other: all verdicts arrive, each on its own line."""
-    code = (
-        "import sys; from pathlib import Path; from tests.test_scores import score, ScoreFile\n"
-        "file = ScoreFile(Path(sys.argv[1]), 'ada')\n"
-        "for n in range(9): file.add(score(3, answer=f'{sys.argv[2]}-{n}'))"
-    )
-    root, names = Path(__file__).parents[1], ("one", "two")
-    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], cwd=root) for name in names]
-    assert [writer.wait(60) for writer in both] == [0, 0]
-    seen = [each.answers[0] for each in said_in(ScoreFile(tmp_path, "ada"))]
-    assert sorted(seen) == sorted(f"{name}-{n}" for name in names for n in range(9))
 
 
 HEADER = {"kind": "scores", "schema": 1, "rater": "ada"}

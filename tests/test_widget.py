@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.annotation_helpers import forty, run_with
-from tests.measurement_helpers import run_of
 from workshop_lib.quality.annotation import JudgingError, Session
 from workshop_lib.quality.widget import STATIC, AnnotationWidget, obey, view
 
@@ -75,13 +74,6 @@ def test_pairs_have_a_scale_of_their_own(tmp_path: Path) -> None:
     assert obey(session, {"command": "choose", "value": "tie"}) == "Saved: Tie"
     assert obey(session, {"command": "reveal"}) == "The models are revealed"
     assert view(session)["revealed"]["headings"] == ["Model", "Won", "Tied", "Lost", "Both bad"]
-
-
-def test_stages_without_an_item(session: Session, tmp_path: Path) -> None:
-    """A run without answers has nothing to judge; after the last item comes the end."""
-    assert view(Session(run_of([]), tmp_path))["stage"] == "empty"
-    session.position = session.total
-    assert (view(session)["stage"], view(session)["answers"], view(session)["verdict"]) == ("end", [], None)
 
 
 def test_a_command_of_an_older_turn_is_not_carried_out(session: Session) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import nbformat
 import pytest
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from playwright.sync_api import ConsoleMessage, Page, expect
 
@@ -76,7 +77,7 @@ def page_with(settings: Mapping[str, notebooks.Value], name: str, lab: Lab) -> N
     """Put a page into the lab's folder, with those of the settings that it has."""
     known = notebooks.read_parameters(places.NOTEBOOKS / name)
     given = {key: value for key, value in settings.items() if key in known}
-    notebook = parameterize_notebook(nbformat.read(places.NOTEBOOKS / name, as_version=4), given, language="python")
+    notebook = parameterize_notebook(load_notebook_node(str(places.NOTEBOOKS / name)), given, language="python")
     nbformat.write(notebook, lab.folder / name)
 
 
