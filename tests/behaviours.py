@@ -82,9 +82,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "cached-reported": replace(STEADY, first_token_s=0.2, cached_after_first=True, reports_cached=True),
     "reuse-stall": replace(STEADY, reuse_stall_s=0.04, steps=(CHUNKED, *ANSWER[1:])),
     # faults
-    "flaky": replace(STEADY, fault=refuse(500), faulty=range(1, 2)),
     "breaks-later": replace(STEADY, fault=(HALF, reset), faulty=range(4, EVER)),
-    "http-400": fails(refuse(400)),
     "http-429": fails(refuse(429)),
     "http-500": fails(refuse(500)),
     "proxy-page": fails(page()),

@@ -15,7 +15,7 @@ from tests.fault_steps import answer_with, reply
 from tests.foundry_helpers import PublicCatalog, practice
 from workshop_lib import __main__ as command_line
 from workshop_lib import checklist
-from workshop_lib.checklist import ModelCheck, Step, check_models
+from workshop_lib.checklist import ModelCheck, check_models
 from workshop_lib.errors import ModelNotFoundError, ModelServerError
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import profiles
@@ -255,9 +255,3 @@ def test_a_server_that_vanished_is_one_clear_reason(server: FaultServer, died: s
     (found,) = check_models(Scripted(ONE, gone, died=died), ["alias"])  # type: ignore[arg-type]
     assert statuses(found) == ["passed", "passed", "failed", "not tried"]
     assert (died or "No server listens at") in reason(found, "served")
-
-
-def test_statuses_are_counted() -> None:
-    """One passed, one failed, two not tried: no word for all of them."""
-    steps = (Step("listed", "passed", ""), Step("cached", "failed", ""), *(Step("served", "not tried", ""),) * 2)
-    assert checklist.counted([ModelCheck("a", "cpu", steps)]) == "1 passed, 1 failed, 2 not tried, 0 not known"

@@ -51,14 +51,6 @@ def test_a_step_is_a_factor_of_two_or_one_grade() -> None:
     assert [CRITERIA["latency"].say(0.0153), CRITERIA["footprint"].say(6160.0)] == ["15.3 ms", "6,160 MB"]
 
 
-@given(st.lists(st.integers(0, 100).map(float), min_size=1, max_size=9), st.sampled_from([0.0, 0.5, 0.95, 1.0]))
-def test_quantiles_are_numpys_and_pass_over_what_is_unknown(values: list[float], share: float) -> None:
-    """Unknown values between the others change nothing; nothing known gives nothing."""
-    table = np.array([*values, np.nan, np.nan])[None, :, None]
-    assert deciding.quantiles(table, share)[0, 0] == pytest.approx(np.quantile(values, share))
-    assert np.isnan(deciding.quantiles(np.full((1, 3, 1), np.nan), share)).all()
-
-
 @pytest.mark.parametrize(
     ("weights", "limits", "said"),
     [

@@ -134,18 +134,6 @@ def test_what_cannot_be_used_is_one_line_and_exit_2_before_anything_starts(
     assert file.read_text(encoding="utf-8") == "mine"
 
 
-@pytest.mark.parametrize("address", ["ftp://x/v1", ""])
-def test_an_address_that_cannot_be_used_ends_a_run_before_a_notebook_starts(
-    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    """A wrong or missing address is said in one line with exit code 2."""
-    monkeypatch.setattr(notebooks, "run_workshop", lambda *_: pytest.fail("a notebook was started"))
-    monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", address)
-    assert command_line.main(["run", "--profile", "endpoint"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "http://127.0.0.1:5273/v1" in line
-
-
 def test_lab_is_started_on_the_first_notebook(monkeypatch: pytest.MonkeyPatch):
     """`lab` starts JupyterLab of this Python on the loopback only."""
     started: list[list[str]] = []

@@ -371,13 +371,6 @@ def test_a_reference_stands_in_and_is_labelled():
     assert len(notes) == 2 + 6
 
 
-def test_no_reference_is_drawn_where_a_gpu_was_measured():
-    """A machine with a GPU needs no other's."""
-    builds = comparison.side_by_side(gpu_run(), (reference(),))
-    assert not any(build.is_reference for build in builds)
-    assert comparison.device_notes(gpu_run(), (reference(),)) == ()
-
-
 def test_a_label_counts_as_no_gpu():
     """It is listed, compared with nothing, said in a sentence, and a reference still stands in."""
     builds = comparison.side_by_side(mislabelled_run(), (reference(),))
@@ -405,13 +398,6 @@ def test_references_of_other_models_do_not_stand_in():
         "This run has no GPU model: none was asked for, or the server does not say what it runs on.",
         "The shipped GPU reference results hold none of these models.",
     )
-
-
-def test_a_gpu_without_a_cpu_build_has_nothing_to_be_compared_with():
-    """Asked for the GPU alone, the table has its figures and no ratio."""
-    run = gpu_run()
-    run = replace(run, servings=tuple(each for each in run.servings if each.variant.device == "gpu"))
-    assert {build.verdict and build.verdict.against for build in comparison.side_by_side(run)} == {"no CPU build"}
 
 
 # -- shipped references
@@ -464,15 +450,6 @@ def test_a_reference_is_called_by_machine_and_date(machine: dict[str, object], l
     """The card if its name was recorded, else the processor; what is unknown is said."""
     write_whole(replace(gpu_run(), machine=machine), tmp_path / "one")
     assert comparison.read_references(tmp_path)[0].label == label
-
-
-def test_a_newer_report_is_read_without_what_it_added(tmp_path: Path):
-    """A field that this version does not know is left out of the row."""
-    path = write_whole(gpu_run(), tmp_path / "new")
-    report = json.loads(path.read_text("utf-8"))
-    report["rows"][0]["colour"] = "blue"
-    path.write_text(json.dumps(report), "utf-8")
-    assert len(comparison.gpu_references(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("rows", [None, ["row"], [{"alias": "a"}]])

@@ -16,11 +16,10 @@ import pytest
 
 from tests.behaviours import STEADY
 from tests.fault_server import FaultServer
-from workshop_lib import __main__ as command_line
 from workshop_lib import checklist, load, places
 from workshop_lib.benchmark import RECORDS_FILE
 from workshop_lib.checklist import ModelCheck, Step
-from workshop_lib.programs import commands, notebooks, terminal
+from workshop_lib.programs import commands, terminal
 from workshop_lib.records import Row
 from workshop_lib.show import tables
 from workshop_lib.storage import read_run
@@ -185,20 +184,6 @@ def test_a_disk_that_really_fills_up(small_disk: Callable[[str], Path]):
     assert after[: len(before)] == before
     assert json.loads(out)[0]["requests_ok"] == 60
     assert json.loads((run / "r.json").read_bytes()) == json.loads(out)
-
-
-def test_executed_notebooks_that_find_no_room_name_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    """The system names no file when a disk is full; the line names the run's folder."""
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(notebooks, "run_workshop", full)
-    assert command_line.main(["run", "--output", str(tmp_path / "run")]) == 1
-    line = last_line(capsys.readouterr().err.encode())
-    assert line.startswith(f"DiskSpaceError: {tmp_path / 'run'} cannot be written")
 
 
 @pytest.mark.parametrize(

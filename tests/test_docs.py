@@ -127,23 +127,6 @@ def twins(document: Document) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "python3 workshop.py walk", "py workshop.py run --model x --speed 3", "python3 workshop.py run --profile cloud",
-        ".venv/bin/python -m workshop_lib walk far", "python samples/no_such.py", "python3 workshop.py test walk",
-        r".venv\Scripts\python samples\session03\benchmark_oss_models.py --rounds 0",
-    ],
-)  # fmt: skip
-def test_a_command_that_would_not_work_is_found(command: str) -> None:
-    """Wrong commands, flags, values and files, in either shell; and README's commands are found at all."""
-    ((program, arguments),) = own_commands(command)
-    with pytest.raises((AssertionError, ConfigurationError)):
-        check(DOCUMENTS["README.md"], program, arguments)
-    readme = [each for text in shown_in(DOCUMENTS["README.md"]) for each in own_commands(text)]
-    assert readme.count(("workshop.py", ["run"])) >= 2
-
-
 # -- names
 
 

@@ -253,18 +253,6 @@ def test_devices_are_compared_where_there_is_a_gpu(tmp_path: Path):
     assert {each["device"] for each in rows if each["status"] == "ok"} == {"cpu"}
 
 
-def test_the_report_says_where_energy_is_from_or_why_there_is_none(run: Run):
-    """Columns where it was measured; else one sentence for all models that share the reason."""
-    why = "Energy was not measured: this machine shows no energy counter of its processor."
-    noted = replace(run, servings=tuple(replace(serving, energy_note=why) for serving in run.servings))
-    assert report.report_markdown(noted, summarise(noted)).count(why) == 1
-    joules = {"energy_j": 2.1, "energy_source": "measured:rapl"}
-    measured = replace(run, completions=tuple(replace(each, **joules) for each in run.completions))
-    for page in (report.report_markdown, report.report_html):
-        text = page(measured, summarise(measured))
-        assert "energy (mWh per 1000 tok)" in text and "measured:rapl" in text
-
-
 def test_a_new_metric_appears_everywhere(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """One row of METRICS: in rows, JSON, CSV, tables, the report, comparisons and figures, and read back again."""
 

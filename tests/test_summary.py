@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.comparison_helpers import gpu_run, mislabelled_run
 from tests.measurement_helpers import VARIANT, completion, run_of
-from workshop_lib import summary, timing
+from workshop_lib import timing
 from workshop_lib.records import Chunk, Completion, Prompt, Row, Serving
 from workshop_lib.show import tables
 from workshop_lib.summary import (
@@ -237,13 +237,6 @@ def test_cost_needs_a_price():
     priced = row_of([spent(4.0)], plan={"rounds": 3, "price_per_kwh": 0.30})
     assert row_of([spent(4.0)]).energy_cost_per_million_tokens is None
     assert priced.energy_cost_per_million_tokens == pytest.approx(1e6 / 3.6e6 * 0.30)
-
-
-@given(POSITIVE, st.integers(1, 10**6))
-def test_energy_agrees_with_counting_the_long_way(joules: float, tokens: int):
-    """1 000 tokens at joules per token, in watt-hours of 3 600 joules."""
-    figure = summary.wh_per_1000_tokens(joules, tokens)
-    assert figure is not None and math.isclose(figure * 3600, joules / tokens * 1000, rel_tol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -202,11 +202,6 @@ def test_one_piece_answers_without_usage_have_unknown_tokens():
     assert timing.completion_tokens(completion([2.0], streamed=False, completion_tokens=None)) == (None, "unknown")
 
 
-def test_one_token_has_no_pace():
-    """With a single arrival there is no interval to divide."""
-    assert timing.time_per_output_token_s(completion([0.05])) is None
-
-
 def test_prefill_rate_is_withheld_for_cached_prompts():
     """10 prompt tokens in 0.05 s are 200 per second, 4 without a cached template 80; of a cached prompt, nothing."""
     assert timing.prefill_tokens_per_s(completion(FIVE)) == pytest.approx(200)
@@ -242,9 +237,3 @@ def test_times_are_ordered_and_rates_invert(gaps: list[float], first: float):
     pace, rate = timing.time_per_output_token_s(sample), timing.decode_tokens_per_s(sample)
     assert first_s is not None and last_s is not None and first_s <= last_s
     assert pace is not None and rate is not None and pace * rate == pytest.approx(1)
-
-
-def test_metric_names_are_unique():
-    """Reports and charts look metrics up by name."""
-    names = [metric.name for metric in timing.METRICS]
-    assert len(set(names)) == len(names)

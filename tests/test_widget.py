@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 
 import pytest
 
 from tests.annotation_helpers import forty, run_with
 from workshop_lib.quality.annotation import JudgingError, Session
-from workshop_lib.quality.widget import STATIC, AnnotationWidget, obey, view
+from workshop_lib.quality.widget import AnnotationWidget, obey, view
 
 
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
     return Session(forty(), tmp_path, rater="ada")
-
-
-def test_views_hold_visible_text_only(tmp_path: Path) -> None:
-    """Control, direction and half characters of a model are shown as such; the rest stays text, never markup."""
-    hostile = '<script>alert("x")</script> \x1b[31mred \u202eright\ud800'
-    seen = view(Session(run_with({"one": {"x": hostile}}), tmp_path))
-    assert seen["answers"] == ['<script>alert("x")</script> �[31mred �right�']
-    json.dumps(seen).encode("utf-8", "strict")
-    script = (STATIC / "annotation.js").read_text("utf-8")
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|DOMParser", script)
 
 
 COMMANDS = [
