@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import real_model
+from tests import real_model, small_project
 from workshop_lib import places
 
 APART = tempfile.TemporaryDirectory(prefix="workshop-tests-", ignore_cleanup_errors=True)
@@ -64,6 +64,12 @@ def pytest_unconfigure() -> None:
 def real_model_file(request: pytest.FixtureRequest) -> Path:
     """The GGUF file of SmolLM2, or a loud skip."""
     return real_model.fetch(request)
+
+
+@pytest.fixture(name="project")
+def small_project_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of one requirement, for its `workshop.py`."""
+    return small_project.make_project(tmp_path, monkeypatch)
 
 
 @pytest.fixture(autouse=True)

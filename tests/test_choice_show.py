@@ -10,9 +10,8 @@ from pathlib import Path
 import mistune
 import pytest
 
-from tests.choice_helpers import EVEN, TWO, decide, decided, evidence_of, grade, made_run
+from tests.choice_helpers import EVEN, OUTCOMES, TWO, decide, decided, evidence_of, grade, made_run
 from tests.report_helpers import HOSTILE, run_of_models
-from tests.test_choice_decide import OUTCOMES
 from workshop_lib.choice import show
 from workshop_lib.choice.decide import CRITERIA, FLOORS, LIMITS, Decision, gather_evidence
 from workshop_lib.choice.show import ChoiceWidget

@@ -167,10 +167,10 @@ def test_leaving_a_run_leaves_nothing_behind_and_a_limit_ends_it(three: Hosts, t
         with pytest.raises(KeyboardInterrupt):
             collect.run_fleet(client, ENDLESS, tmp_path, on_progress=interrupt)
         wait_until(lambda: measuring() == 0)
-        fleet = collect.run_fleet(client, ENDLESS, tmp_path, on_progress=ignore, limit_s=8)
+        fleet = collect.run_fleet(client, ENDLESS, tmp_path, on_progress=ignore, limit_s=4)
     assert statuses(fleet) == {"ada": ["stopped"], "bob": ["stopped"], "cy": ["stopped"]}
     for share in fleet.shares:
-        assert fleet.starts(share) == 2
+        assert fleet.starts(share) in (1, 2)  # a busy machine is not served again before the limit
         assert 1 <= sum(request_ids(fleet.runs[share.machine]).values()) < 4000
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapter_helpers import SMALL, scripted, weights_in
-from tests.foundry_helpers import PublicCatalog, ask, is_gone, practice, python, smallest
+from tests.foundry_helpers import PROXIES, PublicCatalog, ask, is_gone, practice, python, smallest
 from workshop_lib import machine
 from workshop_lib.client import ChatClient
 from workshop_lib.data import ModelCard
@@ -26,7 +26,6 @@ from workshop_lib.runtimes.foundry import FoundryRuntime, Look, Patience
 
 CUDA = "CUDAExecutionProvider"
 CUDA_VARIANT = ModelVariant("practice-small", "practice-small-fp16-cuda-gpu:1", "gpu", CUDA)
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 
 
 @pytest.fixture(scope="module")

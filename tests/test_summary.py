@@ -30,8 +30,6 @@ from workshop_lib.summary import (
     summarise,
 )
 
-POSITIVE = st.floats(1e-6, 1e6)
-
 
 def timed(latency_s: float, number: int = 1, **changes: object) -> Completion:
     """A completion of two tokens: the first at half its latency."""

@@ -24,13 +24,12 @@ import pytest
 from tests.behaviours import BEHAVIOURS, SITES, STEADY
 from tests.fault_server import CERTIFICATE, FaultServer, free_port
 from tests.fault_steps import Behaviour, listed, reply
-from tests.foundry_helpers import PublicCatalog, ask, practice, smallest, wait_until, write_index
+from tests.foundry_helpers import PROXIES, PublicCatalog, ask, practice, smallest, wait_until, write_index
 from tests.kill_helpers import plan_for, start_driver, tiny_server
 from tests.markdown import PROJECT
 from tests.scripts import FULL, SIMPLE
 from tests.scripts import run as run_script
-from tests.test_bootstrap import SCRIPT, project, start  # noqa: F401 - a fixture
-from tests.test_foundry import PROXIES
+from tests.small_project import SCRIPT, start
 from tests.troubleshooting import ENTRIES, expect, shown
 from workshop_lib import __main__ as command_line
 from workshop_lib import data, summary
@@ -133,7 +132,7 @@ def test_an_unsupported_python_is_named(monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_a_debian_without_venv_is_told_the_package(
-    project: Path,  # noqa: F811
+    project: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -151,7 +150,7 @@ def test_a_debian_without_venv_is_told_the_package(
 
 @pytest.mark.slow
 def test_an_installation_behind_a_proxy_says_so(
-    project: Path,  # noqa: F811
+    project: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.annotation_helpers import forty, run_with
 from tests.browser.desk import ANSWER_MS, Desk
-from tests.browser.lab import Lab
+from tests.browser.lab import Lab, contrasts
 
 pytestmark = pytest.mark.slow
 SitDown = Callable[..., Desk]
@@ -255,43 +255,11 @@ def test_it_fits_and_can_be_read_at_every_zoom(sit_down: SitDown, lab: Lab, page
             "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: `JupyterLab ${name}`})", theme
         )
         expect(page.locator(f"body[data-jp-theme-light={str(theme == 'Light').lower()}]")).to_have_count(1)
-        assert contrasts(desk)
-        assert min(contrasts(desk).values()) >= 4.5, contrasts(desk)
+        assert contrasts(desk.widget)
+        assert min(contrasts(desk.widget).values()) >= 4.5, contrasts(desk.widget)
     for width in (1280, 853, 640):
         page.set_viewport_size({"width": width, "height": 800})
         assert desk.widget.evaluate("root => root.scrollWidth <= root.clientWidth")
-
-
-def contrasts(desk: Desk) -> dict[str, float]:
-    """WCAG contrast of each text with what is behind it."""
-    return desk.widget.evaluate(
-        """root => {
-            const rgba = text => text.match(/[\\d.]+/g).map(Number);
-            const over = (top, under) => {
-                const a = top[3] ?? 1;
-                return [0, 1, 2].map(i => a * top[i] + (1 - a) * under[i]);
-            };
-            const light = rgb => {
-                const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-                const [r, g, b] = rgb.map(v => linear(v / 255));
-                return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-            };
-            const behind = each => {
-                if (!each) return [255, 255, 255];
-                const own = rgba(getComputedStyle(each).backgroundColor);
-                return own[3] === 0 ? behind(each.parentElement) : over(own, behind(each.parentElement));
-            };
-            const found = {};
-            for (const each of root.querySelectorAll('*')) {
-                const owns = [...each.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
-                if (!owns || each.closest('[hidden], :disabled')) continue;
-                const back = behind(each), front = over(rgba(getComputedStyle(each).color), back);
-                const [high, low] = [light(front), light(back)].sort((a, b) => b - a);
-                found[`${each.className} ${each.textContent.slice(0, 20)}`] = (high + 0.05) / (low + 0.05);
-            }
-            return found;
-        }"""
-    )
 
 
 def _hash(text: str) -> str:
