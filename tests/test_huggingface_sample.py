@@ -6,11 +6,9 @@ import argparse
 import ast
 import importlib
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -244,13 +242,3 @@ def test_a_candidate_that_breaks_a_limit_goes_no_further(tmp_path):
     assert done.returncode == 1
     assert "The candidate is out: size: 0.87 MB, allowed are 0.50." in done.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_outside_the_environment_the_way_into_it_is_said(tmp_path):
-    """A Python without the package is told which one to use."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([sys.executable, "-S", str(SAMPLE / "check.py")], env=environment, cwd=tmp_path,
-                          capture_output=True, text=True, check=False)  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr.strip().endswith("Run `python3 workshop.py run` once, then use the Python in .venv.")
-    assert "Traceback" not in done.stderr
