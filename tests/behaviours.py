@@ -73,7 +73,6 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "coalesced": replace(STEADY, per_chunk=4),
     "coalesced-no-usage": replace(STEADY, per_chunk=4, steps=(OPEN, tokens, finish, DONE)),
     "reasoning": replace(STEADY, reasoning=10),
-    "hidden": replace(STEADY, hidden=30),
     "partly-hidden": replace(STEADY, hidden=10),
     "cold": replace(STEADY, slow_requests={0: 0.5}),
     "idle-cold": replace(STEADY, idle_limit_s=0.5, reload_s=0.5),

@@ -189,7 +189,7 @@ def test_pings_while_a_long_prompt_is_read_are_signs_of_life(ask, model: Path):
     """Comments come every two seconds for longer than the time-out; the first token is the first text."""
     received: list[Arrival] = []
     with llama_cpp_server(model, sse_ping_interval=1) as slow:
-        text = "The meeting went on and nobody could say why it did. " * 70
+        text = "The meeting went on and nobody could say why it did. " * 45
         answer = ask(text, to=slow, timeout_s=3, max_tokens=4, arrivals=received)
     assert answer.ok, answer.error
     pings = [at_s for at_s, piece in received if piece.lstrip().startswith(b":")]
@@ -225,7 +225,7 @@ def test_our_client_sees_what_a_bare_socket_sees(model: Path):
     """Against the server's own times of the same answers: a used connection costs 30 ms, a wrong count 3 %."""
     with llama_cpp_server(model, cache_ram_mib=0, **SMALL) as server:
         where = (server.base_url, server.model_id)
-        ours, bare = side_by_side(*where, 42 * ["Tell a long story of a fox."], 4)
+        ours, bare = side_by_side(*where, 26 * ["Tell a long story of a fox."], 4)
         assert abs(ours.added_ms - bare.added_ms) < 15.0
         texts = [f"{number} is the number of this question. Tell a long story of a fox." for number in range(14)]
         ours, bare = side_by_side(*where, texts, 32)
