@@ -26,6 +26,16 @@ COURSE = [
     "List three benefits of local inference.",
     "Explain retrieval augmented generation in one paragraph.",
 ]
+REAL_SIZES_MB = {  # CPU and CUDA builds, from public listings of 2026
+    "qwen2.5-0.5b": (800, 520),
+    "qwen2.5-1.5b": (1780, 1250),
+    "qwen2.5-7b": (6160, 4730),
+    "deepseek-r1-7b": (6430, 5280),
+    "phi-3.5-mini": (2530, 2130),
+    "phi-4-mini": (4800, 3600),
+    "mistral-7b-v0.2": (4070, 3980),
+    "gpt-oss-20b": (12260, 9650),
+}
 
 
 def write(folder: Path, content: object) -> Path:
@@ -101,6 +111,13 @@ def test_practice_sizes_are_those_of_the_shipped_files() -> None:
         assert card.profile == "practice"
 
 
+def test_listed_sizes_are_those_of_the_public_listing() -> None:
+    """Download sizes of the real catalog are facts with a source, not estimates."""
+    cards = data.read_models()
+    listed = {alias: card for alias, card in cards.items() if card.listed and card.profile != "practice"}
+    assert {a: (c.size_mb, c.size_gpu_mb) for a, c in listed.items()} == REAL_SIZES_MB
+
+
 def test_names_of_the_course_that_no_catalog_lists_say_so() -> None:
     """They are not listed, have no invented size, and point to models that exist."""
     cards = data.read_models()
@@ -159,6 +176,8 @@ FAULTS = [
     ("index", an_index(a_variant(files={"x": "A" * 64})), "files.x' is 'AAAA", "SHA-256"),
     ("index", an_index(a_variant(), a_variant()), "holds 'small-int4-generic-cpu:1' twice", "Rename"),
     ("models", {"m": {"capabilities": []}}, "'m.size_mb' is missing", "Add it"),
+    ("models", {"m": {"capabilities": "x", "size_mb": 1}}, "'m.capabilities' is 'x'", "valid array"),
+    ("models", {"m": {"capabilities": [], "size_mb": 0}}, "'m.size_mb' is 0", "greater than 0"),
     ("models", {"m": {"capabilities": [], "size_mb": 1, "watts": -5.5}}, "'m.watts' is -5.5", "greater than 0"),
     ("models", '{"m": {"capabilities": [], "size_mb": NaN}}', "'m.size_mb' is nan", "finite"),
     ("models", '{"m": {"capabilities": [], "size_mb": 1}, "m": {}}', "holds 'm' twice", "Rename"),

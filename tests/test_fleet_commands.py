@@ -65,6 +65,15 @@ def test_results_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "fleet.json" in line
 
 
+@pytest.mark.skipif(not cluster.is_installed(), reason="NO FLEET IS TESTED: requirements-fleet.txt is missing")
+def test_a_key_is_made_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command says what whoever holds the key can do, and shows no key; a wrong value ends with 2."""
+    assert main(["fleet", "certificates", str(tmp_path / "key"), "--days", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "valid for 2 days" in shown and "can run programs on every machine" in shown and "PRIVATE" not in shown
+    assert main(["fleet", "certificates", str(tmp_path / "more"), "--days", "0"]) == 2
+
+
 @pytest.fixture
 def without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every Python that is started from here on lacks the extra, whatever is installed."""
