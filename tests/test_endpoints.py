@@ -52,7 +52,7 @@ from workshop_lib import credentials, timing
 from workshop_lib.client import GRACE_S, ChatClient
 from workshop_lib.errors import ConfigurationError, EndpointError, ModelNotFoundError, WorkshopError
 from workshop_lib.race import LiveAnswer
-from workshop_lib.records import Request
+from workshop_lib.records import Request, RequestOptions
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 
 SAID = said(16)
@@ -137,6 +137,13 @@ def test_an_answer_in_one_piece_has_a_latency_only(base_url: str):
     assert (answer.text, answer.streamed, timing.first_token_s(answer)) == (said(40), False, None)
     assert (timing.latency_s(answer) or 0) >= 0.440
     assert timing.completion_tokens(answer) == (40, "usage")
+
+
+def test_a_stream_for_one_piece_is_read(base_url: str):
+    """A server that streams though nobody asked: told by the first bytes, not by the request."""
+    with ChatClient(base_url, options=RequestOptions(extra_body={"stream": True})) as chat:
+        answer = chat.ask(request("steady", stream=False))
+    assert (answer.error_kind, answer.streamed) == (None, True)
 
 
 # -- failures

@@ -450,6 +450,13 @@ def test_thinking_that_eats_max_tokens_is_an_answer_without_text():
     assert (kind_of(answer), text_of(answer), text_of(answer, "reasoning")) == (None, "", "<think>well then")
 
 
+def test_thinking_in_an_answer_of_one_piece_is_parted_too():
+    """Both parts carry the moment of the last byte."""
+    assert read(body({"content": "<think>hm</think>yes"})).chunks == [
+        Chunk(0.1, "reasoning", "<think>hm</think>"), Chunk(0.1, "content", "yes"),
+    ]  # fmt: skip
+
+
 # -- usage
 
 FULL = {
