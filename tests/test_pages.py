@@ -1,4 +1,4 @@
-"""Every page gives the outputs that are stored in it, and runs with the real model, too."""
+"""Every page gives the outputs that are stored in it, and pages run with the real model, too."""
 
 from __future__ import annotations
 
