@@ -37,7 +37,7 @@ def test_figures_of_the_report_can_be_read(case: str):
         assert all(any(unit in label for unit in ("(ms)", "(MB)", "(tok/s)")) for label in labels)
         assert figure.texts[0].get_text().endswith("?")
         known = "nothing was measured" if case == "nothing" else "practice-small · int4 · cpu"
-        assert known in charts.alt_text(figure)
+        assert known in style.alt_text(figure)
 
 
 def test_every_request_is_drawn():
@@ -58,7 +58,7 @@ def test_a_model_that_was_trained_on_its_prompts_is_marked_and_the_mark_explaine
     run = replace(run, servings=(known, other), prompts=prompts)
     for name, figure in charts.report_figures(run).items():
         assert "† trained on these prompts" in legend(figure), name
-        assert charts.alt_text(figure).count(" †") == 1
+        assert style.alt_text(figure).count(" †") == 1
     assert "†" not in "".join(legend(charts.latency(run_of_models(2, failed=0))))
 
 
@@ -83,7 +83,7 @@ def test_latency_over_the_time_of_a_run(times: float, rounds: int, said: str):
     figure = charts.drift(run)
     assert_words_are_clear(figure)
     assert marks(figure) == len(run.completions) == 12 * rounds
-    assert said in figure.texts[1].get_text() and said in charts.alt_text(figure)
+    assert said in figure.texts[1].get_text() and said in style.alt_text(figure)
     names = [text.get_text() for text in figure.axes[0].texts]
     assert len(names) == ("drift" in charts.report_figures(run)) == (said == "1 of 1")
     assert all(name.endswith("x tiny · int4 · cpu") for name in names)
@@ -96,7 +96,7 @@ def test_a_better_metric_is_on_top():
         names = [text.get_text() for text in charts.requests(run, metric).axes[0].get_yticklabels()]
         assert names[0].startswith("practice-small") and names[-1].startswith("practice-large")
     silent = replace(run, completions=tuple(replace(each, completion_tokens=None) for each in run.completions))
-    assert "not measured" in charts.alt_text(charts.requests(silent, charts.DECODE))
+    assert "not measured" in style.alt_text(charts.requests(silent, charts.DECODE))
 
 
 def test_hostile_and_endless_names_are_drawn_as_text():
@@ -134,7 +134,7 @@ def test_reference_marks_are_hollow_and_all_requests_are_drawn():
     assert "reference, another machine" in legend(figure)
     assert "Made-up GPU, 2026-10-01" in figure.texts[1].get_text()
     said = "practice-small · int4 · gpu, reference (Made-up GPU, 2026-10-01) 2.1 ms, 2,000 tok/s"
-    assert said in charts.alt_text(figure)
+    assert said in style.alt_text(figure)
 
 
 def test_an_absent_gpu_has_a_line_and_its_reason_in_the_alt_text():
@@ -144,5 +144,5 @@ def test_an_absent_gpu_has_a_line_and_its_reason_in_the_alt_text():
     figure = charts.devices(cpu_run(), (small,))
     assert figure is not None
     assert [text.get_text() for text in figure.axes[0].texts] == ["not measured on this machine"] * 2
-    assert charts.alt_text(figure).endswith(WHY)
+    assert style.alt_text(figure).endswith(WHY)
     assert charts.devices(cpu_run()) is None and "devices" not in charts.report_figures(cpu_run())

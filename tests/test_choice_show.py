@@ -87,10 +87,11 @@ def test_the_tables_say_what_counts_and_what_is_excluded() -> None:
     ]
 
 
-def test_speed_stands_beside_quality() -> None:
+def test_speed_stands_beside_quality(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fastest first; every kind of rater that graded; unknown where nothing was graded; the figure says it in words."""
+    monkeypatch.setattr("workshop_lib.choice.decide.PREFERRED", ("people",))
     run = made_run()
-    found = gather_evidence(run, [*grade(run, "fast", [2] * 5), *grade(run, "slow", [4] * 5)], measure="people")
+    found = gather_evidence(run, [*grade(run, "fast", [2] * 5), *grade(run, "slow", [4] * 5)])
     assert show.speed_and_quality(found).to_numpy().tolist() == [
         ["fast · int4 · cpu", "12 (10 to 14)", "2 (2 to 2)", "3 (3 to 3)", "no", "100 % of draws"],
         ["middle · int4 · cpu", "22 (20 to 24)", "not measured", "1 (1 to 1)", "unknown", "unknown"],

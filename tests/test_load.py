@@ -290,8 +290,7 @@ def test_a_prompt_that_is_due_stands_back_for_a_request(server):
     keeper = KeepWarm(model(server.base_url))
     with keeper.busy():
         assert keeper.ping() is None
-    assert (keeper.pings, keeper.stood_back) == (0, 1)
-    assert "skipped for a request 1 time." in keeper.sentences()[1]
+    assert keeper.pings == 0
     assert "fast" not in server.requests
     keeper.close()
 

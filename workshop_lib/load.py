@@ -248,7 +248,7 @@ class KeepWarm:
         if not 0 < every_s < math.inf:
             raise ConfigurationError(f"every_s is {every_s}.", "Give seconds above 0.")
         self.every_s = every_s
-        self.pings = self.failures = self.stood_back = 0
+        self.pings = self.failures = 0
         self.last_failure: str | None = None
         self._request = _light_request(model.variant)
         self._client = ChatClient.to(model)
@@ -287,7 +287,6 @@ class KeepWarm:
     def ping(self) -> Completion | None:
         """Send the light prompt now and return its record; None when it was skipped for a request."""
         if not self._in_use.acquire(blocking=False):
-            self.stood_back += 1
             self._last_request = self._clock()
             return None
         try:
@@ -305,8 +304,6 @@ class KeepWarm:
         """What it did, and what that is good for."""
         prompts = f"{self.pings} light prompt{'' if self.pings == 1 else 's'}"
         said = [f"{prompts} sent: one at once, then one after every {self.every_s:g} s without a request."]
-        if self.stood_back:
-            said.append(f"It was skipped for a request {self.stood_back} time{'' if self.stood_back == 1 else 's'}.")
         if self.failures:
             said.append(f"{self.failures} of them failed, the last one: {self.last_failure}")
         return (*said, NEVER_UNLOADS)

@@ -90,7 +90,7 @@ def _obstacle(variant: ModelVariant, max_size_mb: float | None, allowed: set[str
     return ""
 
 
-def ask(runtime: Runtime, prompts: Iterable[Prompt], *, max_tokens: int = 120, **limits: Any) -> Table:
+def ask(runtime: Runtime, prompts: Iterable[Prompt], **limits: Any) -> Table:
     """Send each prompt to the model that `choose` names for its capability, loaded for it alone.
 
     One line per prompt: what was asked, the kind of work, which model was chosen and why, and what it answered. What
@@ -104,7 +104,7 @@ def ask(runtime: Runtime, prompts: Iterable[Prompt], *, max_tokens: int = 120, *
             model = variant.model_id
             with runtime.serve(variant) as served, ChatClient.to(served) as client:
                 asked = (f"route/{prompt.id}", variant, prompt.id, prompt.text)
-                done = client.ask(Request(*asked, round=1, max_tokens=max_tokens))
+                done = client.ask(Request(*asked, round=1, max_tokens=120))
             answer = (done.text or "(no text)") if done.ok else f"failed: {done.error}"
         except WorkshopError as error:
             why, answer = (why, f"failed: {error}") if why else (str(error), "")

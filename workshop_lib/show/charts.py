@@ -13,7 +13,7 @@ from workshop_lib.load import saturation
 from workshop_lib.precision import percent
 from workshop_lib.records import Row, Run
 from workshop_lib.show import style
-from workshop_lib.show.style import SUBTITLE_LETTERS, alt_text, png, shown
+from workshop_lib.show.style import SUBTITLE_LETTERS, shown  # noqa: F401 - `shown` is for pages, beside the figures
 from workshop_lib.show.text import NAME_LETTERS, NOT_MEASURED, UNKNOWN, key, names, number, one_line, seconds
 from workshop_lib.timing import METRICS, Metric
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from workshop_lib.load import Load
     from workshop_lib.precision import Precisions
     from workshop_lib.race import LaneState, RaceResult
-
-__all__ = ["alt_text", "devices", "drift", "first_token_against_decode", "latency", "loads", "png", "precisions",
-           "prompt_lengths", "race", "report_figures", "requests", "resources", "shown"]  # fmt: skip
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 LATENCY, FIRST_TOKEN, DECODE = BY_NAME["latency_s"], BY_NAME["first_token_s"], BY_NAME["decode_tokens_per_s"]
