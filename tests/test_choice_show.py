@@ -106,17 +106,16 @@ def test_speed_stands_beside_quality(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Beaten by none on both: none" in style.alt_text(show.speed_against_quality(ungraded))
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_figure_says_which_model_leads_where(theme: style.Theme) -> None:
+def test_the_figure_says_which_model_leads_where() -> None:
     """Its alt text names every stretch; the same decision gives the same picture; without models it says so."""
-    figure = show.weight_sensitivity(decided(), theme=theme)
+    figure = show.weight_sensitivity(decided())
     assert style.alt_text(figure) == (
         "Which model comes first as each criterion's share of the weights changes. "
         f"quality (now 50%): {QUICK} from 0% to 66%, {CAREFUL} from 67% to 100%. "
         f"latency (now 50%): {CAREFUL} from 0% to 33%, {QUICK} from 34% to 100%."
     )
-    assert style.png(figure) == style.png(show.weight_sensitivity(decided(), theme=theme))
-    assert "no model is left" in style.alt_text(show.weight_sensitivity(decided(max_size_mb=1), theme=theme))
+    assert style.png(figure) == style.png(show.weight_sensitivity(decided()))
+    assert "no model is left" in style.alt_text(show.weight_sensitivity(decided(max_size_mb=1)))
 
 
 def test_the_record_holds_what_a_reader_needs() -> None:

@@ -294,14 +294,13 @@ def _span(figure: Estimate) -> tuple[float, float, float]:
     return low, value, high
 
 
-def weight_sensitivity(decision: Decision, *, theme: Theme = "light") -> Figure:
+def weight_sensitivity(decision: Decision) -> Figure:
     """Draw one line per criterion that counts: which model leads at each share of the weights, and the share now."""
-    found, colours, called = sweep(decision), PALETTES[theme], names(decision.evidence)
+    found, called = sweep(decision), names(decision.evidence)
     figure, (axes,) = style.sheet(
         [CRITERIA[each].label for each in decision.weights],
         "Which model comes first as the weights change?",
         "One criterion's share grows, the others keep their proportions. The bar and the number: your weights.",
-        theme,
     )
     leaders = dict.fromkeys(place for stretches in found.values() for *_, place in stretches)
     looks = dict(zip(leaders, zip(cycle(HATCHES), cycle(COLOURS), strict=False), strict=False))
@@ -310,20 +309,20 @@ def weight_sensitivity(decision: Decision, *, theme: Theme = "light") -> Figure:
         now = decision.share(criterion)
         for start, end, place in found[criterion]:
             hatch, colour = looks[place]
-            look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": colours.paper}
+            look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": style.PAPER}
             axes.barh(line, end - start + 1, left=start - 0.5, zorder=3, **look)
         if not decision.ranked:
-            style.inside(axes, line, "no model is left", colours)
-        style.median_bar(axes, line, 100 * now, colours)
-        style.beside(axes, line, f"{now:.0%}", colours)
+            style.inside(axes, line, "no model is left")
+        style.median_bar(axes, line, 100 * now)
+        style.beside(axes, line, f"{now:.0%}")
         parts = [f"{called[place]} from {start}% to {end}%" for start, end, place in found[criterion]]
         said.append(f"{CRITERIA[criterion].label} (now {now:.0%}): {', '.join(parts) or 'no model is left'}")
     axes.set(xlim=(0, 100), xlabel="Share of all weights (%)")
     entries = [
-        Patch(facecolor=colour, hatch=hatch, edgecolor=colours.paper, label=one_line(called[place], 34))
+        Patch(facecolor=colour, hatch=hatch, edgecolor=style.PAPER, label=one_line(called[place], 34))
         for place, (hatch, colour) in looks.items()
     ]
-    figure.legend(handles=entries, loc="lower left", ncols=3, fontsize=9, frameon=False, labelcolor=colours.quiet)
+    figure.legend(handles=entries, loc="lower left", ncols=3, fontsize=9, frameon=False, labelcolor=style.QUIET)
     figure.set_label(f"Which model comes first as each criterion's share of the weights changes. {'. '.join(said)}.")
     return figure
 
