@@ -257,8 +257,9 @@ def speed_against_quality(found: Evidence) -> Figure:
     """Draw median latency (ms) against quality: bars are 95 % intervals over prompts, filled marks are the front."""
     called, on_front = names(found), [kept for kept, _ in front(found)]
     drawn = [place for place, figure in enumerate(found.figures["quality"]) if figure.value is not None]
-    waits, grades = ([_span(each) for each in found.figures[name]] for name in ("latency", "quality"))
-    points = {called[place]: (1000 * waits[place][1], grades[place][1]) for place in drawn}
+    waits = {place: style.span(found.figures["latency"][place], 1000) or (0.0, 0.0, 0.0) for place in drawn}
+    grades = {place: style.span(found.figures["quality"][place]) or (0.0, 0.0, 0.0) for place in drawn}
+    points = {called[place]: (waits[place][0], grades[place][0]) for place in drawn}
     missing, label = len(called) - len(drawn), LABELS[found.measure]
     figure, axes = style.plane(
         list(points),
@@ -266,15 +267,13 @@ def speed_against_quality(found: Evidence) -> Figure:
         "Better is up and to the left. Filled: beaten by none on both. Bars: 95 % intervals over prompts."
         + (f" Not graded: {missing}." if missing else ""),
     )
-    style.scale(
-        axes, "x", [1000 * each for place in drawn for each in waits[place]], "Latency (ms), median and interval"
-    )
+    style.scale(axes, "x", [each for wait in waits.values() for each in wait], "Latency (ms), median and interval")
     axes.set(ylim=(0.8, 5.2), yticks=range(1, 6), ylabel=label)
     said: dict[bool, list[tuple[float, str]]] = {True: [], False: []}
     for place in drawn:
         row, (x, y), colour = found.rows[place], points[called[place]], style.colour_of(found.rows[place].device)
-        (left, _, right), (low, _, high) = waits[place], grades[place]
-        axes.plot([1000 * left, 1000 * right], [y, y], color=colour, lw=1.4, alpha=0.55, zorder=2)
+        (_, left, right), (_, low, high) = waits[place], grades[place]
+        axes.plot([left, right], [y, y], color=colour, lw=1.4, alpha=0.55, zorder=2)
         axes.plot([x, x], [low, high], color=colour, lw=1.4, alpha=0.55, zorder=2)
         face, edge = (colour, style.PAPER) if on_front[place] else (style.PAPER, colour)
         shape = style.marker(row.precision)
@@ -285,13 +284,6 @@ def speed_against_quality(found: Evidence) -> Figure:
     kept, beaten = ("; ".join(words for _, words in sorted(said[which])) or "none" for which in (True, False))
     figure.set_label(f"Latency against quality ({label}). Beaten by none on both: {kept}. Beaten on both: {beaten}.")
     return figure
-
-
-def _span(figure: Estimate) -> tuple[float, float, float]:
-    """Low, value, high; the value itself where there is no interval."""
-    value = figure.value or 0.0
-    low, high = (value if bound is None else bound for bound in (figure.low, figure.high))
-    return low, value, high
 
 
 def weight_sensitivity(decision: Decision) -> Figure:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-    from workshop_lib.comparison import Build, Estimate, Ratio, Reference
+    from workshop_lib.comparison import Build, Reference
     from workshop_lib.lengths import PromptLengths
     from workshop_lib.load import Load
     from workshop_lib.precision import Precisions
@@ -238,7 +238,7 @@ def precisions(found: Precisions) -> Figure | None:
     style.bars(sizes, [row.size_mb for row in rows], known, looks)
     latencies, shares = ([build.latency for build in found.builds], [build.words for build in found.builds])
     for axes, ratios, whole, form in ((times, latencies, 1.0, "{:.2f}x"), (words, shares, 100.0, "{:.0f} %")):
-        spans = [_span(ratio, whole) for ratio in ratios]
+        spans = [style.span(ratio, whole) for ratio in ratios]
         axes.axvline(whole, color=style.QUIET, lw=1, ls=(0, (4, 3)), zorder=1)
         style.spans(axes, spans, [form.format(span[0]) if span else NOT_MEASURED for span in spans], looks)
     words.set_xticks([0, 50, 100])
@@ -251,14 +251,6 @@ def precisions(found: Precisions) -> Figure | None:
         said.append(f"{label[key(build.row)]} {size} MB, {build.verdict}, {percent(build.words)}")
     figure.set_label(f"Size, latency against {reference} and words of its answers kept: {_listed(said)}")
     return figure
-
-
-def _span(ratio: Ratio | Estimate, whole: float) -> style.Span | None:
-    """A ratio and the ends of its interval in a unit in which 1 is `whole`."""
-    if ratio.value is None:
-        return None
-    low, high = (ratio.value if end is None else end for end in (ratio.low, ratio.high))
-    return whole * ratio.value, whole * low, whole * high
 
 
 def loads(found: Sequence[Load]) -> Figure:
@@ -346,7 +338,8 @@ def race(result: RaceResult) -> Figure:
     for lane, look in drawn.values():
         points = [(1000 * at_s, float(count)) for count, at_s in enumerate(lane.arrived_s, 1)]
         style.track(axes, points, look, every=-(-len(points) // 60))
-        style.ring(axes, points[0], look["color"])
+        colour = look["color"]
+        axes.scatter(*points[0], s=130, facecolors="none", edgecolors=colour, linewidths=1.6, zorder=4, clip_on=False)
     style.name_points(axes, ends)
     style.legend(figure, [style.mark("o", style.INK, "first token", filled=False)])
     said = []

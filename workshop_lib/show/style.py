@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
+    from workshop_lib.comparison import Estimate, Ratio
     from workshop_lib.records import Row
 
 Face = Literal["filled", "hollow"]
@@ -144,6 +145,14 @@ def _thousands(value: float, _: int | None) -> str:
 # -- marks
 
 
+def span(figure: Estimate | Ratio, factor: float = 1.0) -> Span | None:
+    """A value and the ends of its interval, times a factor: the value itself where there is none."""
+    if figure.value is None:
+        return None
+    low, high = (figure.value if end is None else end for end in (figure.low, figure.high))
+    return factor * figure.value, factor * low, factor * high
+
+
 def dots(
     axes: Axes,
     line: int,
@@ -178,11 +187,6 @@ def cloud(axes: Axes, points: Sequence[Point], middle: Point, look: Look) -> Non
 def track(axes: Axes, points: Sequence[Point], style: Mapping[str, Any], *, every: int = 1) -> None:
     """Draw points that follow each other, joined by a line; a mark at every n-th."""
     axes.plot(*zip(*points, strict=True), linewidth=1.8, markersize=5, markevery=every, zorder=3, **style)
-
-
-def ring(axes: Axes, point: Point, colour: str) -> None:
-    """Draw a circle around a point."""
-    axes.scatter(*point, s=130, facecolors="none", edgecolors=colour, linewidths=1.6, zorder=4, clip_on=False)
 
 
 def median_bar(axes: Axes, line: int, value: float) -> None:
