@@ -34,16 +34,16 @@ FAULTS = {
 FAULTS_SHOWN = 10
 
 
-def write_template(session: Session, path: Path | None = None) -> Path:
+def write_template(session: Session) -> Path:
     """Write one row per answer with empty score and comment; a score already given is filled in.
 
-    Without a path it lies beside the raters' files. A file that is there is left as it is: it may hold an hour's work.
+    It lies beside the raters' files. A file that is there is left as it is: it may hold an hour's work.
     Raises `JudgingError` if the session judges pairs, `ConfigurationError` if the file cannot be written.
     """
     if session.mode != "rubric":
         raise JudgingError("A CSV template holds grades, not pairs.", "Use the rubric mode for it.")
     name = re.sub(r"[^\w.-]", "_", f"{session.rater}-{session.run.run_id}")
-    path = path or session.folder / f"{name}.csv"
+    path = session.folder / f"{name}.csv"
     if not path.exists():
         out = io.StringIO(newline="")
         writer = csv.writer(out)
