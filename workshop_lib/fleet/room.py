@@ -26,7 +26,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 
 from workshop_lib import benchmark, comparison, files, places, storage, summary
-from workshop_lib.comparison import Ratio, Reference, Results
+from workshop_lib.comparison import Ratio, Reference, Results, digits
 from workshop_lib.errors import ConfigurationError, DataFileError, WorkshopError
 from workshop_lib.fleet.default import differences
 from workshop_lib.fleet.plan import FLEET_FILE, RECORDS_FILE
@@ -294,8 +294,9 @@ def _write(axes: Axes, place: tuple[int, int], words: list[str], votes: tuple[bo
 def _times(ratio: Ratio | None, width_in: float) -> str:
     if ratio is None or ratio.value is None:
         return ""
-    between = "" if ratio.low is None or width_in < 0.9 else f" ({ratio.low:.2f}-{ratio.high:.2f})"
-    return f"{ratio.value:.2f}x{between}"
+    if ratio.low is None or ratio.high is None or width_in < 0.9:
+        return f"{digits(ratio.value)}x"
+    return f"{digits(ratio.value)}x ({digits(ratio.low)}-{digits(ratio.high)})"
 
 
 def _name(desk: Desk) -> str:
