@@ -118,6 +118,9 @@ def test_a_filled_template_becomes_verdicts_once(session: Session, path: Path, d
 
 HEADING = ("prompt_id", "answer_id", "score", "comment")
 SHAPES = {
+    "sep line": lambda text: "sep=;\r\n" + text.replace(",", ";"),
+    "quoted sep line": lambda text: '"sep=;"\r\n' + text.replace(",", ";"),
+    "sep line, tab": lambda text: "sep=\t\n" + text.replace(",", "\t"),
     "blank lines first": lambda text: "\r\n ,,,\r\n" + text,
     "all quoted": lambda text: "".join('"' + line.replace(",", '","') + '"\r\n' for line in text.splitlines()),
     "rows quoted whole": lambda text: "".join('"' + line.replace('"', '""') + '"\r\n' for line in text.splitlines()),
@@ -130,7 +133,7 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_a_file_is_read_as_spreadsheets_leave_it(session: Session, path: Path, shape: str, encoding: str):
-    """Quotes, blank lines, other line ends and UTF-16 change no grade."""
+    """A line `sep=;`, quotes, blank lines, other line ends and UTF-16 change no grade."""
     keys = [(row["prompt_id"], row["answer_id"]) for row in rows_of(write_template(session))]
     text = "".join(f"{','.join(row)}\r\n" for row in [HEADING, (*keys[0], "4", "gut é"), (*keys[1], "2.0", "")])
     path.write_bytes(SHAPES[shape](text).encode(encoding))

@@ -125,14 +125,16 @@ def restore(cell: str) -> str:
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Number and cells of each row that is not empty; at least the heading's."""
+    """Number and cells of each row that is not empty; at least the heading's. A line `sep=;` names the delimiter."""
     text = data.read_text(path)
+    named = re.match(r'\s*"?sep=([^"\r\n])"?[^\r\n]*(\r\n|\n|\r|$)', text, re.IGNORECASE)
+    text = text[named.end() :] if named else text
     heading = next((line for line in text.splitlines() if line.strip(" ,;\t")), "")
     if heading.startswith('"') and heading.endswith('"') and '","' not in heading and heading.count('"') == 2:
         # a program that knows another list separator took each row for one cell, and quoted it
         text = "\n".join(line[0] if line else "" for line in csv.reader(io.StringIO(text, newline="")))
     try:
-        delimiter = max(",", ";", "\t", key=heading.count)
+        delimiter = named[1] if named else max(",", ";", "\t", key=heading.count)
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise DataFileError(f"{path.name} is not CSV ({error}).", "Save the template as 'CSV UTF-8'.") from error
