@@ -36,7 +36,7 @@ class TwoRuntimes(Runtime):
             return self.foundry.serve(variant)
         job = {"file": str(self.file), "threads": machine.cores(), "context_tokens": 4096}
         process = ChildProcess(SERVER, job, name=LLAMA, doing=f"loading {self.file.name}")
-        return ServedChild.when_ready(variant, process, timeout_s=120)
+        return ServedChild(variant, process, timeout_s=120)
 
 
 def measure(file: Path, folder: Path, prompts: int, rounds: int, max_tokens: int) -> Run:
