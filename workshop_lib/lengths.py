@@ -125,7 +125,7 @@ class PromptLengths:
 
     @property
     def fit(self) -> Fit | None:
-        """The line through all requests; None with fewer than three lengths."""
+        """The line through all requests; None with fewer than three lengths, or where it does not clearly rise."""
         return _fit(self.requests)
 
     @property
@@ -152,6 +152,8 @@ class PromptLengths:
         fit = self.fit
         if fit is None and self.reason:
             return self.reason
+        if fit is None and len(self.points) > 2:
+            return f"{self.variant.model_id}: longer prompts did not clearly delay the first token. Ask longer ones."
         if fit is None:
             return "How long a meeting may be was not found: that needs answers at three lengths or more."
         longest = self.points[-1].prompt_tokens
@@ -274,9 +276,10 @@ def read_lengths(folder: Path) -> tuple[PromptLengths, ...]:
 
 
 def with_fits(rows: Iterable[Row], found: Iterable[PromptLengths]) -> list[Row]:
-    """The rows, those of the models measured with the fitted prefill rate, its overhead, and the standard shape."""
+    """The rows with the fitted prefill rate and its overhead, None where no line was found, and the standard shape."""
     figures = {each.variant.model_id: _figures(each) for each in found}
-    return [replace(row, more={**row.more, **figures.get(row.model_id, {})}) for row in rows]
+    none = dict.fromkeys((PREFILL_FITTED, OVERHEAD)) if figures else {}
+    return [replace(row, more={**row.more, **none, **figures.get(row.model_id, {})}) for row in rows]
 
 
 def _figures(found: PromptLengths) -> dict[str, float | None]:
@@ -342,13 +345,13 @@ def _fit(lengths: Sequence[Sequence[tuple[float, float]]]) -> Fit | None:
         for _ in range(_RESAMPLES)
     ])  # fmt: skip
     overhead, slope = map(float, line)
-    if slope <= 0:
-        return None
     between = comparison.interval(drawn[:, 0]) or (overhead, overhead)
-    rates = comparison.interval(1 / np.maximum(drawn[:, 1], 1e-12)) or (1 / slope, 1 / slope)
+    least, most = comparison.interval(drawn[:, 1]) or (slope, slope)
+    if least <= 0:  # noise alone gives every line some slope, and its inverse is no rate
+        return None
     centres = [tuple(median(column) for column in zip(*length, strict=True)) for length in lengths]
     misses = [abs(overhead + slope * tokens - first) / first for tokens, first in centres]
-    return Fit(overhead, between, 1 / slope, rates, float(max(misses)))
+    return Fit(overhead, between, 1 / slope, (1 / most, 1 / least), float(max(misses)))
 
 
 def _line(lengths: Sequence[Sequence[tuple[float, float]]]) -> np.ndarray:
