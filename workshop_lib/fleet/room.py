@@ -12,6 +12,7 @@ cannot be used is one sentence, beside which the rest is shown. A fleet's folder
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -118,18 +119,25 @@ def hand_in(folder: str, name: str, predicted: str = "", records: str = "") -> s
 
 def read(folder: str | Path = "") -> Room:
     """Read a shared folder; without one, the example that ships. Raises `ConfigurationError` where there is none."""
-    root, found, faults = files.typed_path(folder) if folder else EXAMPLE, dict[str, Desk](), list[str]()
-    if not root.is_dir():
-        raise ConfigurationError(f"There is no folder {root}.", "Make it, or correct `room`.")
-    for name, path in _files(root):
+    root, found, faults = files.typed_path(folder) if str(folder).strip() else EXAMPLE, dict[str, Desk](), list[str]()
+    try:
+        listed = list(_files(root))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{root}: {error.strerror}.", "Make a folder there that you can read, or correct `room`."
+        ) from None
+    for name, path in listed:
         try:
             if not path.resolve().is_relative_to(root.resolve()):
                 raise DataFileError("It is a link that leads out of the folder.", "Copy the file itself.")
+            if path.is_dir():
+                raise DataFileError("It cannot be opened.", "Let everyone read this folder.")
             if path.stat().st_size > LARGEST_BYTES:
                 raise DataFileError(f"It is larger than {LARGEST_BYTES:,} bytes.", "Hand in the report alone.")
             found[name] = _with(found.get(name, Desk(name)), path)
         except BROKEN as error:
-            why = without_places(str(error), {root: "room"}) or type(error).__name__
+            lacks = f"It has no {error}." if isinstance(error, KeyError) else str(error)
+            why = without_places(lacks, {root: "room"}) or type(error).__name__
             faults.append(one_line(f"{path.relative_to(root).as_posix()} is left out. {why}", 300))
     known = [_voted(desk) for _, desk in sorted(found.items()) if desk != Desk(desk.name)]
     if len(known) > MOST_DESKS:
@@ -143,7 +151,8 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
         if entry.is_dir() and not entry.is_symlink():
             there = (each for kind in ("*.*", "annotations/*.jsonl") for each in entry.glob(kind))
             order = sorted(islice(there, MOST_FILES), key=lambda each: (each.name == RECORDS_FILE, each.stem))
-            yield from ((entry.name, each) for each in order if each.is_file())
+            is_open = os.access(entry, os.R_OK | os.X_OK)
+            yield from ((entry.name, each) for each in order if each.is_file()) if is_open else [(entry.name, entry)]
         elif entry.is_symlink() or (entry.is_file() and entry.suffix in (".json", ".jsonl")):
             yield entry.stem, entry
 
@@ -199,7 +208,8 @@ def sentences(room: Room) -> list[str]:
     said = ["Nothing that can be used lies in this folder yet."]
     if room.desks:
         graded = sum(bool(desk.grades) for desk in room.desks)
-        said = [f"{len(room.desks)} desks: {len(room.results)} with a report, {graded} with grades."]
+        many = f"{len(room.desks)} desk{'s' * (len(room.desks) > 1)}"
+        said = [f"{many}: {len(room.results)} with a report, {graded} with grades."]
     machines = {name: found.machine for name, found in room.results.items()}
     return [*said, *room.faults[:MOST_FAULTS], *differences(machines)]
 
