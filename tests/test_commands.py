@@ -203,3 +203,18 @@ def test_a_broken_data_file_is_one_line_and_exit_2(
     (line,) = capsys.readouterr().err.splitlines()
     assert "models.json is not JSON at line 1" in line
     assert not (tmp_path / "run").exists()
+
+
+def test_every_request_has_what_the_flags_ask_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Given as flags: 2 requests of the benchmark, 2 + 6 of two lengths, 1 + 4 + 8 of one user and two."""
+    flags = ["--prompt", "Hi", "--rounds", "1", "--users", "1,2", "--prompt-lengths", "64,128", "--tokens-field"]
+    with FaultServer({"one": QUICK}) as server:
+        given = ["--endpoint", server.base_url, "--output", str(tmp_path), "--extra-body", '{"top_p": 0.9}']
+        assert commands.benchmark([*flags, "max_completion_tokens", *given]) == 0
+        bodies = [call.body for call in server.calls if call.method == "POST"]
+    assert len(bodies) == 2 + (2 + 2 * 3) + (1 + 4 + 8)
+    assert {(body["top_p"], "max_tokens" in body, "max_completion_tokens" in body) for body in bodies} == {
+        (0.9, False, True)
+    }
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["prefill_tokens_per_sec_fitted"] is None, "two lengths make no line"

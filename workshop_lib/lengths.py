@@ -23,7 +23,7 @@ from workshop_lib import comparison, data, files, settings, timing
 from workshop_lib.benchmark import answered
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError, ModelServerError, RecordFileError
-from workshop_lib.records import Completion, ModelVariant, Request, Row, Run
+from workshop_lib.records import Completion, ModelVariant, Request, RequestOptions, Row, Run
 from workshop_lib.show.text import seconds
 from workshop_lib.storage import object_of, record_of
 
@@ -194,6 +194,7 @@ def measure_prompt_lengths(
     repeats: int = REPEATS,
     folder: Path | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    options: RequestOptions | None = None,
 ) -> PromptLengths:
     """Serve a model and ask it prompts of several lengths, in tokens, each `repeats` times, the lengths in turn.
 
@@ -201,7 +202,7 @@ def measure_prompt_lengths(
 
     Lengths that leave no room for an answer in the model's context are not asked. Answers have up to 32 tokens, those
     to 512 tokens up to 128 (see `Shape`). `lengths` are numbers, or text like `64,256`, nothing is asked where there
-    are none; with `folder` every request is kept there.
+    are none; with `folder` every request is kept there. `options` None = those of the environment.
 
     Raises:
         ConfigurationError: a length below 32 tokens, or repeats below 1.
@@ -218,7 +219,7 @@ def measure_prompt_lengths(
     words = " ".join(prompt.text for prompt in data.read_prompts("meetings")).split()
     most = (variant.context_tokens or max(lengths) + 2 * STANDARD[1]) - STANDARD[1]
     asked = [length for length in sorted(set(lengths)) if length <= most]
-    with runtime.serve(variant) as model, ChatClient.to(model, timeout_s=timeout_s) as client:
+    with runtime.serve(variant) as model, ChatClient.to(model, timeout_s=timeout_s, options=options) as client:
 
         def ask(length: int, count: int, number: int) -> Completion:
             place = 0 if length == STANDARD[0] else number  # of one place, so that all have the corrected count

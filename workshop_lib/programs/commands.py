@@ -338,7 +338,7 @@ def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, f
     from workshop_lib.show import tables
 
     def measure(variant: ModelVariant) -> tuple[Table, str]:
-        asked: dict[str, Any] = {"max_tokens": chosen.max_tokens, "timeout_s": chosen.timeout_s}
+        asked: dict[str, Any] = {"max_tokens": chosen.max_tokens, **_as_before(chosen)}
         with runtime.serve(variant) as model:
             loads = load.measure_loads(model, measured.prompts, levels=chosen.users, **asked)
         load.save_loads(folder, variant, loads)
@@ -355,12 +355,19 @@ def _measure_lengths(runtime: Runtime, measured: Run, chosen: BenchmarkSettings,
 
     def measure(variant: ModelVariant) -> tuple[Table, str]:
         terminal.notice(f"{variant.model_id} ({variant.device}): prompts of several lengths, long ones take time ...")
-        asked: dict[str, Any] = {"folder": folder, "timeout_s": chosen.timeout_s}
-        found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, **asked)
+        asked = _as_before(chosen)
+        found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, folder=folder, **asked)
         return tables.prompt_lengths(found), " ".join(found.sentences())
 
     (folder / lengths.LENGTHS_FILE).unlink(missing_ok=True)
     _show_each(measured, "prompt lengths", measure)
+
+
+def _as_before(chosen: BenchmarkSettings) -> dict[str, Any]:
+    """The requests after the benchmark are sent as its own were, whether flags or variables say how."""
+    from workshop_lib.records import RequestOptions
+
+    return {"timeout_s": chosen.timeout_s, "options": RequestOptions(chosen.tokens_field, chosen.extra_body)}
 
 
 def _show_each(measured: Run, what: str, measure: Callable[[ModelVariant], tuple[Table, str]]) -> None:
