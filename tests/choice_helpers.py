@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from statistics import fmean
 
@@ -90,3 +91,35 @@ def _estimate(column: Sequence[float], name: str) -> Estimate:
     if name in {"memory", "footprint"}:
         return Estimate(mean, reason=MEASURED_ONCE)
     return Estimate(mean, min(column), max(column), n=len(column))
+
+
+def unsure() -> Evidence:
+    """Two models that are each better on half of the prompts, the second a little more."""
+    return evidence_of({"a": {"quality": [5, 5, 1, 1] * 2}, "b": {"quality": [1, 1, 5, 5.5] * 2}}, prompts=8)
+
+
+def holes() -> Evidence:
+    """Draws of which most lack a figure."""
+    found = evidence_of(TWO)
+    quality_ = np.where(np.arange(200)[:, None] < 150, np.nan, found.drawn["quality"])
+    return replace(found, drawn={**found.drawn, "quality": quality_})
+
+
+def trained() -> Evidence:
+    """The one that comes first was trained on the prompts."""
+    found = evidence_of(TWO, prompts=6)
+    return replace(found, rows=(found.rows[0], replace(found.rows[1], trained_on_prompts=True)))
+
+
+NEARLY = {"a": {"latency": 1.0}, "b": {"latency": 1.01}, "c": {"latency": 1.03}}
+OUTCOMES = {
+    "clear": (evidence_of(TWO, prompts=6), EVEN),
+    "few": (evidence_of(TWO, prompts=5), EVEN),
+    "unsure": (unsure(), {"quality": 1}),
+    "slight": (evidence_of(NEARLY, prompts=8), {"latency": 1}),  # 1 % is no difference, as on the page that compares
+    "tie": (evidence_of(TWO, prompts=8), {"quality": 2, "latency": 1}),
+    "none": (evidence_of({"a": {"quality": 4}, "b": {"latency": 1.0}}), EVEN),
+    "only": (evidence_of({"a": TWO["quick"]}, prompts=8), EVEN),
+    "unknown": (evidence_of(TWO, prompts=2), EVEN),
+    "trained": (trained(), EVEN),
+}

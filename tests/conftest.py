@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import real_model
+from tests import real_model, small_project
 from workshop_lib import places
 
 APART = tempfile.TemporaryDirectory(prefix="workshop-tests-", ignore_cleanup_errors=True)
@@ -18,20 +18,17 @@ for kept in (places.CACHE_VARIABLE, places.RUNS_VARIABLE, "IPYTHONDIR"):
     os.environ[kept] = places.environment_apart(Path(APART.name))[kept]
 os.environ["MPLBACKEND"] = "Agg"
 os.environ[real_model.NO_INDEX] = "1"
-settings.register_profile("workshop", deadline=None, max_examples=50)  # shared machines are slow at times
+settings.register_profile("workshop", deadline=None, max_examples=30)  # shared machines are slow at times
 settings.load_profile("workshop")
 
 
-ALONE = {"test_client.py", "test_self_check.py"}
-"""Tests that expect times of milliseconds; see the marker `alone`."""
-
-
-WHOLE = ("browser", "test_pages.py", "test_llama_cpp.py", "test_notebooks.py")
+WHOLE = ("browser", "test_pages.py", "test_notebooks.py")
 """Tests that run whole pages, mostly in kernels; see the marker `whole`."""
 LONGEST_FIRST = (
     "test_every_notebook.py", "test_pages.py", "test_annotation_page.py", "test_llama_cpp.py", "browser",
-    "test_notebooks.py", "test_commands.py", "test_fleet_collect.py", "test_bootstrap.py",
-    "test_consoles_and_disks.py", "test_benchmark.py", "test_huggingface_sample.py", "test_foundry.py",
+    "test_fleet_collect.py", "test_notebooks.py", "test_commands.py", "test_bootstrap.py", "test_troubleshooting.py",
+    "test_fleet_cluster.py", "test_fleet_commands.py", "test_face.py", "test_consoles_and_disks.py",
+    "test_benchmark.py", "test_report.py", "test_huggingface_sample.py", "test_local.py", "test_foundry.py",
 )  # fmt: skip
 """Files that take long are begun first, so that all processors end together."""
 COUNTS_LINES = "COVERAGE_PROCESS_CONFIG"
@@ -48,10 +45,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that expect such times, and begin with the longest."""
+    """Mark the tests that run whole pages, and begin with the longest."""
     for item in items:
-        if item.path.name in ALONE:
-            item.add_marker(pytest.mark.alone)
         if {*WHOLE} & {*item.path.parts}:
             item.add_marker(pytest.mark.whole)
     items.sort(
@@ -70,6 +65,12 @@ def pytest_unconfigure() -> None:
 def real_model_file(request: pytest.FixtureRequest) -> Path:
     """The GGUF file of SmolLM2, or a loud skip."""
     return real_model.fetch(request)
+
+
+@pytest.fixture(name="project")
+def small_project_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of one requirement, for its `workshop.py`."""
+    return small_project.make_project(tmp_path, monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ class Served(ServedModel):
     resident_mb = 10.0
 
     def __init__(self, runtime: FaultRuntime, served: ModelVariant) -> None:
-        super().__init__(served, runtime.addresses.get(served.model_id, runtime.server.base_url))
+        super().__init__(served, runtime.server.base_url)
         self.runtime = runtime
 
     def peak_resident_mb(self) -> float | None:
@@ -42,12 +42,12 @@ class Served(ServedModel):
 
 
 class FaultRuntime(Runtime):
-    """Its models are the behaviours of one server; some may be said to be at other addresses."""
+    """Its models are the behaviours of one server."""
 
     profile = "endpoint"
 
-    def __init__(self, server: FaultServer, addresses: dict[str, str] | None = None) -> None:
-        self.server, self.addresses = server, addresses or {}
+    def __init__(self, server: FaultServer) -> None:
+        self.server = server
         self.serving: list[str] = []
         self.dead: dict[str, str] = {}
         self.unservable: set[str] = set()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from workshop_lib.records import ModelVariant
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 
 
 def wait_until(condition: Callable[[], bool], *, within_s: float) -> float:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 from gguf.quants import dequantize, quantize
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-NOTES = ("README.md", "import_report.json")
 K = GGMLQuantizationType
 HEADS, KV_HEADS, HEAD_SIZE, HIDDEN, FEED_FORWARD, LAYERS, CONTEXT = 4, 2, 64, 256, 256, 2, 64
 TEMPLATE = (
@@ -204,42 +199,3 @@ class Reference:
         if self.kind == "llama":
             return np.stack(turned, -1).reshape(x.shape)
         return np.concatenate(turned, -1)
-
-
-class ImportToKill:
-    """An import in a process of its own, again and again; the first one ends and says what a whole folder is."""
-
-    CODE = (
-        "import sys\nfrom workshop_lib.models import gguf, gguf_file, gguf_graph\n"
-        "print('begun', flush=True)\ngguf.import_gguf(*sys.argv[1:])\nprint('done', flush=True)\n"
-    )
-
-    def __init__(self, file: Path, folder: Path) -> None:
-        self._arguments, self._folder = [str(file), str(folder)], folder
-        with self._begun() as process:
-            started = time.perf_counter()
-            assert process.stdout is not None and process.stdout.readline() == b"done\n"
-            self._seconds = time.perf_counter() - started
-        self._whole = self._bytes()
-
-    def killed(self, moment: float) -> Literal["absent", "whole", "broken"]:
-        """Import into no folder, kill the process at this share of the time that it takes, and look what is left."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        with self._begun() as process:
-            time.sleep(moment * self._seconds)
-            process.kill()
-        if not self._folder.exists():
-            return "absent"
-        return "whole" if self._bytes() == self._whole else "broken"
-
-    def _begun(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", self.CODE, *self._arguments]
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert process.stdout is not None and process.stdout.readline() == b"begun\n"
-        return process
-
-    def _bytes(self) -> dict[str, bytes]:
-        """Every file but the report and the card, which say how long it took."""
-        return {path.name: path.read_bytes() for path in self._folder.iterdir() if path.name not in NOTES} | {
-            name: b"" for name in NOTES if (self._folder / name).is_file()
-        }

@@ -18,16 +18,11 @@ from workshop_lib.loopback import is_loopback
     [
         ("http://127.0.0.1:5273/v1", "http://127.0.0.1:5273/v1/models"),
         ("http://127.0.0.1:5273", "http://127.0.0.1:5273/v1/models"),
-        ("http://127.0.0.1:5273/", "http://127.0.0.1:5273/v1/models"),
         (" 'http://localhost:1234/v1/' ", "http://localhost:1234/v1/models"),
-        ("http://host:1/v1//", "http://host:1/v1/models"),
         ("http://host:1/v1/chat/completions", "http://host:1/v1/models"),
-        ("http://host:1/v1/models", "http://host:1/v1/models"),
-        ("http://host:1/chat/completions", "http://host:1/models"),
         ("https://gate.example/llm/v1", "https://gate.example/llm/v1/models"),
         ("http://0.0.0.0:8080/v1", "http://127.0.0.1:8080/v1/models"),
         ("http://[::]:8080/v1", "http://[::1]:8080/v1/models"),
-        ("http://[::1]:8080/v1", "http://[::1]:8080/v1/models"),
         (
             "https://me.example/openai/deployments/x?api-version=2026-01-01",
             "https://me.example/openai/deployments/x/models?api-version=2026-01-01",
@@ -36,12 +31,8 @@ from workshop_lib.loopback import is_loopback
             "https://me.example/openai/deployments/x/chat/completions?api-version=2026-01-01",
             "https://me.example/openai/deployments/x/models?api-version=2026-01-01",
         ),
-        ("http://host:1/v1#docs", "http://host:1/v1/models"),
         ("\u201chttp://127.0.0.1:5273/v1\u201d", "http://127.0.0.1:5273/v1/models"),
-        ("<http://127.0.0.1:5273/v1>,", "http://127.0.0.1:5273/v1/models"),
-        ("http://127.0.0.1:5273/v1\u200b.", "http://127.0.0.1:5273/v1/models"),
         ("http://*:5273", "http://127.0.0.1:5273/v1/models"),
-        ("http://+:5273/v1/chat", "http://127.0.0.1:5273/v1/models"),
     ],
 )
 def test_an_address_is_understood_however_it_was_copied(given_address: str, models: str):

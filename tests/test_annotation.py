@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.annotation_helpers import SMALL, forty, run_with
-from workshop_lib import places
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.quality import annotation, scores
 from workshop_lib.quality.annotation import JudgingError, Session
@@ -174,12 +173,6 @@ def test_choices_are_counted_per_model(tmp_path: Path) -> None:
     assert headings == ("model", "won", "tied", "lost", "both bad")
     assert rows == [("x · int4 · cpu", 2, 1, 0, 1), ("y · int4 · cpu", 0, 1, 2, 1)]
     assert {row[3] for row in annotation.reveal_answers(session, 90)} >= {"Tie", "Both bad", "skipped"}
-
-
-def test_verdicts_lie_beside_the_output_or_where_all_runs_find_them(tmp_path: Path) -> None:
-    """The same answer in the next run keeps its grade, because raters' files belong to no run."""
-    assert annotation.folder() == places.runs_folder() / "annotations"
-    assert annotation.folder(str(tmp_path)) == tmp_path.resolve() / "annotations"
 
 
 class Judging(RuleBasedStateMachine):

@@ -12,7 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.choice_helpers import EVEN, TWO, decide, decided, evidence_of, grade, made_run
+from tests.choice_helpers import (
+    EVEN,
+    NEARLY,
+    OUTCOMES,
+    TWO,
+    decide,
+    decided,
+    evidence_of,
+    grade,
+    holes,
+    made_run,
+    trained,
+)
 from tests.report_helpers import run_of_models
 from workshop_lib.choice import decide as deciding
 from workshop_lib.choice.decide import CRITERIA, LIMITS, Decision, Evidence, front, gather_evidence
@@ -49,14 +61,6 @@ def test_a_step_is_a_factor_of_two_or_one_grade() -> None:
     assert CRITERIA["quality"].steps(np.array([4.5, 4.0])).tolist() == [4.5, 4]
     assert np.isnan(CRITERIA["memory"].steps(np.array([np.nan, 0.0]))).all()
     assert [CRITERIA["latency"].say(0.0153), CRITERIA["footprint"].say(6160.0)] == ["15.3 ms", "6,160 MB"]
-
-
-@given(st.lists(st.integers(0, 100).map(float), min_size=1, max_size=9), st.sampled_from([0.0, 0.5, 0.95, 1.0]))
-def test_quantiles_are_numpys_and_pass_over_what_is_unknown(values: list[float], share: float) -> None:
-    """Unknown values between the others change nothing; nothing known gives nothing."""
-    table = np.array([*values, np.nan, np.nan])[None, :, None]
-    assert deciding.quantiles(table, share)[0, 0] == pytest.approx(np.quantile(values, share))
-    assert np.isnan(deciding.quantiles(np.full((1, 3, 1), np.nan), share)).all()
 
 
 @pytest.mark.parametrize(
@@ -337,38 +341,6 @@ def test_the_share_of_draws_by_hand() -> None:
     ahead = float((drawn[:, 0] > drawn[:, 1]).mean() + 0.5 * (drawn[:, 0] == drawn[:, 1]).mean())
     assert {each.row.alias: each.best_share for each in decision.ranked} == pytest.approx({"a": ahead, "b": 1 - ahead})
     assert ahead == pytest.approx(0.5, abs=0.12)
-
-
-def unsure() -> Evidence:
-    """Two models that are each better on half of the prompts, the second a little more."""
-    return evidence_of({"a": {"quality": [5, 5, 1, 1] * 2}, "b": {"quality": [1, 1, 5, 5.5] * 2}}, prompts=8)
-
-
-def holes() -> Evidence:
-    """Draws of which most lack a figure."""
-    found = evidence_of(TWO)
-    quality_ = np.where(np.arange(200)[:, None] < 150, np.nan, found.drawn["quality"])
-    return replace(found, drawn={**found.drawn, "quality": quality_})
-
-
-def trained() -> Evidence:
-    """The one that comes first was trained on the prompts."""
-    found = evidence_of(TWO, prompts=6)
-    return replace(found, rows=(found.rows[0], replace(found.rows[1], trained_on_prompts=True)))
-
-
-NEARLY = {"a": {"latency": 1.0}, "b": {"latency": 1.01}, "c": {"latency": 1.03}}
-OUTCOMES = {
-    "clear": (evidence_of(TWO, prompts=6), EVEN),
-    "few": (evidence_of(TWO, prompts=5), EVEN),
-    "unsure": (unsure(), {"quality": 1}),
-    "slight": (evidence_of(NEARLY, prompts=8), {"latency": 1}),  # 1 % is no difference, as on the page that compares
-    "tie": (evidence_of(TWO, prompts=8), {"quality": 2, "latency": 1}),
-    "none": (evidence_of({"a": {"quality": 4}, "b": {"latency": 1.0}}), EVEN),
-    "only": (evidence_of({"a": TWO["quick"]}, prompts=8), EVEN),
-    "unknown": (evidence_of(TWO, prompts=2), EVEN),
-    "trained": (trained(), EVEN),
-}
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.annotation_helpers import write_run
 from tests.measurement_helpers import completion
 from workshop_lib import comparison, data
 from workshop_lib.choice.tasks import by_task
 from workshop_lib.records import ModelVariant, Run, Serving
-from workshop_lib.storage import RunWriter
 
 CHOICE = {"weights": {"latency": 1.0}, "limits": {}}
 
@@ -32,14 +32,6 @@ def run_of(set_name: str, seconds: dict[str, float]) -> Run:
     return Run("20260101T000000Z", when, "practice", {"cpu": "x"}, {"rounds": 1}, prompts, servings, tuple(asked))
 
 
-def keep(run: Run, folder: Path) -> None:
-    """Write a run as the benchmark does."""
-    folder.mkdir(parents=True)
-    with RunWriter(folder / "records.jsonl", run) as writer:
-        for record in (*run.servings, *run.completions):
-            writer.append(record)
-
-
 @pytest.fixture(autouse=True)
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No run and no shipped result but the test's own."""
@@ -53,8 +45,11 @@ MINE = {"quick": 1.0, "slow": 2.0}
 
 def test_the_winner_of_another_set_stands_beside_it(places: Path) -> None:
     """The newest run of another set; a model that this run has not takes no part, however quick."""
-    keep(run_of("course", {"quick": 2.0, "slow": 1.0, "stranger": 0.1}), places / "runs" / "20260102T000000Z")
-    keep(run_of("meeting-notes", MINE), places / "runs" / "20260103T000000Z")
+    write_run(
+        run_of("course", {"quick": 2.0, "slow": 1.0, "stranger": 0.1}),
+        places / "runs" / "20260102T000000Z" / "records.jsonl",
+    )
+    write_run(run_of("meeting-notes", MINE), places / "runs" / "20260103T000000Z" / "records.jsonl")
     table = by_task(run_of("meeting-notes", MINE), **CHOICE)
     assert list(table["prompts"]) == ["meeting-notes", "course"]
     assert list(table["models"]) == [2, 2]
@@ -64,7 +59,7 @@ def test_the_winner_of_another_set_stands_beside_it(places: Path) -> None:
 
 def test_shipped_results_stand_in_and_keep_their_models_where_none_is_shared(places: Path) -> None:
     """Without another run the shipped results answer; models of other names are all taken."""
-    keep(run_of("course", {"other": 1.0, "third": 3.0}), places / "reference" / "practice")
+    write_run(run_of("course", {"other": 1.0, "third": 3.0}), places / "reference" / "practice" / "records.jsonl")
     table = by_task(run_of("meeting-notes", MINE), **CHOICE)
     assert (table["models"][1], table["comes first"][1].split()[0]) == (2, "other")
     assert table["measured in"][1] == "the shipped results practice"

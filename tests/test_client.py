@@ -15,6 +15,8 @@ from workshop_lib.client import ChatClient
 from workshop_lib.records import Request
 from workshop_lib.runtimes.profiles import open_runtime
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:

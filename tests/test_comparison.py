@@ -77,14 +77,13 @@ def test_a_difference_smaller_than_a_repeat_is_not_clear():
     assert compare_samples(tight, scaled(tight, 1.05)).is_clear
 
 
-@pytest.mark.parametrize("scatter", [0.005, 0.03])
-def test_equal_models_are_told_apart_in_at_most_7_of_100_repeats_and_ten_percent_is_found(scatter: float):
-    """With 8 prompts x 3 rounds: no clear difference in at least 93 of 100 repeats, 10 % slower found in all."""
+def test_equal_models_are_told_apart_in_at_most_7_of_100_repeats_and_ten_percent_is_found():
+    """8 prompts x 3 rounds that scatter by 3 %: at most 7 of 100 repeats differ, 10 % slower is found in all."""
     generator = np.random.default_rng(7)
     typical = generator.uniform(0.1, 0.6, 8)
 
     def measured(factor: float = 1.0) -> dict[str, list[float]]:
-        noise = np.exp(generator.normal(0, scatter, (8, 3)))
+        noise = np.exp(generator.normal(0, 0.03, (8, 3)))
         return {str(prompt): list(factor * typical[prompt] * noise[prompt]) for prompt in range(8)}
 
     same = sum(compare_samples(measured(), measured()).is_clear for _ in range(100))
@@ -117,6 +116,7 @@ def test_equal_models_are_told_apart_in_at_most_7_of_100_repeats_and_ten_percent
             "higher",
             "nothing can be said (1.37x, 95 % CI spans a factor of more than 20)",
         ),
+        (Ratio(34.652, 9.994, 120.4, 8, 48), "lower", "34.7x slower (95 % CI 9.99-120)"),
         (Ratio(1.5, None, None, 8, 16), "lower", "1.50x, no interval: at least 2 rounds are needed"),
     ],
 )
@@ -366,13 +366,6 @@ def test_a_reference_stands_in_and_is_labelled():
     assert notes[1] == "GPU figures are those of another machine, against its own CPU: Made-up GPU, 2026-10-01."
 
 
-def test_no_reference_is_drawn_where_a_gpu_was_measured():
-    """A machine with a GPU needs no other's."""
-    builds = comparison.side_by_side(gpu_run(), (reference(),))
-    assert not any(build.is_reference for build in builds)
-    assert comparison.device_notes(gpu_run(), (reference(),)) == ()
-
-
 def test_a_label_counts_as_no_gpu():
     """It is listed, compared with nothing, said in a sentence, and a reference still stands in."""
     builds = comparison.side_by_side(mislabelled_run(), (reference(),))
@@ -391,13 +384,6 @@ def test_references_of_other_models_do_not_stand_in():
         "This run has no GPU model: none was asked for, or the server does not say what it runs on.",
         "The shipped GPU reference results hold none of these models.",
     )
-
-
-def test_a_gpu_without_a_cpu_build_has_nothing_to_be_compared_with():
-    """Asked for the GPU alone, the table has its figures and no ratio."""
-    run = gpu_run()
-    run = replace(run, servings=tuple(each for each in run.servings if each.variant.device == "gpu"))
-    assert {build.against for build in comparison.side_by_side(run)} == {"no CPU build"}
 
 
 # -- shipped references
@@ -450,15 +436,6 @@ def test_a_reference_is_called_by_machine_and_date(machine: dict[str, object], l
     """The card if its name was recorded, else the processor; what is unknown is said."""
     write_whole(replace(gpu_run(), machine=machine), tmp_path / "one")
     assert comparison.read_references(tmp_path)[0].label == label
-
-
-def test_a_newer_report_is_read_without_what_it_added(tmp_path: Path):
-    """A field that this version does not know is left out of the row."""
-    path = write_whole(gpu_run(), tmp_path / "new")
-    report = json.loads(path.read_text("utf-8"))
-    report["rows"][0]["colour"] = "blue"
-    path.write_text(json.dumps(report), "utf-8")
-    assert len(comparison.gpu_references(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("rows", [None, ["row"], [{"alias": "a"}]])

@@ -16,11 +16,10 @@ import pytest
 
 from tests.behaviours import STEADY
 from tests.fault_server import FaultServer
-from workshop_lib import __main__ as command_line
 from workshop_lib import checklist, load, places
 from workshop_lib.benchmark import RECORDS_FILE
 from workshop_lib.checklist import ModelCheck, Step
-from workshop_lib.programs import commands, notebooks, terminal
+from workshop_lib.programs import commands, terminal
 from workshop_lib.records import Row
 from workshop_lib.show import tables
 from workshop_lib.storage import read_run
@@ -106,10 +105,9 @@ def test_losing_an_output_loses_no_file(tmp_path: Path, words: str, code: int):
 
 
 @POSIX
-@pytest.mark.parametrize("words", ["| head -1", ">&-"])
-def test_every_command_takes_a_closed_output(words: str):
+def test_every_command_takes_a_closed_output():
     """Help and tables that nobody reads are no error."""
-    done = started(["-m", "workshop_lib", "--help"], f"{words}; echo", PYTHONUNBUFFERED="")
+    done = started(["-m", "workshop_lib", "--help"], ">&-; echo", PYTHONUNBUFFERED="")
     _, err = done.communicate(timeout=60)
     assert err == b""
 
@@ -143,43 +141,6 @@ def rows_said(capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, object
     return json.loads(said.out), last_line(said.err.encode("utf-8", "replace"))
 
 
-@pytest.mark.parametrize("records", [2, 5])
-def test_a_full_disk_keeps_what_was_measured_and_the_next_start_completes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], records: int
-):
-    """After some records the disk refuses: one line, exit 1, the rows so far; with space only the rest is asked."""
-    order = [
-        "--models",
-        "モデル",
-        "--rounds",
-        "8",
-        "--output",
-        str(tmp_path / "run"),
-        "--json",
-        str(tmp_path / "r.json"),
-    ]
-    sync, left = os.fsync, iter(range(records))
-
-    def filling(descriptor: int) -> None:
-        if next(left, None) is None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        sync(descriptor)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", filling)
-        assert commands.benchmark(order) == 1
-    rows, line = rows_said(capsys)
-    kept = [each.request_id for each in read_run(tmp_path / "run" / RECORDS_FILE).completions if each.round]
-    assert line.startswith("DiskSpaceError: ") and f"--output {tmp_path / 'run'}" in line
-    assert sum(int(str(row["requests_ok"])) for row in rows) == len(kept) == max(0, records - 3)
-    assert commands.benchmark(order) == 0
-    rows, _ = rows_said(capsys)
-    whole = [each.request_id for each in read_run(tmp_path / "run" / RECORDS_FILE).completions if each.round]
-    assert whole[: len(kept)] == kept and len(whole) == len(set(whole)) == 8
-    assert rows[0]["requests_ok"] == 8
-    assert json.loads((tmp_path / "r.json").read_bytes()) == rows
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """A disk of its own of a given size, which a second call makes larger."""
@@ -207,17 +168,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 def test_a_disk_that_really_fills_up(small_disk: Callable[[str], Path]):
     """A run on 24 kB: one line, exit 1, readable records and an array; with space again `--output` completes it."""
     run = small_disk("24k") / "run"
-    order = [
-        str(BENCHMARK),
-        "--models",
-        "モデル",
-        "--rounds",
-        "60",
-        "--output",
-        str(run),
-        "--json",
-        str(run / "r.json"),
-    ]
+    order = [str(BENCHMARK), "--models=モデル", "--rounds=60", f"--output={run}", f"--json={run / 'r.json'}"]
     done = started(order)
     out, err = done.communicate(timeout=120)
     assert done.returncode == 1
@@ -233,20 +184,6 @@ def test_a_disk_that_really_fills_up(small_disk: Callable[[str], Path]):
     assert after[: len(before)] == before
     assert json.loads(out)[0]["requests_ok"] == 60
     assert json.loads((run / "r.json").read_bytes()) == json.loads(out)
-
-
-def test_executed_notebooks_that_find_no_room_name_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    """The system names no file when a disk is full; the line names the run's folder."""
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(notebooks, "run_workshop", full)
-    assert command_line.main(["run", "--output", str(tmp_path / "run")]) == 1
-    line = last_line(capsys.readouterr().err.encode())
-    assert line.startswith(f"DiskSpaceError: {tmp_path / 'run'} cannot be written")
 
 
 @pytest.mark.parametrize(
@@ -286,7 +223,6 @@ def test_an_answer_that_shows_no_text_is_empty(
     """A model that only reasons has said nothing to whoever asked: `--fail-on-empty` names it and ends with 1."""
     assert commands.benchmark(["--models", models, "--output", str(tmp_path), "--fail-on-empty"]) == code
     assert ("silent: " in capsys.readouterr().err) == bool(code)
-    assert commands.benchmark(["--models", models, "--output", str(tmp_path)]) in (0, code)
 
 
 def test_an_endpoint_that_cannot_be_reached_leaves_an_empty_array_in_the_file(

@@ -142,7 +142,7 @@ def test_a_list_of_your_own_needs_two_keys(tmp_path: Path) -> None:
     assert data.read_models(file) == {"mine": data.ModelCard(capabilities=(), size_mb=None)}
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -160,13 +160,6 @@ def test_prompts_are_read_as_people_have_them(tmp_path: Path, name: str, text: s
     assert data.read_prompts(path=tmp_path / name) == expected
 
 
-def test_an_object_keeps_its_other_fields(tmp_path: Path) -> None:
-    """A line may say all that a prompt of the shipped file says; a single one is a prompt, too."""
-    file = tmp_path / "one.jsonl"
-    file.write_text('{"id": "why", "text": "Why?", "aspects": ["because"]}', encoding="utf-8")
-    assert data.read_prompts(path=file) == (Prompt(id="why", text="Why?", aspects=("because",)),)
-
-
 @pytest.mark.parametrize("given_set", ["course", "meeting-notes"])
 def test_only_shipped_prompts_carry_their_sets_name(tmp_path: Path, given_set: str) -> None:
     """The name says where prompts come from: a file of your own cannot claim to be a shipped set."""
@@ -178,26 +171,13 @@ def test_only_shipped_prompts_carry_their_sets_name(tmp_path: Path, given_set: s
     assert [prompt.set_name for prompt in data.read_prompts(path=own)] == [""]
 
 
-def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Paths come from the package, not from the working directory."""
-    monkeypatch.chdir(tmp_path)
-    assert data.read_models()
-    assert data.read_prompts()
-
-
 FAULTS = [
     ("index", an_index(schema=2), "'schema' is 2", "schema 1"),
-    ("index", an_index(schema="1"), "'schema' is '1'", "valid integer"),
-    ("index", an_index(publisher="../x"), "'publisher' is '../x'", "letter or digit"),
-    ("index", an_index(more=1), "'more' is an unknown key", "spelling"),
     ("index", {"schema": 1}, "'publisher' is missing", "Add it. (2 more"),
     ("index", [], "is []", "an object"),
     ("index", an_index(a_variant(device="tpu")), "variants[0].device' is 'tpu'", "'cpu', 'gpu' or 'npu'"),
     ("index", an_index(a_variant(size_bytes=0)), "size_bytes' is 0", "greater than 0"),
-    ("index", an_index(a_variant(size_bytes="9")), "size_bytes' is '9'", "valid integer"),
     ("index", an_index(a_variant(folder="../up")), "folder' is '../up'", "inside the folder"),
-    ("index", an_index(a_variant(folder="/abs")), "folder' is '/abs'", "inside the folder"),
-    ("index", an_index(a_variant(folder="c:\\x")), "folder' is 'c:\\\\x'", "inside the folder"),
     ("index", an_index(a_variant(files={"../x": "a" * 64})), "is '../x'", "inside the folder"),
     ("index", an_index(a_variant(files={"x": "A" * 64})), "files.x' is 'AAAA", "SHA-256"),
     ("index", an_index(a_variant(), a_variant()), "holds 'small-int4-generic-cpu:1' twice", "Rename"),
@@ -207,25 +187,16 @@ FAULTS = [
     ("models", {"m": {"capabilities": [], "size_mb": 1, "shape": {"heads": 2}}}, "m.shape.heads", "'parameters'"),
     ("models", {"m": {"capabilities": [], "size_mb": 1, "watts": -5.5}}, "'m.watts' is -5.5", "greater than 0"),
     ("models", '{"m": {"capabilities": [], "size_mb": NaN}}', "'m.size_mb' is nan", "finite"),
-    ("models", {"m": {"capabilities": [], "size_mb": 1, "size": 2}}, "'m.size' is an unknown", "spelling"),
-    ("models", {"a b": {"capabilities": [], "size_mb": 1}}, "'a b' is 'a b'", "letter or digit"),
     ("models", '{"m": {"capabilities": [], "size_mb": 1}, "m": {}}', "holds 'm' twice", "Rename"),
     ("models", '{"m": {"capabilities": [],}}', "line 1, column 27", "Correct the syntax"),
-    ("models", "", "is not JSON at line 1, column 1", "Correct the syntax"),
     ("models", "[" * 100_000, "is nested too deeply", "format"),
     ("prompts", a_prompt_file({"id": "a", "text": " "}), "'sets.course[0].text' is empty", "Write"),
-    ("prompts", a_prompt_file({"id": "a/b", "text": "x"}), "'sets.course[0].id' is 'a/b'", "letter"),
-    ("prompts", a_prompt_file({"text": "x"}), "'sets.course[0].id' is missing", "Add it"),
     ("prompts", a_prompt_file({"id": "a", "text": "x", "aspect": []}), "aspect' is an unknown", "spelling"),
     ("prompts", a_prompt_file({"id": "a", "text": "x", "aspects": ["b|"]}), "aspects' holds 'b|'", "phrase"),
     ("prompts", a_prompt_file({"id": "a", "text": "x"}, {"id": "a", "text": "y"}), "holds 'a' twice", "Rename"),
     ("prompts", a_prompt_file(sets={"course": []}), "'sets.course' holds no prompt", "Add"),
     ("prompts", a_prompt_file(sets={"other": [{"id": "a", "text": "x"}]}), "has no set 'course'", "Use other"),
-    ("prompts", a_prompt_file(schema=9), "'schema' is 9", "schema 1"),
     ("prompts", ["One?", 2], "'prompts[1]' is 2", "an object"),
-    ("prompts", [{"text": "One?", "txt": 1}], "'prompts[0].txt' is an unknown key", "spelling"),
-    ("prompts", [{"id": "a"}], "'prompts[0].text' is missing", "Add it"),
-    ("prompts", [{"text": 2}], "'prompts[0].text' is 2", "valid string"),
     ("prompts", [{"text": "a", "id": "x"}, {"text": "b", "id": "x"}], "holds 'x' twice", "Rename"),
     ("prompts", '"One?"\n\n{"text": ""}', "'prompts[1].text' is empty", "Write"),
     ("prompts", '"One?"\n"Two?\n', "is not JSON at line 2, column 1", "Correct"),

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import pytest
 
 import workshop_lib as ws
-from tests.markdown import PROJECT, Document, Fence, code_in, plain, read, written
+from tests.markdown import PROJECT, Document, code_in, plain, read, written
 from tools import reference
 from workshop_lib import __main__ as command_line
 from workshop_lib import records, settings
@@ -127,23 +127,6 @@ def twins(document: Document) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "python3 workshop.py walk", "py workshop.py run --model x --speed 3", "python3 workshop.py run --profile cloud",
-        ".venv/bin/python -m workshop_lib walk far", "python samples/no_such.py", "python3 workshop.py test walk",
-        r".venv\Scripts\python samples\session03\benchmark_oss_models.py --rounds 0",
-    ],
-)  # fmt: skip
-def test_a_command_that_would_not_work_is_found(command: str) -> None:
-    """Wrong commands, flags, values and files, in either shell; and README's commands are found at all."""
-    ((program, arguments),) = own_commands(command)
-    with pytest.raises((AssertionError, ConfigurationError)):
-        check(DOCUMENTS["README.md"], program, arguments)
-    readme = [each for text in shown_in(DOCUMENTS["README.md"]) for each in own_commands(text)]
-    assert readme.count(("workshop.py", ["run"])) >= 2
-
-
 # -- names
 
 
@@ -223,12 +206,3 @@ def test_every_feature_is_there_and_says_where_it_is_seen_lies_and_is_tested() -
     assert [int(title.split(".")[0]) for title in features] == list(range(1, 33))
     for section in features.values():
         assert {"See it", "In", "Tests"} <= {*re.findall(r"^- \*\*(.+?):\*\* ", section.text, re.M)}
-
-
-def test_the_parts_of_a_document_are_found() -> None:
-    """Headings, blocks, rows by column, links and code, and nothing of what stands in a block."""
-    text = "# A `b` c?\n\n[x](a.md#b) ![y](i.png)\n\n| p | q |\n|---|---|\n| `a \\| b` | 2 |\n\n```bash\n# no\nrun\n```"
-    document = Document(PROJECT / "x.md", text + "\n## A b c\nend")
-    assert (document.anchors, document.links) == ({"a-b-c", "a-b-c-1"}, ["a.md#b", "i.png"])
-    assert (document.rows, document.fences) == ([{"p": "`a | b`", "q": "2"}], [Fence("bash", "# no\nrun\n")])
-    assert (document.code, document.sections(2)["A b c"].text) == (["b", r"a \| b"], "end")

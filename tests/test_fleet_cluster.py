@@ -113,11 +113,12 @@ def test_a_port_that_is_taken_is_one_error() -> None:
 def test_only_the_fleet_s_key_gets_in(key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with the key joins; plain connections, another key and no answer at all are one error each."""
     cluster.make_key(tmp_path / "other", days=1)
-    monkeypatch.setattr(cluster, "CONNECT_S", 2.0)
     with ExitStack() as stack:
         made = Hosts(tmp_path / "hosts", stack, scheme="tls")
-        with pytest.raises(EndpointError, match="No scheduler answers"):
-            cluster.connect(made.address, cluster.read_key(key))
+        with monkeypatch.context() as hasty:
+            hasty.setattr(cluster, "CONNECT_S", 2.0)
+            with pytest.raises(EndpointError, match="No scheduler answers"):
+                cluster.connect(made.address, cluster.read_key(key))
         made.start("scheduler", "scheduler", "--port", str(made.port), "--certificates", str(key))
         wait_until(lambda: "Scheduler: tls://" in made.said("scheduler"))
         made.start("desk", "join", made.address, "--certificates", str(key))

@@ -153,12 +153,6 @@ def test_precision_is_that_of_most_weights_or_unknown(folder: Path, content: byt
     assert read_folder(folder).precision == precision
 
 
-@pytest.mark.parametrize("typed", ["{}/", '"{}"', "'{}/'", "  {} "])
-def test_a_folder_may_be_pasted(folder: Path, typed: str) -> None:
-    """Quotes, spaces around it and a slash at the end change nothing."""
-    assert read_folder(typed.format(folder)).place == folder
-
-
 @pytest.mark.skipif(os.name != "posix", reason="links need a right of their own on Windows")
 def test_a_download_cache_of_links_is_a_folder_like_any_other(tmp_path: Path) -> None:
     """Hugging Face keeps links to files elsewhere: they are followed; one that leads nowhere is missing."""

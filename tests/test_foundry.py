@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapter_helpers import SMALL, scripted, weights_in
-from tests.foundry_helpers import PublicCatalog, ask, is_gone, practice, python, smallest
+from tests.foundry_helpers import PROXIES, PublicCatalog, ask, is_gone, practice, python, smallest
 from workshop_lib import machine
 from workshop_lib.client import ChatClient
 from workshop_lib.data import ModelCard
@@ -25,7 +25,6 @@ from workshop_lib.runtimes.foundry import FoundryRuntime, Look
 
 CUDA = "CUDAExecutionProvider"
 CUDA_VARIANT = ModelVariant("practice-small", "practice-small-fp16-cuda-gpu:1", "gpu", CUDA)
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 
 
 @pytest.fixture(scope="module")
@@ -235,27 +234,6 @@ def test_a_registered_model_whose_files_are_gone_is_left_out_with_the_reason(run
     assert runtime.left_out() == []
 
 
-def test_a_model_that_is_registered_later_is_seen_at_once(runtime, cache, tmp_path):
-    """An open runtime looks at the file each time."""
-    late = registry.register("late", SMALL, cache_dir=cache)
-    assert ids(runtime.find(["late"])) == [late.model_id]
-    registry.remove("late", cache_dir=cache)
-    with pytest.raises(ModelNotFoundError):
-        runtime.find(["late"])
-
-
-def test_an_adapter_needs_no_runtime(cache, mine, tmp_path, monkeypatch):
-    """Where the SDK has no wheel, what is asked for by its registered name is found, served and answers."""
-    monkeypatch.setenv("FOUNDRY_LOCAL_LIB_DIR", str(tmp_path))
-    with practice(cache) as runtime:
-        (adapter,) = runtime.find(["my-adapter"])
-        with runtime.serve(adapter) as served:
-            assert served.base_url.endswith("/v1")
-        with pytest.raises(RuntimeUnavailableError):
-            runtime.find(["auto"])
-    assert is_gone(served.pid)
-
-
 # The public catalog
 
 
@@ -340,15 +318,6 @@ def test_precision_is_read_from_the_catalog_or_the_id(quantization, model_id, ex
     described = {"alias": "toy", "model_id": model_id, "device": "cpu", "precision": quantization, "size_mb": 0}
     read = _public_variant(described, None)
     assert (read.precision, read.size_mb) == (expected, None)
-
-
-def test_serving_what_is_not_there_says_so(tmp_path, public):
-    """A child asked for an unknown or an absent model answers with the reason."""
-    unknown = ModelVariant("no", "no-such-model:1", "cpu", CPU_PROVIDER)
-    with public.runtime(cache_dir=tmp_path) as runtime:
-        for asked, kind in ((unknown, ModelNotFoundError), (runtime.find([public.model_id])[0], ModelServerError)):
-            with runtime._start("serve", asked) as child, pytest.raises(kind):
-                child.wait_for("ready", timeout_s=30)
 
 
 def test_what_the_index_says_is_what_lies_there():

@@ -22,13 +22,10 @@ from tests.foundry_helpers import REPOSITORY
 from tests.gguf_helpers import (
     CASES,
     CONTEXT,
-    FEED_FORWARD,
     HEAD_SIZE,
-    HIDDEN,
     IDS,
     TEMPLATE,
     TOKENS,
-    ImportToKill,
     K,
     Reference,
     name_of,
@@ -209,13 +206,6 @@ def test_what_cannot_be_imported_is_refused(tmp_path: Path, changes: dict[str, A
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_tensor_without_a_place_is_refused(tmp_path: Path) -> None:
-    """A model that lacks a part would still answer, only worse."""
-    tiny_gguf(tmp_path / "tiny.gguf", extra={"blk.0.attn_q_norm.weight": np.ones(HEAD_SIZE, np.float32)})
-    with pytest.raises(DataFileError, match=r"blk\.0\.attn_q_norm\.weight, one of 1 tensors"):
-        import_gguf(tmp_path / "tiny.gguf", tmp_path / "out", precision="fp32")
-
-
 @pytest.mark.parametrize("keep", [0, 3, 4, 20, 400, 3000, 0.5, 0.999])
 def test_a_damaged_file_is_one_sentence(tmp_path: Path, keep: float) -> None:
     """A download that broke off anywhere is named as such, and so is a file of another kind."""
@@ -329,32 +319,13 @@ def test_a_killed_import_leaves_no_model_and_the_next_one_works(tmp_path: Path) 
     assert not list(tmp_path.glob(".out*"))
 
 
-def test_an_import_that_is_killed_at_any_moment_leaves_a_whole_model_or_none(tmp_path: Path) -> None:
-    """Three of the moments that `tests/benchmarks/kills.py --imports 50` tries."""
-    tiny_gguf(tmp_path / "tiny.gguf", quantisation=K.Q4_0)
-    imported = ImportToKill(tmp_path / "tiny.gguf", tmp_path / "out")
-    for moment in (0.1, 0.5, 0.9):
-        assert imported.killed(moment) in {"absent", "whole"}
-
-
-@pytest.mark.parametrize(("content", "words"), [
-    (b"\x50\x4b\x03\x04 a wheel", "is no GGUF file"),
-    (b"GGUF", "is damaged or incomplete"),
-    ("gemma3", "has the architecture 'gemma3'"),
-])  # fmt: skip
-def test_the_command_refuses_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | str, words: str
-) -> None:
+def test_the_command_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2, the reason and what to do; nothing is registered."""
-    file = tmp_path / "tiny.gguf"
-    if isinstance(content, bytes):
-        file.write_bytes(content)
-    else:
-        tiny_gguf(file, content)
-    assert main(["import", str(file), "--alias", "tiny"]) == 2
+    tiny_gguf(tmp_path / "tiny.gguf", "gemma3")
+    assert main(["import", str(tmp_path / "tiny.gguf"), "--alias", "tiny"]) == 2
     said = capsys.readouterr()
     assert (said.out, len(said.err.splitlines())) == ("", 1)
-    assert words in said.err
+    assert "has the architecture 'gemma3'" in said.err
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -402,14 +373,13 @@ def test_the_command_registers_each_precision_under_one_alias(
     assert registry.read() == ()
 
 
-@pytest.mark.parametrize("alias", ["My Model", "auto", "../../elsewhere"])
 def test_an_alias_that_cannot_be_used_is_refused_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], alias: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 2 and one line; no folder lies about, least of all outside the model cache."""
     monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(tmp_path / "cache"))
     tiny_gguf(tmp_path / "tiny.gguf")
-    assert main(["import", str(tmp_path / "tiny.gguf"), "--alias", alias]) == 2
+    assert main(["import", str(tmp_path / "tiny.gguf"), "--alias", "../../elsewhere"]) == 2
     assert "lower-case letters" in capsys.readouterr().err.splitlines()[0]
     assert list(tmp_path.iterdir()) == [tmp_path / "tiny.gguf"]
 
@@ -418,11 +388,6 @@ def test_a_precision_that_does_not_exist_is_refused_by_the_command(capsys: pytes
     """One line, exit code 2, before the file is looked at."""
     assert main(["import", "none.gguf", "--alias", "tiny", "--precision", "exact4,int3"]) == 2
     assert "--precision is 'exact4,int3'" in capsys.readouterr().err
-
-
-def test_sizes_are_those_of_the_helpers() -> None:
-    """K-quants need rows of a multiple of 256."""
-    assert HIDDEN % 256 == FEED_FORWARD % 256 == 0
 
 
 def test_a_file_needs_an_alias_and_the_real_model_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

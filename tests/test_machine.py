@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import re
 import socket
 import subprocess
@@ -95,13 +94,6 @@ def test_memory_of_a_process_that_is_gone_is_not_measured():
         process.wait()
     assert machine.resident_mb(process.pid) is None
     assert machine.peak_resident_mb(process.pid) is None
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells the peak of every process")
-def test_peak_memory_is_unknown_where_the_system_does_not_tell_it(monkeypatch):
-    """macOS keeps no peak for other processes, and none is made up."""
-    monkeypatch.setattr(machine.platform, "system", lambda: "Darwin")
-    assert machine.peak_resident_mb(os.getpid()) is None
 
 
 def test_free_disk_of_a_folder_to_be_is_that_of_its_disk(tmp_path):

@@ -18,7 +18,6 @@ PAGES = sorted(notebooks.FOLDER.glob("*.ipynb"))
 README = places.PROJECT / "README.md"
 INSTRUCTOR = places.PROJECT / "docs" / "INSTRUCTOR.md"
 SOLUTIONS = notebooks.FOLDER / "solutions"
-LINE = re.compile(r"^\| `(\w+)` \| (\d+) \| ([\d.]+) \| ([\d.]+) \|", re.M)
 
 
 def page_of(*cells: Any) -> Page:
@@ -100,15 +99,3 @@ FAULTY: dict[str, list[Any]] = {
 def test_a_rule_finds_a_fault(rule: Any) -> None:
     """A made-up page that breaks it."""
     assert list(rule(page_of(*FAULTY[rule.__name__])))
-
-
-def test_a_good_page_has_no_faults() -> None:
-    """The rules that need no file let a page pass that keeps them."""
-    page = page_of(
-        prose(OPENING, "title"),
-        prose("## Look (0.5 minutes)\n\nAt it.", "look"),
-        code("charts.shown(charts.latency(run))", "figure", html='<img alt="One mark per request">'),
-        prose("## What we know now (0.5 minutes)\n\n- This.\n- That.", "summary"),
-    )
-    rules = [each for each in notebook_rules.RULES if each is not notebook_rules.settings_are_one_checked_cell]
-    assert [fault for rule in rules for fault in rule(page)] == []

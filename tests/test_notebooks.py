@@ -15,7 +15,6 @@ from workshop_lib.errors import NotebookError
 from workshop_lib.programs import notebooks
 
 PAGES = sorted(notebooks.FOLDER.glob("*.ipynb"))
-OURS = {"profile": "practice", "models": "practice-small", "devices": "cpu", "rounds": 1, "users": ""}
 
 
 @pytest.fixture

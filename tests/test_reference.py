@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ import pytest
 from tests.comparison_helpers import gpu_run
 from tests.report_helpers import run_of_models
 from tools import reference
-from workshop_lib import places, summary
+from workshop_lib import summary
 from workshop_lib.errors import ConfigurationError, NotebookError
 from workshop_lib.records import Run
 from workshop_lib.report import report_json
@@ -105,15 +102,6 @@ def test_the_reference_is_measured_apart_from_the_user(tmp_path: Path, monkeypat
     assert [name for name in seen if name.startswith("FOUNDRY_LOCAL_")] == ["FOUNDRY_LOCAL_CUDA_EP_LIBRARY"]
     kept = {name: seen[name] for name in ("WORKSHOP_CACHE_DIR", "WORKSHOP_RUNS_DIR", "IPYTHONDIR")}
     assert all(Path(place).parent == tmp_path for place in kept.values()) and len(set(kept.values())) == 3
-
-
-def test_the_tool_is_a_program_of_its_own(tmp_path: Path) -> None:
-    """`workshop.py reference` starts it by its path; a folder that cannot be used is one line and exit code 2."""
-    (tmp_path / "file").touch()
-    command = [sys.executable, str(places.PROJECT / "tools" / "reference.py"), "--output", str(tmp_path / "file")]
-    environment = {**os.environ, "PYTHONPATH": places.search_path()}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and "cannot be written" in done.stderr
 
 
 @pytest.mark.slow

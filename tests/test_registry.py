@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.adapter_helpers import SMALL
-from workshop_lib import data, files
+from workshop_lib import data
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
 from workshop_lib.models import registry
 from workshop_lib.models.registry import RegisteredModel
@@ -66,14 +65,6 @@ def test_every_model_that_is_accepted_is_read_back_as_it_was(
     with tempfile.TemporaryDirectory() as folder:
         registry.add(model, cache_dir=Path(folder))
         assert registry.read(Path(folder)) == (model,)
-
-
-@given(ALIASES, ALIASES, st.sampled_from(["cpu", "gpu", "npu"]), st.sampled_from(["cpu", "gpu", "npu"]))
-def test_different_aliases_never_share_an_id(one: str, other: str, device: Any, another: Any) -> None:
-    """Alias, kind, device and version make the id; a folder's and an adapter's are never the same."""
-    first, second = replace(MODEL, alias=one, device=device), replace(ADAPTER, alias=other, device=another)
-    assert first.model_id == f"{one}-folder-{device}:1"
-    assert first.model_id != second.model_id
 
 
 @pytest.mark.parametrize(
@@ -163,36 +154,6 @@ def test_a_model_that_is_not_registered_cannot_be_removed(tmp_path: Path) -> Non
     registry.add(MODEL, cache_dir=tmp_path)
     with pytest.raises(ModelNotFoundError, match="Registered are: mine"):
         registry.remove("mime", cache_dir=tmp_path)
-
-
-def test_many_may_register_at_once(tmp_path: Path) -> None:
-    """Each waits for its turn: of twenty models none is lost, whoever reads meanwhile."""
-    with ThreadPoolExecutor(8) as pool:
-        models = [replace(MODEL, alias=f"m{number}") for number in range(20)]
-        done = [pool.submit(registry.add, model, cache_dir=tmp_path) for model in models]
-        seen = [len(registry.read(tmp_path)) for _ in range(10)]
-        for each in done:
-            each.result()
-    assert set(registry.read(tmp_path)) == set(models)
-    assert seen == sorted(seen)
-
-
-@pytest.mark.parametrize("wait_s", [0.01, 0.1])
-def test_a_file_that_another_program_holds_is_not_waited_for_forever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_s: float
-) -> None:
-    """After its time the error says who is in the way."""
-    registry.add(MODEL, cache_dir=tmp_path)
-    monkeypatch.setattr(registry, "LOCK_TIMEOUT_S", wait_s)
-    with files.one_writer(registry.file_in(tmp_path), wait_s=1), pytest.raises(ConfigurationError, match="holding"):
-        registry.read(tmp_path)
-
-
-def test_a_cache_that_is_no_folder_is_named(tmp_path: Path) -> None:
-    """The error says which variable moves it."""
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="WORKSHOP_CACHE_DIR"):
-        registry.add(MODEL, cache_dir=tmp_path / "file")
 
 
 def test_what_makes_a_model_unusable_is_said_without_naming_its_reader(

@@ -101,16 +101,9 @@ def graded(run: Run, prompt_set: str = "", trained_on: tuple[str, ...] | None = 
     return replace(run, prompts=prompts, completions=answers, servings=servings)
 
 
-def test_a_decision_on_one_prompt_of_ones_own_says_so(tmp_path: Path):
-    """A prompt given by hand is of no set, and there is one."""
-    run = graded(slowed(models("a", "b"), {"a": 50.0, "b": 200.0}))
-    one = replace(run, prompts=run.prompts[:1], completions=tuple(e for e in run.completions if e.prompt_id == "p0"))
-    assert report.write_report(one, tmp_path).decision.startswith(f"For this prompt, {A}")
-
-
 @pytest.mark.parametrize(
     ("trained_on", "clear", "doubted"),
-    [((), True, False), (None, True, False), (("course",), False, True)],
+    [((), True, False), (("course",), False, True)],
 )
 def test_a_report_begins_with_the_decision(
     tmp_path: Path, trained_on: tuple[str, ...] | None, clear: bool, doubted: bool
@@ -132,11 +125,10 @@ def test_a_report_begins_with_the_decision(
 
 
 def test_where_no_model_comes_first_the_report_says_why(tmp_path: Path):
-    """No answer, a tie, and no model within the limit of 2 s to the first token: no decision, and the reason."""
+    """No answer, and no model within the limit of 2 s to the first token: no decision, and the reason."""
     slow = graded(slowed(models("a"), {"a": 1000.0}))
     for run, why in (
         (run_of_models(2, failed=2), "No model answered"),
-        (graded(models("a", "b")), "share the first place"),
         (slow, "Every model is excluded: 1 by max_first_token_s."),
     ):
         files = report.write_report(run, tmp_path)
@@ -175,7 +167,6 @@ def test_the_machine_s_line_says_the_threads(run: Run, threads: tuple[int | None
     failed = Serving(ModelVariant("x", "d:2", "cpu"), status="failed", threads=7)
     run = replace(run, machine=machine, profile=profile, servings=(*served, *served, failed), completions=())
     assert machine_line(run) == f"Test CPU, 2 cores, 4 processors to use{said}"
-    assert f"Machine: {machine_line(run)}." in report.report_html(run, summarise(run)).replace("&#39;", "'")
     assert machine_line(replace(run, servings=(failed,))) == "Test CPU, 2 cores, 4 processors to use"
     assert machine_line(replace(run, machine={"cpu": "Test CPU"})) == "Test CPU"
 
@@ -223,6 +214,7 @@ def test_hostile_text_stays_text(tmp_path: Path):
 def test_the_page_shows_pictures_answers_and_warnings(run: Run):
     """Three figures said in words and drawn for light and dark; every prompt, answer and warning is there."""
     page = report.report_html(run, summarise(run))
+    assert f"Machine: {machine_line(run)}." in page.replace("&#39;", "'")
     images = Tags(page).images
     assert len(images) == page.count('media="(prefers-color-scheme: dark)" srcset="data:') == 3
     assert all(len(image["alt"] or "") > 40 for image in images)
@@ -231,9 +223,10 @@ def test_the_page_shows_pictures_answers_and_warnings(run: Run):
     assert codes and all(f"<dt><code>{code}</code></dt><dd>{WARNINGS[code][:20]}" in page for code in codes)
 
 
-def test_files_are_whole_utf8_with_unix_line_ends(run: Run, tmp_path: Path):
+def test_files_are_whole_utf8_with_unix_line_ends(tmp_path: Path):
     """Four files and three figures, nothing left behind, rewritten in place by a second report."""
     folder = tmp_path / "new" / "folder"
+    run = run_of_models(2, failed=0)
     for _ in range(2):
         files = report.write_report(run, folder)
     texts = [files.markdown, files.csv, files.json, files.html]
@@ -251,25 +244,13 @@ def test_devices_are_compared_where_there_is_a_gpu(tmp_path: Path):
     without = report.write_report(cpu_run(), tmp_path / "b", ())
     for path in (files.markdown, files.html):
         text = path.read_text("utf-8").replace("\\", "")
-        assert "CPU against GPU" in text and "On that machine alone" in text
+        assert "CPU against GPU" in text and "against its own CPU" in text
         assert "reference, another machine: Made-up GPU, 2026" in text
     assert [path.stem for path in files.figures] == FIGURES
     assert [path.stem for path in without.figures] == FIGURES[:-1]
     assert "CPU against GPU" not in without.markdown.read_text("utf-8") + without.html.read_text("utf-8")
     rows = json.loads(files.json.read_text("utf-8"))["rows"]
     assert {each["device"] for each in rows if each["status"] == "ok"} == {"cpu"}
-
-
-def test_the_report_says_where_energy_is_from_or_why_there_is_none(run: Run):
-    """Columns where it was measured; else one sentence for all models that share the reason."""
-    why = "Energy was not measured: this machine shows no energy counter of its processor."
-    noted = replace(run, servings=tuple(replace(serving, energy_note=why) for serving in run.servings))
-    assert report.report_markdown(noted, summarise(noted)).count(why) == 1
-    joules = {"energy_j": 2.1, "energy_source": "measured:rapl"}
-    measured = replace(run, completions=tuple(replace(each, **joules) for each in run.completions))
-    for page in (report.report_markdown, report.report_html):
-        text = page(measured, summarise(measured))
-        assert "energy (mWh per 1000 tok)" in text and "measured:rapl" in text
 
 
 def test_a_new_metric_appears_everywhere(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -60,15 +60,11 @@ def said(message: str, param: str | None = None) -> dict[str, Any]:
     ("body", "expected"),
     [
         (OPENAI, RENAMED),
-        ("`max_tokens` is deprecated", RENAMED),
         (said("Missing required parameter", "max_completion_tokens"), RENAMED),
         (OPENAI_TEMPERATURE, NO_TEMPERATURE),
         ("`temperature` must be strictly positive", NO_TEMPERATURE),
-        (said("temperature is not supported", ""), NO_TEMPERATURE),
         (FASTAPI, NO_OPTIONS),
-        ({"error": "unknown field stream_options"}, NO_OPTIONS),
         (said("Unrecognized request argument supplied: stream_options"), NO_OPTIONS),
-        (said("property 'stream_options' is unsupported"), NO_OPTIONS),
         (said("Unknown.", "stream_options.include_usage"), NO_OPTIONS),
         (
             {"object": "error", "message": str([{**FORBIDDEN, "loc": ["body", "stream_options"]}]), "code": 400},

@@ -130,15 +130,6 @@ def test_a_learner_installs_nothing_that_is_not_asked_for() -> None:
     assert not asked & {"ruff", "mypy", "playwright", "hypothesis", "scikit-learn"}
 
 
-@pytest.mark.parametrize("platform", PLATFORMS, ids=lambda each: "-".join(each.values()))
-def test_the_runtime_is_asked_for_only_where_it_exists(platform: dict[str, str]) -> None:
-    """foundry-local-sdk has wheels for Linux, ARM64 too, and Windows, but none for Macs with Intel processors."""
-    (sdk,) = [need for need in wanted() if need.name == "foundry-local-sdk"]
-    assert sdk.marker is not None
-    exists = platform != {"sys_platform": "darwin", "platform_machine": "x86_64"}
-    assert sdk.marker.evaluate(environment(platform, "3.12")) is exists
-
-
 def test_every_import_is_a_declared_dependency() -> None:
     """The package imports nothing that merely happens to be installed, nor what only its tests need."""
     declared = {canonicalize_name(need.name) for need in (*wanted(), *wanted("requirements-fleet.txt"))}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.annotation_helpers import answer, run_with, variant
 from tests.measurement_helpers import run_of
-from workshop_lib import data, places
-from workshop_lib.errors import ConfigurationError, DataFileError, RecordFileError
+from workshop_lib import data
+from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.quality import scores
 from workshop_lib.quality.scores import Score, ScoreFile, current, rater_name, read_all
 from workshop_lib.records import Prompt, Serving
@@ -139,20 +137,6 @@ def test_what_cannot_be_written_or_read_is_said(tmp_path: Path, monkeypatch: pyt
         file.add(score())
 
 
-def test_two_writers_of_one_rater_interleave_whole_lines(tmp_path: Path) -> None:
-    """Two notebooks with the same name wait for each other: all verdicts arrive, each on its own line."""
-    code = (
-        "import sys; from pathlib import Path; from tests.test_scores import score, ScoreFile\n"
-        "file = ScoreFile(Path(sys.argv[1]), 'ada')\n"
-        "for n in range(9): file.add(score(3, answer=f'{sys.argv[2]}-{n}'))"
-    )
-    root, names = Path(__file__).parents[1], ("one", "two")
-    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], cwd=root) for name in names]
-    assert [writer.wait(60) for writer in both] == [0, 0]
-    seen = [each.answers[0] for each in said_in(ScoreFile(tmp_path, "ada"))]
-    assert sorted(seen) == sorted(f"{name}-{n}" for name in names for n in range(9))
-
-
 HEADER = {"kind": "scores", "schema": 1, "rater": "ada"}
 GOOD = {"kind": "score", "prompt_id": "p", "answer_sha256": "a", "grade": 3, "rubric_version": "1", "scored_at": "now"}
 BROKEN = [
@@ -212,23 +196,6 @@ def test_the_version_names_rubric_and_prompts() -> None:
 
 
 ENTRY = {"prompt_id": "p", "answer_sha256": "0" * 64, "grade": 4, "second_grade": None}
-FAULTS = [
-    ("RUBRIC_FILE", {"grades": [{"grade": 6, "name": "x", "meaning": "y"}]}, r"'grades\[0\].grade' is 6"),
-    ("REFERENCE_FILE", {"scores": [ENTRY, {**ENTRY, "second_grade": 0}]}, r"'scores\[1\].second_grade' is 0"),
-]
-
-
-@pytest.mark.parametrize(("name", "change", "said"), FAULTS)
-def test_a_faulty_file_of_the_project_is_named_with_its_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, change: dict[str, object], said: str
-) -> None:
-    """Rubric and reference grades: every fault says where it is."""
-    content = json.loads(getattr(scores, name).read_text("utf-8"))
-    path = tmp_path / "file.json"
-    path.write_text(json.dumps({**content, **change}), encoding="utf-8")
-    monkeypatch.setattr(scores, name, path)
-    with pytest.raises(DataFileError, match=said):
-        scores.read_rubric() if name == "RUBRIC_FILE" else scores.read_reference()
 
 
 def test_two_readings_are_two_raters_and_say_who_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,14 +219,3 @@ def test_the_shipped_grades_fit_answers_of_the_shipped_prompts() -> None:
     assert {each.prompt_id for each in found.scores} == {prompt.id for prompt in prompts}
     assert len({(each.prompt_id, each.answer_sha256) for each in found.scores}) == len(found.scores)
     assert found.rubric_version == scores.version_for(prompts)
-
-
-def test_importing_it_loads_no_heavy_library() -> None:
-    """Commands that never compute an agreement do not pay for it."""
-    heavy = "{'numpy', 'scipy', 'krippendorff', 'choix', 'pandas', 'matplotlib', 'openai'}"
-    imports = "; ".join(
-        f"import workshop_lib.quality.{name}" for name in ("scores", "annotation", "agreement", "judge")
-    )
-    code = f"import sys; {imports}; print(sorted({heavy} & set(sys.modules)))"
-    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=places.PROJECT)
-    assert seen.stdout.strip() == "[]"

@@ -85,12 +85,6 @@ def test_a_name_that_courses_use_but_no_catalog_lists_leads_to_its_neighbours():
         chosen(["gemma"], nearest={"gemma": ("toy-large", "not-offered")})
 
 
-def test_with_nothing_offered_the_error_says_so():
-    """No model at all is another fault than a wrong name."""
-    with pytest.raises(ModelNotFoundError, match="No model is offered here at all"):
-        select_variants([], ["toy"], ["cpu"], in_auto=lambda variant: True)
-
-
 def test_providers_are_preferred_in_the_documented_order():
     """CUDA before TensorRT, OpenVINO, QNN and WebGPU, and any of them before an unknown one."""
     order = [CUDA, TENSORRT, OPENVINO, QNN, WEBGPU, "OtherExecutionProvider"]

@@ -32,6 +32,7 @@ def test_a_pace_that_nobody_claimed_is_not_measured():
     assert Errors("workshop", (Times(0.051, None),)).pace_percent is None
 
 
+@pytest.mark.alone
 def test_both_clients_see_the_schedule():
     """On a server of its own process no first token comes early, and both clients were asked as often."""
     check = self_check.check_instrument(repeats=3, tokens=4)

@@ -28,6 +28,10 @@ def event(delta: dict[str, Any] | None = None, finish: object = None, **rest: An
     return data({"choices": choices, **rest})
 
 
+def chunk_of(**choice: Any) -> bytes:
+    return data({"choices": [choice]})
+
+
 def says(*texts: str, **rest: Any) -> bytes:
     """One event per text."""
     return b"".join(event({"content": text}, **rest) for text in texts)
@@ -63,13 +67,9 @@ EMPTY_REASONS = [event({"content": "hello"}, reason) for reason in ("", "null", 
 ENDINGS = {
     "reason and [DONE]": (HELLO + END, None),
     "reason, no [DONE]": (HELLO + STOP, None),
-    "reason without a blank line": (HELLO + STOP.rstrip(), None),
     "no reason, [DONE]": (HELLO + DONE, None),
     "[DONE] without a space": (HELLO + b"data:[DONE]\n\n", None),
-    "[DONE] with spaces around": (HELLO + b"data:  [DONE]  \r\n", None),
-    "[DONE] at the end of the bytes": (HELLO + b"data: [DONE]", None),
     "no reason, no [DONE]": (HELLO, "cut_off"),
-    "cut within an event": (HELLO + STOP[:-20], "cut_off"),
     "cut within [DONE]": (HELLO + b"data: [DO", "cut_off"),
     "the text [DONE] is no end": (HELLO + says("[DONE]", "data: [DONE]"), "cut_off"),
     "nothing at all": (b"", "cut_off"),
@@ -80,35 +80,20 @@ ENDINGS = {
     "an error after the end": (HELLO + END + data({"error": "too late"}), None),
     "text after [DONE]": (HELLO + DONE + says("!") + b"data: {\n\n", None),
     "an unlisted reason": (HELLO + event({}, "content_filter") + DONE, "not_complete"),
-    "another one": (HELLO + event({}, "abort"), "not_complete"),
     "broken JSON": (HELLO + b"data: {broken\n\n" + END, "bad_json"),
     "JSON that is no object": (HELLO + data([1]) + END, "bad_json"),
     "JSON that is too deep": (HELLO + b"data: " + b"[" * 100_000 + b"\n\n" + END, "bad_json"),
     "bytes that are no UTF-8": (HELLO + b'data: {"choices": "\xff"}\n\n' + END, "bad_utf8"),
     "a server's last words": (HELLO + b"upstream timed out", "cut_off"),
-    "a reason that is an object": (HELLO + event({}, {"type": "stop", "matched": 2}), None),
     "an object that says abort": (HELLO + event({}, {"type": "abort"}), "not_complete"),
     "not finished, says a reason": (HELLO + event({"content": "!"}, "not_finished"), "cut_off"),
     "[DONE] in quotes": (HELLO + b'data: "[DONE]"\n\n', None),
-    "[DONE] in small letters": (HELLO + b"data: [done]\n\n", None),
     "an error as bare text": (HELLO + b"data: Error: out of memory\n\n" + DONE, "bad_json"),
     "an error after the answer": (HELLO + data({"error": "no memory"}) + END, "server_error"),
     "a code 0 is no error": (HELLO + STOP + data({"code": 0, "message": "Success", "choices": []}) + DONE, None),
     "an error that says ok": (event({"content": "hel"}, error={"code": 0, "message": "ok"}) + END, None),
     "a filter that is off": (
-        HELLO
-        + data(
-            {
-                "choices": [
-                    {
-                        "index": 0,
-                        "delta": {},
-                        "content_filter_result": {"error": {"message": "The contents are not filtered"}},
-                    }
-                ]
-            }
-        )
-        + END,
+        HELLO + data({"choices": [{"delta": {}, "content_filter_result": {"error": {"message": "unfiltered"}}}]}) + END,
         None,
     ),
 }
@@ -157,22 +142,16 @@ ERRORS = {
     "type: error": data({"type": "error", "error": NO_MEMORY}),
     "detail": data({"detail": "no memory"}),
     "detail, a list": data({"detail": [{"msg": "no memory", "type": "x"}]}),
-    "bare message": data({"message": "no memory", "choices": []}),
-    "errors": data({"errors": [NO_MEMORY]}),
     "in an array": data([{"error": NO_MEMORY}]),
     "as a field": b'error: {"message": "no memory"}\n\n',
     "as a field of text": b"error: no memory\n\n",
     "as a field, ended by [DONE]": b'error: {"error": "no memory"}\ndata: [DONE]\n\n',
     "event: error": b'event: error\ndata: {"reason": 1, "message": "no memory"}\n\n',
-    "event: error with text": b"event:error\ndata: no memory\n\n",
     "event: error behind its data": b"data: no memory\nevent: error\n\n",
     "without framing": b'{"error": {"message": "no memory"}}\n',
     "fastchat": data({"text": "no memory", "error_code": 50002}),
     "minimax": data({"choices": None, "base_resp": {"status_code": 1004, "status_msg": "no memory"}}),
-    "baidu": data({"error_code": 17, "error_msg": "no memory"}),
-    "capital": data({"Error": {"Message": "no memory"}}),
     "success: false": data({"success": False, "msg": "no memory"}),
-    "apigee": data({"fault": {"faultstring": "no memory"}}),
     "groq": event({}, x_groq={"error": "no memory"}),
     "event: exception": b'event: exception\ndata: {"why": "no memory"}\n\n',
     "without framing, over lines": json.dumps({"error": NO_MEMORY}, indent=2).encode() + b"\n",
@@ -194,12 +173,6 @@ def test_an_error_is_one_wherever_it_stands(error: bytes):
 def test_an_empty_error_is_none(nothing: object):
     """Some servers send an error field in every chunk."""
     assert kind_of(read(event({"content": "hello"}, error=nothing) + END)) is None
-
-
-@pytest.mark.parametrize("status", [400, 503, 500.0])
-def test_an_http_status_without_choices_is_an_error(status: float):
-    """Without any message the whole object is the reason."""
-    assert "the_reason" in str(read(data({"status": status, "why": "the_reason"}) + END).fault)
 
 
 def test_error_messages_are_short_single_lines():
@@ -286,7 +259,6 @@ BROKEN_BODIES = {
     "error": (body({}, error="no memory"), "server_error"),
     "a list of errors": (b'[{"error": {"message": "no memory"}}]', "server_error"),
     "empty": (body({"content": ""}), "empty_answer"),
-    "null": (body({"content": None}), "empty_answer"),
     "no choices": (b"{}", "empty_answer"),
     "not complete": (body({"content": "hello"}, "content_filter"), "not_complete"),
     "a web page": (b" <!DOCTYPE html><html>sign in</html>", "not_json"),
@@ -312,7 +284,6 @@ DELTAS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a part alone": ({"content": TEXT}, "", "hello"),
     "parts without text": ({"content": [{"type": "image_url", "text": "no"}, 5, None, TEXT]}, "", "hello"),
     "reasoning_content": ({"reasoning_content": "hm", "content": "hello"}, "hm", "hello"),
-    "reasoning": ({"content": "hello", "reasoning": "hm"}, "hm", "hello"),
     "thinking": ({"content": "hello", "thinking": "hm"}, "hm", "hello"),
     "reasoning, an object": ({"content": "hello", "reasoning": {"text": "hm"}}, "hm", "hello"),
     "reasoning under two names": ({"reasoning": "hm", "reasoning_content": "hm", "content": "hello"}, "hm", "hello"),
@@ -357,16 +328,6 @@ def test_only_one_of_several_choices_is_read(first: int):
     cut = b"".join(data({"choices": choices}) for choices in events)
     assert (text_of(read(cut)), kind_of(read(cut))) == ("hello", "cut_off")
     assert kind_of(read(cut + data({"choices": [choice(first, "", "stop")]}))) is None
-
-
-def test_a_choice_without_index_is_the_first():
-    """Index missing and index 0 are the same choice."""
-    stream = data({"choices": [choice(None, "hel")]}) + data({"choices": [choice(0, "lo")]}) + END
-    assert text_of(read(stream)) == "hello"
-
-
-def chunk_of(**choice: Any) -> bytes:
-    return data({"choices": [choice]})
 
 
 MESSAGES = {
@@ -437,16 +398,12 @@ def test_an_event_sent_twice_is_one_and_a_word_said_twice_is_two(stream: bytes, 
 
 BLOCKS = {
     "<think>hm</think>\n\n": "yes",
-    "<THINK>hm</Think>": "yes",
     "\n <thinking>a <b> c</thinking>": "yes",
     "<thought>hm</thought>": "yes",
     "<reasoning>hm </think> hm</reasoning> ": "yes",
     "<seed:think>hm</seed:think>": "yes",
     "[THINK]hm[/THINK]": "yes",
     "<|START_THINKING|>hm<|END_THINKING|>": "yes",
-    "<|begin_of_thought|>hm<|end_of_thought|>": "yes",
-    "<|channel>thought\nhm<channel|>": "yes",
-    "<thoughts>hm</thoughts>": "yes",
     "◁think▷hm◁/think▷\n": "yes",
     "<think>a</think>\n<think>b</think>\n": "yes",
     "<think></think>": "yes",
@@ -636,7 +593,7 @@ def test_no_json_breaks_the_reader(objects: list[dict[str, Any]]):
     assert isinstance(error_message(objects[0]), str)
 
 
-@pytest.mark.parametrize("line", [b"data: {\n", b"data: 1,\n", b'data: {"a": 1}\n', b'{"a": "{"}\n', b": ping\n"])
+@pytest.mark.parametrize("line", [b"data: {\n", b'{"a": "{"}\n'])
 def test_reading_takes_time_in_proportion_to_the_bytes(line: bytes):
     """100 000 lines of one event, in reads of 64 kB, are read and watched within seconds of the processor."""
     stream = b"data: {\n" + line * 100_000
@@ -644,4 +601,4 @@ def test_reading_takes_time_in_proportion_to_the_bytes(line: bytes):
     watch, started = EndWatch(), time.process_time()
     assert {watch.feed(piece) for piece in cut} == {"open"}
     assert read_answer([(0.1, piece) for piece in cut]).fault
-    assert time.process_time() - started < 10
+    assert time.process_time() - started < 30

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +13,7 @@ from hypothesis import strategies as st
 from tests.benchmarks import drift_rates
 from tests.comparison_helpers import gpu_run, mislabelled_run
 from tests.measurement_helpers import VARIANT, completion, run_of
-from workshop_lib import report, summary, timing
-from workshop_lib.comparison import compare_results, results_of, sample_objects
+from workshop_lib import timing
 from workshop_lib.records import Chunk, Completion, Prompt, Row, Serving
 from workshop_lib.show import tables
 from workshop_lib.summary import (
@@ -34,8 +31,6 @@ from workshop_lib.summary import (
     stability_notes,
     summarise,
 )
-
-POSITIVE = st.floats(1e-6, 1e6)
 
 
 def timed(latency_s: float, number: int = 1, **changes: object) -> Completion:
@@ -105,20 +100,6 @@ def test_a_row_says_whether_the_model_was_trained_on_its_prompts(
     assert (row.prompt_set, row.trained_on_prompts) == expected
     assert ("trained_on_prompts" in row.warnings) == bool(expected[1])
     assert (name_of(row).endswith(" †"), "yes" in tables.speed([row]).values) == (bool(expected[1]),) * 2
-
-
-def test_a_metric_needs_a_function_and_a_row_in_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A made-up metric reaches rows, JSON, CSV, samples and comparisons by its row in the table alone."""
-    chunks = timing.Metric("chunks", "Chunks", "", lambda each: float(len(each.chunks)), "higher", row="chunks_median")
-    monkeypatch.setattr(timing, "METRICS", (*timing.METRICS, replace(chunks, average="median")))
-    run = run_of([completion([0.1] * size, round=round_) for round_, size in enumerate((2, 4, 9), 1)])
-    row = row_of(list(run.completions))
-    assert row_object(row)["chunks_median"] == row.value("chunks_median") == 4.0
-    assert row_from(row_object(row)) == row
-    with report.write_report(run, tmp_path, ()).csv.open(encoding="utf-8") as file:
-        assert float(next(csv.DictReader(file))["chunks_median"]) == 4.0
-    assert [sample["chunks"] for sample in sample_objects(run)] == [2.0, 4.0, 9.0]
-    assert compare_results(results_of(run), results_of(run)).lines[-1].measure == "chunks"
 
 
 def test_the_warm_up_is_the_cold_start_and_nothing_else():
@@ -245,7 +226,7 @@ def test_a_drift_is_a_line_over_the_time_of_the_run(
     assert ("drift" in row_of(cached).warnings) is (clear and times > 1), "faster, as the prompts were cached"
 
 
-@given(st.lists(st.tuples(POSITIVE, st.integers(0, 3), st.integers(0, 59)), min_size=1, max_size=40))
+@given(st.lists(st.tuples(st.floats(1e-6, 1e6), st.integers(0, 3), st.integers(0, 59)), min_size=1, max_size=40))
 def test_any_latencies_at_any_time_have_a_drift(requests: list[tuple[float, int, int]]):
     """Whatever was measured whenever: figures in order, and a mark per request."""
     found = drift(
@@ -326,13 +307,6 @@ def test_cost_needs_a_price():
     priced = row_of([spent(4.0)], plan={"rounds": 3, "price_per_kwh": 0.30})
     assert row_of([spent(4.0)]).energy_cost_per_million_tokens is None
     assert priced.energy_cost_per_million_tokens == pytest.approx(1e6 / 3.6e6 * 0.30)
-
-
-@given(POSITIVE, st.integers(1, 10**6))
-def test_energy_agrees_with_counting_the_long_way(joules: float, tokens: int):
-    """1 000 tokens at joules per token, in watt-hours of 3 600 joules."""
-    figure = summary.wh_per_1000_tokens(joules, tokens)
-    assert figure is not None and math.isclose(figure * 3600, joules / tokens * 1000, rel_tol=1e-9)
 
 
 @pytest.mark.parametrize(

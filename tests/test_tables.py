@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.comparison_helpers import ALIASES, cpu_run, gpu_run, mislabelled_run, reference
+from tests.comparison_helpers import cpu_run, mislabelled_run, reference
 from tests.report_helpers import row, run_of_models
-from workshop_lib import comparison, summary
+from workshop_lib import comparison
 from workshop_lib.records import Completion, ModelVariant, Row, Run
 from workshop_lib.show import tables
 
@@ -32,13 +32,6 @@ def test_what_was_not_measured_says_so_and_is_never_zero():
     """A failed model has words where its numbers would be."""
     line = tables.results([Row("small", "small:1", "cpu", "failed", error="gone")]).iloc[0]
     assert {line[name] for name in HEADINGS[5:-1]} == {"not measured"}
-
-
-def test_speed_and_cost_are_the_two_halves():
-    """Together they have every column; both say whom a line is about."""
-    speed, cost = tables.speed([row()]), tables.cost([row()])
-    assert {*speed.columns, *cost.columns} == set(HEADINGS)
-    assert set(speed.columns) & set(cost.columns) == {"model", "precision", "device", "status"}
 
 
 def test_energy_memory_and_price_have_columns_only_where_something_is_known():
@@ -120,17 +113,6 @@ def test_builds_of_a_model_are_compared_with_an_interval(run: Run):
 def test_without_a_gpu_the_table_of_devices_says_why():
     """No blank columns: the sentences that a reader of the comparison must know, here the absent provider's first."""
     assert list(tables.devices(cpu_run())["in words"]) == list(comparison.device_notes(cpu_run()))
-
-
-def test_a_build_that_was_trained_on_its_prompts_is_marked_beside_a_gpu_too():
-    """The mark stands behind the alias, and a column of the results says it in words."""
-    run = gpu_run()
-    servings = tuple(replace(each, variant=replace(each.variant, trained_on=("course",))) for each in run.servings)
-    prompts = tuple(replace(each, set_name="course") for each in run.prompts)
-    run = replace(run, servings=servings, prompts=prompts)
-    assert set(tables.devices(run)["model"]) == {f"{alias} †" for alias in ALIASES}
-    assert set(tables.results(summary.summarise(run))["trained on it"]) == {"yes"}
-    assert "trained on it" not in tables.results(summary.summarise(gpu_run()))
 
 
 def test_the_table_of_devices_says_where_each_build_was_measured():

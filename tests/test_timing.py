@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.measurement_helpers import completion
 from workshop_lib import timing
-from workshop_lib.records import Chunk
+from workshop_lib.records import Chunk, Completion
 
 FIVE = [0.05, 0.06, 0.07, 0.08, 0.09]
 
@@ -31,48 +31,42 @@ def test_latency_is_the_last_chunk_and_not_the_end_of_the_response():
     assert timing.latency_s(completion(FIVE, end_s=0.5)) == 0.09
 
 
-def test_pace_divides_the_decode_interval_by_n_minus_1():
-    """(0.09 - 0.05) / (5 - 1) = 0.01 s per token, 100 tokens per second."""
-    assert timing.time_per_output_token_s(completion(FIVE)) == pytest.approx(0.01)
-    assert timing.decode_tokens_per_s(completion(FIVE)) == pytest.approx(100)
-
-
 def test_end_to_end_rate_counts_completion_tokens_only():
     """5 tokens in 0.09 s are 55.6 tokens per second, whatever the prompt's length."""
     assert timing.tokens_per_s(completion(FIVE, prompt_tokens=1000)) == pytest.approx(5 / 0.09)
 
 
-def test_coalesced_chunks_leave_the_first_chunk_out_of_the_pace():
-    """40 tokens in 10 chunks 40 ms apart: 36 tokens in 0.36 s are 100 per second, not 39 / 0.36."""
-    times = [0.08 + 0.04 * chunk for chunk in range(10)]
-    many = completion(times, [" one two three four"] * 10, completion_tokens=40)
-    assert timing.measure(many).has_coalesced_chunks
-    assert timing.decode_tokens_per_s(many) == pytest.approx(100)
+def steps(first_s: float, step_s: float, count: int, times: int = 1) -> list[float]:
+    """Moments that are so far apart, each so many times."""
+    return [first_s + step_s * place for place in range(count) for _ in range(times)]
 
 
-def test_a_burst_at_the_start_is_left_out_of_the_pace():
-    """12 tokens in the first read, then 20 more 1 ms apart: 20 tokens in 20 ms, not 31."""
-    times = [0.015] * 12 + [0.015 + 0.001 * later for later in range(1, 21)]
-    burst = completion(times)
-    assert timing.has_burst(burst)
-    assert timing.time_per_output_token_s(burst) == pytest.approx(0.001)
+PACES = {
+    "one by one": (completion(FIVE), 0.01),  # (0.09 - 0.05) / (5 - 1)
+    "a short answer": (completion(steps(0.1, 0.1, 4)), 0.1),  # short is not the same as bursty
+    # 40 tokens in 10 chunks 40 ms apart: 36 tokens in 0.36 s, not 39
+    "several tokens a chunk": (
+        completion(steps(0.08, 0.04, 10), [" one two three four"] * 10, completion_tokens=40),
+        0.01,
+    ),
+    # 12 tokens in the first read, then 20 more 1 ms apart: 20 tokens in 20 ms, not 31; and so behind a first token
+    "a burst at the start": (completion([0.015] * 12 + steps(0.016, 0.001, 20)), 0.001),
+    "a burst behind the first token": (completion([0.0150] + [0.0151] * 30 + steps(0.0161, 0.001, 20)), 0.001),
+    "nothing but a burst": (completion([0.015] * 40), None),
+    "7 tokens behind a burst": (completion([0.015] * 40 + [0.016] * 7), None),
+    # 120 words of 4 letters, 2.5 ms a letter: 479 gaps are 119.75 tokens of 10 ms
+    "one letter a chunk": (completion(steps(0.05, 0.0025, 480), list(" abc" * 120), completion_tokens=120), 0.01),
+    # four letters a read, 10 ms apart: the first read holds one token of 30, so 29 take 0.29 s
+    "letters that come together": (completion(steps(0.05, 0.01, 30, 4), list(" abc" * 30), completion_tokens=30), 0.01),
+    "one token in two chunks": (completion([0.1, 0.2], ["lon", "ger"], completion_tokens=1), None),
+}
 
 
-def test_a_burst_after_the_first_token_is_left_out_too():
-    """1 token, 30 in the next read, then 20 more 1 ms apart: the pace is 1 ms, not 0.4 ms."""
-    times = [0.0150] + [0.0151] * 30 + [0.0151 + 0.001 * later for later in range(1, 21)]
-    assert timing.time_per_output_token_s(completion(times)) == pytest.approx(0.001)
-
-
-@pytest.mark.parametrize("later", [0, 7])
-def test_a_burst_that_leaves_nothing_to_time_gives_no_pace(later: int):
-    """Everything, or all but 7 tokens, in one read: the pace is withheld."""
-    assert timing.time_per_output_token_s(completion([0.015] * 40 + [0.016] * later)) is None
-
-
-def test_a_short_answer_needs_no_burst_to_have_a_pace():
-    """Four tokens one by one have a pace of three gaps: short is not the same as bursty."""
-    assert timing.time_per_output_token_s(completion([0.1, 0.2, 0.3, 0.4])) == pytest.approx(0.1)
+@pytest.mark.parametrize(("answer", "pace_s"), PACES.values(), ids=PACES)
+def test_the_pace_is_the_time_per_token_after_the_first(answer: Completion, pace_s: float | None):
+    """What came in the first read, or in a burst, is left out of it; where nothing is left to time there is none."""
+    assert timing.time_per_output_token_s(answer) == (pace_s and pytest.approx(pace_s))
+    assert timing.decode_tokens_per_s(answer) == (pace_s and pytest.approx(1 / pace_s))
 
 
 @pytest.mark.parametrize("tokens", [40, 20, 14])
@@ -108,27 +102,6 @@ def test_without_usage_chunks_are_counted_and_no_rate_is_given():
     assert timing.completion_tokens(bare) == (5, "chunks")
     assert timing.tokens_per_s(bare) is None
     assert timing.decode_tokens_per_s(bare) is None
-
-
-def test_one_letter_per_chunk_keeps_the_pace():
-    """120 words of 4 letters, 2.5 ms a letter: 479 gaps are 119.75 tokens of 10 ms, and 480 chunks change no count."""
-    times = [0.05 + 0.0025 * letter for letter in range(480)]
-    letters = completion(times, list(" abc" * 120), completion_tokens=120)
-    assert timing.decode_tokens_per_s(letters) == pytest.approx(100)
-    assert timing.completion_tokens(letters) == (120, "usage") and not timing.measure(letters).has_usage_mismatch
-
-
-def test_letters_that_come_together_keep_the_pace():
-    """Four letters a read, 10 ms apart: the first read holds one token of 30, so 29 take 0.29 s."""
-    times = [0.05 + 0.01 * word for word in range(30) for _ in range(4)]
-    assert timing.time_per_output_token_s(completion(times, list(" abc" * 30), completion_tokens=30)) == pytest.approx(
-        0.01
-    )
-
-
-def test_chunks_beyond_one_token_give_no_pace():
-    """One token in two chunks: nothing was decoded after the first."""
-    assert timing.time_per_output_token_s(completion([0.1, 0.2], ["lon", "ger"], completion_tokens=1)) is None
 
 
 MISFITS = {
@@ -202,11 +175,6 @@ def test_one_piece_answers_without_usage_have_unknown_tokens():
     assert timing.completion_tokens(completion([2.0], streamed=False, completion_tokens=None)) == (None, "unknown")
 
 
-def test_one_token_has_no_pace():
-    """With a single arrival there is no interval to divide."""
-    assert timing.time_per_output_token_s(completion([0.05])) is None
-
-
 def test_prefill_rate_is_withheld_for_cached_prompts():
     """10 prompt tokens in 0.05 s are 200 per second, 4 without a cached template 80; of a cached prompt, nothing."""
     assert timing.prefill_tokens_per_s(completion(FIVE)) == pytest.approx(200)
@@ -242,9 +210,3 @@ def test_times_are_ordered_and_rates_invert(gaps: list[float], first: float):
     pace, rate = timing.time_per_output_token_s(sample), timing.decode_tokens_per_s(sample)
     assert first_s is not None and last_s is not None and first_s <= last_s
     assert pace is not None and rate is not None and pace * rate == pytest.approx(1)
-
-
-def test_metric_names_are_unique():
-    """Reports and charts look metrics up by name."""
-    names = [metric.name for metric in timing.METRICS]
-    assert len(set(names)) == len(names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 import httpx2
@@ -82,29 +82,17 @@ def test_reasoning_streamed_apart_gives_both_times(base_url: str, tmp_path: Path
     assert rows["reasoning"].first_visible_token_latency_avg == pytest.approx(fmean(visible_s))
 
 
-@pytest.mark.parametrize("model", ["hidden", "partly-hidden"])
-def test_tokens_that_are_never_streamed_withhold_the_rate(base_url: str, tmp_path: Path, model: str):
-    """30, or 10, of 40 tokens are in usage only: no decode rate, flagged; the end-to-end rate stands."""
-    rows, _ = measured(base_url, tmp_path, model)
-    assert rows[model].decode_tokens_per_sec is None
-    assert 0 < (rows[model].tokens_per_sec_avg or 0.0) < 1.01 * 40 / ANSWER_S
-    assert "hidden_tokens" in rows[model].warnings
+def test_tokens_that_are_never_streamed_withhold_the_rate(base_url: str, tmp_path: Path):
+    """10 of 40 tokens are in usage only: no decode rate, flagged; the end-to-end rate stands."""
+    row = measured(base_url, tmp_path, "partly-hidden")[0]["partly-hidden"]
+    assert row.decode_tokens_per_sec is None
+    assert 0 < (row.tokens_per_sec_avg or 0.0) < 1.01 * 40 / ANSWER_S
+    assert "hidden_tokens" in row.warnings
 
 
 def slow_in(number: int) -> FaultServer:
     """A server whose n-th answer, counted from the warm-up, comes 500 ms late."""
     return FaultServer({"slow-once": replace(scaled(STEADY, SCALE), slow_requests={number: 0.5 / SCALE})})
-
-
-def test_a_slow_first_request_is_the_cold_start(tmp_path: Path):
-    """500 ms more in the first request are shown as cold start and are in no average."""
-    with slow_in(0) as server:
-        rows, run = measured(server.base_url, tmp_path, "slow-once")
-    row, latencies = rows["slow-once"], timed(run, timing.latency_s)
-    assert (row.cold_start_s or 0.0) >= ANSWER_S + 0.5
-    assert row.latency_avg == pytest.approx(fmean(latencies))
-    assert ANSWER_S - 0.0005 <= median(latencies) < ANSWER_S + 0.5
-    assert "cold_start" in row.warnings
 
 
 def test_a_rare_spike_is_named(tmp_path: Path):

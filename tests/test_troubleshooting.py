@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -24,13 +23,12 @@ import pytest
 from tests.behaviours import BEHAVIOURS, SITES, STEADY
 from tests.fault_server import CERTIFICATE, FaultServer, free_port
 from tests.fault_steps import Behaviour, listed, reply, scaled
-from tests.foundry_helpers import PublicCatalog, ask, practice, smallest, wait_until, write_index
+from tests.foundry_helpers import PROXIES, PublicCatalog, ask, practice, smallest, wait_until, write_index
 from tests.kill_helpers import plan_for, start_driver, tiny_server
 from tests.markdown import PROJECT
 from tests.scripts import FULL, SIMPLE
 from tests.scripts import run as run_script
-from tests.test_bootstrap import SCRIPT, project, start  # noqa: F401 - a fixture
-from tests.test_foundry import PROXIES
+from tests.small_project import SCRIPT, start
 from tests.troubleshooting import ENTRIES, expect, shown
 from workshop_lib import __main__ as command_line
 from workshop_lib import data, summary
@@ -135,7 +133,7 @@ def test_an_unsupported_python_is_named(monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_a_debian_without_venv_is_told_the_package(
-    project: Path,  # noqa: F811
+    project: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -153,7 +151,7 @@ def test_a_debian_without_venv_is_told_the_package(
 
 @pytest.mark.slow
 def test_an_installation_behind_a_proxy_says_so(
-    project: Path,  # noqa: F811
+    project: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -184,16 +182,6 @@ def test_a_folder_too_deep_for_windows_is_refused(tmp_path: Path, capsys: pytest
     assert not (deep / ".venv").exists()
 
 
-def test_the_path_check_is_exact() -> None:
-    """259 characters is the longest path, 180 are left for .venv, one separates: 78 pass, 79 do not."""
-    loaded = runpy.run_path(str(SCRIPT))
-    check, fault = loaded["check_length"], loaded["SetupError"]
-    check("C:\\" + "a" * 75, False)
-    check("C:\\" + "a" * 300, True)
-    with pytest.raises(fault, match="has 79 characters, and this Windows allows 78"):
-        check("C:\\" + "a" * 76, False)
-
-
 def test_the_path_check_leaves_room_for_every_file() -> None:
     r"""The longest path below `.venv\Lib\site-packages` and `.venv\share` fits into what is reserved."""
     roots = {".venv/Lib/site-packages": Path(sysconfig.get_path("purelib")), ".venv/share": Path(sys.prefix, "share")}
@@ -204,35 +192,6 @@ def test_the_path_check_leaves_room_for_every_file() -> None:
         for name in names
     )
     assert longest <= runpy.run_path(str(SCRIPT))["LONGEST"]
-
-
-def test_long_paths_are_read_from_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """1 in `LongPathsEnabled` allows them, 0 and an absent value do not; other systems need no such thing."""
-    has_long_paths = runpy.run_path(str(SCRIPT))["has_long_paths"]
-    if os.name != "nt":
-        assert has_long_paths()
-
-    class Key:
-        def __enter__(self) -> Key:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-    values: dict[str, int] = {}
-
-    def query(key: Key, name: str) -> tuple[int, int]:
-        if name not in values:
-            raise FileNotFoundError(name)
-        return values[name], 4
-
-    registry = SimpleNamespace(HKEY_LOCAL_MACHINE=0, OpenKey=lambda *_: Key(), QueryValueEx=query)
-    monkeypatch.setitem(sys.modules, "winreg", registry)
-    has_long_paths.__globals__["os"] = SimpleNamespace(name="nt")
-    assert has_long_paths() is False
-    values["LongPathsEnabled"] = 0
-    assert has_long_paths() is False
-    values["LongPathsEnabled"] = 1
-    assert has_long_paths() is True
 
 
 def test_a_python_without_the_packages_is_recognised(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class ModelCheck:
 
 
 def check_models(
-    runtime: Runtime, names: Sequence[str], *, devices: Sequence[str] = ("cpu",)
+    runtime: Runtime, names: Sequence[str], *, devices: Sequence[str] = ("cpu",), prompt: str = TEST_CHAT
 ) -> tuple[ModelCheck, ...]:
     """Check every variant that the names mean, one after the other, each served by itself.
 
@@ -70,7 +70,7 @@ def check_models(
     reason. Raises `WorkshopError` where the catalog itself cannot be asked.
     """
     variants, missing = plan.choose_variants(runtime, names, devices)
-    checks = [_filled(variant.model_id, variant.device, _steps(runtime, variant)) for variant in variants]
+    checks = [_filled(variant.model_id, variant.device, _steps(runtime, variant, prompt)) for variant in variants]
     checks += [_filled(each.model_id, each.device, [Step("listed", "failed", why)]) for each, why in missing]
     found = {name for each in variants for name in (each.alias, each.model_id)} | {check.model for check in checks}
     for name in names:
@@ -100,13 +100,13 @@ def _filled(model: str, device: str, done: Sequence[Step]) -> ModelCheck:
     return ModelCheck(model, device, (*done, *left))
 
 
-def _steps(runtime: Runtime, variant: ModelVariant) -> list[Step]:
+def _steps(runtime: Runtime, variant: ModelVariant, prompt: str) -> list[Step]:
     """The checks up to the first that failed."""
     done = [Step("listed", "passed", f"The catalog of the profile {runtime.profile} has it."), _cached(variant)]
     if done[-1].status != "failed":
         try:
             with runtime.serve(variant) as model, ChatClient.to(model) as client:
-                done += _asked(client, model)
+                done += _asked(client, model, prompt)
         except WorkshopError as error:
             done.append(Step("served", "failed", str(error)))
     return done
@@ -121,7 +121,7 @@ def _cached(variant: ModelVariant) -> Step:
     return Step("cached", "failed", missing)
 
 
-def _asked(client: ChatClient, model: ServedModel) -> Iterator[Step]:
+def _asked(client: ChatClient, model: ServedModel, prompt: str) -> Iterator[Step]:
     """What the running server says: is the model there, and does it answer?"""
     try:
         served = _served(client.address.shown, model, client.list_models(), client.list_loaded())
@@ -132,7 +132,7 @@ def _asked(client: ChatClient, model: ServedModel) -> Iterator[Step]:
             served = Step("served", "failed", model.failure() or str(error))
     yield served
     if served.status != "failed":
-        yield _answers(client, model)
+        yield _answers(client, model, prompt)
 
 
 def _served(server: str, model: ServedModel, listed: Sequence[str], loaded: Sequence[str] | None) -> Step:
@@ -154,8 +154,8 @@ def _served(server: str, model: ServedModel, listed: Sequence[str], loaded: Sequ
     return Step("served", status, reason)
 
 
-def _answers(client: ChatClient, model: ServedModel) -> Step:
-    completion = client.ask(Request("checklist", model.variant, "checklist", TEST_CHAT, 1, TEST_TOKENS))
+def _answers(client: ChatClient, model: ServedModel, prompt: str) -> Step:
+    completion = client.ask(Request("checklist", model.variant, "checklist", prompt, 1, TEST_TOKENS))
     if completion.error is not None:
         return Step("answers", "failed", model.failure() or completion.error)
     if not completion.is_empty:

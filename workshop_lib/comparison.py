@@ -154,6 +154,11 @@ def _median_noise(prompts: list[np.ndarray], generator: np.random.Generator) -> 
     return noise
 
 
+def digits(times: float) -> str:
+    """A ratio with the digits that mean something: 1.53, 34.7, 268."""
+    return f"{times:.{2 if times < 10 else 1 if times < 100 else 0}f}"
+
+
 def describe(ratio: Ratio, better: Literal["lower", "higher"]) -> str:
     """The comparison in words: `1.80x faster (95 % CI 1.60-2.00)` or `no clear difference (...)`.
 
@@ -162,16 +167,16 @@ def describe(ratio: Ratio, better: Literal["lower", "higher"]) -> str:
     if ratio.value is None:
         return "nothing to compare"
     if ratio.low is None or ratio.high is None:
-        return f"{ratio.value:.2f}x, no interval: at least 2 rounds are needed"
+        return f"{digits(ratio.value)}x, no interval: at least 2 rounds are needed"
     if ratio.is_too_wide:
-        return f"nothing can be said ({ratio.value:.2f}x, 95 % CI spans a factor of more than {WIDEST})"
+        return f"nothing can be said ({digits(ratio.value)}x, 95 % CI spans a factor of more than {WIDEST})"
     if not ratio.is_clear:
         why = f"; {ratio.doubt}" if ratio.doubt else ""
-        return f"no clear difference ({ratio.value:.2f}x, 95 % CI {ratio.low:.2f}-{ratio.high:.2f}{why})"
+        return f"no clear difference ({digits(ratio.value)}x, 95 % CI {digits(ratio.low)}-{digits(ratio.high)}{why})"
     is_gain = (ratio.value > 1) == (better == "higher")
     times = [ratio.value, ratio.low, ratio.high]
     value, low, high = times if ratio.value > 1 else (1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
-    return f"{value:.2f}x {'faster' if is_gain else 'slower'} (95 % CI {low:.2f}-{high:.2f})"
+    return f"{digits(value)}x {'faster' if is_gain else 'slower'} (95 % CI {digits(low)}-{digits(high)})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,3 +174,35 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def contrasts(widget: Locator) -> dict[str, float]:
+    """WCAG contrast of each text with what is behind it."""
+    return widget.evaluate(
+        """root => {
+            const rgba = text => text.match(/[\\d.]+/g).map(Number);
+            const over = (top, under) => {
+                const a = top[3] ?? 1;
+                return [0, 1, 2].map(i => a * top[i] + (1 - a) * under[i]);
+            };
+            const light = rgb => {
+                const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+                const [r, g, b] = rgb.map(v => linear(v / 255));
+                return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+            };
+            const behind = each => {
+                if (!each) return [255, 255, 255];
+                const own = rgba(getComputedStyle(each).backgroundColor);
+                return own[3] === 0 ? behind(each.parentElement) : over(own, behind(each.parentElement));
+            };
+            const found = {};
+            for (const each of root.querySelectorAll('*')) {
+                const owns = [...each.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
+                if (!owns || each.closest('[hidden], :disabled')) continue;
+                const back = behind(each), front = over(rgba(getComputedStyle(each).color), back);
+                const [high, low] = [light(front), light(back)].sort((a, b) => b - a);
+                found[`${each.className} ${each.textContent.slice(0, 20)}`] = (high + 0.05) / (low + 0.05);
+            }
+            return found;
+        }"""
+    )

@@ -9,8 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.behaviours import BEHAVIOURS
-from tests.browser.lab import Lab, cells_of
-from tests.browser.test_annotation_page import contrasts
+from tests.browser.lab import Lab, cells_of, contrasts
 from tests.browser.track import RACE_MS, SCHEDULES, Track
 from tests.fault_server import FaultServer, fault_server
 from tests.fault_steps import Behaviour
@@ -81,7 +80,7 @@ def test_text_appears_in_both_lanes_while_it_arrives(go_to: GoTo, lab: Lab):
     assert 100 <= early < late and late >= 400
     assert [each["Written"] for each in track.figures()] == ["40 tokens", "40 tokens"]
     expect(track.widget.get_by_role("status")).to_contain_text("these are no benchmark numbers")
-    assert min(contrasts(track).values()) >= 4.5, contrasts(track)
+    assert min(contrasts(track.widget).values()) >= 4.5, contrasts(track.widget)
     assert track.complaints == []
 
 
@@ -121,7 +120,7 @@ def test_a_race_in_turns_is_replayed_in_slow_motion(go_to: GoTo, browser: Browse
         track.widget.get_by_role("button", name="To the end").click()
         track.is_over(turn=2)
         assert [text for _, text in cells_of(track.page)] == before
-    assert min(contrasts(track).values()) >= 4.5, contrasts(track)
+    assert min(contrasts(track.widget).values()) >= 4.5, contrasts(track.widget)
     assert track.complaints == []
     context.close()
 

@@ -57,8 +57,8 @@ VERDICTS: dict[Outcome, str] = {
     "change the order.",
     "trained": "{first} comes first, in {share} of the draws of prompts, but it was trained on these prompts: "
     "others can change the order.",
-    "unsure": "{first} comes first, but only in {exact:g} % of the draws of prompts ({rival}): below {enough:g} %, "
-    "which {prompts} prompts call for, other prompts could change the order.",
+    "unsure": "{first} comes first, but only in {exact:g} % of the draws of prompts ({rival}): other "
+    "prompts could change the order; with {prompts} prompts, {enough:g} % would be clear.",
 }
 LABELS: dict[Kind, str] = {
     "people": "Mean grade by people (1-5)",
