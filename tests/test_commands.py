@@ -177,3 +177,15 @@ def test_every_request_has_what_the_flags_ask_for(tmp_path: Path, capsys: pytest
     }
     (row,) = json.loads(capsys.readouterr().out)
     assert row["prefill_tokens_per_sec_fitted"] is None, "two lengths make no line"
+
+
+def test_a_broken_file_beside_the_run_costs_no_rows(
+    endpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prompt lengths of an earlier start that cannot be read: the exit code is 1, and the array is printed."""
+    (tmp_path / "prompt_lengths.jsonl").write_text("broken\n", encoding="utf-8")
+    flags = ["--endpoint", endpoint, "--models", "one", "--prompt", "Hi", "--rounds", "1", "--output", str(tmp_path)]
+    assert commands.benchmark(flags) == 1
+    said = capsys.readouterr()
+    assert [row["status"] for row in json.loads(said.out)] == ["ok"]
+    assert "RecordFileError: prompt_lengths.jsonl" in said.err

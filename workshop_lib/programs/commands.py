@@ -270,7 +270,9 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
             measured = run_plan(plan, runtime, folder)
         if chosen.prompt_lengths:
             _measure_lengths(runtime, measured, chosen, folder)
-        rows = lengths.with_fits(summarise(measured), lengths.read_lengths(folder))
+        rows: Sequence[Row] = summarise(measured)
+        with suppress(RecordFileError):  # of another start; the report says it, when the array is out
+            rows = lengths.with_fits(rows, lengths.read_lengths(folder))
         _write_results(measured, rows, chosen)
         if chosen.users:
             _measure_users(runtime, measured, chosen, folder)
