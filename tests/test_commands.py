@@ -19,6 +19,7 @@ from tests.behaviours import STEADY
 from tests.fault_server import FaultServer
 from workshop_lib import __main__ as command_line
 from workshop_lib import data, places
+from workshop_lib.models import smollm2
 from workshop_lib.programs import commands, notebooks
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=12)
@@ -108,6 +109,7 @@ def test_watts_reach_the_pages_only_when_given(monkeypatch: pytest.MonkeyPatch):
         (["run", "--devices", "tpu"], "ConfigurationError: devices is 'tpu'"),
         (["run", "--models", " ,"], "ConfigurationError: models is ' ,'"),
         (["run", "--watts", "0"], "ConfigurationError: --watts is 0.0."),
+        (["run", "--prompt-set", "x", "--profile", "practice"], "has no set 'x'"),
         (["run", "--output", "{file}"], "{file}/records.jsonl cannot be written"),
         (["compare", "a.json", "--against", "x"], "--against is 'x' without --model."),
         (["fleet", "run", "tcp://127.0.0.1:1", "--output", "{file}"], "{file}/fleet.json cannot be written"),
@@ -121,10 +123,12 @@ def test_what_cannot_be_used_is_one_line_and_exit_2_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    """A wrong command, flag or value, or a file where a folder is wanted, starts no notebook and is no traceback."""
+    """A wrong command, flag or value, or a file where a folder is wanted, starts and fetches nothing."""
     file = tmp_path / "file"
     file.write_text("mine", encoding="utf-8")
     monkeypatch.setattr(notebooks, "run_workshop", lambda *_: pytest.fail("a notebook was started"))
+    monkeypatch.setattr(smollm2, "fetch", lambda *_, **__: pytest.fail("a model was fetched"))
+    monkeypatch.setenv(places.CACHE_VARIABLE, str(tmp_path / "cache"))
     try:
         code = command_line.main([word.format(file=file) for word in arguments])
     except SystemExit as end:

@@ -42,14 +42,15 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
         0 if a model was measured, 1 if none was.
 
     Raises:
-        ConfigurationError: a parameter that cannot be used; found before any notebook starts.
+        ConfigurationError: a parameter that cannot be used; found before anything is fetched.
         WorkshopError: as `measure`.
     """
-    from workshop_lib import benchmark
+    from workshop_lib import benchmark, data
     from workshop_lib.runtimes import profiles
 
     names = settings.names(str(parameters["models"]))
     settings.devices(str(parameters["devices"]))
+    data.read_prompts(str(parameters.get("prompt_set", data.TASK)))
     with profiles.open_runtime(str(parameters["profile"])) as runtime:
         benchmark.fetch_candidates(runtime, names)
     rows, report = measure(parameters, output or benchmark.new_folder())
