@@ -169,7 +169,7 @@ def _with(desk: Desk, path: Path) -> Desk:
     elif path.name == RECORDS_FILE and not desk.rows:
         run = _checked(Run, storage.read_run(path))
         new = _measured(desk.name, Reference(comparison.results_of(run), tuple(summary.summarise(run))))
-    elif path.suffix == ".jsonl" and path.read_bytes().startswith(b'{"kind":"scores"'):
+    elif path.suffix == ".jsonl" and b'"scores"' in path.read_bytes()[:40]:  # an editor may have added a space
         file = scores.ScoreFile(path.parent, path.stem)
         if file.path.name != path.name:
             raise DataFileError("It holds another one's grades.", f"Name it {file.path.name}.")
