@@ -105,6 +105,19 @@ def test_speed_stands_beside_quality() -> None:
     assert "Beaten by none on both: none" in style.alt_text(show.speed_against_quality(ungraded, theme="dark"))
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_figure_says_which_model_leads_where(theme: style.Theme) -> None:
+    """Its alt text names every stretch; the same decision gives the same picture; without models it says so."""
+    figure = show.weight_sensitivity(decided(), theme=theme)
+    assert style.alt_text(figure) == (
+        "Which model comes first as each criterion's share of the weights changes. "
+        f"quality (now 50%): {QUICK} from 0% to 66%, {CAREFUL} from 67% to 100%. "
+        f"latency (now 50%): {CAREFUL} from 0% to 33%, {QUICK} from 34% to 100%."
+    )
+    assert style.png(figure) == style.png(show.weight_sensitivity(decided(), theme=theme))
+    assert "no model is left" in style.alt_text(show.weight_sensitivity(decided(max_size_mb=1), theme=theme))
+
+
 def test_the_record_holds_what_a_reader_needs() -> None:
     """Choice, date, run, machine, evidence, limits, weights, what is excluded, and what would change it; no folder."""
     run = replace(RUN, machine={"cpu": "Test CPU", "memory_mb": 8000, "user": "ada"})
@@ -142,7 +155,7 @@ def test_nothing_untrusted_acts() -> None:
     known = decision.evidence
     tables = (show.evidence(known), show.speed_and_quality(known), show.limits(decision), show.sentences(decision))
     named = replace(known, rows=tuple(replace(row, precision="int4") for row in known.rows))
-    figures = [style.shown(show.speed_against_quality(named))]
+    figures = map(style.shown, (show.weight_sensitivity(widget.decision), show.speed_against_quality(named)))
     for shown in (*(each._repr_html_() for each in (*tables, *figures)), widget._shown.value, show.bars(decision)):
         assert "<script" not in shown and "\x1b" not in shown
 

@@ -8,13 +8,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, cycle
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets
+from matplotlib.patches import Patch
 
 from workshop_lib.choice.decide import (
     CRITERIA,
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from workshop_lib.records import Run
 
 LINE, NOTE = 400, 4000
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
+"""Okabe and Ito's, safe for the colour-blind; the order tells neighbours apart, and so does a hatch."""
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 VERDICTS: dict[Outcome, str] = {
     "none": "Every model is excluded: {reasons}.",
     "tie": "{leaders} share the first place: nothing with a weight tells them apart.",
@@ -251,6 +255,40 @@ def _span(figure: Estimate) -> tuple[float, float, float]:
     value = figure.value or 0.0
     low, high = (value if bound is None else bound for bound in (figure.low, figure.high))
     return low, value, high
+
+
+def weight_sensitivity(decision: Decision, *, theme: Theme = "light") -> Figure:
+    """Draw one line per criterion that counts: which model leads at each share of the weights, and the share now."""
+    found, colours, called = sweep(decision), PALETTES[theme], names(decision.evidence)
+    figure, (axes,) = style.sheet(
+        [CRITERIA[each].label for each in decision.weights],
+        "Which model comes first as the weights change?",
+        "One criterion's share grows, the others keep their proportions. The bar and the number: your weights.",
+        theme,
+    )
+    leaders = dict.fromkeys(place for stretches in found.values() for *_, place in stretches)
+    looks = dict(zip(leaders, zip(cycle(HATCHES), cycle(COLOURS), strict=False), strict=False))
+    said = []
+    for line, criterion in enumerate(decision.weights):
+        now = decision.share(criterion)
+        for start, end, place in found[criterion]:
+            hatch, colour = looks[place]
+            look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": colours.paper}
+            axes.barh(line, end - start + 1, left=start - 0.5, zorder=3, **look)
+        if not decision.ranked:
+            style.inside(axes, line, "no model is left", colours)
+        style.median_bar(axes, line, 100 * now, colours)
+        style.beside(axes, line, f"{now:.0%}", colours)
+        parts = [f"{called[place]} from {start}% to {end}%" for start, end, place in found[criterion]]
+        said.append(f"{CRITERIA[criterion].label} (now {now:.0%}): {', '.join(parts) or 'no model is left'}")
+    axes.set(xlim=(0, 100), xlabel="Share of all weights (%)")
+    entries = [
+        Patch(facecolor=colour, hatch=hatch, edgecolor=colours.paper, label=one_line(called[place], 34))
+        for place, (hatch, colour) in looks.items()
+    ]
+    figure.legend(handles=entries, loc="lower left", ncols=3, fontsize=9, frameon=False, labelcolor=colours.quiet)
+    figure.set_label(f"Which model comes first as each criterion's share of the weights changes. {'. '.join(said)}.")
+    return figure
 
 
 # -- the record

@@ -42,18 +42,22 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
         0 if a model was measured, 1 if none was.
 
     Raises:
-        ConfigurationError: a parameter that cannot be used; found before anything is fetched.
-        WorkshopError: as `measure`.
+        ConfigurationError: a parameter that cannot be used, or a folder that cannot be written.
+        DataFileError: `models.json` or `prompts.json` cannot be used, or has no such set.
+        WorkshopError: as `measure`; all others are found before anything is fetched or started.
     """
     from workshop_lib import benchmark, data
+    from workshop_lib.programs import notebooks
     from workshop_lib.runtimes import profiles
 
-    names = settings.names(str(parameters["models"]))
+    names, folder = settings.names(str(parameters["models"])), output or benchmark.new_folder()
     settings.devices(str(parameters["devices"]))
+    data.read_models()
     data.read_prompts(str(parameters.get("prompt_set", data.TASK)))
+    files.check_writable(folder / notebooks.RECORDS)
     with profiles.open_runtime(str(parameters["profile"])) as runtime:
         benchmark.fetch_candidates(runtime, names)
-    rows, report = measure(parameters, output or benchmark.new_folder())
+    rows, report = measure(parameters, folder)
     print(f"Report: {report.html}\n        {report.markdown}\n\n{report.decision}")
     return exit_code(rows)
 
@@ -62,20 +66,15 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     """Run the pages into a folder, write the report of what they measured, print the rows and each page's seconds.
 
     Raises:
-        DataFileError: `models.json` or `prompts.json` cannot be used, or has no such set; found before any page starts.
-        ConfigurationError: the folder cannot be written; found before, too.
         DiskSpaceError: the disk is full; another run into this folder goes on with what is there.
         NotebookError: a page failed.
     """
-    from workshop_lib import data, report, storage, summary
+    from workshop_lib import report, storage, summary
     from workshop_lib.programs import notebooks
     from workshop_lib.show import tables
     from workshop_lib.show.table import Table
     from workshop_lib.show.text import machine_line
 
-    data.read_models()
-    data.read_prompts(str(parameters.get("prompt_set", data.TASK)))
-    files.check_writable(folder / notebooks.RECORDS)
     try:
         seconds = notebooks.run_workshop(folder, parameters)
     except OSError as error:
