@@ -156,7 +156,6 @@ def estimate_fit(
     free_mb = psutil.virtual_memory().available / 1e6 if free_mb is None else free_mb
     if context < 1 or not 0 < free_mb < math.inf:
         raise ConfigurationError(f"The context is {context} tokens, {free_mb:g} MB are free.", "Give more than 0.")
-
     cards = data.read_models() if models is None else models
     ran = list(_that_ran(run, cards))
     alone = [calibrate(other for other in ran if other is not each).estimate(each) for each in ran]

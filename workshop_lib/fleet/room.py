@@ -123,9 +123,7 @@ def read(folder: str | Path = "") -> Room:
     try:
         listed = list(_files(root))
     except OSError as error:
-        raise ConfigurationError(
-            f"{root}: {error.strerror}.", "Make a folder there that you can read, or correct `room`."
-        ) from None
+        raise ConfigurationError(f"{root}: {error.strerror}.", "Correct `room`, or make that folder.") from None
     for name, path in listed:
         try:
             if not path.resolve().is_relative_to(root.resolve()):
@@ -136,9 +134,9 @@ def read(folder: str | Path = "") -> Room:
                 raise DataFileError(f"It is larger than {LARGEST_BYTES:,} bytes.", "Hand in the report alone.")
             found[name] = _with(found.get(name, Desk(name)), path)
         except BROKEN as error:
-            lacks = f"It has no {error}." if isinstance(error, KeyError) else str(error)
-            why = without_places(lacks, {root: "room"}) or type(error).__name__
-            faults.append(one_line(f"{path.relative_to(root).as_posix()} is left out. {why}", 300))
+            why = f"It has no {error}." if isinstance(error, KeyError) else without_places(str(error), {root: "room"})
+            said = f"{path.relative_to(root).as_posix()} is left out. {why or type(error).__name__}"
+            faults.append(one_line(said, 300))
     known = [_voted(desk) for _, desk in sorted(found.items()) if desk != Desk(desk.name)]
     if len(known) > MOST_DESKS:
         faults.append(f"Only the first {MOST_DESKS} of {len(known)} desks are shown.")
@@ -208,8 +206,7 @@ def sentences(room: Room) -> list[str]:
     said = ["Nothing that can be used lies in this folder yet."]
     if room.desks:
         graded = sum(bool(desk.grades) for desk in room.desks)
-        many = f"{len(room.desks)} desk{'s' * (len(room.desks) > 1)}"
-        said = [f"{many}: {len(room.results)} with a report, {graded} with grades."]
+        said = [f"{len(room.desks)} desks: {len(room.results)} with a report, {graded} with grades."]
     machines = {name: found.machine for name, found in room.results.items()}
     return [*said, *room.faults[:MOST_FAULTS], *differences(machines)]
 

@@ -19,6 +19,7 @@ from workshop_lib.errors import (
     WorkshopError,
 )
 from workshop_lib.programs import terminal
+from workshop_lib.records import RequestOptions
 
 if TYPE_CHECKING:
     from workshop_lib.programs.notebooks import Value
@@ -340,12 +341,13 @@ def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, f
     from workshop_lib.show import tables
 
     def measure(variant: ModelVariant) -> tuple[Table, str]:
-        asked: dict[str, Any] = {"max_tokens": chosen.max_tokens, **_as_before(chosen)}
+        asked: dict[str, Any] = {"max_tokens": chosen.max_tokens, "timeout_s": chosen.timeout_s, "options": options}
         with runtime.serve(variant) as model:
             loads = load.measure_loads(model, measured.prompts, levels=chosen.users, **asked)
         load.save_loads(folder, variant, loads)
         return tables.loads(loads, chosen.goals), f"{load.describe(loads)} {load.describe_goals(loads, chosen.goals)}"
 
+    options = RequestOptions(chosen.tokens_field, chosen.extra_body)
     (folder / load.LOADS_FILE).unlink(missing_ok=True)
     _show_each(measured, "several users", measure)
 
@@ -357,19 +359,13 @@ def _measure_lengths(runtime: Runtime, measured: Run, chosen: BenchmarkSettings,
 
     def measure(variant: ModelVariant) -> tuple[Table, str]:
         terminal.notice(f"{variant.model_id} ({variant.device}): prompts of several lengths, long ones take time ...")
-        asked = _as_before(chosen)
-        found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, folder=folder, **asked)
+        asked: dict[str, Any] = {"folder": folder, "timeout_s": chosen.timeout_s, "options": options}
+        found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, **asked)
         return tables.prompt_lengths(found), " ".join(found.sentences())
 
+    options = RequestOptions(chosen.tokens_field, chosen.extra_body)
     (folder / lengths.LENGTHS_FILE).unlink(missing_ok=True)
     _show_each(measured, "prompt lengths", measure)
-
-
-def _as_before(chosen: BenchmarkSettings) -> dict[str, Any]:
-    """The requests after the benchmark are sent as its own were, whether flags or variables say how."""
-    from workshop_lib.records import RequestOptions
-
-    return {"timeout_s": chosen.timeout_s, "options": RequestOptions(chosen.tokens_field, chosen.extra_body)}
 
 
 def _show_each(measured: Run, what: str, measure: Callable[[ModelVariant], tuple[Table, str]]) -> None:
