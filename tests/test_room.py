@@ -19,7 +19,6 @@ from workshop_lib.quality import scores
 from workshop_lib.quality.scores import Score, ScoreFile
 from workshop_lib.records import Run
 from workshop_lib.show import style
-from workshop_lib.show.style import Theme
 
 SMALL, LARGE = "practice-small-int4-cpu:1", "practice-large-int4-cpu:1"
 EVIL = "<script>$x^$</script>"
@@ -92,8 +91,7 @@ def test_the_picture_has_a_field_per_model_and_desk(three: Path) -> None:
     assert "practice-small · int4 · cpu: 24 ms at ada to 97 ms at ben" in style.alt_text(figure)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_pictures_are_drawn_of_any_room(tmp_path: Path, theme: Theme) -> None:
+def test_pictures_are_drawn_of_any_room(tmp_path: Path) -> None:
     """Names that are code or formulas are only text; a desk that measured nothing has no line."""
     hostile = run()
     hostile = replace(
@@ -105,7 +103,7 @@ def test_pictures_are_drawn_of_any_room(tmp_path: Path, theme: Theme) -> None:
     (tmp_path / "only votes").mkdir()
     vote(tmp_path / "only votes", "<b>$\\frac$</b>", "x" * 999)
     found = room.read(tmp_path)
-    for figure in (room.picture(found, theme=theme), room.votes(found, theme=theme)):
+    for figure in (room.picture(found), room.votes(found)):
         assert figure is not None and style.png(figure).startswith(b"\x89PNG")
     for table in (room.desks(found), room.speed(found)):
         assert "<b>" not in table._repr_html_() and "<script>" not in table._repr_html_()

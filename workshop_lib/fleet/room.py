@@ -27,7 +27,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 
 from workshop_lib import benchmark, comparison, files, places, storage, summary
-from workshop_lib.comparison import Ratio, Reference, Results
+from workshop_lib.comparison import Ratio, Reference, Results, digits
 from workshop_lib.errors import ConfigurationError, DataFileError, WorkshopError
 from workshop_lib.fleet.default import differences
 from workshop_lib.fleet.plan import FLEET_FILE, RECORDS_FILE
@@ -36,7 +36,6 @@ from workshop_lib.quality.agreement import Agreement, krippendorff_alpha, rating
 from workshop_lib.quality.scores import Score
 from workshop_lib.records import Row, Run
 from workshop_lib.show import style
-from workshop_lib.show.style import PALETTES, Theme
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import MACHINE_FACTS, Key, key, names, number, one_line, without_places
 
@@ -246,22 +245,22 @@ def speed(room: Room) -> Table:
     return Table.of(lines, "model", "desk", "latency (ms)", "against the first desk")
 
 
-def picture(room: Room, *, theme: Theme = "light") -> Figure | None:
+def picture(room: Room) -> Figure | None:
     """Draw the median latency (ms) of every model at every desk, its ratio to the first desk's, and both votes.
 
     The colour says the same as the number, from dark (short) to light (long), on a scale that grey printers and
     colour-blind readers keep. None where nobody measured anything.
     """
-    models, colours, rows = room.models(), PALETTES[theme], [desk for desk in room.desks if desk.results]
+    models, rows = room.models(), [desk for desk in room.desks if desk.results]
     waits = {(desk.name, which): wait for desk in rows for which, wait in desk.latencies().items() if which in models}
     if not waits:
         return None
     title = "How long does each model take at each desk?"
     compared, voted = ratios(room), any(desk.chose or desk.predicted for desk in rows)
     subtitle = f"Median latency (ms).{SMALL * bool(compared)}{FRAMES * voted}"
-    figure, (axes,) = style.sheet([_name(desk) for desk in rows], title, subtitle, theme)
+    figure, (axes,) = style.sheet([_name(desk) for desk in rows], title, subtitle)
     axes.grid(visible=False)
-    axes.patch.set(hatch="////", edgecolor=colours.quiet)
+    axes.patch.set(hatch="////", edgecolor=style.QUIET)
     called = names(list(models.values()))
     labels = [name.replace(" · ", "\n") for name in called.values()]
     width_in = axes.get_position().width * style.WIDTH_IN / len(models)
@@ -273,7 +272,7 @@ def picture(room: Room, *, theme: Theme = "light") -> Figure | None:
         for column, (which, row) in enumerate(models.items()):
             if (desk.name, which) in waits:
                 shade = float(scale(waits[desk.name, which]))
-                fill: Any = {"facecolor": colormaps["cividis"](shade), "edgecolor": colours.paper, "lw": 3}
+                fill: Any = {"facecolor": colormaps["cividis"](shade), "edgecolor": style.PAPER, "lw": 3}
                 axes.add_patch(Rectangle((column - 0.5, line - 0.5), 1, 1, **fill))
                 words = [number(1000 * waits[desk.name, which]), _times(compared.get((desk.name, which)), width_in)]
                 votes = (row.model_id == desk.chosen_id, row.alias == desk.predicted)
@@ -302,8 +301,9 @@ def _write(axes: Axes, place: tuple[int, int], words: list[str], votes: tuple[bo
 def _times(ratio: Ratio | None, width_in: float) -> str:
     if ratio is None or ratio.value is None:
         return ""
-    between = "" if ratio.low is None or width_in < 0.9 else f" ({ratio.low:.2f}-{ratio.high:.2f})"
-    return f"{ratio.value:.2f}x{between}"
+    if ratio.low is None or ratio.high is None or width_in < 0.9:
+        return f"{digits(ratio.value)}x"
+    return f"{digits(ratio.value)}x ({digits(ratio.low)}-{digits(ratio.high)})"
 
 
 def _name(desk: Desk) -> str:
@@ -334,17 +334,17 @@ def votes_said(room: Room) -> str:
     return f"{changed} of {len(both)} chose another model than predicted; most chose {winners} ({most})."
 
 
-def votes(room: Room, *, theme: Theme = "light") -> Figure | None:
+def votes(room: Room) -> Figure | None:
     """Draw how many desks predicted each model, and how many chose it; None where nobody voted."""
     before = Counter(desk.predicted for desk in room.desks if desk.predicted)
     after = Counter(desk.chose for desk in room.desks if desk.chose)
     models = sorted(before | after, key=lambda name: (-after[name], -before[name], name))
     if not models:
         return None
-    figure, panels = style.sheet(models, "What did measuring change?", votes_said(room), theme, columns=2)
+    figure, panels = style.sheet(models, "What did measuring change?", votes_said(room), columns=2)
     for axes, counts, label in zip(panels, (before, after), ("Predicted", "Chosen"), strict=True):
         values = [counts[each] for each in models]
-        style.bars(axes, values, list(map(str, values)), [("", "int4")] * len(models), theme)
+        style.bars(axes, values, list(map(str, values)), [("", "int4")] * len(models))
         axes.set(xlabel=f"{label} (desks)", xlim=(0, 1.2 * len(room.desks)), xticks=(0, len(room.desks)))
     listed = "; ".join(f"{name} {before[name]} before, {after[name]} after" for name in models)
     figure.set_label(f"Votes for each model: {listed}. {votes_said(room)}")

@@ -18,7 +18,7 @@ from workshop_lib.errors import DataFileError
 from workshop_lib.quality import scores
 from workshop_lib.quality.annotation import JudgingError, Session, clean_comment
 from workshop_lib.quality.scores import GRADES, Answer, Score
-from workshop_lib.show.text import FORMULA_STARTS, one_line, printable
+from workshop_lib.show.text import FORMULA_STARTS, csv_cell, one_line
 
 COLUMNS = ("prompt_id", "answer_id", "prompt", "answer", "aspects", "score", "comment")
 NEEDED = ("prompt_id", "answer_id", "score", "comment")
@@ -34,16 +34,16 @@ FAULTS = {
 FAULTS_SHOWN = 10
 
 
-def write_template(session: Session, path: Path | None = None) -> Path:
+def write_template(session: Session) -> Path:
     """Write one row per answer with empty score and comment; a score already given is filled in.
 
-    Without a path it lies beside the raters' files. A file that is there is left as it is: it may hold an hour's work.
+    It lies beside the raters' files. A file that is there is left as it is: it may hold an hour's work.
     Raises `JudgingError` if the session judges pairs, `ConfigurationError` if the file cannot be written.
     """
     if session.mode != "rubric":
         raise JudgingError("A CSV template holds grades, not pairs.", "Use the rubric mode for it.")
     name = re.sub(r"[^\w.-]", "_", f"{session.rater}-{session.run.run_id}")
-    path = path or session.folder / f"{name}.csv"
+    path = session.folder / f"{name}.csv"
     if not path.exists():
         out = io.StringIO(newline="")
         writer = csv.writer(out)
@@ -115,17 +115,8 @@ def read_scores(path: Path | str, session: Session) -> list[Score]:
     return [score for score in found.values() if score.value or score.comment]
 
 
-def defuse(text: str) -> str:
-    """Put an apostrophe before what a spreadsheet would run; `restore` takes it off.
-
-    >>> defuse("=1+1"), defuse("'tis"), defuse("'=1+1")
-    ("'=1+1", "'tis", "''=1+1")
-    """
-    return f"'{text}" if text.lstrip("' ").startswith(FORMULA_STARTS) else text
-
-
 def restore(cell: str) -> str:
-    """Undo `defuse`.
+    """Undo `csv_cell`.
 
     >>> restore("'=1+1"), restore("'tis"), restore("''=1+1")
     ('=1+1', "'tis", "'=1+1")
@@ -134,16 +125,14 @@ def restore(cell: str) -> str:
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Number and cells of each row that is not empty; at least the heading's. A line `sep=;` names the delimiter."""
+    """Number and cells of each row that is not empty; at least the heading's."""
     text = data.read_text(path)
-    named = re.match(r'\s*"?sep=([^"\r\n])"?[^\r\n]*(\r\n|\n|\r|$)', text, re.IGNORECASE)
-    text = text[named.end() :] if named else text
     heading = next((line for line in text.splitlines() if line.strip(" ,;\t")), "")
     if heading.startswith('"') and heading.endswith('"') and '","' not in heading and heading.count('"') == 2:
         # a program that knows another list separator took each row for one cell, and quoted it
         text = "\n".join(line[0] if line else "" for line in csv.reader(io.StringIO(text, newline="")))
     try:
-        delimiter = named[1] if named else max(",", ";", "\t", key=heading.count)
+        delimiter = max(",", ";", "\t", key=heading.count)
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise DataFileError(f"{path.name} is not CSV ({error}).", "Save the template as 'CSV UTF-8'.") from error
@@ -151,7 +140,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _cell(text: str) -> str:
-    cell = defuse(printable(text))
+    cell = csv_cell(text)
     return cell if len(cell) <= LONGEST_CELL else f"{cell[:LONGEST_CELL]}… [cut here]"
 
 
