@@ -277,15 +277,14 @@ def read_lengths(folder: Path) -> tuple[PromptLengths, ...]:
 
 
 def with_fits(rows: Iterable[Row], found: Iterable[PromptLengths]) -> list[Row]:
-    """The rows with the fitted prefill rate and its overhead, None where no line was found, and the standard shape."""
+    """The rows, those of the models measured with the fitted prefill rate, its overhead, and the standard shape."""
     figures = {each.variant.model_id: _figures(each) for each in found}
-    none = dict.fromkeys((PREFILL_FITTED, OVERHEAD)) if figures else {}
-    return [replace(row, more={**row.more, **none, **figures.get(row.model_id, {})}) for row in rows]
+    return [replace(row, more={**row.more, **figures.get(row.model_id, {})}) for row in rows]
 
 
 def _figures(found: PromptLengths) -> dict[str, float | None]:
     fit, shape = found.fit, found.shape
-    figures: dict[str, float | None] = {}
+    figures: dict[str, float | None] = {PREFILL_FITTED: None, OVERHEAD: None}
     if fit:
         figures |= {PREFILL_FITTED: fit.prefill_tokens_per_s, OVERHEAD: fit.overhead_s}
     if shape:
