@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from workshop_lib import machine, places, storage, timing
 from workshop_lib.client import ChatClient
 from workshop_lib.lengths import measure_prompt_lengths
 from workshop_lib.models.smollm2 import FILE_NAME as MODEL
+from workshop_lib.programs import notebooks
+from workshop_lib.quality import judge, scores
 from workshop_lib.records import Completion, ModelVariant, Request
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.streams import Arrival
@@ -177,6 +179,18 @@ def test_a_prompt_that_is_too_long_is_the_servers_own_reason(ask, stream: bool):
     assert answer.error.startswith("Does not fit: ") and answer.error.endswith(" of 2 048 tokens.")
 
 
+@pytest.mark.parametrize(("key", "kind"), [(None, "http_401"), ("wrong", "http_401"), ("right", None)])
+def test_a_key_is_asked_for(ask, locked: LlamaServer, key: str | None, kind: str | None):
+    """Without the key nothing is answered, with it everything is."""
+    assert ask("Tell a story.", to=locked, api_key=key).error_kind == kind
+
+
+@pytest.fixture(scope="module")
+def locked(model: Path) -> Iterator[LlamaServer]:
+    with llama_cpp_server(model, **SMALL, api_keys=["right"]) as running:
+        yield running
+
+
 def test_a_server_that_ends_in_mid_answer_is_a_failed_answer(ask, model: Path):
     """Killed while it streams: no traceback, no answer that counts, and the words that came are kept."""
     received: list[Arrival] = []
@@ -290,3 +304,45 @@ def test_two_runtimes_say_what_is_missing(tmp_path: Path):
         assert (done.returncode > 0, done.stdout, len(done.stderr.strip().splitlines())) == (True, "", 1)
         assert said in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_the_pages_run_on_it(server: LlamaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The pages that ask models, in order, as `workshop.py run --profile endpoint` runs them, without the SDK."""
+    monkeypatch.setenv("PYTHONPATH", no_sdk(tmp_path))
+    monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", server.base_url)
+    monkeypatch.setattr(notebooks, "PAGES", notebooks.PAGES[:5])
+    given = {
+        "profile": "endpoint",
+        "rounds": 1,
+        "max_tokens": 8,
+        "users": "",
+        "prompt_lengths": "",
+        "judge_seconds": 1.0,
+    }
+    pages = notebooks.run_workshop(tmp_path / "run", {"profile": "endpoint", **short})
+    assert [page[:2] for page in pages] == ["01", "02", "03", "04", "05"]
+    run = storage.read_run(tmp_path / "run" / "records.jsonl")
+    assert {each.alias for each in run.completions} == {MODEL}
+    assert all(each.ok for each in run.completions)
+
+
+def test_it_can_be_asked_as_a_judge(server: LlamaServer, measured: Measured, tmp_path: Path):
+    """Every answer gets a verdict with a reason, kept under the judge's name; what cannot be read has no grade."""
+    run = storage.read_run(measured.folder / "records.jsonl")
+    found = [replace(each, authors=()) for each in scores.distinct_answers(run)[:3]]  # not known as its own
+    with EndpointRuntime(server.base_url) as runtime:
+        (variant,) = runtime.find([judge.choose_judge(run)[0]])
+        with (
+            runtime.serve(variant) as served,
+            judge.Judge(served, scores.version_for(run.prompts), max_tokens=40) as second,
+        ):
+            given = second.grade_all(found, tmp_path, show_progress=False)
+    assert len(given) == 3
+    for score in given:
+        assert score.value in {None, 1, 2, 3, 4, 5}
+        assert score.comment
+        assert not score.comment.startswith(judge.FAILED)
+    assert {each.answers[0] for each in scores.read_all(tmp_path)} == {each.sha256 for each in found}
+    assert [path.name for path in tmp_path.iterdir() if MODEL.lower() in path.name.lower()], (
+        "one file, the model's name"
+    )
