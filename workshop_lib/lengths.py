@@ -163,7 +163,8 @@ class PromptLengths:
                 continue
             beyond = ", by the line beyond what was measured" if tokens > 1.1 * longest else ""
             said.append(f"{each:g} minutes ({tokens:,.0f} tokens): {seconds(fit.first_token_s(tokens))}{beyond}")
-        bend = f" The line misses by up to {fit.worst_miss:.0%}: take it as rough." if fit.worst_miss > POOR_FIT else ""
+        rough = f" The line misses by up to {100 * fit.worst_miss:.0f} %: take it as rough."
+        bend = rough if fit.worst_miss > POOR_FIT else ""
         return f"Wait for the first word of {self.variant.model_id}: {'; '.join(said)}.{bend}"
 
     def sentences(self) -> list[str]:

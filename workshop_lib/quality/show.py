@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from workshop_lib.comparison import Estimate
 from workshop_lib.quality import scores
-from workshop_lib.quality.agreement import Agreement, Trust
+from workshop_lib.quality.agreement import RELIABLE, TENTATIVE, Agreement, Trust
 from workshop_lib.quality.annotation import Session
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.quality.facts import check_answer
@@ -122,7 +122,10 @@ def strengths(ranking: Ranking) -> Table:
 
 
 def _between(figure: Estimate | Agreement) -> str:
-    return "none" if figure.low is None else f"{figure.low:.2f} to {figure.high:.2f}"
+    if figure.low is None:
+        return "none"
+    near = any(abs(figure.low - bound) < 0.005 for bound in (RELIABLE, TENTATIVE))  # two decimals might cross it
+    return f"{figure.low:.{3 if near else 2}f} to {figure.high:.2f}"
 
 
 def _share(value: float | None) -> str:
