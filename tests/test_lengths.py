@@ -14,6 +14,7 @@ from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.lengths import PromptLengths, Shape, measure_prompt_lengths
 from workshop_lib.records import Chunk, Completion, ModelVariant, Row
 from workshop_lib.runtimes.endpoint import EndpointRuntime
+from workshop_lib.show import charts
 
 TEMPLATE, OVERHEAD_S, RATE = 12, 0.1, 2000.0
 VARIANT = ModelVariant("m", "m:1", "cpu", context_tokens=8192)
@@ -77,6 +78,13 @@ def test_a_bend_is_said():
     assert "misses" in found_of(firsts).sentence()
 
 
+def test_a_rate_without_an_upper_end_is_said():
+    """Where some draws of the requests do not rise with the prompt, no number stands for the interval's upper end."""
+    found = found_of({64: [0.002, 0.026, 0.003], 128: [0.006, 0.016, 0.019], 256: [0.009, 0.01, 0.012]})
+    assert found.fit and found.fit.prefill_range[1] == pytest.approx(lengths.NO_RATE)
+    assert "or more)" in charts.prompt_lengths(found).texts[1].get_text()
+
+
 def test_one_late_answer_moves_nothing():
     """1 ms a token and 20 ms overhead, by hand: most pairs have the slope of the line, whatever one request does."""
     on_the_line = {length: [0.02 + length / 1000] * 3 for length in (64, 128, 256, 512)}
@@ -104,7 +112,9 @@ def test_the_standard_shape_by_hand():
     cached = replace(found, completions=tuple(replace(each, cached_tokens=32) for each in found.completions))
     assert cached.shape == Shape(512, 2, pytest.approx(1200), pytest.approx(100), 3)
     said = cached.sentences()[1]
-    assert all(figure in said for figure in ("512 prompt + 2 answer", "pp512) 1,200 tok/s", "depth 512) 100 tok/s"))
+    assert all(
+        figure in said for figure in ("512 prompt + 2 answer", "pp512) 1,200 tok/s", "tg2 at depth 512) 100 tok/s")
+    )
     assert (found_of({64: [0.1]}).shape, len(found_of({64: [0.1]}).sentences())) == (None, 1)
 
 

@@ -43,6 +43,8 @@ PREFILL_FITTED, OVERHEAD = "prefill_tokens_per_sec_fitted", "first_token_overhea
 """What the fit is called in JSON and CSV."""
 SHAPE_PREFILL, SHAPE_DECODE = "pp512_tokens_per_sec", "tg128_d512_tokens_per_sec"
 """What the figures of the standard shape are called there."""
+NO_RATE = 1e12
+"""Tokens per second that stand for a line which does not rise: its rate has no upper end."""
 WORDS_PER_MINUTE = 150
 """Of people in a meeting, an assumption: conversation in English runs at 130 to 170 words a minute."""
 SUMMARY_TOKENS = 256
@@ -173,10 +175,11 @@ class PromptLengths:
         if shape:
             rates = (shape.prefill_tokens_per_s, shape.decode_tokens_per_s)
             prefill, decode = ("not measured" if rate is None else f"{rate:,.0f} tok/s" for rate in rates)
-            size = f"{shape.prompt_tokens:.0f} prompt + {shape.answer_tokens:.0f} answer tokens"
+            written = f"{shape.answer_tokens:.0f}"
+            size = f"{shape.prompt_tokens:.0f} prompt + {written} answer tokens"
             said.append(
                 f"The shape of llama-bench, {size}, median of {shape.requests}, {self.variant.model_id}: "
-                f"prefill (pp512) {prefill}, up to the first token; decode (tg128 at depth 512) {decode}."
+                f"prefill (pp512) {prefill}, up to the first token; decode (tg{written} at depth 512) {decode}."
             )
         return said
 
@@ -346,7 +349,7 @@ def _fit(lengths: Sequence[Sequence[tuple[float, float]]]) -> Fit | None:
     if slope <= 0:
         return None
     between = comparison.interval(drawn[:, 0]) or (overhead, overhead)
-    rates = comparison.interval(1 / np.maximum(drawn[:, 1], 1e-12)) or (1 / slope, 1 / slope)
+    rates = comparison.interval(1 / np.maximum(drawn[:, 1], 1 / NO_RATE)) or (1 / slope, 1 / slope)
     centres = [tuple(median(column) for column in zip(*length, strict=True)) for length in lengths]
     misses = [abs(overhead + slope * tokens - first) / first for tokens, first in centres]
     return Fit(overhead, between, 1 / slope, rates, float(max(misses)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from workshop_lib import comparison, summary, timing
 from workshop_lib import race as races
+from workshop_lib.lengths import NO_RATE
 from workshop_lib.load import saturation
 from workshop_lib.precision import percent
 from workshop_lib.records import Row, Run
@@ -307,7 +308,8 @@ def prompt_lengths(found: PromptLengths, *, theme: Theme = "light") -> Figure:
     subtitle = "There are answers at fewer than three lengths, so no line."
     if fit:
         low, high = fit.prefill_range
-        subtitle = f"Prefill {fit.prefill_tokens_per_s:,.0f} tok/s (95 % interval {low:,.0f} to {high:,.0f}), {model}"
+        upper = f"to {high:,.0f}" if high < NO_RATE else "or more"
+        subtitle = f"Prefill {fit.prefill_tokens_per_s:,.0f} tok/s (95 % interval {low:,.0f} {upper}), {model}"
     figure, axes = style.plane([], "How long may a meeting be?", one_line(subtitle, SUBTITLE_LETTERS), theme)
     longest = max((tokens for tokens, _ in asked), default=1.0)
     style.scale(axes, "y", [], "First token (s)")
