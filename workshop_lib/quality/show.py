@@ -87,7 +87,8 @@ def agreements(found: Sequence[Agreement]) -> Table:
     lines, apart = [], [alpha for alpha in found if not alpha.n]
     for alpha in found:
         if alpha.n:
-            value = "undefined" if alpha.value is None else f"{alpha.value:.2f}"
+            figure = "none" if alpha.low is None else f"{alpha.value:.2f}"  # of too few answers alpha says nothing
+            value = "undefined" if alpha.value is None else figure
             lines.append(
                 (" and ".join(alpha.raters), alpha.n, value, _between(alpha), alpha.reason or TRUST[alpha.trust])
             )
