@@ -1,4 +1,7 @@
-"""Judging answers: blind, in a fixed order, resumable at any point, revealed only at the end. No browser."""
+"""Judging answers: blind, in a fixed order, resumable, revealed only at the end; and what the page is sent.
+
+The page itself: `browser/test_annotation_page.py`.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.annotation_helpers import SMALL, forty, run_with
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.quality import annotation, scores
-from workshop_lib.quality.annotation import JudgingError, Session
+from workshop_lib.quality.annotation import AnnotationWidget, JudgingError, Session, obey, view
 from workshop_lib.quality.scores import key_of
-from workshop_lib.quality.widget import view
 
 
 @pytest.fixture
@@ -158,9 +160,9 @@ def test_means_are_per_model_and_shared_answers_count_for_both(tmp_path: Path) -
     while session.item:
         session.judge({"first": 2, "second": None, "third": 5}[text(session)])
     assert annotation.reveal_models(session) == (
-        ("model", "mean grade", "n"), [("y · int4 · cpu", 5, 1), ("x · int4 · cpu", 3.5, 2)],
+        ("Model", "Mean grade", "n"), [("y · int4 · cpu", "5.00", "1"), ("x · int4 · cpu", "3.50", "2")],
     )  # fmt: skip
-    assert ("What is one?", "second", "y · int4 · cpu", "skipped") in annotation.reveal_answers(session, 90)
+    assert ("What is one?", "second", "y · int4 · cpu", "skipped") in annotation.reveal_answers(session)
 
 
 def test_choices_are_counted_per_model(tmp_path: Path) -> None:
@@ -170,9 +172,76 @@ def test_choices_are_counted_per_model(tmp_path: Path) -> None:
         sides = [answer.authors[0].alias for answer in session.item]
         session.judge("ab"[sides.index(choice)] if choice == "x" else choice)
     headings, rows = annotation.reveal_models(session)
-    assert headings == ("model", "won", "tied", "lost", "both bad")
-    assert rows == [("x · int4 · cpu", 2, 1, 0, 1), ("y · int4 · cpu", 0, 1, 2, 1)]
-    assert {row[3] for row in annotation.reveal_answers(session, 90)} >= {"Tie", "Both bad", "skipped"}
+    assert headings == ("Model", "Won", "Tied", "Lost", "Both bad")
+    assert rows == [("x · int4 · cpu", *"2101"), ("y · int4 · cpu", *"0121")]
+    assert {row[3] for row in annotation.reveal_answers(session)} >= {"Tie", "Both bad", "skipped"}
+
+
+COMMANDS = [
+    ({"command": "judge", "value": "4"}, "Saved: grade 4"),
+    ({"command": "skip"}, "Saved: skipped"),
+    ({"command": "comment", "value": "hm"}, "Saved: comment"),
+    ({"command": "next"}, ""),
+    ({"command": "previous"}, ""),
+    ({"command": "skipped"}, ""),
+    ({"command": "rater", "value": "bob"}, "Judging as bob"),
+]
+
+
+@pytest.mark.parametrize(("message", "said"), COMMANDS)
+def test_commands_do_what_they_say(session: Session, message: dict[str, str], said: str) -> None:
+    """Each command of the page is one call of the session."""
+    assert obey(session, message) == said
+
+
+SENSELESS = [
+    {"command": "judge"}, {"command": "judge", "value": "x"}, {"command": "undo"},
+    {"command": "judge", "value": "a"}, {"command": "reveal"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("message", SENSELESS)
+def test_commands_that_make_no_sense_are_refused(session: Session, message: dict[str, object]) -> None:
+    """Whatever a page sends, the answer is a sentence and nothing is saved."""
+    with pytest.raises(JudgingError):
+        obey(session, message)
+    assert not session.file.path.exists()
+
+
+def test_a_draft_is_saved_with_the_verdict(session: Session) -> None:
+    """A comment that was typed but not entered is not lost by grading, and is shown with the verdict."""
+    obey(session, {"command": "judge", "value": "2", "comment": "typed"})
+    session.move(-1)
+    seen = view(session)
+    assert (seen["verdict"], seen["comment"], seen["stage"]) == ("2", "typed", "item")
+
+
+def test_pairs_have_a_scale_of_their_own(tmp_path: Path) -> None:
+    """Four choices with their keys; a choice is said by its name; the reveal counts choices."""
+    session = Session(run_with({"q": {"x": "a", "y": "b"}}), tmp_path, mode="pairwise")
+    assert [line["key"] for line in view(session)["scale"]] == ["A", "B", "T", "X"]
+    assert obey(session, {"command": "judge", "value": "tie"}) == "Saved: Tie"
+    assert obey(session, {"command": "reveal"}) == "The models are revealed"
+    assert view(session)["revealed"]["headings"][1:] == ("Won", "Tied", "Lost", "Both bad")
+
+
+def test_a_command_of_an_older_turn_is_not_carried_out(session: Session) -> None:
+    """A key pressed twice before the page was redrawn must not grade an answer that nobody saw."""
+    widget = AnnotationWidget(session)
+    press = {"turn": 0, "command": "judge", "value": "5"}
+    widget._receive(widget, press, [])
+    assert (widget.view["judged"], widget.view["said"], widget.view["turn"]) == (1, "Saved: grade 5", 1)
+    widget._receive(widget, press, [])
+    assert (widget.view["judged"], widget.view["said"], widget.view["turn"]) == (1, "", 2)
+    widget._receive(widget, {"turn": 2, "command": "rater", "value": "a/b"}, [])
+    assert "cannot be a rater's name" in widget.view["problem"]
+
+
+def test_without_a_widget_there_are_words(session: Session) -> None:
+    """Where no widget can be shown, the state and the next step are text."""
+    data, _ = AnnotationWidget(session)._repr_mimebundle_()
+    assert data["text/plain"].startswith("0 of 40 answers judged as ada. ")
+    assert "CSV" in data["text/plain"]
 
 
 class Judging(RuleBasedStateMachine):

@@ -27,19 +27,17 @@ CASES: dict[str, tuple[Run, tuple[Reference, ...]]] = {
 }
 
 
-@pytest.mark.parametrize(("case", "theme"), [*((case, "light") for case in CASES), ("a reference", "dark")])
-def test_figures_of_the_report_can_be_read(case: str, theme: style.Theme):
+@pytest.mark.parametrize("case", list(CASES))
+def test_figures_of_the_report_can_be_read(case: str):
     """Words keep clear, the title asks, axis labels end in a unit, the alt text names a model or says that none is."""
     run, references = CASES[case]
-    drawn = [draw(theme) for draw in charts.report_figures(run, references).values()]
-    for figure in (*drawn, charts.devices(run, references, theme=theme)):
-        if figure:
-            assert_words_are_clear(figure)
-            labels = [axes.get_xlabel() for axes in figure.axes]
-            assert all(any(unit in label for unit in ("(ms)", "(MB)", "(tok/s)")) for label in labels)
-            assert figure.texts[0].get_text().endswith("?")
-            known = "nothing was measured" if case == "nothing" else "practice-small · int4 · cpu"
-            assert known in charts.alt_text(figure)
+    for figure in charts.report_figures(run, references).values():
+        assert_words_are_clear(figure)
+        labels = [axes.get_xlabel() for axes in figure.axes]
+        assert all(any(unit in label for unit in ("(ms)", "(MB)", "(tok/s)")) for label in labels)
+        assert figure.texts[0].get_text().endswith("?")
+        known = "nothing was measured" if case == "nothing" else "practice-small · int4 · cpu"
+        assert known in style.alt_text(figure)
 
 
 def test_every_request_is_drawn():
@@ -58,11 +56,9 @@ def test_a_model_that_was_trained_on_its_prompts_is_marked_and_the_mark_explaine
     known = replace(one, variant=replace(one.variant, trained_on=("course",)))
     prompts = tuple(replace(prompt, set_name="course") for prompt in run.prompts)
     run = replace(run, servings=(known, other), prompts=prompts)
-    for name, drawn in charts.report_figures(run).items():
-        figure = drawn("light")
-        if figure is not None:
-            assert "† trained on these prompts" in legend(figure), name
-            assert charts.alt_text(figure).count(" †") == 1
+    for name, figure in charts.report_figures(run).items():
+        assert "† trained on these prompts" in legend(figure), name
+        assert style.alt_text(figure).count(" †") == 1
     assert "†" not in "".join(legend(charts.latency(run_of_models(2, failed=0))))
 
 
@@ -72,23 +68,22 @@ def test_outliers_are_ringed_and_explained():
     slow = run.completions[-1]
     later = tuple(replace(chunk, at_s=chunk.at_s * 5) for chunk in slow.chunks)
     figure = charts.latency(replace(run, completions=(*run.completions[:-1], replace(slow, chunks=later))))
-    ink = to_rgba(style.PALETTES["light"].ink)
+    ink = to_rgba(style.INK)
     (strip,) = [each for each in figure.axes[0].collections if len(each.get_offsets()) == 12]
     assert [tuple(edge) == ink for edge in strip.get_edgecolors()].count(True) == 1
     assert "outlier for its prompt" in legend(figure)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize(
     ("times", "rounds", "said"), [(1.5, 2, "1 of 1"), (1.0, 2, "No model drifted"), (1.5, 1, "Too few")]
 )
-def test_latency_over_the_time_of_a_run(theme: style.Theme, times: float, rounds: int, said: str):
+def test_latency_over_the_time_of_a_run(times: float, rounds: int, said: str):
     """One mark per request, one sentence; a model that slows down has a line with its name, and a report the figure."""
     run = run_of(simulated(np.random.default_rng(2), 12, rounds, "2 %", times))
-    figure = charts.drift(run, theme=theme)
+    figure = charts.drift(run)
     assert_words_are_clear(figure)
     assert marks(figure) == len(run.completions) == 12 * rounds
-    assert said in figure.texts[1].get_text() and said in charts.alt_text(figure)
+    assert said in figure.texts[1].get_text() and said in style.alt_text(figure)
     names = [text.get_text() for text in figure.axes[0].texts]
     assert len(names) == ("drift" in charts.report_figures(run)) == (said == "1 of 1")
     assert all(name.endswith("x tiny · int4 · cpu") for name in names)
@@ -101,7 +96,7 @@ def test_a_better_metric_is_on_top():
         names = [text.get_text() for text in charts.requests(run, metric).axes[0].get_yticklabels()]
         assert names[0].startswith("practice-small") and names[-1].startswith("practice-large")
     silent = replace(run, completions=tuple(replace(each, completion_tokens=None) for each in run.completions))
-    assert "not measured" in charts.alt_text(charts.requests(silent, charts.DECODE))
+    assert "not measured" in style.alt_text(charts.requests(silent, charts.DECODE))
 
 
 def test_hostile_and_endless_names_are_drawn_as_text():
@@ -135,11 +130,11 @@ def test_reference_marks_are_hollow_and_all_requests_are_drawn():
     assert marks(figure) == 12 * 6
     hollow = [each for each in figure.axes[0].collections if len(each.get_offsets()) and not len(each.get_facecolors())]
     assert len(hollow) == 6
-    assert {tuple(each.get_edgecolors()[0]) for each in hollow} == {to_rgba(style.PALETTES["light"].gpu)}
+    assert {tuple(each.get_edgecolors()[0]) for each in hollow} == {to_rgba(style.DEVICES["gpu"])}
     assert "reference, another machine" in legend(figure)
     assert "Made-up GPU, 2026-10-01" in figure.texts[1].get_text()
     said = "practice-small · int4 · gpu, reference (Made-up GPU, 2026-10-01) 2.1 ms, 2,000 tok/s"
-    assert said in charts.alt_text(figure)
+    assert said in style.alt_text(figure)
 
 
 def test_an_absent_gpu_has_a_line_and_its_reason_in_the_alt_text():
@@ -149,5 +144,5 @@ def test_an_absent_gpu_has_a_line_and_its_reason_in_the_alt_text():
     figure = charts.devices(cpu_run(), (small,))
     assert figure is not None
     assert [text.get_text() for text in figure.axes[0].texts] == ["not measured on this machine"] * 2
-    assert charts.alt_text(figure).endswith(WHY)
-    assert charts.devices(cpu_run()) is charts.report_figures(cpu_run())["devices"]("light") is None
+    assert style.alt_text(figure).endswith(WHY)
+    assert charts.devices(cpu_run()) is None and "devices" not in charts.report_figures(cpu_run())

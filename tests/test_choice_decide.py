@@ -88,10 +88,11 @@ def test_impossible_settings_are_refused(weights: dict[str, float], limits: dict
 # -- evidence
 
 
-def test_figures_of_a_run_by_hand() -> None:
+def test_figures_of_a_run_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latency is 10 ms plus 1 ms per place of five prompts: median 12 ms, 95 % of ten requests within 14 ms."""
+    monkeypatch.setattr(deciding, "PREFERRED", ("people",))
     run = made_run()
-    found = gather_evidence(run, grade(run, "fast", [4, 3, 5, 4, 4]), measure="people")
+    found = gather_evidence(run, grade(run, "fast", [4, 3, 5, 4, 4]))
     fast = {name: figures[0] for name, figures in found.figures.items()}
     assert (found.measure, fast["quality"].value) == ("people", 4)
     assert fast["latency"].value == fast["first_token"].value == pytest.approx(0.012)
@@ -113,13 +114,11 @@ def test_what_is_measured_once_has_no_interval_and_does_not_vary() -> None:
 
 
 def test_a_run_without_answers_is_refused() -> None:
-    """Nothing can be chosen where nothing answered, or where the measure asked for graded nothing."""
+    """Nothing can be chosen where nothing answered."""
     run = made_run()
     failed = tuple(Serving(each.variant, status="failed", error="no") for each in run.servings)
     with pytest.raises(ConfigurationError, match="No model answered in run r"):
         gather_evidence(replace(run, servings=failed, completions=()))
-    with pytest.raises(ConfigurationError, match="by 'judge'"):
-        gather_evidence(run, measure="judge")
 
 
 def test_medians_do_not_favour_a_prompt_that_was_asked_more_often() -> None:
@@ -155,22 +154,17 @@ def test_people_decide_once_they_graded_every_model() -> None:
     some = grade(run, "fast", [4, 3, 5]) + grade(run, "fast", [2], "ben") + grade(run, "slow", [3, 3, 3])
     few = gather_evidence(run, some)
     assert few.measure == "aspects" and few.remarks[0].startswith("Grades by people do not cover every model on 3")
-    asked = gather_evidence(run, some, measure="people")
-    assert grades_of(asked, "people") == pytest.approx([11 / 3, None, 3], nan_ok=True)
-    assert front(asked) == ((True, 1), (False, None), (False, 0))
-    assert asked.remarks == ("Models were graded on 0 to 3 prompts: their figures rest on different questions.",)
+    assert grades_of(few, "people") == [pytest.approx(11 / 3), None, 3]
     enough = gather_evidence(run, [*some, *grade(run, "middle", [3, 3, 3])])
     assert (enough.measure, enough.remarks) == ("people", ())
 
 
-def test_a_judge_decides_only_where_it_is_named() -> None:
-    """Its grades stand beside the rest; asking for a kind that graded nothing is an error."""
+def test_a_judge_never_decides() -> None:
+    """Its grades stand beside the rest."""
     run = made_run()
     judged = grade(run, "middle", [5] * 5, "judge:j")
-    assert gather_evidence(run, judged).measure == "aspects"
-    assert front(gather_evidence(run, judged, measure="judge"))[1] == (True, 1)
-    with pytest.raises(ConfigurationError, match="by 'people'"):
-        gather_evidence(run, judged, measure="people")
+    found = gather_evidence(run, judged)
+    assert (found.measure, grades_of(found, "judge")[1]) == ("aspects", 5)
 
 
 def test_only_the_rubric_of_the_latest_score_counts() -> None:

@@ -87,10 +87,11 @@ def test_the_tables_say_what_counts_and_what_is_excluded() -> None:
     ]
 
 
-def test_speed_stands_beside_quality() -> None:
+def test_speed_stands_beside_quality(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fastest first; every kind of rater that graded; unknown where nothing was graded; the figure says it in words."""
+    monkeypatch.setattr("workshop_lib.choice.decide.PREFERRED", ("people",))
     run = made_run()
-    found = gather_evidence(run, [*grade(run, "fast", [2] * 5), *grade(run, "slow", [4] * 5)], measure="people")
+    found = gather_evidence(run, [*grade(run, "fast", [2] * 5), *grade(run, "slow", [4] * 5)])
     assert show.speed_and_quality(found).to_numpy().tolist() == [
         ["fast · int4 · cpu", "12 (10 to 14)", "2 (2 to 2)", "3 (3 to 3)", "no", "100 % of draws"],
         ["middle · int4 · cpu", "22 (20 to 24)", "not measured", "1 (1 to 1)", "unknown", "unknown"],
@@ -102,20 +103,19 @@ def test_speed_stands_beside_quality() -> None:
     assert kept in style.alt_text(figure)
     ungraded = gather_evidence(run_of_models(3, failed=1))
     assert list(show.speed_and_quality(ungraded)["beaten on both"]) == ["unknown"] * 2
-    assert "Beaten by none on both: none" in style.alt_text(show.speed_against_quality(ungraded, theme="dark"))
+    assert "Beaten by none on both: none" in style.alt_text(show.speed_against_quality(ungraded))
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_figure_says_which_model_leads_where(theme: style.Theme) -> None:
+def test_the_figure_says_which_model_leads_where() -> None:
     """Its alt text names every stretch; the same decision gives the same picture; without models it says so."""
-    figure = show.weight_sensitivity(decided(), theme=theme)
+    figure = show.weight_sensitivity(decided())
     assert style.alt_text(figure) == (
         "Which model comes first as each criterion's share of the weights changes. "
         f"quality (now 50 %): {QUICK} from 0 to 66 %, {CAREFUL} from 67 to 100 %. "
         f"latency (now 50 %): {CAREFUL} from 0 to 33 %, {QUICK} from 34 to 100 %."
     )
-    assert style.png(figure) == style.png(show.weight_sensitivity(decided(), theme=theme))
-    assert "no model is left" in style.alt_text(show.weight_sensitivity(decided(max_size_mb=1), theme=theme))
+    assert style.png(figure) == style.png(show.weight_sensitivity(decided()))
+    assert "no model is left" in style.alt_text(show.weight_sensitivity(decided(max_size_mb=1)))
 
 
 def test_the_record_holds_what_a_reader_needs() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.annotation_helpers import write_run
 from tests.measurement_helpers import completion
 from workshop_lib import comparison, data
-from workshop_lib.choice.tasks import by_task
+from workshop_lib.choice.show import by_task
 from workshop_lib.records import ModelVariant, Run, Serving
 
 CHOICE = {"weights": {"latency": 1.0}, "limits": {}}

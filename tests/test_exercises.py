@@ -142,7 +142,6 @@ ANSWERS: list[tuple[str, Any, str]] = [
     ("median", True, "One number is asked for, in ms"),
     ("median", [200], "(list). One number is asked for"),
     ("median", math.nan, "no finite number"),
-    ("median", 10**5000, "a number of thousands of digits, which is no finite number"),
     ("median", Fraction(200), "This run gives 200 ms"),
     ("median", 250, "counts the warm-up"),  # of 100, 200, 200, 300, 900 and 900
     ("rate", 10, "This run gives 10 tok/s"),
@@ -232,7 +231,7 @@ def test_without_evidence_there_is_nothing_to_ask(exercise: str) -> None:
 
 ANYTHING = st.one_of(
     st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.complex_numbers(),
-    st.decimals(), st.fractions(), st.lists(st.floats()), st.integers(400, 6000).map(lambda digits: 10**digits),
+    st.decimals(), st.fractions(), st.lists(st.floats()),
 )  # fmt: skip
 
 

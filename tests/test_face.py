@@ -60,7 +60,7 @@ def test_small_modules_stay_light() -> None:
     """Reading settings or data files, and the arithmetic of one request, load none of the heavy libraries."""
     heavy = "{'numpy', 'scipy', 'pandas', 'matplotlib', 'choix', 'openai', 'IPython', 'foundry_local_sdk', 'uvicorn'}"
     small = ("data", "settings", "timing", "runtimes.profiles")
-    small += tuple(f"quality.{name}" for name in ("aspects", "scores", "annotation", "agreement", "judge"))
+    small += tuple(f"quality.{name}" for name in ("aspects", "scores", "agreement", "judge"))
     code = (
         f"import sys, {', '.join(f'workshop_lib.{name}' for name in small)}; print(sorted({heavy} & set(sys.modules)))"
     )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.annotation_helpers import run_with
 from tests.measurement_helpers import completion
 from workshop_lib import data, race
-from workshop_lib.quality import facts, scores, widget
+from workshop_lib.quality import annotation, facts
 from workshop_lib.quality import show as grading
 from workshop_lib.quality.annotation import Session
 from workshop_lib.quality.facts import check_facts
@@ -182,21 +182,17 @@ def test_inventions_are_underlined_in_the_table_of_answers() -> None:
 
 def test_each_model_has_its_inventions_and_gaps() -> None:
     """x invents two facts and leaves both expected ones out; without notes there is nothing to count."""
-    found = {model.alias: checks for model, checks in scores.score_facts(RUN).items()}
-    assert [(check.unsupported, check.missing) for check in found["x"]] == [
-        (("Yamada", "15 March"), ("Priya", "14 March"))
-    ]
-    assert [(check.unsupported, check.missing) for check in found["y"]] == [((), ())]
-    assert list(grading.inventions(RUN).iloc[0]) == ["x", "int4", "cpu", "1 of 1", "2.00", 2]
+    x, y = grading.inventions(RUN).to_numpy()
+    assert (list(x), list(y[3:])) == (["x", "int4", "cpu", "1 of 1", "2.00", 2], ["0 of 1", "0.00", 0])
     assert list(grading.facts(RUN, "one").iloc[0]) == [WRONG, "Yamada, 15 March", "Priya, 14 March"]
     bare = run_with({"one": {"x": WRONG}})
-    assert (scores.score_facts(bare), len(grading.inventions(bare)), len(grading.facts(bare, "one"))) == ({}, 1, 1)
+    assert (grading.inventions(bare).shape, len(grading.facts(bare, "one"))) == ((1, 1), 1)
 
 
 def test_the_annotation_page_gets_the_places_of_inventions(tmp_path: Path) -> None:
     """They count the characters of the text that is shown."""
     run = run_with({"one": {"x": "\r\n😀 Yamada will pay."}}, [NOTES])
-    seen = widget.view(Session(run, tmp_path))
+    seen = annotation.view(Session(run, tmp_path))
     assert [seen["answers"][0][start:end] for start, end in seen["invented"][0]] == ["Yamada"]
 
 

@@ -77,7 +77,7 @@ def test_a_configuration_that_cannot_be_used_names_key_and_value(folder: Path, c
         (b"\xff\xff\x00", "is not"),
         ("[" * 100_000, "too deeply"),
         ("[1]", "is"),
-        ('{"eos_token_id": 2}', "'model' is missing"),
+        ('{"eos_token_count": 2}', "'model' is missing"),
     ],
 )
 def test_a_configuration_that_is_no_json_is_named(folder: Path, content: str | bytes, said: str) -> None:
@@ -88,8 +88,10 @@ def test_a_configuration_that_is_no_json_is_named(folder: Path, content: str | b
 
 
 def test_what_is_mistaken_for_a_model_folder_is_named(tmp_path: Path) -> None:
-    """A path that leads nowhere, a file, a folder above the model's, one without a configuration."""
+    """A path that leads nowhere, a file, a folder above the model's, one without a configuration or with another."""
     (tmp_path / "file").write_text("x", encoding="utf-8")
+    (tmp_path / "renamed").mkdir()
+    (tmp_path / "renamed" / CONFIG).write_text('{"bos_token_id": 1, "max_length": 20}', encoding="utf-8")
     shutil.copytree(SMALL, tmp_path / "above" / "onnx" / "cpu-int4")
     (tmp_path / "empty").mkdir()
     for name, what, fix in (
@@ -97,6 +99,7 @@ def test_what_is_mistaken_for_a_model_folder_is_named(tmp_path: Path) -> None:
         ("file", "is a file", "Give the folder that holds"),
         ("above", "a folder in it does", (tmp_path / "above" / "onnx" / "cpu-int4").as_posix()),
         ("empty", f"{CONFIG} is missing", "Convert it first"),
+        ("renamed", "is a configuration of Hugging Face under another name", "Convert it first"),
     ):
         with pytest.raises(DataFileError) as error:
             read_folder(tmp_path / name)

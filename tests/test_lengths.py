@@ -14,7 +14,6 @@ from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.lengths import PromptLengths, Shape, measure_prompt_lengths
 from workshop_lib.records import Chunk, Completion, ModelVariant, Row
 from workshop_lib.runtimes.endpoint import EndpointRuntime
-from workshop_lib.show import charts
 
 TEMPLATE, OVERHEAD_S, RATE = 12, 0.1, 2000.0
 VARIANT = ModelVariant("m", "m:1", "cpu", context_tokens=8192)
@@ -78,13 +77,6 @@ def test_a_bend_is_said():
     assert "misses" in found_of(firsts).sentence()
 
 
-def test_a_rate_without_an_upper_end_is_said():
-    """Where some draws of the requests do not rise with the prompt, no number stands for the interval's upper end."""
-    found = found_of({64: [0.002, 0.026, 0.003], 128: [0.006, 0.016, 0.019], 256: [0.009, 0.01, 0.012]})
-    assert found.fit and found.fit.prefill_range[1] == pytest.approx(lengths.NO_RATE)
-    assert "or more)" in charts.prompt_lengths(found).texts[1].get_text()
-
-
 def test_one_late_answer_moves_nothing():
     """1 ms a token and 20 ms overhead, by hand: most pairs have the slope of the line, whatever one request does."""
     on_the_line = {length: [0.02 + length / 1000] * 3 for length in (64, 128, 256, 512)}
@@ -143,6 +135,17 @@ def test_the_sentence_says_what_fits_and_what_is_beyond_the_measured():
     slow = found_of({length: [length / 10] * 3 for length in (256, 512, 1024)}).sentence((5, 20))
     assert "5 minutes (958 tokens): 96 s; 20 minutes (3,770 tokens): 377 s, by the line" in slow
     assert "three lengths" in found_of({256: [0.1], 512: [0.2]}).sentence()
+
+
+@pytest.mark.parametrize("firsts_s", [(0.05, 0.0500004, 0.0499998), (0.0056, 0.0042, 0.0042)])
+def test_a_first_token_that_does_not_depend_on_the_length_has_no_line(firsts_s: tuple[float, ...]):
+    """Some microseconds of noise are no prefill rate of millions; the row says null, and the sentence why."""
+    of_length = dict(zip((64, 128, 256), firsts_s, strict=True))
+    found = found_of({length: [first, first + 2e-6, first - 2e-6] for length, first in of_length.items()})
+    assert (found.fit, len(found.points)) == (None, 3)
+    assert "three lengths" not in found.sentence()
+    (row,) = lengths.with_fits([Row("m", "m:1", "cpu", "ok")], [found])
+    assert row.more == {"prefill_tokens_per_sec_fitted": None, "first_token_overhead_s": None}
 
 
 def test_lengths_beyond_the_context_are_not_asked():

@@ -26,7 +26,6 @@ from workshop_lib.load import (
     KeepWarmResult,
     Load,
     describe,
-    load_object,
     measure_cold_and_kept,
     measure_loads,
     saturation,
@@ -113,21 +112,20 @@ def test_saturation_is_where_more_users_only_wait(loads: tuple[Load, ...], users
 
 
 @pytest.mark.parametrize(
-    ("late", "users", "said"),
+    ("late", "said"),
     [
-        ((0, 0, 0), 4, "Up to 4 users, the most that were tried, at least 95 % of requests keep the goals ("),
-        ((0, 1, 0), 1, "Up to 1 user, at least 95 % of requests"),
-        ((0, 0, 1), 2, "Up to 2 users, at least 95 % of requests"),
-        ((1, 0, 0), None, "Even for 1 user, fewer than 95 % of requests"),
+        ((0, 0, 0), "Up to 4 users, the most that were tried, at least 95 % of requests keep the goals ("),
+        ((0, 1, 0), "Up to 1 user, at least 95 % of requests"),
+        ((0, 0, 1), "Up to 2 users, at least 95 % of requests"),
+        ((1, 0, 0), "Even for 1 user, fewer than 95 % of requests"),
     ],
 )
-def test_users_are_promised_what_all_fewer_users_got(late: tuple[int, ...], users: int | None, said: str):
+def test_users_are_promised_what_all_fewer_users_got(late: tuple[int, ...], said: str):
     """The largest number up to which every level keeps the goals for 95 % of its requests: of 20, one may be late."""
     levels = [
         Load(level, (completion([0.1, 2.0]),) * (1 + many) + (completion([0.1, 0.9]),) * (19 - many), 1.0)
         for level, many in zip((1, 2, 4), late, strict=True)
     ]
-    assert load.users_in_time(levels[::-1], GOALS) == users
     assert load.describe_goals(levels[::-1], GOALS).startswith(said)
 
 
@@ -135,7 +133,6 @@ def test_nothing_is_promised_where_nothing_was_seen():
     """No level, or first tokens that nobody saw; a promise that few prompts carry is doubted, one of many is not."""
     whole = Load(1, (completion([0.9], streamed=False),), 1.0)
     assert load.describe_goals((), GOALS) == load.describe_goals((whole,), GOALS)
-    assert load.users_in_time((whole,), GOALS) is None
     sure, unsure = (
         load.describe_goals(
             [Load(1, tuple(completion([0.1], prompt_id=str(each)) for each in range(many)), 1.0)], GOALS
@@ -160,7 +157,7 @@ def test_a_server_that_answers_in_turns_keeps_its_goals_for_two():
     kept = [goals.count(each.completions, {"first_token": 0.6}) for each in found]
     assert [(each.kept, each.requests) for each in kept[:2]] == [(2, 2), (4, 4)]
     assert kept[2].requests == 8 and kept[2].kept is not None and kept[2].kept <= 4
-    assert load.users_in_time(found, {"first_token": 0.6}) == 2
+    assert load.describe_goals(found, {"first_token": 0.6}).startswith("Up to 2 users")
 
 
 @pytest.mark.parametrize("options", [{"levels": (0, 2)}, {"requests_per_user": 0}])
@@ -182,7 +179,6 @@ def test_a_load_is_kept_with_every_request(tmp_path: Path):
     ]
     assert lines[1]["total_tokens_per_s"] == pytest.approx(180)
     assert lines[2]["total_tokens_per_s"] is None
-    assert lines[1] == json.loads(json.dumps(load_object(VARIANT, FULL_AT_2[1])))
 
 
 def probe(endpoint: str, model: str) -> tuple[profiles.Runtime, Run]:
@@ -295,8 +291,7 @@ def test_a_prompt_that_is_due_stands_back_for_a_request(server):
     keeper = KeepWarm(model(server.base_url))
     with keeper.busy():
         assert keeper.ping() is None
-    assert (keeper.pings, keeper.stood_back) == (0, 1)
-    assert "skipped for a request 1 time." in keeper.sentences()[1]
+    assert keeper.pings == 0
     assert "fast" not in server.requests
     keeper.close()
 
@@ -395,19 +390,12 @@ def test_the_result_is_a_ratio_with_an_interval():
     assert first.ratio.is_clear
     assert (whole.cold_s, whole.kept_s, whole.ratio.value) == pytest.approx((0.21, 0.11, 110 / 210))
     assert (loaded.cold_s, loaded.kept_s, loaded.ratio.value) == pytest.approx((0.5, 0.1, 0.2))
-    said = result.sentences()
-    assert said[1].startswith("First token: 100 ms against 200 ms, 2.00x faster (95 % CI")
-    assert said[3].startswith("First token, load included: 100 ms against 500 ms, 5.00x faster (95 % CI")
 
 
-def test_requests_that_failed_are_said_and_never_a_time():
-    """Without any answer nothing is claimed, and the reason is given."""
+def test_requests_that_failed_are_never_a_time():
+    """Without any answer there is no figure."""
     failed = completion([], error="The server answered HTTP 500: no", error_kind="http_500")
     result = KeepWarmResult(VARIANT, (failed,), (KEPT[0],))
-    assert result.sentences()[:2] == (
-        "Nothing can be said of keeping warm: too few requests were answered.",
-        "1 of 2 requests failed: The server answered HTTP 500: no",
-    )
     assert [line.cold_s for line in result.lines()] == [None, None]
 
 
@@ -415,7 +403,7 @@ def test_the_first_request_is_measured_on_the_real_runtime(tmp_path):
     """Each request meets a model of its own, served anew; the light prompt comes before on one side only."""
     with practice(tmp_path) as runtime:
         variant = smallest(runtime)
-        result = measure_cold_and_kept(runtime, variant, repeats=1, max_tokens=4)
+        result = measure_cold_and_kept(runtime, variant, repeats=1)
         with pytest.raises(ConfigurationError, match="repeats is 0"):
             measure_cold_and_kept(runtime, variant, repeats=0)
     assert [len(side) for side in (result.cold, result.kept)] == [1, 1]
@@ -424,4 +412,3 @@ def test_the_first_request_is_measured_on_the_real_runtime(tmp_path):
     first, _, loaded = result.lines()
     assert first.ratio.value is not None and first.ratio.low is None
     assert loaded.cold_s > first.cold_s
-    assert result.sentences()[-1] == NEVER_UNLOADS

@@ -190,10 +190,9 @@ def test_answers_are_cut_where_they_begin_to_differ():
     assert tables.precision_answers(FOUND, "unknown") is None
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_figure_tells_the_builds_apart_without_colour(theme: style.Theme):
+def test_the_figure_tells_the_builds_apart_without_colour():
     """A marker of its own per precision, a title that asks, words that keep clear, an alt text with the numbers."""
-    figure = charts.precisions(FOUND, theme=theme)
+    figure = charts.precisions(FOUND)
     assert figure is not None
     assert_words_are_clear(figure)
     assert legend(figure) == ["cpu", "int4", "exact4", "fp32"]
@@ -201,7 +200,7 @@ def test_the_figure_tells_the_builds_apart_without_colour(theme: style.Theme):
     marks = [each for each in figure.axes[2].collections if len(each.get_offsets())]
     assert [tuple(each.get_offsets()[0]) for each in marks] == [(100, 0), (100, 1), (pytest.approx(100 * 7 / 16), 2)]
     assert len({each.get_paths()[0].vertices.tobytes() for each in marks}) == 3
-    assert "real · exact4 · cpu 100 MB, 2.00x faster (95 % CI 2.00-2.00), 100 % (4 prompts)" in charts.alt_text(figure)
+    assert "real · exact4 · cpu 100 MB, 2.00x faster (95 % CI 2.00-2.00), 100 % (4 prompts)" in style.alt_text(figure)
 
 
 def test_a_build_without_size_or_interval_is_drawn_as_such():

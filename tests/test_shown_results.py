@@ -12,7 +12,7 @@ from workshop_lib import checklist
 from workshop_lib.checklist import ModelCheck, Step
 from workshop_lib.load import KeepWarmResult, Load
 from workshop_lib.self_check import Errors, SelfCheck, Times
-from workshop_lib.show import charts, tables
+from workshop_lib.show import charts, style, tables
 
 
 def test_the_table_has_a_line_per_number_of_users():
@@ -22,22 +22,21 @@ def test_the_table_has_a_line_per_number_of_users():
     assert list(shown["all users (tok/s)"]) == [100, 180, "not measured"]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_figure_has_a_track_for_all_and_one_for_each(theme):
+def test_the_figure_has_a_track_for_all_and_one_for_each():
     """Two tracks with shapes and styles of their own; title a question, alt text the numbers."""
-    figure = draw(charts.loads(FULL_AT_2, theme=theme))
+    figure = draw(charts.loads(FULL_AT_2))
     tracks = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 4]
     assert {(line.get_marker(), line.get_linestyle()) for line in tracks} == {("o", "-"), ("s", "--")}
     assert list(tracks[0].get_xdata()) == [1, 2, 4, 8]
     assert figure.texts[0].get_text().endswith("?")
     assert figure.texts[1].get_text().startswith("From 2 on")
-    assert "all users together 100 with 1, 180 with 2" in charts.alt_text(figure)
+    assert "all users together 100 with 1, 180 with 2" in style.alt_text(figure)
 
 
 @pytest.mark.parametrize("loads", [(), UNCOUNTED])
 def test_nothing_measured_is_drawn_as_such(loads: tuple[Load, ...]):
     """An empty sheet that says so in words."""
-    assert "nothing was measured" in charts.alt_text(draw(charts.loads(loads)))
+    assert "nothing was measured" in style.alt_text(draw(charts.loads(loads)))
 
 
 def test_the_first_request_kept_warm_has_a_line_per_measure():

@@ -14,7 +14,8 @@ from tests.annotation_helpers import run_with
 from workshop_lib.errors import DataFileError
 from workshop_lib.quality import scores, spreadsheet
 from workshop_lib.quality.annotation import JudgingError, Session, clean_comment
-from workshop_lib.quality.spreadsheet import add_scores, defuse, read_scores, restore, write_template
+from workshop_lib.quality.spreadsheet import add_scores, read_scores, restore, write_template
+from workshop_lib.show.text import csv_cell, printable
 
 FIXTURE = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -28,7 +29,9 @@ def session(tmp_path: Path) -> Session:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "template.csv"
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    return folder / "ada-20260101T000000Z.csv"
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -48,7 +51,7 @@ def fill(path: Path, *changes: dict[str, str], delimiter: str = ",", encoding: s
 
 def test_the_template_is_blind_and_complete(session: Session, path: Path):
     """One row per answer in the rater's order, aspects in words, scores empty, no model anywhere."""
-    write_template(session, path)
+    write_template(session)
     assert write_template(session) == session.folder / "ada-20260101T000000Z.csv"
     assert path.read_bytes()[:3] == b"\xef\xbb\xbf"  # without which Excel garbles every accent
     rows = rows_of(path)
@@ -58,7 +61,7 @@ def test_the_template_is_blind_and_complete(session: Session, path: Path):
     assert "int4" not in path.read_text("utf-8") and "x:1" not in path.read_text("utf-8")
     assert "'=cmd|' /C calc'!A0" in {row["answer"] for row in rows}, "what begins like a formula is shown, not run"
     with pytest.raises(JudgingError, match="holds grades, not pairs"):
-        write_template(Session(session.run, session.folder, mode="pairwise"), path)
+        write_template(Session(session.run, session.folder, mode="pairwise"))
 
 
 @given(
@@ -66,10 +69,10 @@ def test_the_template_is_blind_and_complete(session: Session, path: Path):
     | st.builds("".join, st.tuples(st.sampled_from(["", "'", " ", "''"]), st.sampled_from(STARTS), st.text()))
 )
 def test_defusing_can_be_undone(text: str):
-    """Whatever the text, the cell is no formula, and reading gives the text back."""
-    cell = defuse(text)
+    """Whatever the text, the cell is no formula, and reading gives the visible text back."""
+    cell = csv_cell(text)
     assert not cell.lstrip(" ").startswith(STARTS)
-    assert restore(cell) == text
+    assert restore(cell) == printable(text)
 
 
 @FIXTURE
@@ -86,9 +89,9 @@ def test_grades_and_comments_come_back(tmp_path: Path, grades: list[int | None],
     session.switch("ada")
     for grade, comment in zip(grades, comments, strict=True):
         session.judge(grade, comment)
-    path = tmp_path / "round.csv"
+    path = session.folder / "ada-20260101T000000Z.csv"
     path.unlink(missing_ok=True)
-    read = read_scores(write_template(session, path), session)
+    read = read_scores(write_template(session), session)
     assert [(each.value, each.comment) for each in read] == [
         (grade, clean_comment(comment))
         for grade, comment in zip(grades, comments, strict=True)
@@ -100,10 +103,10 @@ def test_grades_and_comments_come_back(tmp_path: Path, grades: list[int | None],
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_a_filled_template_becomes_verdicts_once(session: Session, path: Path, delimiter: str):
     """Scores arrive in the rater's file with either list separator; reading twice adds nothing."""
-    write_template(session, path)
+    write_template(session)
     fill(path, {"score": "4", "comment": "good"}, {"score": " \uff12,0 "}, {"comment": "odd"}, delimiter=delimiter)
     before = path.read_bytes()
-    assert write_template(session, path).read_bytes() == before, "running the cell again destroys no hour's work"
+    assert write_template(session).read_bytes() == before, "running the cell again destroys no hour's work"
     assert [add_scores(path, session), add_scores(path, session)] == [3, 0]
     assert [(each.value, each.comment) for each in scores.read_all(session.folder)] == [
         (4, "good"),
@@ -117,7 +120,6 @@ HEADING = ("prompt_id", "answer_id", "score", "comment")
 SHAPES = {
     "sep line": lambda text: "sep=;\r\n" + text.replace(",", ";"),
     "quoted sep line": lambda text: '"sep=;"\r\n' + text.replace(",", ";"),
-    "sep line, other sign": lambda text: "sep=|\n" + text.replace(",", "|"),
     "sep line, tab": lambda text: "sep=\t\n" + text.replace(",", "\t"),
     "blank lines first": lambda text: "\r\n ,,,\r\n" + text,
     "all quoted": lambda text: "".join('"' + line.replace(",", '","') + '"\r\n' for line in text.splitlines()),
@@ -132,7 +134,7 @@ SHAPES = {
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_a_file_is_read_as_spreadsheets_leave_it(session: Session, path: Path, shape: str, encoding: str):
     """A line `sep=;`, quotes, blank lines, other line ends and UTF-16 change no grade."""
-    keys = [(row["prompt_id"], row["answer_id"]) for row in rows_of(write_template(session, path))]
+    keys = [(row["prompt_id"], row["answer_id"]) for row in rows_of(write_template(session))]
     text = "".join(f"{','.join(row)}\r\n" for row in [HEADING, (*keys[0], "4", "gut é"), (*keys[1], "2.0", "")])
     path.write_bytes(SHAPES[shape](text).encode(encoding))
     assert [(score.value, score.comment) for score in read_scores(path, session)] == [(4, "gut é"), (2, "")]
@@ -140,7 +142,7 @@ def test_a_file_is_read_as_spreadsheets_leave_it(session: Session, path: Path, s
 
 def test_a_changed_grade_replaces_the_old_one(session: Session, path: Path):
     """A second look in the spreadsheet counts; untouched rows take nothing back."""
-    write_template(session, path)
+    write_template(session)
     fill(path, {"score": "4"}, {"score": "3"})
     add_scores(path, session)
     fill(path, {"score": "5"}, {"score": ""})
@@ -150,7 +152,7 @@ def test_a_changed_grade_replaces_the_old_one(session: Session, path: Path):
 
 def test_every_fault_is_named_with_row_and_column(session: Session, path: Path):
     """All faults at once, numbered as the spreadsheet does; nothing of a faulty file is saved."""
-    write_template(session, path)
+    write_template(session)
     first = rows_of(path)[0]
     fill(
         path,
@@ -194,7 +196,7 @@ def test_other_files_are_refused(session: Session, path: Path, content: bytes, s
 
 def test_short_rows_and_extra_columns_do_no_harm(session: Session, path: Path):
     """Spreadsheets drop empty cells at the end of a row, and people add columns and empty rows."""
-    write_template(session, path)
+    write_template(session)
     row = rows_of(path)[0]
     text = f"Score,prompt_id,answer_id,comment,mine\r\n5,{row['prompt_id']},{row['answer_id']}\r\n,,,,\r\n"
     path.write_text(text, encoding="utf-8", newline="")

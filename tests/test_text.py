@@ -29,7 +29,7 @@ def test_markdown_shows_text_as_it_is(given: str, escaped: str):
     assert markdown(given) == escaped
 
 
-@pytest.mark.parametrize("start", ["=cmd()", "+1", "-1", "@SUM(A1)", "\tx", "\rx", " =1", "\uff1dcmd()"])
+@pytest.mark.parametrize("start", ["=cmd()", "+1", "-1", "@SUM(A1)", "\tx", " =1", "\uff1dcmd()"])
 def test_formulas_are_defused(start: str):
     """A cell that a spreadsheet would run begins with an apostrophe."""
     assert csv_cell(start).startswith("'")

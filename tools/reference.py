@@ -25,7 +25,8 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from workshop_lib import comparison, files, places
 from workshop_lib.errors import NotebookError, WorkshopError
-from workshop_lib.programs import commands, notebooks
+from workshop_lib.programs import commands, notebooks, terminal
+from workshop_lib.show import tables
 
 REFERENCE = places.DATA / "reference"
 MADE = ("*.ipynb", "*.jsonl", "benchmark_report.*", "decision*", "figures/*")
@@ -93,7 +94,9 @@ def _may_replace(old: Path, new: Path) -> bool:
         if before.gpu_rows and not after.gpu_rows:
             print(f"It holds results of a GPU ({before.label}), and this machine has none: it stays. Use --output.")
             return False
-        commands.show_changes(comparison.compare_results(before.results, after.results))
+        found = comparison.compare_results(before.results, after.results)
+        terminal.show(tables.changes(found), "What changed")
+        terminal.say((*found.remarks, *found.texts))
     except WorkshopError as error:
         print(error)
     return True

@@ -80,9 +80,7 @@ def draw() -> None:
     """The figure of the manual."""
     run = ws.read_run(PRACTICE / "records.jsonl")
     known = ws.gather_evidence(run, ws.scores.read_reference().as_scores())
-    for theme in ("light", "dark"):
-        figure = ws.choosing.speed_against_quality(known, theme=theme)
-        (IMAGES / f"speed-against-quality-{theme}.png").write_bytes(style.png(figure))
+    (IMAGES / "speed-against-quality.png").write_bytes(style.png(ws.choosing.speed_against_quality(known)))
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ MODULES = {
 """Public modules, by the name that pages use: several functions on one topic."""
 
 NAMES = {
-    "AnnotationWidget": "quality.widget",
+    "AnnotationWidget": "quality.annotation",
     "Chat": "models.adapter",
     "ChoiceWidget": "choice.show",
     "CustomModelAdapter": "models.adapter",
@@ -58,7 +58,7 @@ NAMES = {
     "check_instrument": "self_check",
     "check_limits": "choice.decide",
     "check_models": "checklist",
-    "by_task": "choice.tasks",
+    "by_task": "choice.show",
     "check_weights": "choice.decide",
     "compare": "comparison",
     "compare_precisions": "precision",

@@ -15,18 +15,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from workshop_lib import comparison, files, goals, settings, timing
+from workshop_lib import comparison, files, goals, timing
 from workshop_lib.benchmark import answered
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Run
+from workshop_lib.records import Completion, ModelVariant, Prompt, Request, RequestOptions, Run
 from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
@@ -97,11 +97,12 @@ def measure_loads(
     requests_per_user: int = 4,
     max_tokens: int = 60,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    options: RequestOptions | None = None,
 ) -> tuple[Load, ...]:
     """Measure each number of users in turn after one untimed request.
 
-    Each user is a thread with connections of its own that asks the prompts in turn; all start together. Raises
-    `ConfigurationError` for a level, or requests per user, below 1.
+    Each user is a thread with connections of its own that asks the prompts in turn; all start together. `options` None
+    = those of the environment. Raises `ConfigurationError` for a level, or requests per user, below 1.
     """
     if min(*levels, requests_per_user) < 1:
         raise ConfigurationError(f"Users {list(levels)}, {requests_per_user} requests each.", "Give 1 or more of both.")
@@ -112,12 +113,12 @@ def measure_loads(
         return Request(name, model.variant, prompt.id, prompt.text, number, max_tokens)
 
     def one_user(user: int, start: threading.Barrier) -> list[Completion]:
-        with ChatClient.to(model, timeout_s=timeout_s) as client:
+        with ChatClient.to(model, timeout_s=timeout_s, options=options) as client:
             client.prepare()
             start.wait()
             return [client.ask(request(user, number)) for number in range(1, requests_per_user + 1)]
 
-    with ChatClient.to(model, timeout_s=timeout_s) as client:
+    with ChatClient.to(model, timeout_s=timeout_s, options=options) as client:
         client.ask(request(0, 0))
     return tuple(_measure_level(users, one_user) for users in levels)
 
@@ -132,14 +133,12 @@ def _measure_level(users: int, one_user: Callable[[int, threading.Barrier], list
     return Load(users, tuple(completions), time.perf_counter() - started)
 
 
-def measure_users(runtime: Runtime, run: Run, users: str | Sequence[int], folder: Path) -> tuple[Load, ...]:
-    """Let several users ask the first model that answered in `run`, and keep every request in `folder`.
+def measure_users(runtime: Runtime, run: Run, levels: Sequence[int], folder: Path) -> tuple[Load, ...]:
+    """Let so many users ask the first model that answered in `run`, and keep every request in `folder`.
 
-    `users` are numbers, or text like `1,2,4`. Returns nothing where none is given or no model answered. Raises
-    `WorkshopError`.
+    Returns nothing where no number is given or no model answered. Raises `WorkshopError`.
     """
     models = answered(run)
-    levels = settings.users(users) if isinstance(users, str) else users
     if not levels or not models:
         return ()
     asked: dict[str, Any] = {"requests_per_user": TRIED_REQUESTS, "max_tokens": TRIED_TOKENS}
@@ -149,27 +148,27 @@ def measure_users(runtime: Runtime, run: Run, users: str | Sequence[int], folder
     return loads
 
 
-def save_loads(folder: Path, variant: ModelVariant, loads: Iterable[Load]) -> Path:
-    """Append one line per number of users to `concurrency.jsonl`, with every request; return the file's path."""
-    path = folder / LOADS_FILE
-    files.append_lines(path, [load_object(variant, load) for load in loads])
-    return path
+def save_loads(folder: Path, model: ModelVariant, loads: Iterable[Load]) -> Path:
+    """Append one line per number of users to `concurrency.jsonl`; return the file's path.
 
-
-def load_object(model: ModelVariant, load: Load) -> dict[str, Any]:
-    """A load as a JSON object: its rates in tokens per second, times in seconds, and every request as it happened."""
-    return {
-        "kind": "load",
-        "schema": SCHEMA,
-        **{name: getattr(model, name) for name in ("alias", "model_id", "device")},
-        "requests": len(load.completions),
-        "requests_ok": len(load.answered),
-        **{
-            name: getattr(load, name)
-            for name in ("users", "wall_s", "total_tokens_per_s", "tokens_per_s", "first_token_s", "latency_s")
-        },
-        "completions": [asdict(completion) for completion in load.completions],
-    }
+    A line has the rates in tokens per second, the times in seconds, and every request as it happened.
+    """
+    about = {name: getattr(model, name) for name in ("alias", "model_id", "device")}
+    figures = ("users", "wall_s", "total_tokens_per_s", "tokens_per_s", "first_token_s", "latency_s")
+    lines = [
+        {
+            "kind": "load",
+            "schema": SCHEMA,
+            **about,
+            "requests": len(load.completions),
+            "requests_ok": len(load.answered),
+            **{name: getattr(load, name) for name in figures},
+            "completions": [asdict(completion) for completion in load.completions],
+        }
+        for load in loads
+    ]
+    files.append_lines(folder / LOADS_FILE, lines)
+    return folder / LOADS_FILE
 
 
 def saturation(loads: Sequence[Load]) -> int | None:
@@ -199,19 +198,16 @@ def describe(loads: Sequence[Load]) -> str:
     return f"{said} {many}, and an answer takes {longer:.1f} times as long."
 
 
-def users_in_time(loads: Iterable[Load], promised: goals.Goals) -> int | None:
-    """The most users up to which every number measured keeps the goals for `ENOUGH_IN_TIME` of the requests."""
-    shares = {each.users: goals.count(each.completions, promised).share.value or 0.0 for each in loads}
-    kept = takewhile(lambda users: shares[users] >= ENOUGH_IN_TIME, sorted(shares))
-    return max(kept, default=None)
-
-
 def describe_goals(loads: Sequence[Load], promised: goals.Goals) -> str:
-    """How many users can be promised the goals, as a sentence that claims no more than the loads carry."""
+    """How many users can be promised the goals, as a sentence that claims no more than the loads carry.
+
+    Promised is the largest number up to which every level keeps the goals for `ENOUGH_IN_TIME` of its requests.
+    """
     counted = {each.users: goals.count(each.completions, promised) for each in loads}
     if not counted or any(kept.share.value is None for kept in counted.values()):
         return "How many users are answered in time was not found: it needs streamed answers at one load or more."
-    most, promise = users_in_time(loads, promised), f"95 % of requests keep the goals ({goals.describe(promised)})"
+    kept = takewhile(lambda users: (counted[users].share.value or 0.0) >= ENOUGH_IN_TIME, sorted(counted))
+    most, promise = max(kept, default=None), f"95 % of requests keep the goals ({goals.describe(promised)})"
     shown = sorted(users for users in counted if users >= (most or 0))[: 2 if most else 1]
     figures = "; ".join(f"with {_users(users)} {counted[users]}" for users in shown)
     if most is None:
@@ -226,12 +222,16 @@ def _users(count: int) -> str:
     return f"{count} user{'s' * (count != 1)}"
 
 
+def _light_request(model: ModelVariant) -> Request:
+    return Request("keep-warm", model, "keep-warm", LIGHT_PROMPT, round=0, max_tokens=1)
+
+
 class KeepWarm:
     """Sends a light prompt at once, and again whenever nobody has asked for a while, in a thread of its own.
 
     It never comes between a person and the model: a prompt that is due while a request runs is skipped, and `busy`
     waits for one that is on its way. A prompt that fails is counted and said, never raised. Leaving the context ends
-    it at once, or with the answer to the prompt on its way (`timeout_s` at most).
+    it at once, or with the answer to the prompt on its way (`DEFAULT_TIMEOUT_S` at most).
 
     `every_s` is how long nobody must have asked. The prompt is unlike the user's, so that no cache of prompts answers
     for the model. `sleep` None = a wait that ends when the context does. Raises `ConfigurationError`.
@@ -242,19 +242,16 @@ class KeepWarm:
         model: ServedModel,
         *,
         every_s: float = 60.0,
-        prompt: str = LIGHT_PROMPT,
-        max_tokens: int = 1,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         if not 0 < every_s < math.inf:
             raise ConfigurationError(f"every_s is {every_s}.", "Give seconds above 0.")
         self.every_s = every_s
-        self.pings = self.failures = self.stood_back = 0
+        self.pings = self.failures = 0
         self.last_failure: str | None = None
-        self._request = Request("keep-warm", model.variant, "keep-warm", prompt, round=0, max_tokens=max_tokens)
-        self._client = ChatClient.to(model, timeout_s=timeout_s)
+        self._request = _light_request(model.variant)
+        self._client = ChatClient.to(model)
         self._clock = clock
         self._ended = threading.Event()
         self._sleep = sleep or self._ended.wait
@@ -263,7 +260,6 @@ class KeepWarm:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        self._ended.clear()
         self._thread = threading.Thread(target=self._run, name="keep-warm", daemon=True)
         self._thread.start()
         return self
@@ -291,7 +287,6 @@ class KeepWarm:
     def ping(self) -> Completion | None:
         """Send the light prompt now and return its record; None when it was skipped for a request."""
         if not self._in_use.acquire(blocking=False):
-            self.stood_back += 1
             self._last_request = self._clock()
             return None
         try:
@@ -309,8 +304,6 @@ class KeepWarm:
         """What it did, and what that is good for."""
         prompts = f"{self.pings} light prompt{'' if self.pings == 1 else 's'}"
         said = [f"{prompts} sent: one at once, then one after every {self.every_s:g} s without a request."]
-        if self.stood_back:
-            said.append(f"It was skipped for a request {self.stood_back} time{'' if self.stood_back == 1 else 's'}.")
         if self.failures:
             said.append(f"{self.failures} of them failed, the last one: {self.last_failure}")
         return (*said, NEVER_UNLOADS)
@@ -347,25 +340,6 @@ class KeepWarmResult:
             *([_line("first token, load included", loaded_s, kept_s)] if loaded_s else []),
         )
 
-    def sentences(self) -> tuple[str, ...]:
-        """What was measured, and how far it carries."""
-        asked = (*self.cold, *self.kept)
-        failed = [each.error or "" for each in asked if not each.ok]
-        lost = [f"{len(failed)} of {len(asked)} requests failed: {one_line(failed[0])}"] if failed else []
-        lines = self.lines()
-        if lines[0].ratio.value is None:
-            return ("Nothing can be said of keeping warm: too few requests were answered.", *lost, NEVER_UNLOADS)
-        return (
-            f"A user's first request to {self.variant.model_id}, after one light prompt against right after loading.",
-            *(
-                f"{each.name.capitalize()}: {1e3 * (each.kept_s or 0.0):.0f} ms against "
-                f"{1e3 * (each.cold_s or 0.0):.0f} ms, {comparison.describe(each.ratio, 'lower')}."
-                for each in lines
-            ),
-            *lost,
-            NEVER_UNLOADS,
-        )
-
 
 class Line(NamedTuple):
     """Medians of one measure right after loading and after a light prompt, and the second in units of the first."""
@@ -382,14 +356,7 @@ def _line(name: str, cold_s: Sequence[float], kept_s: Sequence[float]) -> Line:
     return Line(name, _median(cold_s), _median(kept_s), ratio)
 
 
-def measure_cold_and_kept(
-    runtime: Runtime,
-    variant: ModelVariant,
-    *,
-    repeats: int = 5,
-    prompt: str = "What is edge AI?",
-    max_tokens: int = 16,
-) -> KeepWarmResult:
+def measure_cold_and_kept(runtime: Runtime, variant: ModelVariant, *, repeats: int = 5) -> KeepWarmResult:
     """Serve a model anew for every request, with and without a light prompt before it, in alternating order.
 
     One serving that does not count comes first, so that no side alone meets files that nobody has read yet. With 2 or
@@ -397,7 +364,7 @@ def measure_cold_and_kept(
     """
     if repeats < 1:
         raise ConfigurationError(f"repeats is {repeats}.", "Give 1 or more.")
-    request = Request(f"{variant.model_id}/first/1", variant, "first", prompt, round=1, max_tokens=max_tokens)
+    request = Request(f"{variant.model_id}/first/1", variant, "first", "What is edge AI?", round=1, max_tokens=16)
     _first_request(runtime, request, light_prompts=0)
     answers: dict[int, list[tuple[Completion, float | None]]] = {0: [], 1: []}
     for repeat in range(repeats):
@@ -409,16 +376,11 @@ def measure_cold_and_kept(
 
 def _first_request(runtime: Runtime, request: Request, *, light_prompts: int) -> tuple[Completion, float | None]:
     """Serve, send so many light prompts, ask what the user asks; return the answer and the seconds of loading."""
-    with (
-        runtime.serve(request.variant) as model,
-        ChatClient.to(model) as client,
-        closing(KeepWarm(model)) as keeper,
-    ):
+    with runtime.serve(request.variant) as model, ChatClient.to(model) as client:
         client.prepare()
         for _ in range(light_prompts):
-            keeper.ping()
-        with keeper.busy():
-            return client.ask(request), model.load_s
+            client.ask(_light_request(request.variant))
+        return client.ask(request), model.load_s
 
 
 def _known(completions: Sequence[Completion], measure: Measure) -> list[float]:

@@ -128,13 +128,6 @@ def so_far(name: str, chunks: Sequence[Chunk]) -> LaneState:
     return LaneState(name, "writing" if text else "thinking", text, times, times[0], len(chunks), "chunks", pace)
 
 
-def lane_at(last: LaneState, completion: Completion, at_s: float) -> LaneState:
-    """A lane `at_s` seconds after its request, where `last` is its state at the end."""
-    if not completion.chunks or completion.chunks[-1].at_s <= at_s:
-        return last
-    return so_far(last.name, [chunk for chunk in completion.chunks if chunk.at_s <= at_s])
-
-
 def finished(name: str, completion: Completion) -> LaneState:
     """A lane at its end, by the definitions of `timing`; a failed one keeps what had arrived."""
     seen = so_far(name, completion.chunks)
@@ -361,8 +354,9 @@ def finished_view(result: RaceResult) -> dict[str, Any]:
     factor = next((factor for factor in FACTORS if factor * shown["length_s"] >= VISIBLE_S), FACTORS[-1])
     frames = []
     for last, completion in zip(lanes, result.completions, strict=True):
-        moments = [0.0, *_thinned(tuple(dict.fromkeys(last.arrived_s)))]
-        frames.append([_frame(lane_at(last, completion, at_s), at_s) for at_s in moments])
+        *moments, end = [0.0, *_thinned(tuple(dict.fromkeys(last.arrived_s)))]
+        seen = [(at_s, [chunk for chunk in completion.chunks if chunk.at_s <= at_s]) for at_s in moments]
+        frames.append([*(_frame(so_far(last.name, chunks), at_s) for at_s, chunks in seen), _frame(last, end)])
     if shown["length_s"]:
         by_itself = result.turns == "in turns" or factor > 1
         shown["replay"] = {"factor": factor, "factors": list(FACTORS), "by_itself": by_itself, "frames": frames}

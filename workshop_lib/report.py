@@ -7,11 +7,11 @@ within the noise is called a tie.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
@@ -26,6 +26,9 @@ from workshop_lib.show import charts, style, tables
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import Key, key, machine_line, markdown, names, one_line, printable
 from workshop_lib.summary import row_object
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCHEMA = 1
 NAME = "benchmark_report"
@@ -74,10 +77,9 @@ def write_report(run: Run, folder: Path, gpu_references: Sequence[Reference] | N
     for kind, text in texts.items():
         files.write_atomically(paths[kind], text)
     pictures = []
-    for name, draw in charts.report_figures(run, shipped).items():
-        if figure := draw("light"):
-            pictures.append(folder / "figures" / f"{name}.png")
-            files.write_atomically(pictures[-1], style.png(figure))
+    for name, figure in charts.report_figures(run, shipped).items():
+        pictures.append(folder / "figures" / f"{name}.png")
+        files.write_atomically(pictures[-1], style.png(figure))
     return ReportFiles(paths["md"], paths["csv"], paths["json"], paths["html"], tuple(pictures), concluded.sentence)
 
 
@@ -130,7 +132,7 @@ def report_markdown(
 def report_html(
     run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference] = (), concluded: Conclusion | None = None
 ) -> str:
-    """The report as one page: pictures inside, light and dark, no script and no network."""
+    """The report as one page: pictures inside, no script and no network."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("workshop_lib"),
         autoescape=True,
@@ -144,7 +146,7 @@ def report_html(
     for name, found in content.items():
         if isinstance(found, Table):
             content[name] = found.report_html()
-    pictures = filter(None, map(_picture, charts.report_figures(run, gpu_references).values()))
+    pictures = map(_picture, charts.report_figures(run, gpu_references).values())
     template = environment.get_template("report.html")
     return template.render(**content, figures=list(pictures), questions=_questions(run, rows))
 
@@ -178,13 +180,9 @@ def _bullets(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {markdown(one_line(sentence, 500))}" for sentence in sentences)
 
 
-def _picture(draw: Callable[[style.Theme], Any]) -> dict[str, Any] | None:
-    light, dark = draw("light"), draw("dark")
-    if light is None or dark is None:
-        return None
-    width, height = (round(inches * 96) for inches in light.get_size_inches())
-    addresses = {"light": style.data_uri(light, dpi=144), "dark": style.data_uri(dark, dpi=144)}
-    return {"alt": style.alt_text(light), "width": width, "height": height, **addresses}
+def _picture(figure: Figure) -> dict[str, Any]:
+    width, height = (round(inches * 96) for inches in figure.get_size_inches())
+    return {"alt": style.alt_text(figure), "width": width, "height": height, "src": style.data_uri(figure, dpi=144)}
 
 
 def _questions(run: Run, rows: Sequence[Row]) -> list[dict[str, Any]]:

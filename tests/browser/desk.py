@@ -15,7 +15,7 @@ CELL = """\
 from pathlib import Path
 from workshop_lib import storage
 from workshop_lib.quality import annotation, show
-from workshop_lib.quality.widget import AnnotationWidget
+from workshop_lib.quality.annotation import AnnotationWidget
 session = annotation.Session(storage.read_run(Path("records.jsonl")), Path("annotations"), **{options!r})
 widget = AnnotationWidget(session)
 widget"""

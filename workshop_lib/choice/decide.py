@@ -117,7 +117,7 @@ BOUNDS = {"max_first_token_s": 2.0}
 FLOORS = BenchmarkSettings().goals
 """Good enough where nobody says otherwise, in seconds: a person notices no difference below."""
 PREFERRED: tuple[Kind, ...] = ("people", "reference", "aspects")
-"""Whose grades are the quality, see `decisive_measure`. A judge decides only where it is named."""
+"""Whose grades are the quality, see `decisive_measure`. A judge never decides: its grades stand beside."""
 
 
 def check_weights(**weights: float) -> dict[str, float]:
@@ -175,21 +175,20 @@ class Evidence:
         return np.array([each.value for each in self.figures[name]], dtype=float)
 
 
-def gather_evidence(run: Run, scores: Iterable[Score] = (), *, measure: Kind | None = None) -> Evidence:
+def gather_evidence(run: Run, scores: Iterable[Score] = ()) -> Evidence:
     """Read every criterion of every model that answered, and draw the prompts again.
 
     Args:
         run: with its prompts and answers.
         scores: grades of people, references and judges; the aspects are checked here, as grade 1 + 4 x share.
-        measure: whose grades are the quality; None = as `decisive_measure` chooses.
 
-    Raises `ConfigurationError` where no model answered, or nothing was scored by the measure asked for.
+    Whose grades are the quality, `decisive_measure` chooses. Raises `ConfigurationError` where no model answered.
     """
     rows = tuple(row for row in summary.summarise(run) if row.status == "ok")
     if not rows:
         raise ConfigurationError(f"No model answered in run {run.run_id}.", "Choose a run in which one did.")
     tables, remarks = grade_tables(run, rows, tuple(scores))
-    chosen = decisive_measure(tables, measure)
+    chosen = decisive_measure(tables)
     picked = comparison.draws(len(run.prompts), seed=20)
     figures, drawn = {}, {}
     graded = {kind: _figures(None, table[:, None, :], picked) for kind, table in tables.items()}
@@ -203,12 +202,11 @@ def gather_evidence(run: Run, scores: Iterable[Score] = (), *, measure: Kind | N
             figures[name], drawn[name] = graded.get(chosen, nothing)
         else:
             figures[name], drawn[name] = _figures(which.quantile, _requests(which, run, rows), picked)
-    if measure is None:
-        remarks += [
-            f"Grades by {kind} do not cover every model on {comparison.FEWEST_PROMPTS} prompts yet: they are not used."
-            for kind in PREFERRED[: PREFERRED.index(chosen)]
-            if kind in tables
-        ]
+    remarks += [
+        f"Grades by {kind} do not cover every model on {comparison.FEWEST_PROMPTS} prompts yet: they are not used."
+        for kind in PREFERRED[: PREFERRED.index(chosen)]
+        if kind in tables
+    ]
     for name, verb in (("quality", "graded"), ("latency", "timed")):
         counts = sorted({each.n for each in figures[name]})
         if len(counts) > 1:
@@ -252,22 +250,17 @@ def _given(answers: Iterable[Answer], scores: Sequence[Score]) -> dict[Kind, dic
     return given
 
 
-def decisive_measure(scored: Mapping[Kind, np.ndarray], wanted: Kind | None = None) -> Kind:
-    """Whose grades decide: those wanted, else the first of `PREFERRED` that graded every model well enough.
+def decisive_measure(scored: Mapping[Kind, np.ndarray]) -> Kind:
+    """Whose grades decide: the first of `PREFERRED` that graded every model well enough.
 
     Well enough is on `comparison.FEWEST_PROMPTS` prompts, or all where a run has fewer: a person who has graded two
     answers does not exclude models that others have graded. Where nobody covers every model, the first that graded
-    anything decides. Raises `ConfigurationError`: the one wanted graded nothing.
+    anything decides.
     """
-    if wanted is None:
-        anyone = [kind for kind in PREFERRED if kind in scored]
-        counts = {kind: np.isfinite(scored[kind]).sum(axis=0).min() for kind in anyone}
-        enough = [kind for kind in anyone if counts[kind] >= min(comparison.FEWEST_PROMPTS, len(scored[kind]))]
-        return [*enough, *anyone, PREFERRED[-1]][0]
-    if wanted not in scored:
-        fix = f"Use one of: {', '.join(scored) or 'nothing was scored'}."
-        raise ConfigurationError(f"No score by '{wanted}' fits an answer of this run.", fix)
-    return wanted
+    anyone = [kind for kind in PREFERRED if kind in scored]
+    counts = {kind: np.isfinite(scored[kind]).sum(axis=0).min() for kind in anyone}
+    enough = [kind for kind in anyone if counts[kind] >= min(comparison.FEWEST_PROMPTS, len(scored[kind]))]
+    return [*enough, *anyone, PREFERRED[-1]][0]
 
 
 def front(known: Evidence) -> tuple[tuple[bool, float | None], ...]:

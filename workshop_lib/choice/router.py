@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from workshop_lib import data
 from workshop_lib.choice.decide import CRITERIA
@@ -22,44 +22,24 @@ from workshop_lib.show.table import Table
 from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
-    from workshop_lib.data import ModelCard
     from workshop_lib.runtimes.profiles import Runtime
 
 
-class Route(NamedTuple):
-    """Where a task goes, and why."""
-
-    variant: ModelVariant
-    why: str
-
-
 def choose(
-    *,
-    capability: str,
-    max_size_mb: float | None = None,
-    licences: Iterable[str] = (),
-    runtime: Runtime | None = None,
-    cards: Mapping[str, ModelCard] | None = None,
-) -> Route:
-    """Choose the model for a kind of task.
+    runtime: Runtime, capability: str, *, max_size_mb: float | None = None, licences: Iterable[str] = ()
+) -> tuple[ModelVariant, str]:
+    """Choose the model for a kind of task from what is ready on a runtime, and say why.
 
     Args:
+        runtime: where the model is to be ready.
         capability: a tag of `models.json`, e.g. `action-items`.
         max_size_mb: largest size on disk in 10^6 bytes; None = any.
         licences: licences that may be used; none = any.
-        runtime: only what is ready there is chosen; None = everything that `models.json` lists, on the CPU.
-        cards: alias → card; None = the shipped `models.json`.
 
     Raises:
         ModelNotFoundError: no model has the capability (names the nearest tag), or none of those keeps the limits.
     """
-    cards = data.read_models() if cards is None else cards
-    listed = [
-        ModelVariant(alias, alias, "cpu", size_mb=card.size_mb, licence=card.licence, capabilities=card.capabilities)
-        for alias, card in cards.items()
-        if card.listed
-    ]
-    offered = runtime.find([ALL], ("cpu", "gpu", "npu")) if runtime else listed
+    offered = runtime.find([ALL], ("cpu", "gpu", "npu"))
     able = [each for each in offered if capability in each.capabilities]
     if not able:
         raise _nobody(capability, offered)
@@ -70,7 +50,7 @@ def choose(
         seen = dict.fromkeys(f"{each.alias} ({obstacles[each.model_id]})" for each in able)
         what = f"No model for '{one_line(capability)}' keeps the limits: {one_line('; '.join(seen), 400)}."
         raise ModelNotFoundError(what, "Allow more, or choose another task.")
-    smallest: dict[str, float] = {}
+    cards, smallest = data.read_models(), dict[str, float]()
     for each in fitting:
         smallest[each.alias] = min(_size(each), smallest.get(each.alias, math.inf))
 
@@ -81,7 +61,7 @@ def choose(
 
     first = min(fitting, key=order)
     count = f"{len(smallest)} models that carry" if len(smallest) > 1 else "1 model that carries"
-    return Route(first, f"It is the smallest ({_said(first.size_mb)}) of {count} the tag within the limits.")
+    return first, f"It is the smallest ({_said(first.size_mb)}) of {count} the tag within the limits."
 
 
 def _nobody(capability: str, offered: Iterable[ModelVariant]) -> ModelNotFoundError:
@@ -110,7 +90,7 @@ def _obstacle(variant: ModelVariant, max_size_mb: float | None, allowed: set[str
     return ""
 
 
-def ask(runtime: Runtime, prompts: Iterable[Prompt], *, max_tokens: int = 120, **limits: Any) -> Table:
+def ask(runtime: Runtime, prompts: Iterable[Prompt], **limits: Any) -> Table:
     """Send each prompt to the model that `choose` names for its capability, loaded for it alone.
 
     One line per prompt: what was asked, the kind of work, which model was chosen and why, and what it answered. What
@@ -120,11 +100,11 @@ def ask(runtime: Runtime, prompts: Iterable[Prompt], *, max_tokens: int = 120, *
     for prompt in prompts:
         model, why, answer = "none", "", ""
         try:
-            route = choose(capability=prompt.capability, runtime=runtime, **limits)
-            model, why = route.variant.model_id, route.why
-            with runtime.serve(route.variant) as served, ChatClient.to(served) as client:
-                asked = (f"route/{prompt.id}", route.variant, prompt.id, prompt.text)
-                done = client.ask(Request(*asked, round=1, max_tokens=max_tokens))
+            variant, why = choose(runtime, prompt.capability, **limits)
+            model = variant.model_id
+            with runtime.serve(variant) as served, ChatClient.to(served) as client:
+                asked = (f"route/{prompt.id}", variant, prompt.id, prompt.text)
+                done = client.ask(Request(*asked, round=1, max_tokens=120))
             answer = (done.text or "(no text)") if done.ok else f"failed: {done.error}"
         except WorkshopError as error:
             why, answer = (why, f"failed: {error}") if why else (str(error), "")

@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain, cycle
 from operator import itemgetter
@@ -17,6 +18,7 @@ import anywidget
 import ipywidgets
 from matplotlib.patches import Patch
 
+from workshop_lib import benchmark, data
 from workshop_lib.choice.decide import (
     CRITERIA,
     FEWEST_CLEAR,
@@ -32,8 +34,8 @@ from workshop_lib.choice.decide import (
 )
 from workshop_lib.errors import WorkshopError
 from workshop_lib.files import write_atomically
+from workshop_lib.records import Run, variant_key
 from workshop_lib.show import style, text
-from workshop_lib.show.style import PALETTES, Theme
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, markdown, number, one_line, printable
 
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
     from workshop_lib.choice.decide import Decision, Evidence
     from workshop_lib.comparison import Estimate
     from workshop_lib.quality.scores import Kind
-    from workshop_lib.records import Run
 
 LINE, NOTE = 400, 4000
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
@@ -197,6 +198,43 @@ def ranking(decision: Decision) -> Table:
     return Table.of(lines, "rank", "model", *map(_heading, counted), "steps behind", "first in draws")
 
 
+def by_task(run: Run, **choice: Any) -> Table:
+    """Does the choice depend on the task? It is made for the prompts of this run and for those of another set.
+
+    The other set is that of the newest other run, else of the shipped reference results. Of its models, only those of
+    this run take part, where there are two or more. Without another set, the table says how to measure one.
+
+    Args:
+        run: what was measured.
+        choice: the arguments of `decide` after its first.
+    """
+    here = data.set_of(run.prompts)
+    found = benchmark.run_of_another_set(here)
+    runs = [(here or "your own", f"this run, {run.run_id}", run)]
+    if found is not None:
+        mine = {variant_key(each) for each in benchmark.answered(run)}
+        shared = mine & {variant_key(each) for each in benchmark.answered(found[1])}
+        runs.append((str(data.set_of(found[1].prompts)), found[0], _only(found[1], shared)))
+    lines = []
+    for prompt_set, place, one in runs:
+        decision = decide(one, **choice)
+        first = names(decision.evidence)[decision.first.place] if decision.first else "none alone"
+        lines.append((prompt_set, place, len(decision.evidence.rows), first, verdict(decision)))
+    if found is None:
+        other = "course" if here != "course" else data.TASK
+        lines.append((other, "", 0, "", f"Not measured yet: python3 workshop.py run --prompt-set {other}"))
+    return Table.of(lines, "prompts", "measured in", "models", "comes first", "how sure")
+
+
+def _only(run: Run, keys: set[tuple[str, str]]) -> Run:
+    """A run with these models alone; as it is where they are fewer than two."""
+    if len(keys) < 2:
+        return run
+    servings = tuple(each for each in run.servings if variant_key(each.variant) in keys)
+    completions = tuple(each for each in run.completions if (each.model_id, each.device) in keys)
+    return replace(run, servings=servings, completions=completions)
+
+
 def _heading(which: Criterion) -> str:
     return f"{which.label} ({which.unit or '1-5'})"
 
@@ -218,56 +256,46 @@ def _step(which: Criterion) -> str:
 # -- figures
 
 
-def speed_against_quality(found: Evidence, *, theme: Theme = "light") -> Figure:
+def speed_against_quality(found: Evidence) -> Figure:
     """Draw median latency (ms) against quality: bars are 95 % intervals over prompts, filled marks are the front."""
-    colours, called, on_front = PALETTES[theme], names(found), [kept for kept, _ in front(found)]
+    called, on_front = names(found), [kept for kept, _ in front(found)]
     drawn = [place for place, figure in enumerate(found.figures["quality"]) if figure.value is not None]
-    waits, grades = ([_span(each) for each in found.figures[name]] for name in ("latency", "quality"))
-    points = {called[place]: (1000 * waits[place][1], grades[place][1]) for place in drawn}
+    waits = {place: style.span(found.figures["latency"][place], 1000) or (0.0, 0.0, 0.0) for place in drawn}
+    grades = {place: style.span(found.figures["quality"][place]) or (0.0, 0.0, 0.0) for place in drawn}
+    points = {called[place]: (waits[place][0], grades[place][0]) for place in drawn}
     missing, label = len(called) - len(drawn), LABELS[found.measure]
     figure, axes = style.plane(
         list(points),
         "Which model is fast and good?",
         "Better is up and to the left. Filled: beaten by none on both. Bars: 95 % intervals over prompts."
         + (f" Not graded: {missing}." if missing else ""),
-        theme,
     )
-    style.scale(
-        axes, "x", [1000 * each for place in drawn for each in waits[place]], "Latency (ms), median and interval"
-    )
+    style.scale(axes, "x", [each for wait in waits.values() for each in wait], "Latency (ms), median and interval")
     axes.set(ylim=(0.8, 5.2), yticks=range(1, 6), ylabel=label)
     said: dict[bool, list[tuple[float, str]]] = {True: [], False: []}
     for place in drawn:
-        row, (x, y), colour = found.rows[place], points[called[place]], colours.device(found.rows[place].device)
-        (left, _, right), (low, _, high) = waits[place], grades[place]
-        axes.plot([1000 * left, 1000 * right], [y, y], color=colour, lw=1.4, alpha=0.55, zorder=2)
+        row, (x, y), colour = found.rows[place], points[called[place]], style.colour_of(found.rows[place].device)
+        (_, left, right), (_, low, high) = waits[place], grades[place]
+        axes.plot([left, right], [y, y], color=colour, lw=1.4, alpha=0.55, zorder=2)
         axes.plot([x, x], [low, high], color=colour, lw=1.4, alpha=0.55, zorder=2)
-        face, edge = (colour, colours.paper) if on_front[place] else (colours.paper, colour)
+        face, edge = (colour, style.PAPER) if on_front[place] else (style.PAPER, colour)
         shape = style.marker(row.precision)
         axes.scatter(x, y, s=80, marker=shape, facecolors=face, edgecolors=edge, linewidths=1.4, zorder=4)
         said[on_front[place]].append((x, f"{called[place]} {number(x)} ms, {number(y)}"))
-    style.name_points(axes, points, colours)
-    style.legend(figure, style.legend_entries([found.rows[place] for place in drawn], colours), colours)
+    style.name_points(axes, points)
+    style.legend(figure, style.legend_entries([found.rows[place] for place in drawn]))
     kept, beaten = ("; ".join(words for _, words in sorted(said[which])) or "none" for which in (True, False))
     figure.set_label(f"Latency against quality ({label}). Beaten by none on both: {kept}. Beaten on both: {beaten}.")
     return figure
 
 
-def _span(figure: Estimate) -> tuple[float, float, float]:
-    """Low, value, high; the value itself where there is no interval."""
-    value = figure.value or 0.0
-    low, high = (value if bound is None else bound for bound in (figure.low, figure.high))
-    return low, value, high
-
-
-def weight_sensitivity(decision: Decision, *, theme: Theme = "light") -> Figure:
+def weight_sensitivity(decision: Decision) -> Figure:
     """Draw one line per criterion that counts: which model leads at each share of the weights, and the share now."""
-    found, colours, called = sweep(decision), PALETTES[theme], names(decision.evidence)
+    found, called = sweep(decision), names(decision.evidence)
     figure, (axes,) = style.sheet(
         [CRITERIA[each].label for each in decision.weights],
         "Which model comes first as the weights change?",
         "One criterion's share grows, the others keep their proportions. The bar and the number: your weights.",
-        theme,
     )
     leaders = dict.fromkeys(place for stretches in found.values() for *_, place in stretches)
     looks = dict(zip(leaders, zip(cycle(HATCHES), cycle(COLOURS), strict=False), strict=False))
@@ -276,20 +304,20 @@ def weight_sensitivity(decision: Decision, *, theme: Theme = "light") -> Figure:
         now = decision.share(criterion)
         for start, end, place in found[criterion]:
             hatch, colour = looks[place]
-            look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": colours.paper}
+            look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": style.PAPER}
             axes.barh(line, end - start + 1, left=start - 0.5, zorder=3, **look)
         if not decision.ranked:
-            style.inside(axes, line, "no model is left", colours)
-        style.median_bar(axes, line, 100 * now, colours)
-        style.beside(axes, line, f"{100 * now:.3g} %", colours)
+            style.inside(axes, line, "no model is left")
+        style.median_bar(axes, line, 100 * now)
+        style.beside(axes, line, f"{100 * now:.3g} %")
         parts = [f"{called[place]} from {start} to {end} %" for start, end, place in found[criterion]]
         said.append(f"{CRITERIA[criterion].label} (now {100 * now:.3g} %): {', '.join(parts) or 'no model is left'}")
     axes.set(xlim=(0, 100), xlabel="Share of all weights (%)")
     entries = [
-        Patch(facecolor=colour, hatch=hatch, edgecolor=colours.paper, label=one_line(called[place], 34))
+        Patch(facecolor=colour, hatch=hatch, edgecolor=style.PAPER, label=one_line(called[place], 34))
         for place, (hatch, colour) in looks.items()
     ]
-    figure.legend(handles=entries, loc="lower left", ncols=3, fontsize=9, frameon=False, labelcolor=colours.quiet)
+    figure.legend(handles=entries, loc="lower left", ncols=3, fontsize=9, frameon=False, labelcolor=style.QUIET)
     figure.set_label(f"Which model comes first as each criterion's share of the weights changes. {'. '.join(said)}.")
     return figure
 

@@ -12,6 +12,7 @@ cannot be used is one sentence, beside which the rest is shown. A fleet's folder
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,7 +27,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 
 from workshop_lib import benchmark, comparison, files, places, storage, summary
-from workshop_lib.comparison import Ratio, Reference, Results
+from workshop_lib.comparison import Ratio, Reference, Results, digits
 from workshop_lib.errors import ConfigurationError, DataFileError, WorkshopError
 from workshop_lib.fleet.default import differences
 from workshop_lib.fleet.plan import FLEET_FILE, RECORDS_FILE
@@ -35,7 +36,6 @@ from workshop_lib.quality.agreement import Agreement, krippendorff_alpha, rating
 from workshop_lib.quality.scores import Score
 from workshop_lib.records import Row, Run
 from workshop_lib.show import style
-from workshop_lib.show.style import PALETTES, Theme
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import MACHINE_FACTS, Key, key, names, number, one_line, without_places
 
@@ -118,19 +118,24 @@ def hand_in(folder: str, name: str, predicted: str = "", records: str = "") -> s
 
 def read(folder: str | Path = "") -> Room:
     """Read a shared folder; without one, the example that ships. Raises `ConfigurationError` where there is none."""
-    root, found, faults = files.typed_path(folder) if folder else EXAMPLE, dict[str, Desk](), list[str]()
-    if not root.is_dir():
-        raise ConfigurationError(f"There is no folder {root}.", "Make it, or correct `room`.")
-    for name, path in _files(root):
+    root, found, faults = files.typed_path(folder) if str(folder).strip() else EXAMPLE, dict[str, Desk](), list[str]()
+    try:
+        listed = list(_files(root))
+    except OSError as error:
+        raise ConfigurationError(f"{root}: {error.strerror}.", "Correct `room`, or make that folder.") from None
+    for name, path in listed:
         try:
             if not path.resolve().is_relative_to(root.resolve()):
                 raise DataFileError("It is a link that leads out of the folder.", "Copy the file itself.")
+            if path.is_dir():
+                raise DataFileError("It cannot be opened.", "Let everyone read this folder.")
             if path.stat().st_size > LARGEST_BYTES:
                 raise DataFileError(f"It is larger than {LARGEST_BYTES:,} bytes.", "Hand in the report alone.")
             found[name] = _with(found.get(name, Desk(name)), path)
         except BROKEN as error:
-            why = without_places(str(error), {root: "room"}) or type(error).__name__
-            faults.append(one_line(f"{path.relative_to(root).as_posix()} is left out. {why}", 300))
+            why = f"It has no {error}." if isinstance(error, KeyError) else without_places(str(error), {root: "room"})
+            said = f"{path.relative_to(root).as_posix()} is left out. {why or type(error).__name__}"
+            faults.append(one_line(said, 300))
     known = [_voted(desk) for _, desk in sorted(found.items()) if desk != Desk(desk.name)]
     if len(known) > MOST_DESKS:
         faults.append(f"Only the first {MOST_DESKS} of {len(known)} desks are shown.")
@@ -143,7 +148,8 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
         if entry.is_dir() and not entry.is_symlink():
             there = (each for kind in ("*.*", "annotations/*.jsonl") for each in entry.glob(kind))
             order = sorted(islice(there, MOST_FILES), key=lambda each: (each.name == RECORDS_FILE, each.stem))
-            yield from ((entry.name, each) for each in order if each.is_file())
+            is_open = os.access(entry, os.R_OK | os.X_OK)
+            yield from ((entry.name, each) for each in order if each.is_file()) if is_open else [(entry.name, entry)]
         elif entry.is_symlink() or (entry.is_file() and entry.suffix in (".json", ".jsonl")):
             yield entry.stem, entry
 
@@ -160,7 +166,7 @@ def _with(desk: Desk, path: Path) -> Desk:
     elif path.name == RECORDS_FILE and not desk.rows:
         run = _checked(Run, storage.read_run(path))
         new = _measured(desk.name, Reference(comparison.results_of(run), tuple(summary.summarise(run))))
-    elif path.suffix == ".jsonl" and path.read_bytes().startswith(b'{"kind":"scores"'):
+    elif path.suffix == ".jsonl" and b'"scores"' in path.read_bytes()[:40]:  # an editor may have added a space
         file = scores.ScoreFile(path.parent, path.stem)
         if file.path.name != path.name:
             raise DataFileError("It holds another one's grades.", f"Name it {file.path.name}.")
@@ -239,22 +245,22 @@ def speed(room: Room) -> Table:
     return Table.of(lines, "model", "desk", "latency (ms)", "against the first desk")
 
 
-def picture(room: Room, *, theme: Theme = "light") -> Figure | None:
+def picture(room: Room) -> Figure | None:
     """Draw the median latency (ms) of every model at every desk, its ratio to the first desk's, and both votes.
 
     The colour says the same as the number, from dark (short) to light (long), on a scale that grey printers and
     colour-blind readers keep. None where nobody measured anything.
     """
-    models, colours, rows = room.models(), PALETTES[theme], [desk for desk in room.desks if desk.results]
+    models, rows = room.models(), [desk for desk in room.desks if desk.results]
     waits = {(desk.name, which): wait for desk in rows for which, wait in desk.latencies().items() if which in models}
     if not waits:
         return None
     title = "How long does each model take at each desk?"
     compared, voted = ratios(room), any(desk.chose or desk.predicted for desk in rows)
     subtitle = f"Median latency (ms).{SMALL * bool(compared)}{FRAMES * voted}"
-    figure, (axes,) = style.sheet([_name(desk) for desk in rows], title, subtitle, theme)
+    figure, (axes,) = style.sheet([_name(desk) for desk in rows], title, subtitle)
     axes.grid(visible=False)
-    axes.patch.set(hatch="////", edgecolor=colours.quiet)
+    axes.patch.set(hatch="////", edgecolor=style.QUIET)
     called = names(list(models.values()))
     labels = [name.replace(" · ", "\n") for name in called.values()]
     width_in = axes.get_position().width * style.WIDTH_IN / len(models)
@@ -266,7 +272,7 @@ def picture(room: Room, *, theme: Theme = "light") -> Figure | None:
         for column, (which, row) in enumerate(models.items()):
             if (desk.name, which) in waits:
                 shade = float(scale(waits[desk.name, which]))
-                fill: Any = {"facecolor": colormaps["cividis"](shade), "edgecolor": colours.paper, "lw": 3}
+                fill: Any = {"facecolor": colormaps["cividis"](shade), "edgecolor": style.PAPER, "lw": 3}
                 axes.add_patch(Rectangle((column - 0.5, line - 0.5), 1, 1, **fill))
                 words = [number(1000 * waits[desk.name, which]), _times(compared.get((desk.name, which)), width_in)]
                 votes = (row.model_id == desk.chosen_id, row.alias == desk.predicted)
@@ -295,8 +301,9 @@ def _write(axes: Axes, place: tuple[int, int], words: list[str], votes: tuple[bo
 def _times(ratio: Ratio | None, width_in: float) -> str:
     if ratio is None or ratio.value is None:
         return ""
-    between = "" if ratio.low is None or width_in < 0.9 else f" ({ratio.low:.2f}-{ratio.high:.2f})"
-    return f"{ratio.value:.2f}x{between}"
+    if ratio.low is None or ratio.high is None or width_in < 0.9:
+        return f"{digits(ratio.value)}x"
+    return f"{digits(ratio.value)}x ({digits(ratio.low)}-{digits(ratio.high)})"
 
 
 def _name(desk: Desk) -> str:
@@ -327,17 +334,17 @@ def votes_said(room: Room) -> str:
     return f"{changed} of {len(both)} chose another model than predicted; most chose {winners} ({most})."
 
 
-def votes(room: Room, *, theme: Theme = "light") -> Figure | None:
+def votes(room: Room) -> Figure | None:
     """Draw how many desks predicted each model, and how many chose it; None where nobody voted."""
     before = Counter(desk.predicted for desk in room.desks if desk.predicted)
     after = Counter(desk.chose for desk in room.desks if desk.chose)
     models = sorted(before | after, key=lambda name: (-after[name], -before[name], name))
     if not models:
         return None
-    figure, panels = style.sheet(models, "What did measuring change?", votes_said(room), theme, columns=2)
+    figure, panels = style.sheet(models, "What did measuring change?", votes_said(room), columns=2)
     for axes, counts, label in zip(panels, (before, after), ("Predicted", "Chosen"), strict=True):
         values = [counts[each] for each in models]
-        style.bars(axes, values, list(map(str, values)), [("", "int4")] * len(models), theme)
+        style.bars(axes, values, list(map(str, values)), [("", "int4")] * len(models))
         axes.set(xlabel=f"{label} (desks)", xlim=(0, 1.2 * len(room.desks)), xticks=(0, len(room.desks)))
     listed = "; ".join(f"{name} {before[name]} before, {after[name]} after" for name in models)
     figure.set_label(f"Votes for each model: {listed}. {votes_said(room)}")

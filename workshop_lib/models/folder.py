@@ -22,6 +22,8 @@ from workshop_lib.show.text import one_line
 
 CONFIG = "genai_config.json"
 AGAIN = "Convert the model again with `python -m onnxruntime_genai.models.builder`, or copy the whole folder again."
+_OF_HUGGING_FACE = {"transformers_version", "_from_model_config", "architectures", "bos_token_id", "eos_token_id"}
+"""Keys of `config.json` and `generation_config.json`, which stand inside `model` here."""
 _CONVERT = "Convert it first, as samples/03-huggingface-models shows."
 Device = Literal["cpu", "gpu", "npu"]
 _PROVIDERS: Mapping[str, tuple[Device, str]] = {
@@ -93,7 +95,10 @@ def read_folder(folder: Path | str) -> ModelFolder:
     """
     place = typed_path(folder).absolute()
     file = _config_in(place)
-    content, model = read_untyped(file), read_as(_Config, file).model
+    content = read_untyped(file)
+    if isinstance(content, dict) and "model" not in content and _OF_HUGGING_FACE & content.keys():
+        raise fault(file, "", "is a configuration of Hugging Face under another name", _CONVERT)
+    model = read_as(_Config, file).model
     files = tuple(dict.fromkeys(name for _, name in _all(content, "filename") if isinstance(name, str)))
     missing = [name for name in files if not (place / name).is_file()]
     if missing or not files:

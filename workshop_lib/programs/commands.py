@@ -19,6 +19,7 @@ from workshop_lib.errors import (
     WorkshopError,
 )
 from workshop_lib.programs import terminal
+from workshop_lib.records import RequestOptions
 
 if TYPE_CHECKING:
     from workshop_lib.programs.notebooks import Value
@@ -42,17 +43,22 @@ def run(parameters: dict[str, Value], output: Path | None = None) -> int:
         0 if a model was measured, 1 if none was.
 
     Raises:
-        ConfigurationError: a parameter that cannot be used; found before any notebook starts.
-        WorkshopError: as `measure`.
+        ConfigurationError: a parameter that cannot be used, or a folder that cannot be written.
+        DataFileError: `models.json` or `prompts.json` cannot be used, or has no such set.
+        WorkshopError: as `measure`; all others are found before anything is fetched or started.
     """
-    from workshop_lib import benchmark
+    from workshop_lib import benchmark, data
+    from workshop_lib.programs import notebooks
     from workshop_lib.runtimes import profiles
 
-    names = settings.names(str(parameters["models"]))
+    names, folder = settings.names(str(parameters["models"])), output or benchmark.new_folder()
     settings.devices(str(parameters["devices"]))
+    data.read_models()
+    data.read_prompts(str(parameters.get("prompt_set", data.TASK)))
+    files.check_writable(folder / notebooks.RECORDS)
     with profiles.open_runtime(str(parameters["profile"])) as runtime:
         benchmark.fetch_candidates(runtime, names)
-    rows, report = measure(parameters, output or benchmark.new_folder())
+    rows, report = measure(parameters, folder)
     print(f"Report: {report.html}\n        {report.markdown}\n\n{report.decision}")
     return exit_code(rows)
 
@@ -61,20 +67,15 @@ def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...]
     """Run the pages into a folder, write the report of what they measured, print the rows and each page's seconds.
 
     Raises:
-        DataFileError: `models.json` or `prompts.json` cannot be used, or has no such set; found before any page starts.
-        ConfigurationError: the folder cannot be written; found before, too.
         DiskSpaceError: the disk is full; another run into this folder goes on with what is there.
         NotebookError: a page failed.
     """
-    from workshop_lib import data, report, storage, summary
+    from workshop_lib import report, storage, summary
     from workshop_lib.programs import notebooks
     from workshop_lib.show import tables
     from workshop_lib.show.table import Table
     from workshop_lib.show.text import machine_line
 
-    data.read_models()
-    data.read_prompts(str(parameters.get("prompt_set", data.TASK)))
-    files.check_writable(folder / notebooks.RECORDS)
     try:
         seconds = notebooks.run_workshop(folder, parameters)
     except OSError as error:
@@ -270,7 +271,9 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
             measured = run_plan(plan, runtime, folder)
         if chosen.prompt_lengths:
             _measure_lengths(runtime, measured, chosen, folder)
-        rows = lengths.with_fits(summarise(measured), lengths.read_lengths(folder))
+        rows: Sequence[Row] = summarise(measured)
+        with suppress(RecordFileError):  # of another start; the report says it, when the array is out
+            rows = lengths.with_fits(rows, lengths.read_lengths(folder))
         _write_results(measured, rows, chosen)
         if chosen.users:
             _measure_users(runtime, measured, chosen, folder)
@@ -338,12 +341,13 @@ def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, f
     from workshop_lib.show import tables
 
     def measure(variant: ModelVariant) -> tuple[Table, str]:
-        asked: dict[str, Any] = {"max_tokens": chosen.max_tokens, "timeout_s": chosen.timeout_s}
+        asked: dict[str, Any] = {"max_tokens": chosen.max_tokens, "timeout_s": chosen.timeout_s, "options": options}
         with runtime.serve(variant) as model:
             loads = load.measure_loads(model, measured.prompts, levels=chosen.users, **asked)
         load.save_loads(folder, variant, loads)
         return tables.loads(loads, chosen.goals), f"{load.describe(loads)} {load.describe_goals(loads, chosen.goals)}"
 
+    options = RequestOptions(chosen.tokens_field, chosen.extra_body)
     (folder / load.LOADS_FILE).unlink(missing_ok=True)
     _show_each(measured, "several users", measure)
 
@@ -355,10 +359,11 @@ def _measure_lengths(runtime: Runtime, measured: Run, chosen: BenchmarkSettings,
 
     def measure(variant: ModelVariant) -> tuple[Table, str]:
         terminal.notice(f"{variant.model_id} ({variant.device}): prompts of several lengths, long ones take time ...")
-        asked: dict[str, Any] = {"folder": folder, "timeout_s": chosen.timeout_s}
+        asked: dict[str, Any] = {"folder": folder, "timeout_s": chosen.timeout_s, "options": options}
         found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, **asked)
         return tables.prompt_lengths(found), " ".join(found.sentences())
 
+    options = RequestOptions(chosen.tokens_field, chosen.extra_body)
     (folder / lengths.LENGTHS_FILE).unlink(missing_ok=True)
     _show_each(measured, "prompt lengths", measure)
 

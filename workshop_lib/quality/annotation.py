@@ -1,22 +1,29 @@
-"""Judging answers one at a time and blind: the session behind the widget and the spreadsheet.
+"""Judging answers one at a time and blind: the session behind the widget and the spreadsheet, and the widget.
 
 A session shows the distinct answers of a run to one rater. The order is drawn by chance, but is the same again for the
 same seed and name. Every score is on disk before the session knows it, so a new session goes on where the last one
-stopped. Models are named by `reveal_models` and `reveal_answers`, at the end.
+stopped.
+
+The widget's page sends commands and draws what it is sent. That holds nothing that would end the blindness before the
+reveal: no model, and no hash. Text of models is made visible-only here and inserted as text there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import anywidget
+import traitlets
+
 from workshop_lib import places
 from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.quality import scores
+from workshop_lib.quality.facts import check_answer
 from workshop_lib.quality.scores import CHOICES, GRADES, Answer, Score, ScoreFile, Value, key_of
 from workshop_lib.records import ModelVariant, Run
 from workshop_lib.show.text import one_line, printable
@@ -24,7 +31,10 @@ from workshop_lib.show.text import one_line, printable
 VALUES: dict[str, tuple[int | str, ...]] = {"rubric": GRADES, "pairwise": CHOICES}
 """Mode → what can be said of an item."""
 LONGEST_COMMENT = 2000
-OUTCOMES = ("won", "tied", "lost", "both bad")
+OUTCOMES = ("Won", "Tied", "Lost", "Both bad")
+STATIC = Path(__file__).resolve().parents[1] / "static"
+SHORT = 90
+"""Characters of a question or an answer in the reveal."""
 
 Item = tuple[Answer, ...]
 """What is judged at once: one answer, or two of which the first is called A."""
@@ -256,35 +266,133 @@ def model_name(variant: ModelVariant) -> str:
     return printable(f"{variant.alias} · {variant.precision or 'unknown'} · {variant.device}")
 
 
-def reveal_models(session: Session) -> tuple[tuple[str, ...], Sequence[tuple[object, ...]]]:
+def reveal_models(session: Session) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Headings, and one row per model, best first. An answer of several models counts for each of them."""
     got: dict[str, list[Any]] = {model_name(author): [] for each in session.answers for author in each.authors}
     for item in session.items:
         if (score := session.score(item)) and score.value is not None:
             for side, answer in zip("ab", item, strict=False):
+                outcome = {side: "Won", "tie": "Tied", "both_bad": "Both bad"}.get(str(score.value), "Lost")
                 for author in answer.authors:
-                    got[model_name(author)].append(score.value if score.is_grade else _outcome(score.value, side))
+                    got[model_name(author)].append(score.value if score.is_grade else outcome)
     if session.mode == "rubric":
-        means = {model: round(fmean(mine), 2) if mine else None for model, mine in got.items()}
-        order = sorted(got, key=lambda model: (-(means[model] or 0), model))
-        return ("model", "mean grade", "n"), [(model, means[model] or "no grade", len(got[model])) for model in order]
-    counts = {model: [mine.count(outcome) for outcome in OUTCOMES] for model, mine in got.items()}
-    order = sorted(got, key=lambda model: (-counts[model][0] / (len(got[model]) or 1), model))
-    return ("model", *OUTCOMES), [(model, *counts[model]) for model in order]
+        means = {model: fmean(mine) if mine else 0.0 for model, mine in got.items()}
+        order = sorted(got, key=lambda model: (-means[model], model))
+        shown = {model: f"{mean:.2f}" if mean else "no grade" for model, mean in means.items()}
+        return ("Model", "Mean grade", "n"), [(model, shown[model], str(len(got[model]))) for model in order]
+    order = sorted(got, key=lambda model: (-got[model].count("Won") / (len(got[model]) or 1), model))
+    counts = {model: [str(mine.count(outcome)) for outcome in OUTCOMES] for model, mine in got.items()}
+    return ("Model", *OUTCOMES), [(model, *counts[model]) for model in order]
 
 
-def _outcome(choice: Value, side: str) -> str:
-    return {side: "won", "tie": "tied", "both_bad": "both bad"}.get(str(choice), "lost")
-
-
-def reveal_answers(session: Session, letters: int) -> list[tuple[str, str, str, str]]:
-    """Question, answer, model and verdict of each item; the first two cut to so many letters."""
+def reveal_answers(session: Session) -> list[tuple[str, str, str, str]]:
+    """Question, answer, model and verdict of each item, the first two cut."""
     names = {"None": "skipped"} | {step.value: step.name for step in PAIR_SCALE}
     rows = []
     for item in session.items:
         score = session.score(item)
         value = str(score.value if score else None)
-        answers = "\n".join(one_line(answer.text, letters) for answer in item)
+        answers = "\n".join(one_line(answer.text, SHORT) for answer in item)
         models = "\n".join(", ".join(map(model_name, answer.authors)) for answer in item)
-        rows.append((one_line(item[0].prompt.text, letters), answers, models, names.get(value, value)))
+        rows.append((one_line(item[0].prompt.text, SHORT), answers, models, names.get(value, value)))
     return rows
+
+
+# -- the widget
+
+
+class AnnotationWidget(anywidget.AnyWidget):
+    """One rater's session as a widget; where none can be shown, a sentence says how far it is.
+
+    `view` is all that the page knows: what the function `view` returns, what was saved or went wrong, and a turn that
+    rises with every answer to the page. A command of an older turn was meant for another item and is not carried out.
+    """
+
+    _esm = STATIC / "annotation.js"
+    _css = STATIC / "annotation.css"
+    view = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._turn = 0
+        super().__init__(view=self._shown())
+        self.on_msg(self._receive)
+
+    def __repr__(self) -> str:
+        session = self._session
+        what = "answers" if session.mode == "rubric" else "pairs of answers"
+        return (
+            f"{session.judged} of {session.total} {what} judged as {session.rater}. Judging here needs a running "
+            "notebook: run this cell in JupyterLab, or fill in the CSV template."
+        )
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        bundle = super()._repr_mimebundle_(**options)
+        if bundle is not None:
+            bundle[0]["text/plain"] = repr(self)
+        return bundle
+
+    def _receive(self, _: object, message: Mapping[str, Any], __: object) -> None:
+        said = problem = ""
+        if message["turn"] == self._turn:
+            try:
+                said = obey(self._session, message)
+            except WorkshopError as error:
+                problem = str(error)
+        self._turn += 1
+        self.view = self._shown(said, problem)
+
+    def _shown(self, said: str = "", problem: str = "") -> dict[str, Any]:
+        return {**view(self._session), "turn": self._turn, "said": said, "problem": printable(problem)}
+
+
+def obey(session: Session, message: Mapping[str, Any]) -> str:
+    """Do what a message of the page asks; return the sentence to show once it is done.
+
+    Raises `JudgingError` where that is not possible now, other `WorkshopError` where it could not be saved.
+    """
+    text, comment = str(message.get("value")), message.get("comment")
+    value = int(text) if text.isdecimal() else text
+    name = f"grade {text}" if session.mode == "rubric" else {step.value: step.name for step in PAIR_SCALE}.get(text)
+    commands: dict[str, tuple[Callable[[], None], str]] = {
+        "judge": (lambda: session.judge(value, comment), f"Saved: {name}"),
+        "skip": (lambda: session.judge(None, comment), "Saved: skipped"),
+        "comment": (lambda: session.comment(text), "Saved: comment"),
+        "undo": (session.undo, "Saved: taken back"),
+        "rater": (lambda: session.switch(text), "Judging as {rater}"),
+        "next": (lambda: session.move(1), ""),
+        "previous": (lambda: session.move(-1), ""),
+        "skipped": (session.to_skipped, ""),
+        "reveal": (session.reveal, "The models are revealed"),
+    }
+    act, said = commands[message["command"]]
+    act()
+    return said.format(rater=session.rater)
+
+
+def view(session: Session) -> dict[str, Any]:
+    """Everything that is shown now."""
+    item, score = session.item, session.score(session.item)
+    stage = "empty" if not session.total else "revealed" if session.revealed else "item" if item else "end"
+    revealed = None
+    if session.revealed:
+        headings, models = reveal_models(session)
+        revealed = {"headings": headings, "models": models, "answers": reveal_answers(session)}
+    plain = ("rater", "mode", "position", "total", "judged", "skipped", "finished")
+    return {
+        **{name: getattr(session, name) for name in plain},
+        "stage": stage,
+        "prompt": printable(item[0].prompt.text) if item else "",
+        "answers": [printable(answer.text) for answer in item or ()],
+        "invented": [_invented(answer) for answer in item or ()],
+        "verdict": None if score is None else "skip" if score.value is None else str(score.value),
+        "comment": score.comment if score else "",
+        "scale": [step._asdict() for step in session.scale],
+        "revealed": revealed,
+    }
+
+
+def _invented(answer: Answer) -> list[list[int]]:
+    """Where the answer states what the notes of its prompt do not hold, as characters of what is shown."""
+    found = check_answer(answer.prompt.text, printable(answer.text))
+    return [list(place) for place in found.places] if found else []

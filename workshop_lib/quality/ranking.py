@@ -143,7 +143,7 @@ class Ranking:
     reason: str | None = None
 
 
-def rank(scores: Iterable[Score], authors: Authors, *, seed: int = 20) -> Ranking:
+def rank(scores: Iterable[Score], authors: Authors) -> Ranking:
     """Rank the models behind the answers that were compared; models that gave the same answer share its scores."""
     from scipy.sparse.csgraph import connected_components
 
@@ -164,7 +164,7 @@ def rank(scores: Iterable[Score], authors: Authors, *, seed: int = 20) -> Rankin
         why = f"No comparison links {apart} with {linked}: compare some of them with each other."
         return Ranking((), len(games), len(prompts), why)
     values, few = _fit(won), len(prompts) < comparison.FEWEST_PROMPTS
-    draws = comparison.draws(len(prompts), seed, 1 if few else RESAMPLES)
+    draws = comparison.draws(len(prompts), 20, 1 if few else RESAMPLES)
     drawn = np.array([_fit(by_prompt[draw].sum(axis=0)) for draw in draws])
     top = drawn >= drawn.max(axis=1, keepdims=True) - 1e-9  # several strongest share a draw
     best = (top / top.sum(axis=1, keepdims=True)).mean(axis=0)

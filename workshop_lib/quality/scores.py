@@ -25,7 +25,6 @@ from workshop_lib import data, files
 from workshop_lib.data import STRICT, read_as
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.quality import aspects
-from workshop_lib.quality.facts import FactCheck, check_answer
 from workshop_lib.records import Completion, ModelVariant, Prompt, Run, variant_key
 
 RUBRIC_FILE = data.DATA_FOLDER / "rubric.json"
@@ -179,17 +178,6 @@ def score_aspects(run: Run) -> list[Score]:
         Score(ASPECTS, each.prompt.id, (each.sha256,), grade, version, run.started_at)
         for each, grade in zip(found, grades, strict=True)
     ]
-
-
-def score_facts(run: Run) -> dict[ModelVariant, list[FactCheck]]:
-    """For each model, what its answers to prompts with notes invent, and leave out of what is expected."""
-    variants = {variant_key(serving.variant): serving.variant for serving in run.servings}
-    found: dict[ModelVariant, list[FactCheck]] = {variant: [] for variant in variants.values()}
-    for answer in distinct_answers(run):
-        if check := check_answer(answer.prompt.text, answer.text, answer.prompt.aspects):
-            for author in answer.authors:
-                found[author].append(check)
-    return {variant: checks for variant, checks in found.items() if checks}
 
 
 # -- files

@@ -9,9 +9,9 @@ from workshop_lib.quality import scores
 from workshop_lib.quality.agreement import RELIABLE, TENTATIVE, Agreement, Trust
 from workshop_lib.quality.annotation import Session
 from workshop_lib.quality.aspects import score_aspects
-from workshop_lib.quality.facts import check_answer
+from workshop_lib.quality.facts import FactCheck, check_answer
 from workshop_lib.quality.ranking import Ranking
-from workshop_lib.records import Run
+from workshop_lib.records import ModelVariant, Run
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import printable
 
@@ -63,8 +63,13 @@ def facts(run: Run, prompt_id: str) -> Table:
 
 def inventions(run: Run) -> Table:
     """Which model invents: one line per model over all its answers to prompts with notes."""
+    found: dict[ModelVariant, list[FactCheck]] = {serving.variant: [] for serving in run.servings}
+    for answer in scores.distinct_answers(run):
+        if check := check_answer(answer.prompt.text, answer.text, answer.prompt.aspects):
+            for author in answer.authors:
+                found[author].append(check)
     lines = []
-    for model, checks in scores.score_facts(run).items():
+    for model, checks in ((model, checks) for model, checks in found.items() if checks):
         invented = [len(check.unsupported) for check in checks]
         lines.append(
             {
@@ -113,7 +118,7 @@ def strengths(ranking: Ranking) -> Table:
             printable(strength.model),
             f"{strength.value.value:.2f}",
             _between(strength.value),
-            _share(strength.best_share),
+            "unknown" if strength.best_share is None else f"{strength.best_share:.0%} of draws",
             strength.wins,
             strength.comparisons,
         )
@@ -127,10 +132,6 @@ def _between(figure: Estimate | Agreement) -> str:
         return "none"
     near = any(abs(figure.low - bound) < 0.005 for bound in (RELIABLE, TENTATIVE))  # two decimals might cross it
     return f"{figure.low:.{3 if near else 2}f} to {figure.high:.2f}"
-
-
-def _share(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.0%} of draws"
 
 
 def ranged(figure: Estimate, decimals: int, *, factor: float = 1.0) -> str:

@@ -18,7 +18,7 @@ from workshop_lib.errors import DataFileError
 from workshop_lib.quality import scores
 from workshop_lib.quality.annotation import JudgingError, Session, clean_comment
 from workshop_lib.quality.scores import GRADES, Answer, Score
-from workshop_lib.show.text import FORMULA_STARTS, one_line, printable
+from workshop_lib.show.text import FORMULA_STARTS, csv_cell, one_line
 
 COLUMNS = ("prompt_id", "answer_id", "prompt", "answer", "aspects", "score", "comment")
 NEEDED = ("prompt_id", "answer_id", "score", "comment")
@@ -34,16 +34,16 @@ FAULTS = {
 FAULTS_SHOWN = 10
 
 
-def write_template(session: Session, path: Path | None = None) -> Path:
+def write_template(session: Session) -> Path:
     """Write one row per answer with empty score and comment; a score already given is filled in.
 
-    Without a path it lies beside the raters' files. A file that is there is left as it is: it may hold an hour's work.
+    It lies beside the raters' files. A file that is there is left as it is: it may hold an hour's work.
     Raises `JudgingError` if the session judges pairs, `ConfigurationError` if the file cannot be written.
     """
     if session.mode != "rubric":
         raise JudgingError("A CSV template holds grades, not pairs.", "Use the rubric mode for it.")
     name = re.sub(r"[^\w.-]", "_", f"{session.rater}-{session.run.run_id}")
-    path = path or session.folder / f"{name}.csv"
+    path = session.folder / f"{name}.csv"
     if not path.exists():
         out = io.StringIO(newline="")
         writer = csv.writer(out)
@@ -115,17 +115,8 @@ def read_scores(path: Path | str, session: Session) -> list[Score]:
     return [score for score in found.values() if score.value or score.comment]
 
 
-def defuse(text: str) -> str:
-    """Put an apostrophe before what a spreadsheet would run; `restore` takes it off.
-
-    >>> defuse("=1+1"), defuse("'tis"), defuse("'=1+1")
-    ("'=1+1", "'tis", "''=1+1")
-    """
-    return f"'{text}" if text.lstrip("' ").startswith(FORMULA_STARTS) else text
-
-
 def restore(cell: str) -> str:
-    """Undo `defuse`.
+    """Undo `csv_cell`.
 
     >>> restore("'=1+1"), restore("'tis"), restore("''=1+1")
     ('=1+1', "'tis", "'=1+1")
@@ -151,7 +142,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _cell(text: str) -> str:
-    cell = defuse(printable(text))
+    cell = csv_cell(text)
     return cell if len(cell) <= LONGEST_CELL else f"{cell[:LONGEST_CELL]}… [cut here]"
 
 

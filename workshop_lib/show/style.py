@@ -10,7 +10,6 @@ import base64
 import html
 import io
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import matplotlib as mpl
@@ -28,9 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
+    from workshop_lib.comparison import Estimate, Ratio
     from workshop_lib.records import Row
 
-Theme = Literal["light", "dark"]
 Face = Literal["filled", "hollow"]
 Look = tuple[str, str | None]
 """Device and precision."""
@@ -50,27 +49,14 @@ HATCHES = {"int4": "", "exact4": "||||", "int8": "xxxx", "fp16": "....", "fp32":
 OTHER_MARKER, OTHER_HATCH = "P", "++++"
 
 
-@dataclass(frozen=True, slots=True)
-class Palette:
-    """Colours of one theme; those of the devices are Okabe and Ito's, safe for the colour-blind."""
-
-    paper: str
-    ink: str
-    quiet: str
-    rule: str
-    cpu: str
-    gpu: str
-    npu: str
-
-    def device(self, device: str) -> str:
-        """The colour of a device, the quiet one when the device is unknown."""
-        return {"cpu": self.cpu, "gpu": self.gpu, "npu": self.npu}.get(device, self.quiet)
+PAPER, INK, QUIET, RULE = "#ffffff", "#1f2328", "#656d76", "#e4e7eb"
+DEVICES = {"cpu": "#0072b2", "gpu": "#d55e00", "npu": "#009e73"}
+"""Okabe and Ito's colours, safe for the colour-blind. Light and dark pages show the same picture, see `ON_DARK`."""
 
 
-PALETTES: dict[Theme, Palette] = {
-    "light": Palette("#ffffff", "#1f2328", "#656d76", "#e4e7eb", "#0072b2", "#d55e00", "#009e73"),
-    "dark": Palette("#16181c", "#e6e8eb", "#9aa2ac", "#33383f", "#56b4e9", "#e69f00", "#3fc9a0"),
-}
+def colour_of(device: str) -> str:
+    """The colour of a device, the quiet one when the device is unknown."""
+    return DEVICES.get(device, QUIET)
 
 
 def marker(precision: str | None) -> str:
@@ -86,57 +72,55 @@ def hatch(precision: str | None) -> str:
 # -- sheets and axes
 
 
-def sheet(
-    labels: Sequence[str], title: str, subtitle: str, theme: Theme, *, columns: int = 1
-) -> tuple[Figure, list[Axes]]:
+def sheet(labels: Sequence[str], title: str, subtitle: str, *, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of `columns` axes that share one line per label, the first label on top."""
     lines = max(len(labels), 1)
-    figure = _figure(HEAD_IN + FOOT_IN + lines * LINE_IN, title, subtitle, theme)
+    figure = _figure(HEAD_IN + FOOT_IN + lines * LINE_IN, title, subtitle)
     left = 0.30 + LETTER_IN * max((len(label) for label in labels), default=8)
     right, gap = (0.95, 0.0) if columns == 1 else (0.25, 0.30)
     width = (WIDTH_IN - left - right - gap * (columns - 1)) / columns
     all_axes = []
     for column in range(columns):
-        axes = _axes(figure, (left + column * (width + gap), FOOT_IN, width, lines * LINE_IN), PALETTES[theme])
+        axes = _axes(figure, (left + column * (width + gap), FOOT_IN, width, lines * LINE_IN))
         axes.set_ylim(lines - 0.5, -0.5)
         axes.set_yticks(range(len(labels)), [""] * len(labels) if column else labels, parse_math=False)
-        axes.grid(axis="x", color=PALETTES[theme].rule, linewidth=0.8)
+        axes.grid(axis="x", color=RULE, linewidth=0.8)
         all_axes.append(axes)
     return figure, all_axes
 
 
-def plane(labels: Sequence[str], title: str, subtitle: str, theme: Theme) -> tuple[Figure, Axes]:
+def plane(labels: Sequence[str], title: str, subtitle: str) -> tuple[Figure, Axes]:
     """A figure of one plane, with room for a column of labels on its right."""
     height = 3.2 + max(0, len(labels) - 8) * 0.24
-    figure = _figure(HEAD_IN + FOOT_IN + height, title, subtitle, theme)
+    figure = _figure(HEAD_IN + FOOT_IN + height, title, subtitle)
     right = 0.75 + LETTER_IN * max((len(label) for label in labels), default=8)
-    axes = _axes(figure, (1.0, FOOT_IN, WIDTH_IN - 1.0 - right, height), PALETTES[theme])
-    axes.grid(color=PALETTES[theme].rule, linewidth=0.8)
+    axes = _axes(figure, (1.0, FOOT_IN, WIDTH_IN - 1.0 - right, height))
+    axes.grid(color=RULE, linewidth=0.8)
     return figure, axes
 
 
-def _look(colours: Palette) -> dict[Any, Any]:
+def _look() -> dict[Any, Any]:
     """Settings of matplotlib under which figures and axes are made."""
     sides = {f"axes.spines.{side}": False for side in ("left", "right", "top", "bottom")}
     ticks = {f"{axis}tick.{name}": value for axis in "xy" for name, value in (("major.size", 0), ("labelsize", 9))}
-    quiet = dict.fromkeys(("axes.labelcolor", "xtick.color", "ytick.color"), colours.quiet)
-    paper = {"figure.facecolor": colours.paper, "axes.facecolor": colours.paper, "ytick.labelcolor": colours.ink}
+    quiet = dict.fromkeys(("axes.labelcolor", "xtick.color", "ytick.color"), QUIET)
+    paper = {"figure.facecolor": PAPER, "axes.facecolor": PAPER, "ytick.labelcolor": INK}
     return {**RC, **sides, **ticks, **quiet, **paper, "axes.axisbelow": True, "axes.labelsize": 9.5}
 
 
-def _figure(height: float, title: str, subtitle: str, theme: Theme) -> Figure:
-    colours, left = PALETTES[theme], 0.15 / WIDTH_IN
-    with mpl.rc_context(_look(colours)):
+def _figure(height: float, title: str, subtitle: str) -> Figure:
+    left = 0.15 / WIDTH_IN
+    with mpl.rc_context(_look()):
         figure = Figure(figsize=(WIDTH_IN, height))
-    figure.text(left, 1 - 0.16 / height, title, va="top", fontsize=14, color=colours.ink, weight="bold")
-    figure.text(left, 1 - 0.50 / height, subtitle, va="top", fontsize=9.5, color=colours.quiet, parse_math=False)
+    figure.text(left, 1 - 0.16 / height, title, va="top", fontsize=14, color=INK, weight="bold")
+    figure.text(left, 1 - 0.50 / height, subtitle, va="top", fontsize=9.5, color=QUIET, parse_math=False)
     return figure
 
 
-def _axes(figure: Figure, inches: tuple[float, float, float, float], colours: Palette) -> Axes:
+def _axes(figure: Figure, inches: tuple[float, float, float, float]) -> Axes:
     size = (figure.get_figwidth(), figure.get_figheight())
     left, bottom, width, height = (inch / size[place % 2] for place, inch in enumerate(inches))
-    with mpl.rc_context(_look(colours)):
+    with mpl.rc_context(_look()):
         return figure.add_axes((left, bottom, width, height))
 
 
@@ -161,12 +145,19 @@ def _thousands(value: float, _: int | None) -> str:
 # -- marks
 
 
+def span(figure: Estimate | Ratio, factor: float = 1.0) -> Span | None:
+    """A value and the ends of its interval, times a factor: the value itself where there is none."""
+    if figure.value is None:
+        return None
+    low, high = (figure.value if end is None else end for end in (figure.low, figure.high))
+    return factor * figure.value, factor * low, factor * high
+
+
 def dots(
     axes: Axes,
     line: int,
     values: Sequence[float],
     look: Look,
-    colours: Palette,
     *,
     face: Face = "filled",
     ringed: Sequence[bool] = (),
@@ -176,21 +167,21 @@ def dots(
     What does not count here, of a warm-up or another machine, is hollow.
     """
     across = [line + 0.46 * ((0.618 * step) % 1.0 - 0.5) for step in range(1, len(values) + 1)]
-    colour, rings = colours.device(look[0]), list(ringed) or [False] * len(values)
+    colour, rings = colour_of(look[0]), list(ringed) or [False] * len(values)
     drawn: dict[str, Any] = {"s": 26, "facecolors": "none", "edgecolors": colour, "linewidths": 1.1}
     if face == "filled":
-        edges = [colours.ink if ring else colours.paper for ring in rings]
+        edges = [INK if ring else PAPER for ring in rings]
         widths = [1.0 if ring else 0.4 for ring in rings]
         drawn = {"s": 22, "facecolors": to_rgba(colour, 0.6), "edgecolors": edges, "linewidths": widths}
     axes.scatter(values, across, marker=marker(look[1]), zorder=3, **drawn)
 
 
-def cloud(axes: Axes, points: Sequence[Point], middle: Point, look: Look, colours: Palette) -> None:
+def cloud(axes: Axes, points: Sequence[Point], middle: Point, look: Look) -> None:
     """Draw small marks for requests and a large one, ringed, for their middle."""
-    same: dict[str, Any] = {"marker": marker(look[1]), "facecolors": colours.device(look[0])}
+    same: dict[str, Any] = {"marker": marker(look[1]), "facecolors": colour_of(look[0])}
     across, up = zip(*points, strict=True)
     axes.scatter(across, up, s=13, alpha=0.28, linewidths=0, zorder=2, **same)
-    axes.scatter(*middle, s=95, edgecolors=colours.paper, linewidths=1.4, zorder=4, **same)
+    axes.scatter(*middle, s=95, edgecolors=PAPER, linewidths=1.4, zorder=4, **same)
 
 
 def track(axes: Axes, points: Sequence[Point], style: Mapping[str, Any], *, every: int = 1) -> None:
@@ -198,70 +189,63 @@ def track(axes: Axes, points: Sequence[Point], style: Mapping[str, Any], *, ever
     axes.plot(*zip(*points, strict=True), linewidth=1.8, markersize=5, markevery=every, zorder=3, **style)
 
 
-def ring(axes: Axes, point: Point, colour: str) -> None:
-    """Draw a circle around a point."""
-    axes.scatter(*point, s=130, facecolors="none", edgecolors=colour, linewidths=1.6, zorder=4, clip_on=False)
-
-
-def median_bar(axes: Axes, line: int, value: float, colours: Palette) -> None:
+def median_bar(axes: Axes, line: int, value: float) -> None:
     """Draw a median as a bar across its line."""
-    axes.plot([value, value], [line - 0.36, line + 0.36], color=colours.ink, lw=2.0, zorder=4)
+    axes.plot([value, value], [line - 0.36, line + 0.36], color=INK, lw=2.0, zorder=4)
 
 
-def spans(axes: Axes, spans: Sequence[Span | None], words: Sequence[str], looks: Sequence[Look], theme: Theme) -> None:
+def spans(axes: Axes, spans: Sequence[Span | None], words: Sequence[str], looks: Sequence[Look]) -> None:
     """Draw one mark, its interval and its words per line; where there is nothing to mark, the words alone."""
-    colours = PALETTES[theme]
     place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "ha": "right", "fontsize": 8.5}
     axes.set_xlim(0, 1.45 * max((span[2] for span in spans if span), default=1.0))
     for line, (span, word, (device, precision)) in enumerate(zip(spans, words, looks, strict=True)):
         if span is None:
-            inside(axes, line, word, colours)
+            inside(axes, line, word)
             continue
         value, low, high = span
-        colour = colours.device(device)
-        look: dict[str, Any] = {"facecolors": colour, "edgecolors": colours.paper, "zorder": 3, "clip_on": False}
+        colour = colour_of(device)
+        look: dict[str, Any] = {"facecolors": colour, "edgecolors": PAPER, "zorder": 3, "clip_on": False}
         axes.plot([low, high], [line, line], color=colour, lw=2.2, alpha=0.6, zorder=2, solid_capstyle="butt")
         axes.scatter(value, line, s=75, marker=marker(precision), **look)
-        axes.text(1, line, word, color=colours.ink, **place)
+        axes.text(1, line, word, color=INK, **place)
 
 
-def bars(axes: Axes, values: Sequence[float | None], words: Sequence[str], looks: Sequence[Look], theme: Theme) -> None:
+def bars(axes: Axes, values: Sequence[float | None], words: Sequence[str], looks: Sequence[Look]) -> None:
     """Draw one bar and its number per line; where there is no value, the word that says why."""
-    colours = PALETTES[theme]
     axes.set_xlim(0, 1.30 * max((value for value in values if value), default=1.0))
     axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
     place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "zorder": 4, "fontsize": 8.5}
     for line, (value, word, (device, precision)) in enumerate(zip(values, words, looks, strict=True)):
-        fill: dict[str, Any] = {"color": colours.device(device), "hatch": hatch(precision), "edgecolor": colours.paper}
+        fill: dict[str, Any] = {"color": colour_of(device), "hatch": hatch(precision), "edgecolor": PAPER}
         axes.barh(line, value or 0, height=0.58, linewidth=0, zorder=3, **fill)
-        colour, font = (colours.quiet, "italic") if value is None else (colours.ink, "normal")
+        colour, font = (QUIET, "italic") if value is None else (INK, "normal")
         axes.annotate(word, (value or 0, line), (4, 0), color=colour, style=font, **place)
 
 
 # -- words
 
 
-def beside(axes: Axes, line: int, text: str, colours: Palette) -> None:
+def beside(axes: Axes, line: int, text: str) -> None:
     """Write a number at the right end of a line."""
     place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
-    axes.annotate(text, (1, line), (8, 0), fontsize=9, color=colours.ink, **place)
+    axes.annotate(text, (1, line), (8, 0), fontsize=9, color=INK, **place)
 
 
-def inside(axes: Axes, line: int, text: str, colours: Palette) -> None:
+def inside(axes: Axes, line: int, text: str) -> None:
     """Write a remark into a line that has no data, cut to the width of the axes."""
     text = one_line(text, int(_inches(axes)[0] / LETTER_IN))
-    look: dict[str, Any] = {"fontsize": 9, "style": "italic", "color": colours.quiet, "parse_math": False}
+    look: dict[str, Any] = {"fontsize": 9, "style": "italic", "color": QUIET, "parse_math": False}
     axes.text(0.012, line, text, transform=axes.get_yaxis_transform(), va="center", clip_on=True, **look)
 
 
-def name_points(axes: Axes, points: Mapping[str, Point], colours: Palette) -> None:
+def name_points(axes: Axes, points: Mapping[str, Point]) -> None:
     """Name points in a column on the right, in their order of height; names never collide."""
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = {name: float(to_axes.transform(point)[1]) for name, point in points.items()}
-    line = {"arrowstyle": "-", "color": colours.quiet, "lw": 0.7, "alpha": 0.7, "shrinkA": 2, "shrinkB": 5}
+    line = {"arrowstyle": "-", "color": QUIET, "lw": 0.7, "alpha": 0.7, "shrinkA": 2, "shrinkB": 5}
     line["relpos"] = (0.0, 0.5)  # from the name's left edge, not through its letters
-    look: dict[str, Any] = {"fontsize": 9, "color": colours.ink, "parse_math": False, "arrowprops": line}
+    look: dict[str, Any] = {"fontsize": 9, "color": INK, "parse_math": False, "arrowprops": line}
     look |= {"textcoords": "axes fraction", "va": "center", "annotation_clip": False}
     for name, height in spread_out(heights, 0.20 / _inches(axes)[1]).items():
         axes.annotate(name, points[name], (1.05, height), **look)
@@ -300,29 +284,28 @@ def mark(shape: str, colour: str, text: str, *, filled: bool = True) -> Line2D:
     )
 
 
-def legend_entries(rows: Iterable[Row], colours: Palette, by: Literal["marker", "hatch"] = "marker") -> list[Artist]:
+def legend_entries(rows: Iterable[Row], by: Literal["marker", "hatch"] = "marker") -> list[Artist]:
     """One entry per device (colour) and precision (marker or hatch) that was drawn, coarsest precision first."""
     good = [row for row in rows if row.status == "ok"]
     known = {row.precision for row in good}
     others = sorted({name for name in known if name} - set(HATCHES))
     found: list[Artist] = [
-        Patch(facecolor=colours.device(device), label=device, linewidth=0)
-        for device in sorted({r.device for r in good})
+        Patch(facecolor=colour_of(device), label=device, linewidth=0) for device in sorted({r.device for r in good})
     ]
     for precision in (name for name in (*HATCHES, *others, None) if name in known):
-        text, colour = precision or "precision unknown", colours.quiet
+        text, colour = precision or "precision unknown", QUIET
         drawn = Patch(facecolor="none", edgecolor=colour, hatch=hatch(precision), label=text)
         found.append(mark(marker(precision), colour, text) if by == "marker" else drawn)
     if any(row.trained_on_prompts for row in good):
-        found.append(mark("", colours.quiet, TRAINED_MEANS))
+        found.append(mark("", QUIET, TRAINED_MEANS))
     return found
 
 
-def legend(figure: Figure, entries: Sequence[Artist], colours: Palette) -> None:
+def legend(figure: Figure, entries: Sequence[Artist]) -> None:
     """Put the legend along the bottom edge."""
     place: dict[str, Any] = {"loc": "lower left", "bbox_transform": figure.transFigure}
     place["bbox_to_anchor"] = (0.10 / WIDTH_IN, 0.04 / figure.get_figheight())
-    look: dict[str, Any] = {"fontsize": 9, "frameon": False, "labelcolor": colours.quiet}
+    look: dict[str, Any] = {"fontsize": 9, "frameon": False, "labelcolor": QUIET}
     look |= {"handletextpad": 0.4, "columnspacing": 1.4}
     figure.legend(handles=list(entries), ncols=max(1, len(entries)), **place, **look)
 

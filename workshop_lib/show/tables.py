@@ -229,8 +229,8 @@ def metrics(completion: Completion) -> Table:
 
 def steadiness(run: Run) -> Table:
     """Per model, on how many prompts every timed round gave the very same answer."""
-    lines = []
-    for variant in _served(run):
+    lines, served = [], {key(each.variant): each.variant for each in run.servings if each.status == "ok"}
+    for variant in served.values():
         texts: dict[str, set[str]] = {}
         for each in run.completions:
             if each.ok and each.round and key(each) == key(variant):
@@ -383,12 +383,6 @@ def kept_warm(found: KeepWarmResult) -> Table:
 
 def _build(variant: ModelVariant) -> str:
     return f"{variant.precision or UNKNOWN} · {variant.device}"
-
-
-def _served(run: Run) -> list[ModelVariant]:
-    """The variants that were served, each once."""
-    good = [serving.variant for serving in run.servings if serving.status == "ok"]
-    return list({key(variant): variant for variant in good}.values())
 
 
 # -- the checklist

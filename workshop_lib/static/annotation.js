@@ -108,9 +108,8 @@ class Annotation {
   }
 
   buildScale(view) {
-    const command = view.mode === "rubric" ? "grade" : "choose";
     const made = view.scale.map((each) => {
-      const one = button(each.name, each.key, () => this.send(command, each.value), "ws-verdict");
+      const one = button(each.name, each.key, () => this.send("judge", each.value), "ws-verdict");
       one.append(make("small", {}, each.meaning));
       one.dataset.value = each.value;
       return one;
@@ -233,7 +232,7 @@ class Annotation {
     if (this.pending) return;
     const message = { turn: this.view.turn, command, value };
     const typed = this.comment.value;
-    if (["grade", "choose", "skip"].includes(command) && typed.trim() !== this.saved) message.comment = typed;
+    if (["judge", "skip"].includes(command) && typed.trim() !== this.saved) message.comment = typed;
     this.pending = true;
     this.timers = [
       setTimeout(() => this.wait(), QUIET_MS),
@@ -289,7 +288,7 @@ class Annotation {
     const wanted = key.length === 1 ? key.toUpperCase() : key;
     const here = view.stage === "item";
     const verdict = here && view.scale.find((each) => each.key === wanted);
-    if (verdict) return () => this.send(view.mode === "rubric" ? "grade" : "choose", verdict.value);
+    if (verdict) return () => this.send("judge", verdict.value);
     const on = {
       ArrowLeft: () => this.send("previous"),
       ArrowRight: () => this.send("next"),
