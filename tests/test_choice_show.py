@@ -76,8 +76,8 @@ def test_the_tables_say_what_counts_and_what_is_excluded() -> None:
     assert list(table.columns) == ["model", "latency (ms)", "size on disk (MB)", "licence"], "nothing is empty"
     assert table.to_numpy().tolist()[0][1:3] == ["200 (100 to 300)", "not measured"]
     assert show.weights({"quality": 3, "latency": 1}).to_numpy().tolist()[:2] == [
-        ["quality", "one grade", "3", "75%"],
-        ["latency", "half the latency", "1", "25%"],
+        ["quality", "one grade", "3", "75 %"],
+        ["latency", "half the latency", "1", "25 %"],
     ]
     assert show.limits_set({"max_size_mb": 10, "min_quality": 3}, "MIT, BSD", {"latency": 1.0}) == [
         "size on disk at most 10 MB",
@@ -111,8 +111,8 @@ def test_the_figure_says_which_model_leads_where() -> None:
     figure = show.weight_sensitivity(decided())
     assert style.alt_text(figure) == (
         "Which model comes first as each criterion's share of the weights changes. "
-        f"quality (now 50%): {QUICK} from 0% to 66%, {CAREFUL} from 67% to 100%. "
-        f"latency (now 50%): {CAREFUL} from 0% to 33%, {QUICK} from 34% to 100%."
+        f"quality (now 50 %): {QUICK} from 0 to 66 %, {CAREFUL} from 67 to 100 %. "
+        f"latency (now 50 %): {CAREFUL} from 0 to 33 %, {QUICK} from 34 to 100 %."
     )
     assert style.png(figure) == style.png(show.weight_sensitivity(decided()))
     assert "no model is left" in style.alt_text(show.weight_sensitivity(decided(max_size_mb=1)))
@@ -132,7 +132,7 @@ def test_the_record_holds_what_a_reader_needs() -> None:
         f"| {CAREFUL} | 4 (4 to 4) | 1,000 (1,000 to 1,000) |",
         "## Limits, and what is good enough\n\n- size on disk at most 10 MB",
         "## Excluded, and why\n\nnone",
-        "| quality | one grade | 4 | 80% |",
+        "| quality | one grade | 4 | 80 % |",
         f"- If quality had 0 to 66 % of all weights instead of 80 %, {QUICK} would come first.",
     ):
         assert part in text, part

@@ -104,7 +104,9 @@ def test_the_standard_shape_by_hand():
     cached = replace(found, completions=tuple(replace(each, cached_tokens=32) for each in found.completions))
     assert cached.shape == Shape(512, 2, pytest.approx(1200), pytest.approx(100), 3)
     said = cached.sentences()[1]
-    assert all(figure in said for figure in ("512 prompt + 2 answer", "pp512) 1,200 tok/s", "depth 512) 100 tok/s"))
+    assert all(
+        figure in said for figure in ("512 prompt + 2 answer", "pp512) 1,200 tok/s", "tg2 at depth 512) 100 tok/s")
+    )
     assert (found_of({64: [0.1]}).shape, len(found_of({64: [0.1]}).sentences())) == (None, 1)
 
 

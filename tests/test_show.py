@@ -25,13 +25,16 @@ def test_annotation_is_shown_without_models(tmp_path: Path) -> None:
 
 
 def test_agreement_is_shown_pair_by_pair() -> None:
-    """A line per pair with answers in common and what follows; the pairs without any are one line."""
+    """A line per pair with answers in common; no alpha of one answer; an end near a threshold has three decimals."""
     alpha = Agreement(("ada", "aspects"), 9, 0.5, 0.25, 0.75)
     apart = Agreement(("ada", "judge:m"), 0, reason="They share no answer.")
     equal = replace(apart, raters=("ben", "ada"), n=3, reason="All ratings are equal (4).")
-    found = show.agreements([alpha, apart, equal, replace(apart, raters=("aspects", "judge:m"))])
+    nearly, one = replace(alpha, value=0.9, low=0.797, high=0.95), Agreement(("ben", "judge:m"), 1, 0.0)
+    found = show.agreements([alpha, nearly, one, apart, equal, replace(apart, raters=("aspects", "judge:m"))])
     assert found.to_numpy().tolist() == [
         ["ada and aspects", 9, "0.50", "0.25 to 0.75", show.TRUST["unreliable"]],
+        ["ada and aspects", 9, "0.90", "0.797 to 0.95", show.TRUST[nearly.trust]],
+        ["ben and judge:m", 1, "none", "none", show.TRUST[one.trust]],
         ["ben and ada", 3, "undefined", "none", "All ratings are equal (4)."],
         ["ada and judge:m; aspects and judge:m", 0, "none", "none", "They share no answer."],
     ]

@@ -86,7 +86,7 @@ class Word:
             return "not yet", f"Your answer is {_shown(answer)}. Write a text in quotes."
         given = answer.strip().casefold()
         if given == self.right.casefold():
-            return "right", f"{self.right}: yes."
+            return "right", f"The answer is {self.right!r}."
         known = {word.casefold(): said for word, said in self.mistakes.items()}
         near = difflib.get_close_matches(answer, [self.right, *self.mistakes], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -165,7 +165,8 @@ class PromptLengths:
                 continue
             beyond = ", by the line beyond what was measured" if tokens > 1.1 * longest else ""
             said.append(f"{each:g} minutes ({tokens:,.0f} tokens): {seconds(fit.first_token_s(tokens))}{beyond}")
-        bend = f" The line misses by up to {fit.worst_miss:.0%}: take it as rough." if fit.worst_miss > POOR_FIT else ""
+        rough = f" The line misses by up to {100 * fit.worst_miss:.0f} %: take it as rough."
+        bend = rough if fit.worst_miss > POOR_FIT else ""
         return f"Wait for the first word of {self.variant.model_id}: {'; '.join(said)}.{bend}"
 
     def sentences(self) -> list[str]:
@@ -174,10 +175,11 @@ class PromptLengths:
         if shape:
             rates = (shape.prefill_tokens_per_s, shape.decode_tokens_per_s)
             prefill, decode = ("not measured" if rate is None else f"{rate:,.0f} tok/s" for rate in rates)
-            size = f"{shape.prompt_tokens:.0f} prompt + {shape.answer_tokens:.0f} answer tokens"
+            written = f"{shape.answer_tokens:.0f}"
+            size = f"{shape.prompt_tokens:.0f} prompt + {written} answer tokens"
             said.append(
                 f"The shape of llama-bench, {size}, median of {shape.requests}, {self.variant.model_id}: "
-                f"prefill (pp512) {prefill}, up to the first token; decode (tg128 at depth 512) {decode}."
+                f"prefill (pp512) {prefill}, up to the first token; decode (tg{written} at depth 512) {decode}."
             )
         return said
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import pairwise, takewhile
+from itertools import takewhile
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -172,17 +172,16 @@ def save_loads(folder: Path, model: ModelVariant, loads: Iterable[Load]) -> Path
 
 
 def saturation(loads: Sequence[Load]) -> int | None:
-    """The number of users beyond which more only wait: the first level whose successor adds under 10 % throughput.
+    """The number of users beyond which more only wait: the first level to which no later one adds 10 % throughput.
 
     None when throughput was not measured or still grows at the last level.
     """
-    for fewer, more in pairwise(loads):
-        before, after = fewer.total_tokens_per_s, more.total_tokens_per_s
-        if before is None or after is None:
-            return None
-        if after < before * WORTHWHILE:
-            return fewer.users
-    return None
+    rates = [load.total_tokens_per_s for load in loads if load.total_tokens_per_s is not None]
+    if len(rates) < len(loads):
+        return None
+    later = (max(rates[number:]) for number in range(1, len(rates)))
+    steps = zip(loads, rates, later, strict=False)  # the last level has none after it
+    return next((load.users for load, rate, best in steps if best < rate * WORTHWHILE), None)
 
 
 def describe(loads: Sequence[Load]) -> str:
@@ -194,7 +193,7 @@ def describe(loads: Sequence[Load]) -> str:
     longer = (last.latency_s or 0.0) / (first.latency_s or 1.0)
     said = "Up to here, more users get more done."
     if users is not None:
-        said = f"From {_users(users)} on, more only wait: the next step adds under 10 % to what all get together."
+        said = f"From {_users(users)} on, more only wait: they add under 10 % to what all get together."
     many = f"{_users(last.users)} together get {more:.1f} times the tokens per second of {_users(first.users)}"
     return f"{said} {many}, and an answer takes {longer:.1f} times as long."
 

@@ -167,7 +167,10 @@ def speed_and_quality(found: Evidence) -> Table:
 def weights(given: Mapping[str, float]) -> Table:
     """One line per criterion: what a step of it is, what one is worth, and its share of all weights."""
     values = [(each, given.get(each.name, 0.0)) for each in CRITERIA.values()]
-    lines = ((each.label, _step(each), f"{weight:g}", f"{weight / sum(given.values()):.0%}") for each, weight in values)
+    lines = (
+        (each.label, _step(each), f"{weight:g}", f"{100 * weight / sum(given.values()):.3g} %")
+        for each, weight in values
+    )
     return Table.of(lines, "criterion", "one step", "weight", "share")
 
 
@@ -306,9 +309,9 @@ def weight_sensitivity(decision: Decision) -> Figure:
         if not decision.ranked:
             style.inside(axes, line, "no model is left")
         style.median_bar(axes, line, 100 * now)
-        style.beside(axes, line, f"{now:.0%}")
-        parts = [f"{called[place]} from {start}% to {end}%" for start, end, place in found[criterion]]
-        said.append(f"{CRITERIA[criterion].label} (now {now:.0%}): {', '.join(parts) or 'no model is left'}")
+        style.beside(axes, line, f"{100 * now:.3g} %")
+        parts = [f"{called[place]} from {start} to {end} %" for start, end, place in found[criterion]]
+        said.append(f"{CRITERIA[criterion].label} (now {100 * now:.3g} %): {', '.join(parts) or 'no model is left'}")
     axes.set(xlim=(0, 100), xlabel="Share of all weights (%)")
     entries = [
         Patch(facecolor=colour, hatch=hatch, edgecolor=style.PAPER, label=one_line(called[place], 34))
@@ -521,5 +524,6 @@ class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships n
         said = html.escape(printable(alarm + verdict(self.decision)))
         self._said.value = f'<p role="status" aria-live="polite">{said}</p>'
         table = ranking(self.decision)._repr_html_() if self.decision.ranked else ""
-        self._shown.value, self._written.value = bars(self.decision) + table, ""
+        gaps = "<style>.ws-choice th, .ws-choice td { padding: 0 .6em }</style>"  # widgets' tables have none
+        self._shown.value, self._written.value = gaps + bars(self.decision) + table, ""
         self.button.disabled = bool(self.problem)

@@ -125,7 +125,7 @@ class Judge:
         done = {score.key for score in file.lines().values() if not score.comment.startswith(FAILED)}
         left = [shown for shown in wanted if key_of(shown, self.rubric_version) not in done]
         given: list[Score] = []
-        for shown in tqdm(left, desc="Judge", unit="verdict", disable=not show_progress):
+        for shown in tqdm(left, desc="Judge", unit="verdict", disable=not (show_progress and left)):
             if not self.has_time(share):
                 break
             began = self._clock()

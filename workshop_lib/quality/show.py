@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from workshop_lib.comparison import Estimate
 from workshop_lib.quality import scores
-from workshop_lib.quality.agreement import Agreement, Trust
+from workshop_lib.quality.agreement import RELIABLE, TENTATIVE, Agreement, Trust
 from workshop_lib.quality.annotation import Session
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.quality.facts import FactCheck, check_answer
@@ -92,7 +92,8 @@ def agreements(found: Sequence[Agreement]) -> Table:
     lines, apart = [], [alpha for alpha in found if not alpha.n]
     for alpha in found:
         if alpha.n:
-            value = "undefined" if alpha.value is None else f"{alpha.value:.2f}"
+            figure = "none" if alpha.low is None else f"{alpha.value:.2f}"  # of too few answers alpha says nothing
+            value = "undefined" if alpha.value is None else figure
             lines.append(
                 (" and ".join(alpha.raters), alpha.n, value, _between(alpha), alpha.reason or TRUST[alpha.trust])
             )
@@ -127,7 +128,10 @@ def strengths(ranking: Ranking) -> Table:
 
 
 def _between(figure: Estimate | Agreement) -> str:
-    return "none" if figure.low is None else f"{figure.low:.2f} to {figure.high:.2f}"
+    if figure.low is None:
+        return "none"
+    near = any(abs(figure.low - bound) < 0.005 for bound in (RELIABLE, TENTATIVE))  # two decimals might cross it
+    return f"{figure.low:.{3 if near else 2}f} to {figure.high:.2f}"
 
 
 def ranged(figure: Estimate, decimals: int, *, factor: float = 1.0) -> str:

@@ -267,7 +267,7 @@ def loads(found: Sequence[Load]) -> Figure:
     users = saturation(found)
     subtitle = "Together they get more as long as the line rises; each one gets less."
     if users is not None:
-        subtitle = f"From {users} on, more users only wait: the next step adds under 10 % to what all get together."
+        subtitle = f"From {users} on, more users only wait: they add under 10 % to what all get together."
     figure, axes = style.plane(list(rates), "What if several people ask at once?", subtitle)
     axes.set_xticks([load.users for load in found])
     axes.set_xlim(0, 1.06 * max((load.users for load in found), default=1))
