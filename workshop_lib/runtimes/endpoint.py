@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from workshop_lib import client
@@ -94,16 +92,12 @@ class EndpointRuntime(Runtime):
         """What an address lists; it is this runtime's from then on, redirects followed."""
         from tqdm.auto import tqdm
 
-        with ExitStack() as held:
-            # made at the first pause: a list that comes at once shows none
-            bar = cache(lambda: held.enter_context(tqdm(desc="The server is loading a model", unit="s", mininterval=0)))
-            asked = client.ChatClient(
-                address.url(),
-                api_key=self._api_key,
-                timeout_s=LIST_TIMEOUT_S,
-                on_wait=lambda wait_s: bar().update(wait_s),
-            )
-            held.enter_context(asked)
+        with (  # a bar that is never told of a pause is never shown
+            tqdm(desc="The server is loading a model", unit="s", delay=1e-9) as bar,
+            client.ChatClient(
+                address.url(), api_key=self._api_key, timeout_s=LIST_TIMEOUT_S, on_wait=bar.update
+            ) as asked,
+        ):
             entries = asked.list_entries()
             self._address = asked.address
             return entries
