@@ -19,6 +19,7 @@ from tests.behaviours import STEADY
 from tests.fault_server import FaultServer
 from workshop_lib import __main__ as command_line
 from workshop_lib import data, places
+from workshop_lib.models import smollm2
 from workshop_lib.programs import commands, notebooks
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=12)
@@ -108,6 +109,7 @@ def test_watts_reach_the_pages_only_when_given(monkeypatch: pytest.MonkeyPatch):
         (["run", "--devices", "tpu"], "ConfigurationError: devices is 'tpu'"),
         (["run", "--models", " ,"], "ConfigurationError: models is ' ,'"),
         (["run", "--watts", "0"], "ConfigurationError: --watts is 0.0."),
+        (["run", "--prompt-set", "x", "--profile", "practice"], "has no set 'x'"),
         (["run", "--output", "{file}"], "{file}/records.jsonl cannot be written"),
         (["compare", "a.json", "--against", "x"], "--against is 'x' without --model."),
         (["fleet", "run", "tcp://127.0.0.1:1", "--output", "{file}"], "{file}/fleet.json cannot be written"),
@@ -121,10 +123,12 @@ def test_what_cannot_be_used_is_one_line_and_exit_2_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    """A wrong command, flag or value, or a file where a folder is wanted, starts no notebook and is no traceback."""
+    """A wrong command, flag or value, or a file where a folder is wanted, starts and fetches nothing."""
     file = tmp_path / "file"
     file.write_text("mine", encoding="utf-8")
     monkeypatch.setattr(notebooks, "run_workshop", lambda *_: pytest.fail("a notebook was started"))
+    monkeypatch.setattr(smollm2, "fetch", lambda *_, **__: pytest.fail("a model was fetched"))
+    monkeypatch.setenv(places.CACHE_VARIABLE, str(tmp_path / "cache"))
     try:
         code = command_line.main([word.format(file=file) for word in arguments])
     except SystemExit as end:
@@ -162,3 +166,30 @@ def test_a_broken_data_file_is_one_line_and_exit_2(
     (line,) = capsys.readouterr().err.splitlines()
     assert "models.json is not JSON at line 1" in line
     assert not (tmp_path / "run").exists()
+
+
+def test_every_request_has_what_the_flags_ask_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Given as flags: 2 requests of the benchmark, 2 + 6 of two lengths, 1 + 4 + 8 of one user and two."""
+    flags = ["--prompt", "Hi", "--rounds", "1", "--users", "1,2", "--prompt-lengths", "64,128", "--tokens-field"]
+    with FaultServer({"one": QUICK}) as server:
+        given = ["--endpoint", server.base_url, "--output", str(tmp_path), "--extra-body", '{"top_p": 0.9}']
+        assert commands.benchmark([*flags, "max_completion_tokens", *given]) == 0
+        bodies = [call.body for call in server.calls if call.method == "POST"]
+    assert len(bodies) == 2 + (2 + 2 * 3) + (1 + 4 + 8)
+    assert {(body["top_p"], "max_tokens" in body, "max_completion_tokens" in body) for body in bodies} == {
+        (0.9, False, True)
+    }
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["prefill_tokens_per_sec_fitted"] is None, "two lengths make no line"
+
+
+def test_a_broken_file_beside_the_run_costs_no_rows(
+    endpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prompt lengths of an earlier start that cannot be read: the exit code is 1, and the array is printed."""
+    (tmp_path / "prompt_lengths.jsonl").write_text("broken\n", encoding="utf-8")
+    flags = ["--endpoint", endpoint, "--models", "one", "--prompt", "Hi", "--rounds", "1", "--output", str(tmp_path)]
+    assert commands.benchmark(flags) == 1
+    said = capsys.readouterr()
+    assert [row["status"] for row in json.loads(said.out)] == ["ok"]
+    assert "RecordFileError: prompt_lengths.jsonl" in said.err

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from tests.test_precision import run_of
 from workshop_lib import data, fit, places
 from workshop_lib.data import ModelCard
+from workshop_lib.errors import ConfigurationError
 from workshop_lib.fit import Estimate, Fit, Machine, Need, Shape, calibrate, estimate_fit
 from workshop_lib.records import Chunk, Completion, Run
 from workshop_lib.show import tables
@@ -177,6 +179,15 @@ def test_a_run_estimates_itself_and_the_catalog(run: Run) -> None:
     assert (bigger.tokens, sized.tokens, nameless.need) == (512, 4096, Need())
     assert sized.need.size_mb == 4000.0 and sized.need.decode is not None
     assert estimate_fit(run, CARDS).free_mb > 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"context": 0}, {"context": -5}, {"free_mb": 0.0}, {"free_mb": -100.0}, {"free_mb": float("nan")}]
+)
+def test_no_context_and_no_memory_are_refused(run: Run, wrong: dict[str, Any]) -> None:
+    """Nothing fits into 0 MB or less: no model is named the largest that does, and 0 is not what happens to be free."""
+    with pytest.raises(ConfigurationError):
+        estimate_fit(run, {}, **wrong)
 
 
 def test_a_model_is_estimated_without_its_own_record(run: Run) -> None:

@@ -77,7 +77,7 @@ def test_a_configuration_that_cannot_be_used_names_key_and_value(folder: Path, c
         (b"\xff\xff\x00", "is not"),
         ("[" * 100_000, "too deeply"),
         ("[1]", "is"),
-        ('{"eos_token_id": 2}', "'model' is missing"),
+        ('{"eos_token_count": 2}', "'model' is missing"),
     ],
 )
 def test_a_configuration_that_is_no_json_is_named(folder: Path, content: str | bytes, said: str) -> None:

@@ -135,6 +135,17 @@ def test_the_sentence_says_what_fits_and_what_is_beyond_the_measured():
     assert "three lengths" in found_of({256: [0.1], 512: [0.2]}).sentence()
 
 
+@pytest.mark.parametrize("firsts_s", [(0.05, 0.0500004, 0.0499998), (0.0056, 0.0042, 0.0042)])
+def test_a_first_token_that_does_not_depend_on_the_length_has_no_line(firsts_s: tuple[float, ...]):
+    """Some microseconds of noise are no prefill rate of millions; the row says null, and the sentence why."""
+    of_length = dict(zip((64, 128, 256), firsts_s, strict=True))
+    found = found_of({length: [first, first + 2e-6, first - 2e-6] for length, first in of_length.items()})
+    assert (found.fit, len(found.points)) == (None, 3)
+    assert "three lengths" not in found.sentence()
+    (row,) = lengths.with_fits([Row("m", "m:1", "cpu", "ok")], [found])
+    assert row.more == {"prefill_tokens_per_sec_fitted": None, "first_token_overhead_s": None}
+
+
 def test_lengths_beyond_the_context_are_not_asked():
     """A model of 512 tokens with 128 for the answer is asked 64 and 256; 512 and 2 048 are named."""
     with FaultServer({"m": reads(1e6)}) as server, EndpointRuntime(server.base_url) as runtime:

@@ -158,7 +158,7 @@ def test_a_broken_file_is_one_line_and_the_rest_is_drawn(three: Path, how: str) 
 def test_other_files_are_judged_by_themselves(three: Path) -> None:
     """Broken grades, choices and links to folders have a line each; what the workshop else writes is nobody's fault."""
     (three / "ada" / "me.jsonl").write_text('{"kind":"scores","schema":1,"rater":"me"}\n{"kind":"score"}\n', "utf-8")
-    (three / "ben" / "decision.json").write_text("[]", "utf-8")
+    (three / "ben" / "decision.json").write_text("{}", "utf-8")
     (three / "away").symlink_to(Path(__file__).parent, target_is_directory=True)
     (three / "cy" / "loads.jsonl").write_text("{}\n", "utf-8")
     (three / "notes.txt").write_text("hello", "utf-8")
@@ -166,11 +166,12 @@ def test_other_files_are_judged_by_themselves(three: Path) -> None:
         os.mkfifo(three / "cy" / "pipe.json")
     found = room.read(three)
     assert [fault.partition(" ")[0] for fault in found.faults] == ["ada/me.jsonl", "away", "ben/decision.json"]
+    assert "It has no 'model_id'." in found.faults[2]
     assert [len(desk.rows) for desk in found.desks] == [3, 3, 3]
 
 
 def test_an_empty_room_is_one_sentence(tmp_path: Path) -> None:
-    """Nothing handed in yet is no error; a folder that is not there is one."""
+    """Nothing handed in yet is no error; a folder that is not there, or is a file, is one; spaces alone name none."""
     empty = room.read(tmp_path)
     assert room.sentences(empty) == ["Nothing that can be used lies in this folder yet."]
     assert (room.picture(empty), room.votes(empty), len(room.desks(empty)), len(room.speed(empty))) == (
@@ -180,8 +181,28 @@ def test_an_empty_room_is_one_sentence(tmp_path: Path) -> None:
         0,
     )
     assert [each.reason is not None for each in room.agreement(empty)] == [True]
-    with pytest.raises(ConfigurationError, match="There is no folder"):
-        room.read(tmp_path / "typo")
+    (tmp_path / "file.json").write_text("{}", "utf-8")
+    for wrong in ("typo", "file.json"):
+        with pytest.raises(ConfigurationError, match=wrong):
+            room.read(tmp_path / wrong)
+    assert room.read("  ") == room.read()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may open every folder")
+def test_a_closed_folder_is_one_line(three: Path) -> None:
+    """Ben's folder lets nobody in, and the two other desks are drawn; a room that lets nobody in is an error."""
+    for closed in (three / "ben", three):
+        closed.chmod(0)
+    try:
+        with pytest.raises(ConfigurationError):
+            room.read(three)
+        three.chmod(0o700)
+        found = room.read(three)
+    finally:
+        for opened in (three, three / "ben"):
+            opened.chmod(0o700)
+    assert [fault.partition(" ")[0] for fault in found.faults] == ["ben"]
+    assert [desk.name for desk in found.desks] == ["ada", "cy"]
 
 
 def test_neighbours_are_compared_by_what_both_graded(three: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.measurement_helpers import VARIANT
-from workshop_lib import settings
+from workshop_lib import data, settings
 from workshop_lib.errors import ConfigurationError, DataFileError
 from workshop_lib.plan import make_plan
 from workshop_lib.records import Prompt
@@ -145,6 +145,23 @@ def test_the_key_never_shows() -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse([], {"API_KEY": "quite sécret"})
     assert "sécret" not in str(caught.value) and "U+0020" in str(caught.value)
+
+
+def test_flags_for_prompts_contradict_each_other_or_win(tmp_path: Path) -> None:
+    """Two flags that cannot both be followed are refused; one flag is followed, whatever the variables say."""
+    file, chosen = tmp_path / "own.txt", ["--prompt-set", "meetings"]
+    file.write_text("One?\nTwo?\n", encoding="utf-8")
+    own = ["--prompts-file", str(file)]
+    for both in ([*own, *chosen], ["--prompt", "Hi", *own], ["--prompt", "Hi", *chosen]):
+        with pytest.raises(ConfigurationError):
+            parse(both, {})
+    with pytest.raises(ConfigurationError):
+        parse(chosen, {"BENCH_PROMPTS_FILE": str(file)})
+    variables = {"BENCH_PROMPT": "Hi", "BENCH_PROMPT_SET": "course"}
+    assert parse(chosen, variables).read_prompts() == data.read_prompts("meetings")
+    assert [each.text for each in parse(own, variables).read_prompts()] == ["One?", "Two?"]
+    assert [each.text for each in parse([], variables).read_prompts()] == ["Hi"]
+    assert parse([*chosen, "--prompts-file", str(data.PROMPTS_FILE)], {}).prompt_set == "meetings"
 
 
 def test_a_prompts_file_is_checked_at_once(tmp_path: Path) -> None:

@@ -258,6 +258,11 @@ def set_of(prompts: Iterable[Prompt]) -> str | None:
     return next((name for name, shipped in read_prompt_file().sets.items() if set(shipped).issuperset(mine)), None)
 
 
+def has_sets(path: Path) -> bool:
+    """Whether a file of prompts holds sets, and not one list. Raises `DataFileError`."""
+    return _entries(path) is None
+
+
 def _entries(file: Path) -> list[object] | None:
     """The prompts in a file of one's own; None where it has sets of them."""
     text = read_text(file)

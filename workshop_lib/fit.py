@@ -8,6 +8,7 @@ only. Not counted: the memory that reading a long prompt takes, and that attenti
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple, get_args
 
 from workshop_lib import data
 from workshop_lib.data import ModelCard, ShapeKey
-from workshop_lib.errors import DataFileError
+from workshop_lib.errors import ConfigurationError, DataFileError
 from workshop_lib.models import registry
 from workshop_lib.models.folder import CONFIG
 from workshop_lib.precision import bits
@@ -148,9 +149,13 @@ def estimate_fit(
     """Estimate every model that ran, with the run's own prompts, and at 4 bits every other of a catalog.
 
     Those of `models`, None = `models.json`, have `context` tokens in their context. `free_mb` None = what is free now.
+    Raises `ConfigurationError` for a context or memory of 0 or less.
     """
     import psutil
 
+    free_mb = psutil.virtual_memory().available / 1e6 if free_mb is None else free_mb
+    if context < 1 or not 0 < free_mb < math.inf:
+        raise ConfigurationError(f"The context is {context} tokens, {free_mb:g} MB are free.", "Give more than 0.")
     cards = data.read_models() if models is None else models
     ran = list(_that_ran(run, cards))
     alone = [calibrate(other for other in ran if other is not each).estimate(each) for each in ran]
@@ -160,7 +165,7 @@ def estimate_fit(
         for alias, card in cards.items()
         if card.profile == "foundry" and card.listed and alias not in measured
     ]
-    return Fit((*alone, *map(machine.estimate, offered)), machine, free_mb or psutil.virtual_memory().available / 1e6)
+    return Fit((*alone, *map(machine.estimate, offered)), machine, free_mb)
 
 
 def _that_ran(run: Run, cards: Mapping[str, ModelCard]) -> Iterator[Estimate]:

@@ -23,7 +23,7 @@ from workshop_lib import comparison, data, files, settings, timing
 from workshop_lib.benchmark import answered
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError, ModelServerError, RecordFileError
-from workshop_lib.records import Completion, ModelVariant, Request, Row, Run
+from workshop_lib.records import Completion, ModelVariant, Request, RequestOptions, Row, Run
 from workshop_lib.show.text import seconds
 from workshop_lib.storage import object_of, record_of
 
@@ -125,7 +125,7 @@ class PromptLengths:
 
     @property
     def fit(self) -> Fit | None:
-        """The line through all requests; None with fewer than three lengths."""
+        """The line through all requests; None with fewer than three lengths, or where it does not clearly rise."""
         return _fit(self.requests)
 
     @property
@@ -152,6 +152,8 @@ class PromptLengths:
         fit = self.fit
         if fit is None and self.reason:
             return self.reason
+        if fit is None and len(self.points) > 2:
+            return f"{self.variant.model_id}: longer prompts did not clearly delay the first token. Ask longer ones."
         if fit is None:
             return "How long a meeting may be was not found: that needs answers at three lengths or more."
         longest = self.points[-1].prompt_tokens
@@ -192,6 +194,7 @@ def measure_prompt_lengths(
     repeats: int = REPEATS,
     folder: Path | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    options: RequestOptions | None = None,
 ) -> PromptLengths:
     """Serve a model and ask it prompts of several lengths, in tokens, each `repeats` times, the lengths in turn.
 
@@ -199,7 +202,7 @@ def measure_prompt_lengths(
 
     Lengths that leave no room for an answer in the model's context are not asked. Answers have up to 32 tokens, those
     to 512 tokens up to 128 (see `Shape`). `lengths` are numbers, or text like `64,256`, nothing is asked where there
-    are none; with `folder` every request is kept there.
+    are none; with `folder` every request is kept there. `options` None = those of the environment.
 
     Raises:
         ConfigurationError: a length below 32 tokens, or repeats below 1.
@@ -216,7 +219,7 @@ def measure_prompt_lengths(
     words = " ".join(prompt.text for prompt in data.read_prompts("meetings")).split()
     most = (variant.context_tokens or max(lengths) + 2 * STANDARD[1]) - STANDARD[1]
     asked = [length for length in sorted(set(lengths)) if length <= most]
-    with runtime.serve(variant) as model, ChatClient.to(model, timeout_s=timeout_s) as client:
+    with runtime.serve(variant) as model, ChatClient.to(model, timeout_s=timeout_s, options=options) as client:
 
         def ask(length: int, count: int, number: int) -> Completion:
             place = 0 if length == STANDARD[0] else number  # of one place, so that all have the corrected count
@@ -281,7 +284,7 @@ def with_fits(rows: Iterable[Row], found: Iterable[PromptLengths]) -> list[Row]:
 
 def _figures(found: PromptLengths) -> dict[str, float | None]:
     fit, shape = found.fit, found.shape
-    figures: dict[str, float | None] = {}
+    figures: dict[str, float | None] = {PREFILL_FITTED: None, OVERHEAD: None}
     if fit:
         figures |= {PREFILL_FITTED: fit.prefill_tokens_per_s, OVERHEAD: fit.overhead_s}
     if shape:
@@ -342,13 +345,13 @@ def _fit(lengths: Sequence[Sequence[tuple[float, float]]]) -> Fit | None:
         for _ in range(_RESAMPLES)
     ])  # fmt: skip
     overhead, slope = map(float, line)
-    if slope <= 0:
-        return None
     between = comparison.interval(drawn[:, 0]) or (overhead, overhead)
-    rates = comparison.interval(1 / np.maximum(drawn[:, 1], 1e-12)) or (1 / slope, 1 / slope)
+    least, most = comparison.interval(drawn[:, 1]) or (slope, slope)
+    if least <= 0:  # noise alone gives every line some slope, and its inverse is no rate
+        return None
     centres = [tuple(median(column) for column in zip(*length, strict=True)) for length in lengths]
     misses = [abs(overhead + slope * tokens - first) / first for tokens, first in centres]
-    return Fit(overhead, between, 1 / slope, rates, float(max(misses)))
+    return Fit(overhead, between, 1 / slope, (1 / most, 1 / least), float(max(misses)))
 
 
 def _line(lengths: Sequence[Sequence[tuple[float, float]]]) -> np.ndarray:

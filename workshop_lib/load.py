@@ -26,7 +26,7 @@ from workshop_lib import comparison, files, goals, timing
 from workshop_lib.benchmark import answered
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Run
+from workshop_lib.records import Completion, ModelVariant, Prompt, Request, RequestOptions, Run
 from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
@@ -97,11 +97,12 @@ def measure_loads(
     requests_per_user: int = 4,
     max_tokens: int = 60,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    options: RequestOptions | None = None,
 ) -> tuple[Load, ...]:
     """Measure each number of users in turn after one untimed request.
 
-    Each user is a thread with connections of its own that asks the prompts in turn; all start together. Raises
-    `ConfigurationError` for a level, or requests per user, below 1.
+    Each user is a thread with connections of its own that asks the prompts in turn; all start together. `options` None
+    = those of the environment. Raises `ConfigurationError` for a level, or requests per user, below 1.
     """
     if min(*levels, requests_per_user) < 1:
         raise ConfigurationError(f"Users {list(levels)}, {requests_per_user} requests each.", "Give 1 or more of both.")
@@ -112,12 +113,12 @@ def measure_loads(
         return Request(name, model.variant, prompt.id, prompt.text, number, max_tokens)
 
     def one_user(user: int, start: threading.Barrier) -> list[Completion]:
-        with ChatClient.to(model, timeout_s=timeout_s) as client:
+        with ChatClient.to(model, timeout_s=timeout_s, options=options) as client:
             client.prepare()
             start.wait()
             return [client.ask(request(user, number)) for number in range(1, requests_per_user + 1)]
 
-    with ChatClient.to(model, timeout_s=timeout_s) as client:
+    with ChatClient.to(model, timeout_s=timeout_s, options=options) as client:
         client.ask(request(0, 0))
     return tuple(_measure_level(users, one_user) for users in levels)
 

@@ -120,9 +120,9 @@ class BenchmarkSettings:
     `profile` None = `endpoint` for an address, else `practice`; `watts` None = what `models.json` declares.
     """
 
-    models: Annotated[Names, Setting("BENCH_MODELS", "aliases or ids (default: auto = all served)", "NAMES")] = (
-        "auto",
-    )
+    models: Annotated[
+        Names, Setting("BENCH_MODELS", "aliases or ids (default: auto = candidates, of an endpoint all)", "NAMES")
+    ] = ("auto",)
     devices: Annotated[Devices, Setting("BENCH_DEVICES", "default: cpu,gpu", "NAMES")] = ("cpu", "gpu")
     profile: Annotated[Profile | None, Setting("BENCH_PROFILE", "where models come from", "NAME")] = None
     endpoint: Annotated[Text | None, Setting(ENDPOINT_VARIABLE, "server to measure instead", "URL")] = None
@@ -156,12 +156,12 @@ class BenchmarkSettings:
     json_file: Annotated[FilePath | None, Setting("BENCH_JSON", "write the JSON array to a file, too", "FILE")] = None
     fail_on_empty: Annotated[bool, Setting("BENCH_FAIL_ON_EMPTY", "exit with 1 for an empty answer")] = False
     watts: Annotated[Watts | None, Setting("BENCH_WATTS", "power to assume where none can be measured", "W")] = None
-    price_per_kwh: Annotated[Price | None, Setting("BENCH_PRICE_PER_KWH", "of a kilowatt-hour, for costs", "X")] = None
+    price_per_kwh: Annotated[Price | None, Setting("BENCH_PRICE_PER_KWH", "price of energy, for costs", "X")] = None
     users: Annotated[Users, Setting("BENCH_USERS", "simultaneous users to measure, e.g. 1,2,4,8", "N,N")] = ()
-    goal_first_token_s: Annotated[Seconds, Setting("BENCH_GOAL_FIRST_TOKEN", "of first tokens (default: 0.3)", "S")] = (
+    goal_first_token_s: Annotated[Seconds, Setting("BENCH_GOAL_FIRST_TOKEN", "goal, 0 = none (default: 0.3)", "S")] = (
         0.3
     )
-    goal_latency_s: Annotated[Seconds, Setting("BENCH_GOAL_LATENCY", "of answers (default: 1), 0 = none", "S")] = 1.0
+    goal_latency_s: Annotated[Seconds, Setting("BENCH_GOAL_LATENCY", "goal, 0 = none (default: 1)", "S")] = 1.0
     prompt_lengths: Annotated[
         Lengths, Setting("BENCH_PROMPT_LENGTHS", "prompt lengths to measure, in tokens, e.g. 64,256,1024", "N,N")
     ] = ()
@@ -261,9 +261,21 @@ def from_arguments(options: argparse.Namespace, environ: Mapping[str, str]) -> B
             values[each.name] = each.read(each.variable, environ[each.variable])
     if "models" not in values and environ.get("FOUNDRY_LOCAL_ALIAS", "").strip():
         values["models"] = names(environ["FOUNDRY_LOCAL_ALIAS"])
+    _choose_prompts(options, values)
     settings = BenchmarkSettings(**values)
     settings.read_prompts()
     return settings
+
+
+def _choose_prompts(options: argparse.Namespace, values: dict[str, Any]) -> None:
+    """Flags for prompts override `BENCH_PROMPT`. Raises `ConfigurationError` for two that cannot both be followed."""
+    given = [name for name in ("prompt", "prompts_file", "prompt_set") if getattr(options, name, None) is not None]
+    if "prompt" in given[:-1]:
+        raise ConfigurationError(f"{_BY_NAME[given[1]].flag} stands beside --prompt.", "Give one of the two.")
+    if given and "prompt" not in given:
+        values.pop("prompt", None)
+    if "prompt_set" in given and (file := values.get("prompts_file")) and not data.has_sets(file):
+        raise ConfigurationError(f"--prompt-set is given, but {file.name} has no sets.", "Give one of the two.")
 
 
 def read_key(environ: Mapping[str, str]) -> str | None:

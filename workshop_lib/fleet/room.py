@@ -12,6 +12,7 @@ cannot be used is one sentence, beside which the rest is shown. A fleet's folder
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -117,19 +118,24 @@ def hand_in(folder: str, name: str, predicted: str = "", records: str = "") -> s
 
 def read(folder: str | Path = "") -> Room:
     """Read a shared folder; without one, the example that ships. Raises `ConfigurationError` where there is none."""
-    root, found, faults = files.typed_path(folder) if folder else EXAMPLE, dict[str, Desk](), list[str]()
-    if not root.is_dir():
-        raise ConfigurationError(f"There is no folder {root}.", "Make it, or correct `room`.")
-    for name, path in _files(root):
+    root, found, faults = files.typed_path(folder) if str(folder).strip() else EXAMPLE, dict[str, Desk](), list[str]()
+    try:
+        listed = list(_files(root))
+    except OSError as error:
+        raise ConfigurationError(f"{root}: {error.strerror}.", "Correct `room`, or make that folder.") from None
+    for name, path in listed:
         try:
             if not path.resolve().is_relative_to(root.resolve()):
                 raise DataFileError("It is a link that leads out of the folder.", "Copy the file itself.")
+            if path.is_dir():
+                raise DataFileError("It cannot be opened.", "Let everyone read this folder.")
             if path.stat().st_size > LARGEST_BYTES:
                 raise DataFileError(f"It is larger than {LARGEST_BYTES:,} bytes.", "Hand in the report alone.")
             found[name] = _with(found.get(name, Desk(name)), path)
         except BROKEN as error:
-            why = without_places(str(error), {root: "room"}) or type(error).__name__
-            faults.append(one_line(f"{path.relative_to(root).as_posix()} is left out. {why}", 300))
+            why = f"It has no {error}." if isinstance(error, KeyError) else without_places(str(error), {root: "room"})
+            said = f"{path.relative_to(root).as_posix()} is left out. {why or type(error).__name__}"
+            faults.append(one_line(said, 300))
     known = [_voted(desk) for _, desk in sorted(found.items()) if desk != Desk(desk.name)]
     if len(known) > MOST_DESKS:
         faults.append(f"Only the first {MOST_DESKS} of {len(known)} desks are shown.")
@@ -142,7 +148,8 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
         if entry.is_dir() and not entry.is_symlink():
             there = (each for kind in ("*.*", "annotations/*.jsonl") for each in entry.glob(kind))
             order = sorted(islice(there, MOST_FILES), key=lambda each: (each.name == RECORDS_FILE, each.stem))
-            yield from ((entry.name, each) for each in order if each.is_file())
+            is_open = os.access(entry, os.R_OK | os.X_OK)
+            yield from ((entry.name, each) for each in order if each.is_file()) if is_open else [(entry.name, entry)]
         elif entry.is_symlink() or (entry.is_file() and entry.suffix in (".json", ".jsonl")):
             yield entry.stem, entry
 
@@ -159,7 +166,7 @@ def _with(desk: Desk, path: Path) -> Desk:
     elif path.name == RECORDS_FILE and not desk.rows:
         run = _checked(Run, storage.read_run(path))
         new = _measured(desk.name, Reference(comparison.results_of(run), tuple(summary.summarise(run))))
-    elif path.suffix == ".jsonl" and path.read_bytes().startswith(b'{"kind":"scores"'):
+    elif path.suffix == ".jsonl" and b'"scores"' in path.read_bytes()[:40]:  # an editor may have added a space
         file = scores.ScoreFile(path.parent, path.stem)
         if file.path.name != path.name:
             raise DataFileError("It holds another one's grades.", f"Name it {file.path.name}.")

@@ -19,6 +19,7 @@ from workshop_lib.errors import (
     WorkshopError,
 )
 from workshop_lib.programs import terminal
+from workshop_lib.records import RequestOptions
 
 if TYPE_CHECKING:
     from workshop_lib.programs.notebooks import Value
@@ -270,7 +271,9 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
             measured = run_plan(plan, runtime, folder)
         if chosen.prompt_lengths:
             _measure_lengths(runtime, measured, chosen, folder)
-        rows = lengths.with_fits(summarise(measured), lengths.read_lengths(folder))
+        rows: Sequence[Row] = summarise(measured)
+        with suppress(RecordFileError):  # of another start; the report says it, when the array is out
+            rows = lengths.with_fits(rows, lengths.read_lengths(folder))
         _write_results(measured, rows, chosen)
         if chosen.users:
             _measure_users(runtime, measured, chosen, folder)
@@ -338,12 +341,13 @@ def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, f
     from workshop_lib.show import tables
 
     def measure(variant: ModelVariant) -> tuple[Table, str]:
-        asked: dict[str, Any] = {"max_tokens": chosen.max_tokens, "timeout_s": chosen.timeout_s}
+        asked: dict[str, Any] = {"max_tokens": chosen.max_tokens, "timeout_s": chosen.timeout_s, "options": options}
         with runtime.serve(variant) as model:
             loads = load.measure_loads(model, measured.prompts, levels=chosen.users, **asked)
         load.save_loads(folder, variant, loads)
         return tables.loads(loads, chosen.goals), f"{load.describe(loads)} {load.describe_goals(loads, chosen.goals)}"
 
+    options = RequestOptions(chosen.tokens_field, chosen.extra_body)
     (folder / load.LOADS_FILE).unlink(missing_ok=True)
     _show_each(measured, "several users", measure)
 
@@ -355,10 +359,11 @@ def _measure_lengths(runtime: Runtime, measured: Run, chosen: BenchmarkSettings,
 
     def measure(variant: ModelVariant) -> tuple[Table, str]:
         terminal.notice(f"{variant.model_id} ({variant.device}): prompts of several lengths, long ones take time ...")
-        asked: dict[str, Any] = {"folder": folder, "timeout_s": chosen.timeout_s}
+        asked: dict[str, Any] = {"folder": folder, "timeout_s": chosen.timeout_s, "options": options}
         found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, **asked)
         return tables.prompt_lengths(found), " ".join(found.sentences())
 
+    options = RequestOptions(chosen.tokens_field, chosen.extra_body)
     (folder / lengths.LENGTHS_FILE).unlink(missing_ok=True)
     _show_each(measured, "prompt lengths", measure)
 

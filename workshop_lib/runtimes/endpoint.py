@@ -92,8 +92,8 @@ class EndpointRuntime(Runtime):
         """What an address lists; it is this runtime's from then on, redirects followed."""
         from tqdm.auto import tqdm
 
-        with (  # a bar that is never told of a pause is never shown
-            tqdm(desc="The server is loading a model", unit="s", delay=1e-9) as bar,
+        with (  # a bar that is never told of a pause is never shown; a shorter delay would be lost in rounding
+            tqdm(desc="The server is loading a model", unit="s", delay=1e-3, mininterval=0) as bar,
             client.ChatClient(
                 address.url(), api_key=self._api_key, timeout_s=LIST_TIMEOUT_S, on_wait=bar.update
             ) as asked,

@@ -287,7 +287,7 @@ def prompt_lengths(found: PromptLengths) -> Figure:
     """Draw the wait for the first token (s) against the prompt tokens, with the fitted line and minutes of meeting."""
     fit, model = found.fit, found.variant.model_id
     asked = [(tokens, first_s) for group in found.requests for tokens, first_s in group]
-    subtitle = "There are answers at fewer than three lengths, so no line."
+    subtitle = "No line: fewer than three lengths, or the first token does not clearly depend on them."
     if fit:
         low, high = fit.prefill_range
         subtitle = f"Prefill {fit.prefill_tokens_per_s:,.0f} tok/s (95 % interval {low:,.0f} to {high:,.0f}), {model}"
