@@ -141,6 +141,29 @@ def rows_said(capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, object
     return json.loads(said.out), last_line(said.err.encode("utf-8", "replace"))
 
 
+def test_a_disk_that_refuses_a_record_keeps_those_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """On every system: one line, exit 1, the rows so far; with space only the rest is asked."""
+    order = ["--models=モデル", "--rounds=8", f"--output={tmp_path / 'run'}"]
+    sync, left = os.fsync, iter(range(5))
+
+    def filling(descriptor: int) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", filling)
+        assert commands.benchmark(order) == 1
+    rows, line = rows_said(capsys)
+    assert line.startswith("DiskSpaceError: ") and f"--output {tmp_path / 'run'}" in line
+    assert rows[0]["requests_ok"] == 2
+    assert commands.benchmark(order) == 0
+    asked = [each.request_id for each in read_run(tmp_path / "run" / RECORDS_FILE).completions if each.round]
+    assert len(set(asked)) == len(asked) == rows_said(capsys)[0][0]["requests_ok"] == 8
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """A disk of its own of a given size, which a second call makes larger."""

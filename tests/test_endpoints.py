@@ -102,6 +102,7 @@ ANSWERED: dict[str, Behaviour] = {
     "chunked": quick(CHUNKED, *ANSWER[1:]),
     "chunked-cut-after-reason": quick(CHUNKED, tokens, finish, usage, cut),
     "no-type": quick(opened(None), *ANSWER[1:]),
+    "other-type": quick(opened("Text/PLAIN; Charset=utf-8"), *ANSWER[1:]),
     "bytes-apart": quick(packet=7, words=(" für", " モデル", " 🙂", " ½")),
     "pings-first": quick(OPEN, pings(0.1, 1.4), *ANSWER[1:], first_token_s=1.5),
     "longer-than-the-time-out": quick(first_token_s=0.15, pace_s=0.1),
@@ -126,6 +127,14 @@ def test_a_complete_answer_is_read_right_and_ends_when_the_server_has_said_so(se
     assert (answer.error, answer.text, answer.finish_reason) == (None, does.text(0, 16), "stop")
     assert timing.completion_tokens(answer) == (16, "usage")
     assert (timing.first_token_s(answer) or 0) >= does.first_token_s - 0.0005
+
+
+def test_one_letter_per_event_is_not_called_endless():
+    """480 events for the 120 tokens that were asked for."""
+    letters = [say(chunk({"content": letter})) for letter in " abc" * 120]
+    with FaultServer({"x": quick(OPEN, *letters, finish, DONE)}) as server, ChatClient(server.base_url) as chat:
+        answer = chat.ask(request("x", max_tokens=120))
+    assert (answer.error, answer.text) == (None, " abc" * 120)
 
 
 def test_an_answer_in_one_piece_has_a_latency_only(base_url: str):
@@ -269,6 +278,17 @@ def test_a_server_that_asks_to_wait_is_waited_for(refused: Step, times: int, pau
     assert (answer.error, slept, shown) == (None, pauses, pauses)
     assert took_s - (timing.latency_s(answer) or 0) >= 0.29 * times
     assert any("waited" in note for note in chat.request_notes(request("busy")))
+
+
+@pytest.mark.parametrize(("times", "shown"), [(0, ""), (1, "is loading a model: 0.3s")])
+def test_waiting_for_a_list_is_shown(times: int, shown: str, capsys: pytest.CaptureFixture[str]):
+    """A bar, where the server asks to wait, and none where it does not."""
+    answers = iter([refuse(503, "Loading model", retry_after="0.3")] * times)
+    routes = {"/v1/models": lambda ex: ex.run(next(answers, listed("x")))}
+    with FaultServer({"x": STEADY}, routes) as server:
+        assert len(EndpointRuntime(server.base_url).list_models()) == 1
+    said = capsys.readouterr().err
+    assert shown in said if times else not said
 
 
 def test_waiting_has_an_end():

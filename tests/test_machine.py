@@ -117,9 +117,10 @@ class DriverError(Exception):
 
 @dataclass
 class Card:
-    """A graphics card: its counter, and the memory that processes hold on it."""
+    """A graphics card: its counter, power, and the memory that processes hold on it."""
 
     millijoules: int | None = 1000
+    milliwatts: int | None = None
     compute: dict[int, int | None] = field(default_factory=dict)
     graphics: dict[int, int | None] = field(default_factory=dict)
 
@@ -147,9 +148,15 @@ class FakeNvml:
         return self.cards[number]
 
     def nvmlDeviceGetTotalEnergyConsumption(self, card: Card) -> int:
-        if card.millijoules is None:
+        return self._known(card.millijoules)
+
+    def nvmlDeviceGetPowerUsage(self, card: Card) -> int:
+        return self._known(card.milliwatts)
+
+    def _known(self, value: int | None) -> int:
+        if value is None:
             raise DriverError("Not Supported")
-        return card.millijoules
+        return value
 
     def nvmlDeviceGetComputeRunningProcesses(self, card: Card) -> list[SimpleNamespace]:
         return [SimpleNamespace(pid=pid, usedGpuMemory=held) for pid, held in card.compute.items()]
@@ -267,6 +274,17 @@ def test_a_cards_counter_is_read_in_millijoules(tmp_path: Path):
         assert "whole graphics card" in meter.covers
 
 
+def test_a_card_without_a_counter_gives_its_power_before_and_after():
+    """100 W before and 200 W after 2 s: 150 W x 2 s = 300 J; joules now and watts before say nothing."""
+    card, clock = Card(millijoules=None, milliwatts=100_000), Clock()
+    meter = machine.nvml_card(FakeNvml(card), card, clock)
+    mark = meter.mark()
+    card.milliwatts, clock.now = 200_000, 2.0
+    assert meter.joules_since(mark) == pytest.approx(300.0)
+    card.millijoules = 5
+    assert meter.joules_since(mark) is None
+
+
 def test_the_card_that_the_process_uses_is_the_one_that_counts(tmp_path: Path):
     """Of two cards that one is read on which the serving process is, also where its memory is hidden."""
     idle, busy = Card(millijoules=0), Card(millijoules=100, compute={PID: None})
@@ -282,7 +300,7 @@ def test_the_card_that_the_process_uses_is_the_one_that_counts(tmp_path: Path):
     [
         ((Card(), Card()), "which of 2 graphics cards"),
         ((Card(compute={PID: 1}), Card(compute={PID: 1}), Card()), "which of 2 graphics cards"),
-        ((Card(millijoules=None),), "does not tell its energy"),
+        ((Card(millijoules=None),), "neither its energy nor its power"),
         ((), "knows no graphics card"),
     ],
 )

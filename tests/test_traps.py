@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.behaviours import BEHAVIOURS, STEADY
+from tests.behaviours import BEHAVIOURS, STEADY, openai_error, picky
 from tests.fault_server import FaultServer, fault_server
-from tests.fault_steps import scaled
+from tests.fault_steps import Refusal, refuse, scaled
 from workshop_lib import timing
 from workshop_lib.benchmark import run_plan
 from workshop_lib.plan import make_plan
@@ -42,11 +42,13 @@ def base_url() -> Iterator[str]:
         yield url
 
 
-def measured(base_url: str, folder: Path, *models: str, rounds: int = 2, **options: Any) -> tuple[dict[str, Row], Run]:
+def measured(
+    base_url: str, folder: Path, *models: str, rounds: int = 2, show_progress: bool = False, **options: Any
+) -> tuple[dict[str, Row], Run]:
     """Rows by alias, and the run, of a benchmark of behaviours."""
     with open_runtime("endpoint", endpoint=base_url) as runtime:
         plan = make_plan(runtime.find(models), PROMPTS, **{"rounds": rounds, "timeout_s": 5.0, **options})
-        run = run_plan(plan, runtime, folder, show_progress=False)
+        run = run_plan(plan, runtime, folder, show_progress=show_progress)
     assert {code for row in summarise(run) for code in row.warnings} <= WARNINGS.keys()
     return {row.alias: row for row in summarise(run)}, run
 
@@ -88,6 +90,20 @@ def test_tokens_that_are_never_streamed_withhold_the_rate(base_url: str, tmp_pat
     assert row.decode_tokens_per_sec is None
     assert 0 < (row.tokens_per_sec_avg or 0.0) < 1.01 * 40 / ANSWER_S
     assert "hidden_tokens" in row.warnings
+
+
+def test_what_a_server_asks_for_is_obeyed_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A parameter that it refuses is named in the row; a pause that it asks for is shown in the bar; no failure."""
+    refused = Refusal(("temperature",), 400, lambda _: openai_error("Only 1 is supported.", "temperature"))
+    loading = refuse(503, "Loading model", retry_after="0.3")
+    picks = replace(scaled(picky(refused), SCALE), fault=loading, faulty=range(2))
+    with FaultServer({"picks": picks}) as server:
+        run = measured(server.base_url, tmp_path, "picks", show_progress=True)[1]
+    (row,) = summarise(run)
+    assert (row.status, row.requests_ok) == ("ok", 6)
+    assert row.request_notes[0] == "temperature dropped" and "waited" in row.request_notes[1]
+    assert row.request_notes in {each.request_notes for each in run.servings}
+    assert "picks is loading: 0.3 s" in capsys.readouterr().err
 
 
 def slow_in(number: int) -> FaultServer:

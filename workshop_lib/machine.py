@@ -229,16 +229,22 @@ def declared(watts: float, clock: Callable[[], float] = time.perf_counter) -> Me
     return Meter(covers, ASSUMED, clock, lambda before, after: watts * (after - before))
 
 
-def nvml_card(nvml: Any, card: Any) -> Meter:
-    """The energy counter of one NVIDIA graphics card."""
+def nvml_card(nvml: Any, card: Any, clock: Callable[[], float] = time.perf_counter) -> Meter:
+    """One NVIDIA graphics card: its counter of millijoules or, on cards without one, the power before and after."""
+    readers = {"mJ": nvml.nvmlDeviceGetTotalEnergyConsumption, "mW": nvml.nvmlDeviceGetPowerUsage}
 
-    def mark() -> int | None:
-        with suppress(nvml.NVMLError):
-            return int(nvml.nvmlDeviceGetTotalEnergyConsumption(card))
+    def mark() -> tuple[str, int, float] | None:
+        for unit, read in readers.items():
+            with suppress(nvml.NVMLError):
+                return unit, int(read(card)), clock()
         return None
 
-    def between(before: int, after: int) -> float | None:
-        return (after - before) / 1000 if after >= before else None  # the driver starts anew at 0
+    def between(before: tuple[str, int, float], after: tuple[str, int, float]) -> float | None:
+        if before[0] != after[0]:
+            return None
+        if after[0] == "mW":
+            return (before[1] + after[1]) / 2000 * (after[2] - before[2])
+        return (after[1] - before[1]) / 1000 if after[1] >= before[1] else None  # the driver starts anew at 0
 
     covers = (
         "Energy is that of the whole graphics card while a request ran: other programs on it and idling included, "
@@ -318,7 +324,7 @@ class PowerSources:
         if len(cards) > 1:
             return f"which of {len(cards)} graphics cards serves the model cannot be told."
         meter = nvml_card(self._nvml, cards[0])
-        return "the graphics card does not tell its energy." if meter.mark() is None else meter
+        return "the graphics card tells neither its energy nor its power." if meter.mark() is None else meter
 
     def _held_bytes(self, card: Any, pid: int | None) -> int | None:
         """Memory of the process on one card, 0 where the driver hides it; None when the process does not use it."""
