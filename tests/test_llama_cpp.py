@@ -311,14 +311,7 @@ def test_the_pages_run_on_it(server: LlamaServer, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PYTHONPATH", no_sdk(tmp_path))
     monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", server.base_url)
     monkeypatch.setattr(notebooks, "PAGES", notebooks.PAGES[:5])
-    given = {
-        "profile": "endpoint",
-        "rounds": 1,
-        "max_tokens": 8,
-        "users": "",
-        "prompt_lengths": "",
-        "judge_seconds": 1.0,
-    }
+    short = {"rounds": 1, "max_tokens": 8, "users": "", "prompt_lengths": "", "judge_seconds": 1.0}
     pages = notebooks.run_workshop(tmp_path / "run", {"profile": "endpoint", **short})
     assert [page[:2] for page in pages] == ["01", "02", "03", "04", "05"]
     run = storage.read_run(tmp_path / "run" / "records.jsonl")
