@@ -39,6 +39,7 @@ def measured(apart: Path) -> int:
     write_report(run_of_models(2, failed=0), apart / "run")
     write_page(apart / "run" / "01.ipynb", "1", output=repr(str(apart / "run")))
     (apart / "run" / "annotations").mkdir()
+    (apart / "run" / "annotations" / "me.csv").touch()
     (apart / "run" / "records.jsonl.lock").touch()
     return 0
 
@@ -49,7 +50,7 @@ def test_the_reference_is_replaced_and_free_of_paths(tmp_path: Path, capsys: pyt
     (tmp_path / "scores.json").write_text("{}")
     assert reference.make_reference(tmp_path, measure=measured) == 0
     (tmp_path / "figures" / "old.png").touch()
-    assert reference.make_reference(tmp_path, measure=measured) == 0
+    assert reference.make_reference(tmp_path, measure=measured, unwanted=["*.csv"]) == 0
     assert "2 of 2 answers are the same" in capsys.readouterr().out
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"benchmark_report.json", "01.ipynb", "scores.json", "figures"}

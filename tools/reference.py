@@ -62,7 +62,7 @@ def make_reference(target: Path, *, measure: Callable[[Path], int], unwanted: Se
             return code
         forget_places(folder, {folder: "runs/reference", apart: "temporary", places.PROJECT: "workshop"})
         for path in [path for pattern in (*LEFT_OUT, *unwanted) for path in folder.rglob(pattern)]:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)  # gone with its folder
         if _report(target).exists():
             if not _may_replace(target, folder):
                 return 1
