@@ -60,3 +60,13 @@ def test_drawing_leaves_no_trace():
         "import workshop_lib.show.charts; assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+@pytest.mark.parametrize("count", [1, 6, 8])
+def test_a_legend_is_never_wider_than_its_figure(count: int):
+    """Many entries have smaller letters; few keep theirs."""
+    figure, _ = style.sheet(["a"], "Title", "Subtitle")
+    style.legend(figure, [style.mark("o", style.INK, f"a name of entry {number}") for number in range(count)])
+    (drawn,) = figure.legends
+    assert drawn.get_window_extent().width <= figure.bbox.width
+    assert (drawn.get_texts()[0].get_fontsize() == 9) is (count == 1)

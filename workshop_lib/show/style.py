@@ -302,12 +302,15 @@ def legend_entries(rows: Iterable[Row], by: Literal["marker", "hatch"] = "marker
 
 
 def legend(figure: Figure, entries: Sequence[Artist]) -> None:
-    """Put the legend along the bottom edge."""
+    """Put the legend along the bottom edge, in smaller letters where it is wider than the figure."""
     place: dict[str, Any] = {"loc": "lower left", "bbox_transform": figure.transFigure}
     place["bbox_to_anchor"] = (0.10 / WIDTH_IN, 0.04 / figure.get_figheight())
     look: dict[str, Any] = {"fontsize": 9, "frameon": False, "labelcolor": QUIET}
     look |= {"handletextpad": 0.4, "columnspacing": 1.4}
-    figure.legend(handles=list(entries), ncols=max(1, len(entries)), **place, **look)
+    drawn = figure.legend(handles=list(entries), ncols=max(1, len(entries)), **place, **look)
+    if (share := 0.97 * figure.bbox.width / drawn.get_window_extent().width) < 1:
+        drawn.remove()
+        figure.legend(handles=list(entries), ncols=len(entries), **place, **look | {"fontsize": 9 * share})
 
 
 # -- pictures
