@@ -20,7 +20,8 @@ from workshop_lib import timing
 from workshop_lib.comparison import CONFIDENCE, Estimate
 from workshop_lib.precision import percent
 from workshop_lib.records import Completion, Run
-from workshop_lib.show.text import NOT_MEASURED, Key, key
+from workshop_lib.show.text import NOT_MEASURED, Key
+from workshop_lib.summary import by_variant
 
 Goals = Mapping[str, float]
 MEASURES = {"first_token": ("first token", timing.first_token_s), "latency": ("whole answer", timing.latency_s)}
@@ -66,10 +67,7 @@ def count(completions: Iterable[Completion], goals: Goals) -> Kept:
 
 def by_model(run: Run, goals: Goals) -> dict[Key, Kept]:
     """The count of each model and device that was asked; one that was skipped has none."""
-    asked: dict[Key, list[Completion]] = {}
-    for completion in run.completions:
-        asked.setdefault(key(completion), []).append(completion)
-    return {model: count(each, goals) for model, each in asked.items()}
+    return {model: count(each, goals) for model, each in by_variant(run).items()}
 
 
 def wilson(kept: float, tries: int) -> tuple[float | None, float | None]:

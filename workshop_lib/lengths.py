@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from statistics import median
@@ -119,9 +120,9 @@ class PromptLengths:
         return tuple(map(_point, self._by_length()))
 
     @property
-    def requests(self) -> list[list[tuple[float, float]]]:
+    def requests(self) -> tuple[tuple[tuple[float, float], ...], ...]:
         """Prompt tokens and seconds to the first token of each answered request, those of one length together."""
-        return [list(map(_pair, group)) for group in self._by_length()]
+        return tuple(tuple(map(_pair, group)) for group in self._by_length())
 
     @property
     def fit(self) -> Fit | None:
@@ -334,8 +335,12 @@ def _middle(rates: Iterable[float | None]) -> float | None:
     return median(known) if known else None
 
 
-def _fit(lengths: Sequence[Sequence[tuple[float, float]]]) -> Fit | None:
-    """Theil and Sen's line through (tokens, seconds), the requests of one length together."""
+@lru_cache(maxsize=64)
+def _fit(lengths: tuple[tuple[tuple[float, float], ...], ...]) -> Fit | None:
+    """Theil and Sen's line through (tokens, seconds), the requests of one length together.
+
+    Kept, because drawing takes half a second, and table, figure, sentence and report all ask for it.
+    """
     import numpy as np
 
     if len(lengths) < 3:

@@ -286,16 +286,18 @@ def read_key(environ: Mapping[str, str]) -> str | None:
 
 def pause_s(environ: Mapping[str, str]) -> float:
     """Return the seconds between requests that the environment asks for. Raises `ConfigurationError`."""
-    wanted = _BY_NAME["pause_s"]
-    given = environ.get(wanted.variable, "")
-    return float(wanted.read(wanted.variable, given)) if given.strip() else 0.0
+    return float(_from_environment(environ, "pause_s").get("pause_s", 0.0))
 
 
 def request_options(environ: Mapping[str, str]) -> RequestOptions:
     """Return what the environment sets for requests. Raises `ConfigurationError`."""
-    wanted = [_BY_NAME[name] for name in ("tokens_field", "extra_body")]
-    given = [each for each in wanted if environ.get(each.variable, "").strip()]
-    return RequestOptions(**{each.name: each.read(each.variable, environ[each.variable]) for each in given})
+    return RequestOptions(**_from_environment(environ, "tokens_field", "extra_body"))
+
+
+def _from_environment(environ: Mapping[str, str], *wanted: str) -> dict[str, Any]:
+    """The settings of these names whose variables are set, by name."""
+    given = [each for each in (_BY_NAME[name] for name in wanted) if environ.get(each.variable, "").strip()]
+    return {each.name: each.read(each.variable, environ[each.variable]) for each in given}
 
 
 class _Parser(argparse.ArgumentParser):

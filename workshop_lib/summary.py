@@ -74,12 +74,13 @@ WARNINGS: dict[str, str] = {
 
 def summarise(run: Run) -> tuple[Row, ...]:
     """One row per model and device, in the order in which they were served."""
-    by_variant = _by_variant(run)
+    asked = by_variant(run)
     last_serving = {(serving.variant.model_id, serving.variant.device): serving for serving in run.servings}
-    return tuple(_row(run, serving, by_variant.get(key, [])) for key, serving in last_serving.items())
+    return tuple(_row(run, serving, asked.get(key, [])) for key, serving in last_serving.items())
 
 
-def _by_variant(run: Run) -> dict[tuple[str, str], list[Completion]]:
+def by_variant(run: Run) -> dict[tuple[str, str], list[Completion]]:
+    """The requests of each model id and device that was asked."""
     found: dict[tuple[str, str], list[Completion]] = {}
     for completion in run.completions:
         found.setdefault((completion.model_id, completion.device), []).append(completion)
@@ -403,7 +404,6 @@ def drift(answered: Sequence[Completion]) -> Drift:
     of noise, 96 % are for 12 prompts in 2 rounds, 99 % for 3; with one outlier in 25 requests 74 and 98 %.
     """
     import numpy as np
-    from scipy import special
 
     started = np.array([datetime.fromisoformat(each.started_at).timestamp() for each in answered])
     prompt = np.unique([each.prompt_id for each in answered], return_inverse=True)[1]
@@ -417,6 +417,8 @@ def drift(answered: Sequence[Completion]) -> Drift:
 
     time, clean, slope, reach = within(when), latency, 0.0, math.inf
     if len(answered) >= ENOUGH_SAMPLES and freedom >= ENOUGH_REPEATS and np.std(time) > LEAST_TIME:
+        from scipy import special  # a sixth of a second, for enough requests alone
+
         for _ in range(STEPS):
             slope = float(time @ clean / (time @ time))
             fitted = clean - within(clean - slope * when)
@@ -440,8 +442,8 @@ def stability_notes(run: Run) -> tuple[str, ...]:
     For each model that was measured: its spread when that is 10 % of the mean or more, how many more rounds would do,
     and its worst outliers and cold start. Last, how long each model took to load.
     """
-    rows, by_variant = [row for row in summarise(run) if row.status == "ok"], _by_variant(run)
-    timed = [(row, _timed(by_variant[row.model_id, row.device])) for row in rows]
+    rows, asked = [row for row in summarise(run) if row.status == "ok"], by_variant(run)
+    timed = [(row, _timed(asked[row.model_id, row.device])) for row in rows]
     notes = [note for row, answered in timed for note in _notes(row, answered)]
     notes += [f"{name_of(row)}: {drift(answered).sentence}." for row, answered in timed if "drift" in row.warnings]
     loads = [f"{name_of(row)} {row.load_s:.2f} s" for row in rows if row.load_s is not None]
