@@ -226,12 +226,12 @@ class Meter:
     def _asked(self) -> int:
         return self.server.requests.total()
 
-    def mark(self) -> int:
+    def joules(self) -> int:
         self.intervals += 1
         return self._asked()
 
-    def joules_since(self, mark: int) -> float:
-        return 10.0 * (self._asked() - mark)
+    def joules_since(self, before: int) -> float:
+        return 10.0 * (self._asked() - before)
 
 
 class MadeUpPower(PowerSources):

@@ -232,7 +232,7 @@ class _Served:
 
         Models take turns, so that only the energy between those two readings is this model's.
         """
-        before = self.meter.mark()
+        before = self.meter.joules()
         completion = self.client.ask(request)
         joules = self.meter.joules_since(before)
         return replace(completion, energy_j=joules, energy_source=None if joules is None else self.meter.source)
