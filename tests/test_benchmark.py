@@ -435,7 +435,6 @@ def test_a_new_run_has_a_folder_of_its_own(tmp_path: Path):
 def test_the_newest_run_that_answered_is_found_unless_one_is_named(tmp_path: Path, monkeypatch):
     """Newer runs without answers or that cannot be read are passed over; a path is taken, or an error."""
     monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path))
-    assert benchmark.newest_records() is None
     good = write(tmp_path / "20260101T000000Z", run_of_models(1, failed=0))
     write(tmp_path / "20260102T000000Z", run_of_models(1, failed=1))
     (tmp_path / "20260103T000000Z").mkdir()
@@ -444,8 +443,7 @@ def test_the_newest_run_that_answered_is_found_unless_one_is_named(tmp_path: Pat
     assert benchmark.find_records(str(good)) == good.resolve()
     other = replace(run_of_models(1, failed=0), prompts=read_prompts("course"))
     newest = write(tmp_path / "20260104T000000Z", other)
-    assert (benchmark.newest_records(), benchmark.newest_records("course")) == (newest, newest)
-    assert benchmark.newest_records("meeting-notes") is None
+    assert (benchmark.find_records(), benchmark.find_records(prompt_set="course")) == (newest, newest)
     with pytest.raises(RecordFileError, match=r"no records at .*none.*leave it empty"):
         benchmark.find_records(str(tmp_path / "none"))
 
@@ -456,7 +454,8 @@ def test_without_any_run_a_little_is_measured(base_url: str, tmp_path: Path, mon
     monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path))
     run = read_run(benchmark.find_records())
     timed = [completion for completion in run.completions if completion.round]
-    assert len(timed) == 3 * benchmark.SMALL_RUN_PROMPTS * benchmark.SMALL_RUN_ROUNDS
+    assert len(timed) == 3 * 3 * 2
+    assert run.prompts == read_prompts("meeting-notes")[:3]
 
 
 def test_a_run_is_compared_with_the_newest_other_one_of_the_same_work(tmp_path: Path, monkeypatch):

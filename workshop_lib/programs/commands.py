@@ -255,7 +255,7 @@ def _said(error: OSError) -> WorkshopError:
 def _benchmark(chosen: BenchmarkSettings) -> int:
     from workshop_lib import benchmark, lengths, load
     from workshop_lib.benchmark import run_plan
-    from workshop_lib.plan import choose_variants, make_plan
+    from workshop_lib.plan import OPTIONS, choose_variants, make_plan
     from workshop_lib.runtimes.profiles import open_runtime
     from workshop_lib.summary import summarise
 
@@ -267,7 +267,12 @@ def _benchmark(chosen: BenchmarkSettings) -> int:
             variants, skipped = choose_variants(runtime, chosen.models, chosen.devices)
             if not variants and not skipped:
                 terminal.notice(f"No model is ready for {' or '.join(chosen.devices)}.")
-            plan = make_plan(variants, chosen.read_prompts(), skipped=tuple(skipped), **chosen.plan_options())
+            plan = make_plan(
+                variants,
+                chosen.read_prompts(),
+                skipped=tuple(skipped),
+                **{name: getattr(chosen, name) for name in OPTIONS},
+            )
             measured = run_plan(plan, runtime, folder)
         if chosen.prompt_lengths:
             _measure_lengths(runtime, measured, chosen, folder)
