@@ -129,7 +129,7 @@ def test_each_model_has_statuses_of_its_own(endpoint: str) -> None:
     [
         (["--models", "one"], 0, "3 passed, 0 failed, 0 not tried, 1 not known"),
         (["--models", "http-500"], 1, "http-500 (unknown), answers: The server answered HTTP 500"),
-        (["--devices", "tpu"], 2, "devices is 'tpu'"),
+        (["--devices", "tpu"], 2, "--devices is 'tpu'"),
     ],
 )
 @pytest.mark.usefixtures("asked_by_variable")

@@ -151,7 +151,7 @@ FAULTS = [
     ("models", {"m": {"capabilities": [], "sise_mb": 1}}, "'m.sise_mb' is an unknown key", "spelling. (1 more"),
     ("models", {"m": {**CARD, "profile": "cloud"}}, "'m.profile' is 'cloud'", "'practice' or 'foundry'"),
     ("models", {"m": {**CARD, "shape": {"heads": 2}}}, "m.shape.heads", "'parameters'"),
-    ("models", {"m": {**CARD, "watts": -5.5}}, "'m.watts' is -5.5", "greater than 0"),
+    ("models", {"m": {**CARD, "watts": -5.5}}, "'m.watts' is -5.5", "more than 0"),
     ("models", '{"m": {"capabilities": [], "size_mb": NaN}}', "'m.size_mb' is nan", "finite"),
     ("models", '{"m": {"capabilities": [], "size_mb": 1}, "m": {}}', "'m' is there twice", "Correct"),
     ("models", '{"m": {"capabilities": [],}}', "line 1 column 27", "Correct the syntax"),

@@ -108,7 +108,7 @@ def test_a_value_that_cannot_be_used_is_named(variable: str, values: list[str]) 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--rounds", "0"], "--rounds is '0'. It should be greater than or equal to 1."),
+        (["--rounds", "0"], "--rounds is '0'. Give 1 or more."),
         (["--rounds", "x"], "--rounds is 'x'. Give a whole number."),
         (["--wrong"], "Unrecognized arguments: --wrong. --help lists the flags."),
         (["--round", "2"], "Unrecognized arguments: --round 2. --help lists the flags."),

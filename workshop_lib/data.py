@@ -279,6 +279,9 @@ _ADVICE = {
     "float_parsing": "Give a number.",
     "bool_parsing": "Give 1 or 0.",
     "too_short": "Give at least one.",
+    "greater_than_equal": "Give {ge} or more.",
+    "greater_than": "Give more than {gt}.",
+    "less_than_equal": "Give {le} or less.",
 }
 """What to do about kinds of pydantic's errors whose own words speak of types and parsing."""
 
@@ -286,4 +289,5 @@ _ADVICE = {
 def advice(found: Mapping[str, Any]) -> str:
     """What is allowed instead of the value that pydantic refused, as one sentence."""
     said = found["msg"].removeprefix("Value error, ").replace("Input should be", "It should be")
-    return _ADVICE.get(str(found["type"]), str(said).rstrip(".") + ".")
+    advised = _ADVICE.get(str(found["type"]))
+    return advised.format(**found.get("ctx", {})) if advised else str(said).rstrip(".") + "."
