@@ -70,7 +70,7 @@ def run_plan(
         prompts=plan.prompts,
     )
     recorded = {completion.request_id for completion in run.completions if completion.round > 0}
-    total = len(plan.variants) * len(plan.prompts) * plan.rounds
+    total = len(plan.variants) * len(plan.prompts) * plan.how.rounds
     with (
         RunWriter(path, run) as writer,
         power or PowerSources() as sources,
@@ -91,17 +91,11 @@ def run_benchmark(
 ) -> Run:
     """Ask every model every prompt, after an untimed warm-up, and record each request as it ends.
 
-    Args:
-        runtime: what `open_runtime` returned.
-        models: what `find_models` found.
-        prompts: what `read_prompts` read.
-        folder: where `records.jsonl` goes; empty = a new folder under `runs/`.
-        skipped: what `find_models` left out, so that the report says why.
-        options: `rounds`, `max_tokens`, `temperature`, `seed`, `watts` and the other fields of `plan.Plan`.
-
-    Raises `ConfigurationError`, and what `run_plan` raises.
+    `folder` is where `records.jsonl` goes, empty = a new one under `runs/`; `skipped` what `find_models` left out, so
+    that the report says why; `options` are `rounds`, `max_tokens`, `temperature`, `seed`, `watts` and other fields of
+    `settings.BenchmarkSettings`. Raises `ConfigurationError`, and what `run_plan` raises.
     """
-    return run_plan(make_plan(models, prompts, skipped=tuple(skipped), **options), runtime, new_folder(str(folder)))
+    return run_plan(make_plan(models, prompts, skipped=skipped, **options), runtime, new_folder(str(folder)))
 
 
 def _run_id(started: datetime) -> str:
@@ -158,8 +152,8 @@ class _Measurement:
                 key = variant_key(request.variant)
                 if key in served and self._is_worth_asking(key):
                     self._show(request.variant.model_id)
-                    if self.plan.pause_s:
-                        self.sleep(self.plan.pause_s)
+                    if self.plan.how.pause_s:
+                        self.sleep(self.plan.how.pause_s)
                     self._ask(request, served[key])
                 self.bar.update()
             for key, (model, client, meter) in served.items():
@@ -185,12 +179,12 @@ class _Measurement:
             return None
         client = ChatClient.to(
             model,
-            options=self.plan.request_options,
-            timeout_s=self.plan.timeout_s,
+            options=self.plan.how.request_options,
+            timeout_s=self.plan.how.timeout_s,
             on_wait=lambda wait_s: self._show(f"{variant.model_id} is loading: {wait_s:.3g} s"),
             sleep=self.sleep,
         )
-        declared = variant.watts if self.plan.watts is None else self.plan.watts
+        declared = variant.watts if self.plan.how.watts is None else self.plan.how.watts
         served = model, stack.enter_context(client), self.power.meter_for(variant.device, model.pid, declared)
         self.writer.append(self._serving(*served))
         for prompt in (self.plan.prompts[0], min(self.plan.prompts, key=lambda prompt: len(prompt.text))):
@@ -205,9 +199,9 @@ class _Measurement:
         only the energy between those two readings is this model's.
         """
         model, client, meter = served
-        for attempt in range(1, self.plan.retries + 2):
+        for attempt in range(1, self.plan.how.retries + 2):
             if attempt > 1:
-                self.sleep(self.plan.retry_backoff_s * 2 ** (attempt - 2))
+                self.sleep(self.plan.how.retry_backoff_s * 2 ** (attempt - 2))
             before = meter.joules()
             completion = client.ask(replace(request, attempt=attempt))
             if (joules := meter.joules_since(before)) is not None:

@@ -8,57 +8,45 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
 
 from workshop_lib import settings
-from workshop_lib.client import DEFAULT_TIMEOUT_S
 from workshop_lib.credentials import redact
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
-from workshop_lib.records import ModelVariant, Prompt, Request, RequestOptions, variant_key
+from workshop_lib.records import ModelVariant, Prompt, Request, variant_key
 from workshop_lib.runtimes.profiles import Runtime
 from workshop_lib.runtimes.selection import ALL, AUTO
+from workshop_lib.settings import BenchmarkSettings
 
 Order = Literal["round-robin", "blocks"]
 Skipped = list[tuple[ModelVariant, str]]
 """What was asked for and cannot be measured, each with the reason."""
 
 
+DESCRIBED = ("rounds", "seed", "max_tokens", "temperature", "stream", "timeout_s", "retries", "retry_backoff_s",
+             "unique_prefix")  # fmt: skip
+WHERE_SET = ("watts", "price_per_kwh", "extra_body", "tokens_field", "pause_s")
+"""What a record file keeps of the settings, always and where it is set, so that older runs compare as equal."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be measured. The same plan and seed send the same requests in the same order.
+    """What is to be measured, and `how`. The same plan and seed send the same requests in the same order.
 
     `skipped` holds what was asked for but cannot be measured here, each with its reason. With `unique_prefix` every
     round begins its prompts with a line of its own, so that no cache of prompt prefixes can serve them; the warm-up
-    always has such a line. `pause_s` is waited before each timed request; the others are settings of the same name.
+    always has such a line.
     """
 
     variants: tuple[ModelVariant, ...]
     prompts: tuple[Prompt, ...]
-    skipped: tuple[tuple[ModelVariant, str], ...] = ()
-    rounds: int = 3
-    seed: int = 20
-    max_tokens: int = 120
-    temperature: float = 0.0
-    stream: bool = True
+    how: BenchmarkSettings
     order: Order = "round-robin"
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    retries: int = 0
-    retry_backoff_s: float = 1.0
-    pause_s: float = 0.0
-    unique_prefix: bool = False
-    watts: float | None = None
-    price_per_kwh: float | None = None
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
-    tokens_field: str | None = None
-
-    @property
-    def request_options(self) -> RequestOptions:
-        """What is set explicitly for every request."""
-        return RequestOptions(self.tokens_field, self.extra_body)
+    skipped: tuple[tuple[ModelVariant, str], ...] = ()
 
     def blocks(self) -> Iterator[tuple[tuple[ModelVariant, ...], list[Request]]]:
         """Groups of variants served together, each with its timed requests in seeded order.
@@ -66,14 +54,14 @@ class Plan:
         Round-robin: one block; within a round every model and prompt once, shuffled, so that heat and other load hit
         all alike. Blocks: one model and one round at a time, the blocks shuffled, for models that do not fit together.
         """
-        shuffle = random.Random(self.seed).shuffle  # noqa: S311 - an order, not a secret
+        shuffle = random.Random(self.how.seed).shuffle  # noqa: S311 - an order, not a secret
 
         def turn(variants: Sequence[ModelVariant], round_: int) -> list[Request]:
             requests = [self.request(variant, prompt, round_) for variant in variants for prompt in self.prompts]
             shuffle(requests)
             return requests
 
-        rounds = range(1, self.rounds + 1)
+        rounds = range(1, self.how.rounds + 1)
         if self.order == "round-robin":
             yield self.variants, [request for round_ in rounds for request in turn(self.variants, round_)]
             return
@@ -84,37 +72,40 @@ class Plan:
 
     def request(self, variant: ModelVariant, prompt: Prompt, round_: int) -> Request:
         """The request for one prompt in one round; round 0 is the untimed warm-up."""
-        prefix = f"Round {round_}, seed {self.seed}.\n\n" if self.unique_prefix or round_ == 0 else ""
+        prefix = f"Round {round_}, seed {self.how.seed}.\n\n" if self.how.unique_prefix or round_ == 0 else ""
         request_id = f"{variant.model_id}/{prompt.id}/{round_}"
-        how = self.max_tokens, self.temperature, self.stream
+        how = self.how.max_tokens, self.how.temperature, self.how.stream
         return Request(request_id, variant, prompt.id, f"{prefix}{prompt.text}", round_, *how)
 
     def describe(self) -> dict[str, Any]:
         """What a record file keeps of the plan: enough to tell whether two runs did the same work."""
         texts = "\0".join(prompt.text for prompt in self.prompts)
-        optional = {"variants", "prompts", "skipped", "watts", "price_per_kwh", "extra_body", "tokens_field", "pause_s"}
-        described = asdict(replace(self, variants=(), prompts=(), skipped=()))  # what was not set is left out, so that
-        described = {name: value for name, value in described.items() if value or name not in optional}  # old runs fit
-        if self.extra_body:
-            described["extra_body"] = json.loads(redact(json.dumps(dict(self.extra_body))))
-        return {**described, "prompts_sha256": sha256(texts.encode("utf-8")).hexdigest()}
+        described = {name: getattr(self.how, name) for name in DESCRIBED}
+        described |= {name: value for name in WHERE_SET if (value := getattr(self.how, name))}
+        if self.how.extra_body:
+            described["extra_body"] = json.loads(redact(json.dumps(self.how.extra_body)))
+        return {**described, "order": self.order, "prompts_sha256": sha256(texts.encode("utf-8")).hexdigest()}
 
 
-OPTIONS = tuple(each.name for each in fields(Plan) if each.name in settings.SETTINGS)
-"""The fields of a plan that are settings, too."""
-
-
-def make_plan(variants: Sequence[ModelVariant], prompts: Sequence[Prompt], **options: Any) -> Plan:
-    """A checked plan; `options` are the other fields of `Plan`.
+def make_plan(
+    variants: Sequence[ModelVariant],
+    prompts: Sequence[Prompt],
+    *,
+    skipped: Sequence[tuple[ModelVariant, str]] = (),
+    order: Order | None = None,
+    how: BenchmarkSettings | None = None,
+    **options: Any,
+) -> Plan:
+    """A checked plan; `options` are fields of `BenchmarkSettings` such as `rounds`, in place of `how`.
 
     Without `order`, the free memory decides it; without `pause_s`, `extra_body` and `tokens_field`, the environment.
-    Raises `ConfigurationError` without prompts, and for what the setting of that name refuses.
+    Raises `ConfigurationError` without prompts, and for what a setting refuses.
     """
     if not prompts:
         raise ConfigurationError("The prompt set is empty.", "Give at least one prompt.")
-    settings.checked({name: value for name, value in options.items() if name in OPTIONS})
-    found = settings.of_environment(os.environ, "pause_s", "extra_body", "tokens_field")
-    return Plan(tuple(variants), tuple(prompts), **{"order": _order(variants), **found, **options})
+    given = settings.of_environment(os.environ, "pause_s", "extra_body", "tokens_field")
+    how = how or settings.checked({**given, **options})
+    return Plan(tuple(variants), tuple(prompts), how, order or _order(variants), tuple(skipped))
 
 
 def _order(variants: Sequence[ModelVariant]) -> Order:

@@ -12,14 +12,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_args, get_type_hints
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from workshop_lib import data
 from workshop_lib.credentials import KEY_VARIABLE, checked_key
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.records import Prompt
+from workshop_lib.records import Prompt, RequestOptions
 
 T = TypeVar("T")
 Profile = Literal["practice", "foundry", "endpoint"]
@@ -77,6 +77,8 @@ class BenchmarkSettings:
 
     `profile` None = `endpoint` for an address, else `practice`; `watts` None = what `models.json` declares.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     models: Annotated[
         Some[tuple[str, ...]],
@@ -144,6 +146,11 @@ class BenchmarkSettings:
         Literal["max_tokens", "max_completion_tokens"] | None,
         Setting("BENCH_TOKENS_FIELD", "name of the limit of an answer (default: found out)"),
     ] = None
+
+    @property
+    def request_options(self) -> RequestOptions:
+        """What is set explicitly for every request."""
+        return RequestOptions(self.tokens_field, self.extra_body)
 
     @property
     def goals(self) -> dict[str, float]:

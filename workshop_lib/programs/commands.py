@@ -19,7 +19,6 @@ from workshop_lib.errors import (
     WorkshopError,
 )
 from workshop_lib.programs import terminal
-from workshop_lib.records import RequestOptions
 
 if TYPE_CHECKING:
     from workshop_lib.records import ModelVariant, Row, Run
@@ -259,8 +258,7 @@ def _measure(runtime: Runtime, chosen: BenchmarkSettings, folder: Path) -> Run:
     variants, skipped = plan.choose_variants(runtime, chosen.models, chosen.devices)
     if not variants and not skipped:
         terminal.notice(f"No model is ready for {' or '.join(chosen.devices)}.")
-    how = {name: getattr(chosen, name) for name in plan.OPTIONS}
-    asked = plan.make_plan(variants, chosen.read_prompts(), skipped=tuple(skipped), **how)
+    asked = plan.make_plan(variants, chosen.read_prompts(), skipped=skipped, how=chosen)
     return benchmark.run_plan(asked, runtime, folder)
 
 
@@ -273,9 +271,7 @@ def _measure_more(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, fo
     from workshop_lib.show import tables
     from workshop_lib.show.table import Table
 
-    how: dict[str, Any] = {
-        "timeout_s": chosen.timeout_s, "options": RequestOptions(chosen.tokens_field, chosen.extra_body),
-    }  # fmt: skip
+    how: dict[str, Any] = {"timeout_s": chosen.timeout_s, "options": chosen.request_options}
 
     def by_length(variant: ModelVariant) -> tuple[Table, str]:
         terminal.notice(f"{variant.model_id} ({variant.device}): prompts of several lengths, long ones take time ...")
