@@ -133,24 +133,19 @@ class PracticeVariant:
 
 @dataclass(frozen=True, slots=True)
 class PracticeModel:
-    """One practice model and its builds; `parameters` counts weights, the limits are in tokens."""
+    """One practice model and its builds; `parameters` counts weights."""
 
     alias: str
-    display_name: str
     parameters: int
     context_tokens: int
-    max_output_tokens: int
     variants: tuple[PracticeVariant, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PracticeIndex:
-    """`data/practice_models/index.json`: the models shipped with the workshop."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    """What is needed of `data/practice_models/index.json`: the models shipped with the workshop."""
 
     schema: Schema
-    publisher: str
     licence: str
     models: tuple[PracticeModel, ...]
 
@@ -258,13 +253,10 @@ def _checked(adapter: TypeAdapter[T], content: object, file: Path) -> T:
     first = (unknown or faults)[0]  # a misspelt key is also a missing one: say the spelling
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"] if part != "[key]")
     seen = repr(first["input"])
-    what, fix = f"is {seen if len(seen) <= 60 else f'{seen[:57]}...'}", advice(first)
-    if unknown:
-        what, fix = "is an unknown key", "Remove it or correct its spelling."
-    elif first["type"].startswith("missing"):
-        what, fix = "is missing", "Add it."
+    short = seen if len(seen) <= 60 else f"{seen[:57]}..."
+    what = {"Field required": "is missing", "Unexpected keyword argument": "is an unknown key"}.get(first["msg"])
     more = f" ({len(faults) - 1} more after this one.)" if len(faults) > 1 else ""
-    raise fault(file, key.lstrip("."), what, f"{fix}{more}")
+    raise fault(file, key.lstrip("."), what or f"is {short}", f"{advice(first)}{more}")
 
 
 def fault(file: Path, key: str, what: str, fix: str) -> DataFileError:
@@ -279,6 +271,8 @@ _ADVICE = {
     "float_parsing": "Give a number.",
     "bool_parsing": "Give 1 or 0.",
     "too_short": "Give at least one.",
+    "missing": "Add it.",
+    "unexpected_keyword_argument": "Remove it or correct its spelling.",
     "greater_than_equal": "Give {ge} or more.",
     "greater_than": "Give more than {gt}.",
     "less_than_equal": "Give {le} or less.",

@@ -1,14 +1,8 @@
 """The machine: what it is, its memory and disk, its execution providers, and where watts can be read.
 
-Says nothing that names a person or a place: no host name, no user name, no path.
-
-| source of energy | covers | needs |
-|---|---|---|
-| `measured:nvml` | the whole graphics card that serves, without the processor | an NVIDIA driver |
-| `measured:rapl` | all processor packages, other programs included | Linux, and the right to read the counter |
-| `assumed` | what the person meant who declared the watts | a setting, or `watts` in `models.json` |
-
-A source is read just before and just after a request, never while it is timed.
+Says nothing that names a person or a place: no host name, no user name, no path. Energy is counted by NVIDIA's driver
+for the graphics card that serves, by Linux (RAPL) for all processor packages, or assumed from declared watts; the
+source is read just before and just after a request, never while it is timed.
 """
 
 from __future__ import annotations
@@ -49,10 +43,7 @@ UPDATE_S = {RAPL: 0.001, NVML: 0.1}
 
 
 def fingerprint() -> dict[str, object]:
-    """Describe this machine, so that runs on unlike machines are not compared unawares.
-
-    Memory is in 10^6 bytes, the load average that of 1 minute (None on Windows), `started_at` ISO 8601 UTC.
-    """
+    """Describe this machine, so that runs on unlike machines are not compared unawares."""
     from importlib import metadata
 
     import psutil
@@ -118,10 +109,7 @@ def resident_mb(pid: int, kind: str = "rss") -> float | None:
 
 
 def peak_resident_mb(pid: int) -> float | None:
-    """Highest resident memory a process ever had, in 10^6 bytes; None when it is gone.
-
-    Linux and Windows keep this figure for every process. macOS does not: None there.
-    """
+    """Highest resident memory a process ever had, in 10^6 bytes; None when it is gone, and on macOS."""
     if platform.system() == "Linux":
         peak_kib = _value_in(Path(f"/proc/{pid}/status"), "VmHWM")
         return int(peak_kib.split()[0]) * 1024 / BYTES_PER_MB if peak_kib else None
@@ -216,19 +204,13 @@ def nvml_card(nvml: Any, card: Any, clock: Callable[[], float] = time.perf_count
             return used_j
         return None
 
-    covers = (
-        "Energy is that of the whole graphics card while a request ran: other programs on it and idling included, "
-        "the processor not."
-    )
+    covers = "Energy is that of the whole graphics card while a request ran: idling included, the processor not."
     readers = (each for each in (counted, from_power) if each() is not None)
     return next((Meter(covers, NVML, reader) for reader in readers), None)
 
 
 class PowerSources:
-    """The sources of one machine, looked for once; a context manager, as the driver of the cards is opened.
-
-    `powercap` is the folder of Linux where processors show their counters.
-    """
+    """The sources of one machine, looked for once; a context manager, as the driver of the cards is opened."""
 
     def __init__(self, *, powercap: Path = POWERCAP) -> None:
         self._rapl = rapl(powercap)
@@ -257,10 +239,9 @@ class PowerSources:
             self._nvml, self._cards = None, ()
 
     def meter_for(self, device: str, pid: int | None, watts: float | None = None) -> Meter:
-        """The best source for a model on `device`, served by process `pid`; measured before declared.
+        """The best source for a model on `device`, served by process `pid`; measured before declared `watts`.
 
-        A processor's counter says nothing of a graphics card, nor the other way round; and without a process (an
-        endpoint) the model may run on another machine. `watts` are declared, for where nothing can be measured.
+        A processor's counter says nothing of a graphics card, nor the other way round.
         """
         measured: Meter | str = f"there is no meter for the device {device}."
         if pid is None:
@@ -274,10 +255,7 @@ class PowerSources:
         return Meter(f"Energy was not measured: {measured}") if watts is None else declared(watts)
 
     def gpu_memory_mb(self, pid: int | None) -> float | None:
-        """Memory that a process holds on all cards in 10^6 bytes; None when no card knows the process.
-
-        A driver that counts in another name space of processes (a container), and one under Windows, do not know it.
-        """
+        """Memory that a process holds on all cards in 10^6 bytes; None when no card knows it, as in a container."""
         held = [found for card in self._cards if (found := self._held_bytes(card, pid))]
         return sum(held) / BYTES_PER_MB if held else None
 
@@ -329,8 +307,5 @@ def rapl(powercap: Path = POWERCAP) -> Meter | str:
         return "this system lets only its administrator read the processor's energy counter."
     except (OSError, ValueError):
         return "the processor's energy counter cannot be read."
-    covers = (
-        "Energy is that of the whole processor package while a request ran: other programs and idling included, "
-        "graphics cards and screen not."
-    )
+    covers = "Energy is that of the whole processor package while a request ran: other programs and idling included."
     return Meter(covers, RAPL, joules)

@@ -115,21 +115,13 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Everything that happened in one request. All numbers about it are derived from this.
+    """Everything that happened in one request. All numbers about it are derived from this; None = not known.
 
-    Attributes:
-        request_id: unique within a run; the same plan and seed give the same ids.
-        round, attempt: as in `Request`; a repeated attempt is a record of its own.
-        prompt_sha256: the hash of the text really sent.
-        started_at: wall clock, ISO 8601 UTC; never used in a duration.
-        connect_s: time to open the connection, a number of its own.
-        chunks: arrivals relative to the request start (first request byte on an open connection).
-        end_s: when the response ended; None when it never did.
-        streamed: False for a one-piece answer: then there is no first-token time.
-        finish_reason: `stop`, `length`, … as the server said.
-        prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens: from the server's `usage`, else None.
-        error, error_kind: why it failed, for a person and for programs, e.g. `http_500`, `stalled`; None on success.
-        energy_j, energy_source: joules from just before to just after the request, and who says so, see `machine`.
+    `started_at` is the wall clock, ISO 8601 UTC, never used in a duration. `chunks` and `end_s` are relative to the
+    first request byte on an open connection, whose opening took `connect_s`. A one-piece answer, `streamed` False, has
+    no first-token time. Token counts are those of the server's `usage`, `prompt_sha256` is of the text really sent.
+    `error` says why it failed to a person, `error_kind` to programs, e.g. `http_500` or `stalled`. `energy_j` is
+    counted from just before to just after the request, by `energy_source`, see `machine`.
     """
 
     request_id: str
