@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from workshop_lib.addresses import parse_address
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.loopback import is_loopback
+from workshop_lib.places import is_loopback
 
 
 @pytest.mark.parametrize(

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests import behaviours
 from tests.behaviours import STEADY
+from tests.fault_runtime import FaultRuntime, Served
 from tests.fault_server import FaultServer
 from tests.fault_steps import answer_with, reply
-from tests.foundry_helpers import PublicCatalog, practice
+from tests.foundry_helpers import PublicCatalog
 from workshop_lib import __main__ as command_line
 from workshop_lib import checklist
 from workshop_lib.checklist import ModelCheck, check_models
-from workshop_lib.errors import ModelNotFoundError, ModelServerError
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import profiles
-from workshop_lib.runtimes.foundry import FoundryRuntime
-from workshop_lib.runtimes.protocols import ServedModel
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=6)
 BEHAVIOURS = {"one": QUICK, "empty": behaviours.BEHAVIOURS["empty"], "http-500": behaviours.BEHAVIOURS["http-500"]}
@@ -31,18 +29,6 @@ def endpoint() -> Iterator[str]:
     """An endpoint of three models: one answers, one has no text, one fails."""
     with FaultServer(BEHAVIOURS) as server:
         yield server.base_url
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("checklist") / "cache"
-
-
-@pytest.fixture(scope="module")
-def runtime(cache: Path) -> Iterator[FoundryRuntime]:
-    """The real runtime."""
-    with practice(cache) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -73,24 +59,11 @@ def test_a_model_that_is_not_cached_is_not_served(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_in_the_cache_is_served_and_answers(runtime: FoundryRuntime) -> None:
-    """All four pass on the real runtime: served because it says what it has loaded, answered with words."""
-    variant = runtime.find(["practice-small"], ["cpu"])[0]
-    runtime.download(variant)
-    (found,) = check_models(runtime, [variant.model_id])
-    assert statuses(found) == ["passed"] * 4
-    assert found.failure is None
-    assert "/models/loaded says that it is in memory" in reason(found, "served")
-    said = reason(found, "answers").removeprefix("It said: ")
-    assert len(said.split()) > 2 and len(said) <= checklist.SHOWN_CHARACTERS
-
-
-@pytest.mark.slow
 def test_the_command_downloads_checks_and_exits_with_0(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`check --download` leaves one line per model with four statuses, and the count of each status."""
-    monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(cache))
+    monkeypatch.setenv("WORKSHOP_CACHE_DIR", str(tmp_path))
     assert command_line.main(["check", "--models", "practice-small", "--download"]) == 0
     said = capsys.readouterr().out
     for build in ("int4", "fp32"):
@@ -102,26 +75,16 @@ def test_the_command_downloads_checks_and_exits_with_0(
 # -- any endpoint
 
 
-def test_what_an_endpoint_does_not_say_is_not_known(endpoint: str) -> None:
-    """Its cache is not ours to see, and where it does not say what it has loaded the test chat decides."""
-    with profiles.open_runtime(endpoint=endpoint) as asked:
-        (found,) = check_models(asked, ["one"])
-    assert statuses(found) == ["passed", "not known", "passed", "passed"]
-    assert "so the test chat decides" in reason(found, "served")
-    assert not checklist.has_failed([found])
-
-
 def test_each_model_has_statuses_of_its_own(endpoint: str) -> None:
-    """One failing model changes nothing about the others, and a name without a model comes last."""
+    """One failing model changes nothing about the others, a name without a model comes last; unseen is not known."""
     with profiles.open_runtime(endpoint=endpoint) as asked:
-        found = check_models(asked, ["http-500", "on", "one"])
-    assert [(each.model, each.failure.name if each.failure else None) for each in found] == [
-        ("http-500", "answers"),
-        ("one", None),
-        ("on", "listed"),
-    ]
-    assert "Did you mean one?" in reason(found[2], "listed")
-    assert "HTTP 500" in reason(found[0], "answers")
+        failed, good, unknown = check_models(asked, ["http-500", "on", "one"])
+    assert (failed.model, statuses(failed)) == ("http-500", ["passed", "not known", "passed", "failed"])
+    assert "HTTP 500" in reason(failed, "answers")
+    assert (good.model, statuses(good), good.failure) == ("one", ["passed", "not known", "passed", "passed"], None)
+    assert "so the test chat decides" in reason(good, "served")
+    assert (unknown.model, statuses(unknown)) == ("on", ["failed", *["not tried"] * 3])
+    assert "Did you mean one?" in reason(unknown, "listed")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +92,7 @@ def test_each_model_has_statuses_of_its_own(endpoint: str) -> None:
     [
         (["--models", "one"], 0, "3 passed, 0 failed, 0 not tried, 1 not known"),
         (["--models", "http-500"], 1, "http-500 (unknown), answers: The server answered HTTP 500"),
-        (["--devices", "tpu"], 2, "devices is 'tpu'"),
+        (["--devices", "tpu"], 2, "--devices is 'tpu'"),
     ],
 )
 @pytest.mark.usefixtures("asked_by_variable")
@@ -183,75 +146,57 @@ def test_what_counts_as_an_answer(server: FaultServer, text: str, status: str, s
     assert said in reason(found, "answers")
 
 
-@dataclass
-class Scripted:
-    """A runtime of one cached variant that serves as it is told; everything it answers over HTTP is real."""
+ONE = ModelVariant("alias", "one", "cpu", cached=True)
 
-    variant: ModelVariant
-    base_url: str = ""
-    error: ModelServerError | None = None
-    providers: tuple[str, ...] = ()
-    died: str | None = None
-    profile: str = "practice"
 
-    def list_models(self) -> list[ModelVariant]:
-        return [self.variant]
+class Runtime(FaultRuntime):
+    """One cached model, served by the process of this test; everything it answers over HTTP is real."""
+
+    profile = "practice"
+
+    def __init__(self, server: FaultServer, variant: ModelVariant = ONE, providers: tuple[str, ...] = ()) -> None:
+        super().__init__(server)
+        self.variant, self.providers = variant, providers
 
     def find(self, names: Sequence[str], devices: Sequence[str] = ("cpu",)) -> list[ModelVariant]:
-        if names == ["nobody"]:
-            raise ModelNotFoundError("No model is called 'nobody'.", "There are: one.")
-        return [self.variant] if self.variant.device in devices or names == [self.variant.model_id] else []
+        return [self.variant]
 
     def absent_devices(self) -> dict[str, str]:
         return {}
 
-    def serve(self, variant: ModelVariant) -> ServedModel:
-        if self.error:
-            raise self.error
-        return Served(variant, self.base_url, self.providers, self.died)
-
-
-class Served(ServedModel):
-    """A served model with the providers and the end that a test gives it."""
-
-    def __init__(self, variant: ModelVariant, base_url: str, providers: tuple[str, ...], died: str | None) -> None:
-        super().__init__(variant, base_url)
-        self.registered_providers, self.died = providers, died
-
-    def failure(self) -> str | None:
-        return self.died
-
-
-ONE = ModelVariant("alias", "one", "cpu", cached=True)
+    def serve(self, variant: ModelVariant) -> Served:
+        served = super().serve(variant)
+        served.registered_providers = self.providers
+        return served
 
 
 @pytest.mark.parametrize(
-    ("changes", "options", "status", "said"),
+    ("changes", "providers", "status", "said"),
     [
-        ({}, {"error": ModelServerError("The process ended.", "Choose a smaller variant.")}, "failed", "ended. Choose"),
-        ({"model_id": "three"}, {}, "failed", "/v1/models does not name three"),
-        ({"device": "gpu"}, {"providers": ("CPUExecutionProvider",)}, "failed", "no GPU provider is registered"),
-        ({"device": "gpu"}, {"providers": ("CUDAExecutionProvider",)}, "passed", "says that it is in memory"),
+        ({"model_id": "broken"}, (), "failed", "could not be loaded. Choose a smaller one."),
+        ({"model_id": "three"}, (), "failed", "/v1/models does not name three"),
+        ({"device": "gpu"}, ("CPUExecutionProvider",), "failed", "no GPU provider is registered"),
+        ({"device": "gpu"}, ("CUDAExecutionProvider",), "passed", "says that it is in memory"),
     ],
 )
 def test_what_proves_that_a_model_is_served(
-    server: FaultServer, changes: dict[str, str], options: dict[str, object], status: str, said: str
+    server: FaultServer, changes: dict[str, str], providers: tuple[str, ...], status: str, said: str
 ) -> None:
     """Loaded without error, listed by this very server, and a GPU build with a registered GPU provider."""
     server.routes["/models/loaded"] = reply(["one"])
-    variant = replace(ONE, **changes)
-    scripted = Scripted(variant, server.base_url, **options)  # type: ignore[arg-type]
-    (found,) = check_models(scripted, ["alias"], devices=(variant.device,))  # type: ignore[arg-type]
-    rest = "passed" if status == "passed" else "not tried"
-    assert statuses(found) == ["passed", "passed", status, rest]
+    runtime = Runtime(server, replace(ONE, **changes), providers)
+    runtime.unservable.add("broken")
+    (found,) = check_models(runtime, ["alias"], devices=("cpu", "gpu"))
+    assert statuses(found) == ["passed", "passed", status, "passed" if status == "passed" else "not tried"]
     assert said in reason(found, "served")
 
 
 @pytest.mark.parametrize("died", [None, "The process ended: out of memory."])
 def test_a_server_that_vanished_is_one_clear_reason(server: FaultServer, died: str | None) -> None:
     """Where the model's process ended, its end is said; behind an endpoint the connection's own fault."""
-    gone = server.base_url
+    runtime = Runtime(server)
+    runtime.dead |= {"one": died} if died else {}
     server.close()
-    (found,) = check_models(Scripted(ONE, gone, died=died), ["alias"])  # type: ignore[arg-type]
+    (found,) = check_models(runtime, ["alias"])
     assert statuses(found) == ["passed", "passed", "failed", "not tried"]
     assert (died or "No server listens at") in reason(found, "served")

@@ -19,6 +19,7 @@ from tests.behaviours import STEADY
 from tests.fault_server import FaultServer
 from workshop_lib import __main__ as command_line
 from workshop_lib import data, places
+from workshop_lib.errors import NotebookError
 from workshop_lib.models import smollm2
 from workshop_lib.programs import commands, notebooks
 
@@ -90,12 +91,18 @@ def test_the_bootstrap_hands_over_every_command():
     assert sorted({*known} - {"test", "reference"}) == sorted(parts.choices)  # nox and tools/ answer to these
 
 
-def test_watts_reach_the_pages_only_when_given(monkeypatch: pytest.MonkeyPatch):
+def test_watts_reach_the_pages_only_when_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Without `--watts` the pages keep what models.json declares."""
     given: list[dict[str, object]] = []
-    monkeypatch.setattr(commands, "run", lambda parameters, _: given.append(parameters) or 0)
-    assert command_line.main(["run", "--watts", "12.5"]) == command_line.main(["run"]) == 0
-    assert given[0]["watts"] == 12.5
+
+    def remembering(_: Path, parameters: dict[str, object]) -> None:
+        given.append(parameters)
+        raise NotebookError("That is all.", "Nothing more.")
+
+    monkeypatch.setattr(notebooks, "run_workshop", remembering)
+    for flags in (["--watts", "12.5"], []):
+        assert command_line.main(["run", "--output", str(tmp_path), *flags]) == 1
+    assert [each.get("watts") for each in given] == [12.5, None]
     assert "watts" not in given[1]
 
 
@@ -106,9 +113,9 @@ def test_watts_reach_the_pages_only_when_given(monkeypatch: pytest.MonkeyPatch):
         (["walk"], "invalid choice: 'walk'"),
         (["run", "--rounds", "x"], "workshop.py run: argument --rounds: invalid int value: 'x'. --help says"),
         (["run", "--rounds", "0"], "ConfigurationError: --rounds is 0. Give 1 or more."),
-        (["run", "--devices", "tpu"], "ConfigurationError: devices is 'tpu'"),
-        (["run", "--models", " ,"], "ConfigurationError: models is ' ,'"),
-        (["run", "--watts", "0"], "ConfigurationError: --watts is 0.0."),
+        (["run", "--devices", "tpu"], "ConfigurationError: --devices is 'tpu'"),
+        (["run", "--models", " ,"], "ConfigurationError: --models is ' ,'"),
+        (["run", "--watts", "0"], "ConfigurationError: --watts is 0.0. Give more than 0."),
         (["run", "--prompt-set", "x", "--profile", "practice"], "has no set 'x'"),
         (["run", "--output", "{file}"], "{file}/records.jsonl cannot be written"),
         (["compare", "a.json", "--against", "x"], "--against is 'x' without --model."),
@@ -164,7 +171,7 @@ def test_a_broken_data_file_is_one_line_and_exit_2(
     monkeypatch.setattr(data, "MODELS_FILE", broken)
     assert command_line.main(["run", "--output", str(tmp_path / "run")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "models.json is not JSON at line 1" in line
+    assert "models.json is not JSON (" in line
     assert not (tmp_path / "run").exists()
 
 

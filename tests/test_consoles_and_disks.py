@@ -146,7 +146,7 @@ def test_a_disk_that_refuses_a_record_keeps_those_before(
 ):
     """On every system: one line, exit 1, the rows so far; with space only the rest is asked."""
     order = ["--models=モデル", "--rounds=8", f"--output={tmp_path / 'run'}"]
-    sync, left = os.fsync, iter(range(5))
+    sync, left = os.fsync, iter(range(6))
 
     def filling(descriptor: int) -> None:
         if next(left, None) is None:

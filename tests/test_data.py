@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from workshop_lib import data
 from workshop_lib.errors import DataFileError
@@ -47,32 +45,6 @@ def write(folder: Path, content: object) -> Path:
     text = content if isinstance(content, str) else json.dumps(content)
     file.write_text(text, encoding="utf-8")
     return file
-
-
-def a_variant(**changes: Any) -> dict[str, Any]:
-    variant = {
-        "name": "small-int4-generic-cpu",
-        "version": "1",
-        "device": "cpu",
-        "execution_provider": "CPUExecutionProvider",
-        "precision": "int4",
-        "folder": "small-int4-generic-cpu",
-        "size_bytes": 1_500_000,
-        "files": {"genai_config.json": "a" * 64},
-    }
-    return variant | changes
-
-
-def an_index(*variants: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    model = {
-        "alias": "small",
-        "display_name": "Small",
-        "parameters": 1000,
-        "context_tokens": 512,
-        "max_output_tokens": 128,
-        "variants": list(variants) or [a_variant()],
-    }
-    return {"schema": 1, "publisher": "workshop", "licence": "MIT", "models": [model]} | changes
 
 
 def a_prompt_file(*prompts: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -171,44 +143,34 @@ def test_only_shipped_prompts_carry_their_sets_name(tmp_path: Path, given_set: s
     assert [prompt.set_name for prompt in data.read_prompts(path=own)] == [""]
 
 
+CARD = {"capabilities": [], "size_mb": 1}
 FAULTS = [
-    ("index", an_index(schema=2), "'schema' is 2", "schema 1"),
-    ("index", {"schema": 1}, "'publisher' is missing", "Add it. (2 more"),
-    ("index", [], "is []", "an object"),
-    ("index", an_index(a_variant(device="tpu")), "variants[0].device' is 'tpu'", "'cpu', 'gpu' or 'npu'"),
-    ("index", an_index(a_variant(size_bytes=0)), "size_bytes' is 0", "greater than 0"),
-    ("index", an_index(a_variant(folder="../up")), "folder' is '../up'", "inside the folder"),
-    ("index", an_index(a_variant(files={"../x": "a" * 64})), "is '../x'", "inside the folder"),
-    ("index", an_index(a_variant(files={"x": "A" * 64})), "files.x' is 'AAAA", "SHA-256"),
-    ("index", an_index(a_variant(), a_variant()), "holds 'small-int4-generic-cpu:1' twice", "Rename"),
-    ("models", {"m": {"capabilities": []}}, "'m.size_mb' is missing", "Add it"),
-    ("models", {"m": {"capabilities": "x", "size_mb": 1}}, "'m.capabilities' is 'x'", "valid array"),
-    ("models", {"m": {"capabilities": [], "size_mb": 0}}, "'m.size_mb' is 0", "greater than 0"),
-    ("models", {"m": {"capabilities": [], "size_mb": 1, "shape": {"heads": 2}}}, "m.shape.heads", "'parameters'"),
-    ("models", {"m": {"capabilities": [], "size_mb": 1, "watts": -5.5}}, "'m.watts' is -5.5", "greater than 0"),
+    ("models", [], "is []", "an object"),
+    ("models", {"m": {**CARD, "size_mb": "big"}}, "'m.size_mb' is 'big'", "valid number"),
+    ("models", {"m": {"capabilities": []}}, "'m.size_mb' is missing", "Add it."),
+    ("models", {"m": {"capabilities": [], "sise_mb": 1}}, "'m.sise_mb' is an unknown key", "spelling. (1 more"),
+    ("models", {"m": {**CARD, "profile": "cloud"}}, "'m.profile' is 'cloud'", "'practice' or 'foundry'"),
+    ("models", {"m": {**CARD, "shape": {"heads": 2}}}, "m.shape.heads", "'parameters'"),
+    ("models", {"m": {**CARD, "watts": -5.5}}, "'m.watts' is -5.5", "more than 0"),
     ("models", '{"m": {"capabilities": [], "size_mb": NaN}}', "'m.size_mb' is nan", "finite"),
-    ("models", '{"m": {"capabilities": [], "size_mb": 1}, "m": {}}', "holds 'm' twice", "Rename"),
-    ("models", '{"m": {"capabilities": [],}}', "line 1, column 27", "Correct the syntax"),
-    ("models", "[" * 100_000, "is nested too deeply", "format"),
-    ("prompts", a_prompt_file({"id": "a", "text": " "}), "'sets.course[0].text' is empty", "Write"),
+    ("models", '{"m": {"capabilities": [], "size_mb": 1}, "m": {}}', "'m' is there twice", "Correct"),
+    ("models", '{"m": {"capabilities": [],}}', "line 1 column 27", "Correct the syntax"),
+    ("models", "[" * 100_000, "is not JSON", "Correct"),
+    ("prompts", a_prompt_file(schema=2), "'schema' is 2", "should be 1"),
+    ("prompts", a_prompt_file({"id": "a", "text": " "}), "'sets.course[0]' is {", "text is empty"),
     ("prompts", a_prompt_file({"id": "a", "text": "x", "aspect": []}), "aspect' is an unknown", "spelling"),
-    ("prompts", a_prompt_file({"id": "a", "text": "x", "aspects": ["b|"]}), "aspects' holds 'b|'", "phrase"),
-    ("prompts", a_prompt_file({"id": "a", "text": "x"}, {"id": "a", "text": "y"}), "holds 'a' twice", "Rename"),
-    ("prompts", a_prompt_file(sets={"course": []}), "'sets.course' holds no prompt", "Add"),
+    ("prompts", a_prompt_file({"id": "a", "text": "x", "aspects": ["b|"]}), "'sets.course[0]'", "aspect 'b|'"),
+    ("prompts", a_prompt_file({"id": "a", "text": "x"}, {"id": "a", "text": "y"}), "'sets' is", "'a' is there twice"),
+    ("prompts", a_prompt_file(sets={"course": []}), "'sets.course' is []", "at least one"),
     ("prompts", a_prompt_file(sets={"other": [{"id": "a", "text": "x"}]}), "has no set 'course'", "Use other"),
     ("prompts", ["One?", 2], "'prompts[1]' is 2", "an object"),
-    ("prompts", [{"text": "a", "id": "x"}, {"text": "b", "id": "x"}], "holds 'x' twice", "Rename"),
-    ("prompts", '"One?"\n\n{"text": ""}', "'prompts[1].text' is empty", "Write"),
-    ("prompts", '"One?"\n"Two?\n', "is not JSON at line 2, column 1", "Correct"),
-    ("prompts", '["One?" // first\n]', "line 1, column 9", "no comments"),
-    ("prompts", '# mine\n["One?"]', "line 1, column 1", "no comments"),
-    ("prompts", " \r\n", "(the file is empty)", "Correct"),
-    ("prompts", f"[{'1' * 5000}]", "is no JSON that Python reads", "number"),
-    ("prompts", [], "'prompts' holds no prompt", "Add"),
-    ("prompts", "3", "is 3", "an object"),
+    ("prompts", '"One?"\n\n{"text": ""}', "'prompts[1]' is {", "text is empty"),
+    ("prompts", '"One?"\n"Two?\n', "is not JSON", "Correct"),
+    ("prompts", '["One?" // first\n]', "line 1 column 9", "no comments"),
+    ("prompts", " \r\n", "is not JSON", "Correct"),
+    ("prompts", [], "'prompts' is []", "at least one"),
 ]
 READERS = {
-    "index": data.read_practice_index,
     "models": data.read_models,
     "prompts": partial(data.read_prompts, "course"),
 }
@@ -226,7 +188,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     check_fault(data.read_models, tmp_path / "absent.json", "is missing", "Check the path.")
     check_fault(data.read_models, data.MODELS_FILE.with_name("absent.json"), "is missing", "git checkout -- data")
     check_fault(data.read_models, tmp_path, "cannot be read", "a file you may read")
-    check_fault(partial(data.read_prompts, "course"), tmp_path / "latin.json", "not UTF-8 text at byte 5", "UTF-8")
+    check_fault(partial(data.read_prompts, "course"), tmp_path / "latin.json", "cannot be read", "UTF-8")
 
 
 def check_fault(read: Any, file: Path, what: str, fix: str) -> None:
@@ -237,15 +199,3 @@ def check_fault(read: Any, file: Path, what: str, fix: str) -> None:
     assert what in caught.value.what
     assert fix in caught.value.fix
     assert "\n" not in str(caught.value)
-
-
-@given(st.text(alphabet="ab./\\:~ \0", max_size=12))
-def test_an_accepted_name_stays_inside_its_folder(name: str) -> None:
-    """Whatever passes the check resolves to a place inside the folder."""
-    folder = Path("/folder")
-    try:
-        data.checked_as(dict[data.InsidePath, int], {name: 1}, Path("file"))
-    except DataFileError:
-        return
-    assert (folder / name).resolve().is_relative_to(folder.resolve())
-    assert (folder / name).resolve() != folder.resolve()

@@ -73,9 +73,8 @@ def test_a_configuration_that_cannot_be_used_names_key_and_value(folder: Path, c
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('{"model": ', "is not JSON at line 1"),
-        (b"\xff\xff\x00", "is not"),
-        ("[" * 100_000, "too deeply"),
+        ('{"model": ', r"is not JSON .*line 1"),
+        (b"\xff\xff\x00", "cannot be read"),
         ("[1]", "is"),
         ('{"eos_token_count": 2}', "'model' is missing"),
     ],

@@ -13,7 +13,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,7 +72,7 @@ def test_fingerprint_names_no_person_and_no_place():
 def test_power_source_is_said_or_unknown(monkeypatch, battery, expected):
     """A machine whose power source cannot be read is never said to be on mains."""
     monkeypatch.setattr(psutil, "sensors_battery", lambda: battery, raising=False)
-    assert machine.power_source() == expected
+    assert machine.fingerprint()["power_source"] == expected
 
 
 def test_peak_memory_outlives_what_was_freed():
@@ -176,10 +175,6 @@ class Clock:
         return self.now
 
 
-def no_package() -> Any:
-    raise ImportError("No module named 'pynvml'")
-
-
 def zone(powercap: Path, number: str, name: str, microjoules: int, range_uj: int = 1_000_000) -> Path:
     """A zone as Linux shows it; returns its counter."""
     folder = powercap / f"intel-rapl:{number}"
@@ -190,19 +185,22 @@ def zone(powercap: Path, number: str, name: str, microjoules: int, range_uj: int
     return folder / "energy_uj"
 
 
-def sources(tmp_path: Path, load_nvml: Callable[[], Any] = no_package):
-    return PowerSources(powercap=tmp_path, load_nvml=load_nvml)
+def sources(powercap: Path, driver: FakeNvml | None = None) -> PowerSources:
+    """The sources of a machine with this driver of graphics cards, or without the package that asks it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pynvml", driver)
+        return PowerSources(powercap=powercap)
 
 
 @needs_colons
 def test_packages_are_summed_and_what_lies_inside_them_is_not(tmp_path: Path):
     """Two packages gave 1.5 J and 0.25 J; cores, memory and the platform would count them twice."""
-    first, second = zone(tmp_path, "0", "package-0", 100), zone(tmp_path, "1", "package-1", 200)
+    first, second = zone(tmp_path, "0", "package-0", 100, 10**7), zone(tmp_path, "1", "package-1", 200)
     others = [zone(tmp_path, "0:0", "core", 5), zone(tmp_path, "0:1", "dram", 5), zone(tmp_path, "2", "psys", 5)]
     (tmp_path / "intel-rapl:9").mkdir()  # a zone without a name is none
-    meter = rapl(tmp_path)
-    assert isinstance(meter, Meter)
-    before = meter.mark()
+    with sources(tmp_path) as found:
+        meter = found.meter_for("cpu", PID, 40.0)
+    before = meter.joules()
     first.write_text("1500100\n")
     second.write_text("250200\n")
     for other in others:
@@ -218,30 +216,25 @@ def test_a_counter_that_starts_anew_loses_nothing_and_one_that_stands_still_is_n
     counter = zone(tmp_path, "0", "package-0", 900_000, range_uj=1_000_000)
     meter = rapl(tmp_path)
     assert isinstance(meter, Meter)
-    before = meter.mark()
+    before = meter.joules()
     assert meter.joules_since(before) is None
     counter.write_text("100000")
     assert meter.joules_since(before) == pytest.approx(0.2)
     counter.unlink()
-    assert (meter.mark(), meter.joules_since(before), meter.joules_since(None)) == (None, None, None)
+    assert (meter.joules(), meter.joules_since(before), meter.joules_since(None)) == (None, None, None)
 
 
 @needs_colons
-@pytest.mark.parametrize("content", ["", "many", None])
-def test_a_counter_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None):
-    """None at all, one that is empty, no number, missing or the administrator's: each is one sentence."""
+def test_a_counter_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """None at all, no number, or the administrator's: each is one sentence."""
     assert rapl(tmp_path) == "this machine shows no energy counter of its processor."
-    counter = zone(tmp_path, "0", "package-0", 7)
-    if content is None:
-        counter.unlink()
-    else:
-        counter.write_text(content)
+    zone(tmp_path, "0", "package-0", 7).write_text("many")
     assert rapl(tmp_path) == "the processor's energy counter cannot be read."
 
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(machine, "_number_in", refuse)
+    monkeypatch.setattr(Path, "read_text", refuse)
     assert "only its administrator" in str(rapl(tmp_path))
 
 
@@ -249,81 +242,57 @@ def test_declared_watts_are_watts_times_seconds():
     """40 W for 2.5 s are 100 J, and they are called assumed."""
     clock = Clock()
     meter = machine.declared(40.0, clock)
-    mark = meter.mark()
+    before = meter.joules()
     clock.now = 2.5
-    assert meter.joules_since(mark) == 100.0
-    assert meter.source == "assumed"
-    assert meter.covers == "Energy is assumed, not measured: 40 W were declared."
+    assert meter.joules_since(before) == 100.0
+    assert (meter.source, meter.covers) == ("assumed", "Energy is assumed, not measured: 40 W were declared.")
 
 
-def gpu_meter(found: PowerSources, **options: Any) -> Meter:
-    return found.meter_for("gpu", PID, **options)
-
-
-def test_a_cards_counter_is_read_in_millijoules(tmp_path: Path):
-    """From 1 000 to 3 500 mJ: 2.5 J; a counter that went back, after a new start of the driver, says nothing."""
-    card = Card()
-    with sources(tmp_path, lambda: FakeNvml(card)) as found:
-        meter = gpu_meter(found)
-        mark = meter.mark()
-        card.millijoules = 3500
-        assert meter.joules_since(mark) == 2.5
-        card.millijoules = 10
-        assert meter.joules_since(mark) is None
+def test_the_counter_of_the_card_that_the_process_uses_is_read(tmp_path: Path):
+    """From 1 000 to 3 500 mJ: 2.5 J, also where its memory is hidden; a counter that went back says nothing."""
+    idle, busy = Card(millijoules=0), Card(millijoules=1000, compute={PID: None})
+    with sources(tmp_path, FakeNvml(idle, busy)) as found:
+        meter = found.meter_for("gpu", PID, 40.0)
+        before = meter.joules()
+        idle.millijoules, busy.millijoules = 9_000, 3_500
+        assert meter.joules_since(before) == 2.5
+        busy.millijoules = 10
+        assert meter.joules_since(before) is None
         assert meter.source == "measured:nvml"
         assert "whole graphics card" in meter.covers
 
 
 def test_a_card_without_a_counter_gives_its_power_before_and_after():
-    """100 W before and 200 W after 2 s: 150 W x 2 s = 300 J; joules now and watts before say nothing."""
+    """100 W before and 200 W after 2 s: 150 W x 2 s = 300 J."""
     card, clock = Card(millijoules=None, milliwatts=100_000), Clock()
     meter = machine.nvml_card(FakeNvml(card), card, clock)
-    mark = meter.mark()
-    card.milliwatts, clock.now = 200_000, 2.0
-    assert meter.joules_since(mark) == pytest.approx(300.0)
-    card.millijoules = 5
-    assert meter.joules_since(mark) is None
-
-
-def test_the_card_that_the_process_uses_is_the_one_that_counts(tmp_path: Path):
-    """Of two cards that one is read on which the serving process is, also where its memory is hidden."""
-    idle, busy = Card(millijoules=0), Card(millijoules=100, compute={PID: None})
-    with sources(tmp_path, lambda: FakeNvml(idle, busy)) as found:
-        meter = gpu_meter(found)
-        mark = meter.mark()
-        idle.millijoules, busy.millijoules = 9_000, 1_100
-        assert meter.joules_since(mark) == 1.0
+    assert meter is not None
+    clock.now = 1.0
+    before = meter.joules()
+    card.milliwatts, clock.now = 200_000, 3.0
+    assert meter.joules_since(before) == pytest.approx(300.0)
+    card.milliwatts = None
+    assert meter.joules_since(before) is None
 
 
 @pytest.mark.parametrize(
-    ("cards", "reason"),
+    ("driver", "reason"),
     [
-        ((Card(), Card()), "which of 2 graphics cards"),
-        ((Card(compute={PID: 1}), Card(compute={PID: 1}), Card()), "which of 2 graphics cards"),
-        ((Card(millijoules=None),), "neither its energy nor its power"),
-        ((), "knows no graphics card"),
+        (FakeNvml(Card(), Card()), "which of 2 graphics cards"),
+        (FakeNvml(Card(compute={PID: 1}), Card(compute={PID: 1}), Card()), "which of 2 graphics cards"),
+        (FakeNvml(Card(millijoules=None)), "neither its energy nor its power"),
+        (FakeNvml(), "knows no graphics card"),
+        (FakeNvml(broken=True), "no NVIDIA driver answers (Driver Not Loaded)"),
+        (None, "nvidia-ml-py"),
     ],
 )
-def test_a_card_that_cannot_be_told_or_read_is_a_reason(tmp_path: Path, cards: tuple[Card, ...], reason: str):
-    """Reading the wrong card would be worse than reading none."""
-    with sources(tmp_path, lambda: FakeNvml(*cards)) as found:
-        meter = gpu_meter(found)
-        assert meter.source is None
-        assert reason in meter.covers
-        assert (meter.mark(), meter.joules_since(None), meter.source) == (None, None, None)
-
-
-@pytest.mark.parametrize(
-    ("load", "reason"),
-    [(no_package, "nvidia-ml-py"), (lambda: FakeNvml(broken=True), "no NVIDIA driver answers (Driver Not Loaded)")],
-)
-def test_no_driver_and_no_package_are_reasons(tmp_path: Path, load: Callable[[], Any], reason: str):
-    """A machine without an NVIDIA card is the usual one, and nothing fails there."""
-    with sources(tmp_path, load) as found:
-        meter = gpu_meter(found)
-        assert reason in meter.covers
-        assert meter.covers.startswith("Energy was not measured: ")
-        assert found.gpu_memory_mb(PID) is None
+def test_a_card_that_cannot_be_told_or_read_is_a_reason(tmp_path: Path, driver: FakeNvml | None, reason: str):
+    """Reading the wrong card would be worse than reading none; declared watts take its place."""
+    with sources(tmp_path, driver) as found:
+        meter = found.meter_for("gpu", PID)
+        assert meter.covers.startswith("Energy was not measured: ") and reason in meter.covers
+        assert (meter.source, meter.joules(), meter.joules_since(None)) == (None, None, None)
+        assert found.meter_for("gpu", PID, 40.0).source == "assumed"
 
 
 @pytest.mark.parametrize(
@@ -341,26 +310,19 @@ def test_no_driver_and_no_package_are_reasons(tmp_path: Path, load: Callable[[],
 def test_gpu_memory_is_the_serving_processs_own(tmp_path: Path, cards: list[Card], megabytes: float | None):
     """Megabytes of 10^6 bytes on all cards; None where the driver does not know the process or hides its memory."""
     driver = FakeNvml(*cards)
-    with sources(tmp_path, lambda: driver) as found:
+    with sources(tmp_path, driver) as found:
         assert found.gpu_memory_mb(PID) == megabytes
         assert found.gpu_memory_mb(None) is None
         assert driver.open == 1
     assert driver.open == 0
 
 
-@needs_colons
 def test_the_device_decides_what_may_be_read(tmp_path: Path):
-    """A processor's counter says nothing of other devices or machines; measured goes before declared."""
-    zone(tmp_path, "0", "package-0", 7)
-    with sources(tmp_path, lambda: FakeNvml(Card())) as found:
-        assert found.meter_for("cpu", PID, 40.0).source == "measured:rapl"
-        assert found.meter_for("gpu", PID, 40.0).source == "measured:nvml"
+    """A processor's counter says nothing of other devices or machines; declared watts help where nothing is read."""
+    with sources(tmp_path, FakeNvml(Card())) as found:
         assert found.meter_for("npu", PID).covers == "Energy was not measured: there is no meter for the device npu."
         assert "may be on another machine" in found.meter_for("cpu", None).covers
         assert found.meter_for("cpu", None, 40.0).source == "assumed"
-    with sources(tmp_path) as found:
-        assert found.meter_for("gpu", PID).source is None
-        assert found.meter_for("gpu", PID, 40.0).source == "assumed"
 
 
 def test_looking_at_this_machine_fails_nowhere():
@@ -369,4 +331,4 @@ def test_looking_at_this_machine_fails_nowhere():
         for device in ("cpu", "gpu"):
             meter = found.meter_for(device, PID)
             assert meter.covers.endswith(".") and "\n" not in meter.covers
-            meter.joules_since(meter.mark())
+            meter.joules_since(meter.joules())

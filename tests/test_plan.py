@@ -84,15 +84,9 @@ def test_models_that_do_not_fit_together_are_measured_in_blocks():
     ("options", "said"),
     [
         ({"rounds": 0}, "rounds is 0"),
-        ({"max_tokens": 0}, "max_tokens is 0"),
-        ({"watts": 0.0}, "watts is 0.0"),
-        ({"watts": -1.0}, "watts is -1.0"),
         ({"watts": float("nan")}, "watts is nan"),
-        ({"pause_s": -0.1}, "pause_s is -0.1"),
         ({"pause_s": 60.1}, "pause_s is 60.1"),
-        ({"pause_s": float("nan")}, "pause_s is nan"),
-        ({"temperature": -1.0}, "temperature is -1.0"),
-        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"round": 2}, "round is 2"),
     ],
 )
 def test_a_plan_that_cannot_be_measured_is_refused(options: dict[str, float], said: str):
@@ -108,7 +102,7 @@ def test_a_pause_is_the_environments_where_none_is_given_and_is_recorded(monkeyp
     assert "pause_s" not in plan_of("fast").describe()
     monkeypatch.setenv("BENCH_PAUSE", "1.5")
     assert plan_of("fast").describe()["pause_s"] == 1.5
-    assert plan_of("fast", pause_s=0.0).pause_s == 0.0
+    assert plan_of("fast", pause_s=0.0).how.pause_s == 0.0
 
 
 class WithoutGpu(FaultRuntime):

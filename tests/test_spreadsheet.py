@@ -177,7 +177,7 @@ def test_every_fault_is_named_with_row_and_column(session: Session, path: Path):
         (b"", "no single column 'prompt_id'"),
         (b"prompt_id,answer_id,score\n", "no single column 'comment'"),
         (b"prompt_id,answer_id,score,score,comment\n", "no single column 'score'"),
-        ("prompt_id,answer_id,score,comment\np,a,,é".encode("cp1252"), "not UTF-8 text at byte 39"),
+        ("prompt_id,answer_id,score,comment\np,a,,é".encode("cp1252"), "position 39"),
         (b'prompt_id,answer_id,score,comment\np,a,"x', "is not CSV"),
         (b"\nprompt_id,answer_id,score,comment\n\np,a,4,0,\n", "row 4: 5 cells under a heading of fewer.*in quotes"),
         (b"p,sha256-0,4,good\n", "no single column 'prompt_id' in row 1.*prompt_id, answer_id, prompt, answer"),

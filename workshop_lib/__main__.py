@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from workshop_lib import data, places
-from workshop_lib.errors import ConfigurationError
 from workshop_lib.programs import commands, fleet_commands, notebooks
 from workshop_lib.settings import PROFILES
-
-ADAPTER_HELP = "the class that answers, FILE.py:ClassName; registering runs that file, so take only one you trust"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,22 +25,10 @@ def _called(arguments: Sequence[str] | None) -> int:
     return int(options.pop("command")(**options))
 
 
-def _run(*, rounds: int, watts: float | None, output: Path | None, **given: str) -> int:
-    if rounds < 1:
-        raise ConfigurationError(f"--rounds is {rounds}.", "Give 1 or more.")
-    if watts is not None and not 0 < watts < math.inf:
-        raise ConfigurationError(f"--watts is {watts}.", "Give watts above 0.")
-    return commands.run({**given, "rounds": rounds, **({} if watts is None else {"watts": watts})}, output)
-
-
-def _compare(*, first: Path, second: Path | None, **options: Any) -> int:
-    return commands.compare(first, second or first, **options)
-
-
 def _lab(*, no_browser: bool, allow_root: bool) -> int:
-    first = str(places.NOTEBOOKS / notebooks.PAGES[0])
     command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--notebook-dir={places.PROJECT}"]
     command += [flag for flag, given in (("--no-browser", no_browser), ("--allow-root", allow_root)) if given]
+    first = str(places.NOTEBOOKS / notebooks.PAGES[0])
     return subprocess.run([*command, first], env={**os.environ, "PYTHONUTF8": "1"}, check=False).returncode
 
 
@@ -59,13 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     parts = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = parts.add_parser("run", help="download, benchmark and chart the models, write a report under runs/")
-    _add_models(run)
     run.add_argument("--devices", default="cpu,gpu", help="devices to measure (default: cpu,gpu)")
     run.add_argument("--prompt-set", default=data.TASK, metavar="NAME", help=f"prompts to ask (default: {data.TASK})")
     run.add_argument("--rounds", type=int, default=2, help="timed rounds per prompt (default: 2)")
     run.add_argument("--watts", type=float, help="power to assume where none can be measured (default: models.json)")
     run.add_argument("--output", type=Path, help="folder of the run (default: runs/<started>)")
-    run.set_defaults(command=_run)
+    run.set_defaults(command=commands.run)
 
     lab = parts.add_parser("lab", help="open JupyterLab on the notebooks")
     lab.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
@@ -73,10 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     lab.set_defaults(command=_lab)
 
     check = parts.add_parser("check", help="is every model listed, cached, served, and does it answer?")
-    _add_models(check)
     check.add_argument("--devices", default="cpu", help="devices to check the models on (default: cpu)")
     check.add_argument("--download", action="store_true", help="bring what is missing into the model cache first")
     check.set_defaults(command=commands.check)
+
+    for part in (run, check):
+        part.add_argument("--profile", choices=PROFILES, default="", help="default: practice, or endpoint if it is set")
+        part.add_argument("--models", default="auto", help="aliases or ids with commas; or auto (default), all")
 
     compare = parts.add_parser("compare", help="what changed between two results, with intervals")
     compare.add_argument("first", type=Path, help="benchmark_report.json or records.jsonl")
@@ -84,12 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--model", default="", metavar="NAME[@DEVICE]", help="this model of the first file only")
     compare.add_argument("--against", default="", metavar="NAME[@DEVICE]", help="with --model: that of the second file")
     compare.add_argument("--fail-if-slower", action="store_true", help="exit with 1 if a latency is clearly worse")
-    compare.set_defaults(command=_compare)
+    compare.set_defaults(command=commands.compare)
 
     register = parts.add_parser("register", help="offer a model of your own beside the others")
     register.add_argument("alias", help="what to call it: lower-case letters, digits, '.', '_' and '-'")
     register.add_argument("weights", type=Path, help="an ONNX GenAI folder; with --adapter whatever the adapter loads")
-    register.add_argument("--adapter", metavar="FILE.py:CLASS", help=ADAPTER_HELP)
+    register.add_argument("--adapter", metavar="FILE.py:CLASS", help="the class that answers; take one that you trust")
     register.add_argument("--licence", help="of the weights, e.g. MIT (default: what the folder states)")
     register.add_argument("--capabilities", default="", help="tags as in models.json, separated by commas")
     register.add_argument("--precision", help="of the weights, e.g. int4 (default: what a folder's model file tells)")
@@ -110,20 +96,6 @@ def _parser() -> argparse.ArgumentParser:
 
     fleet_commands.add_parser(parts)
     return parser
-
-
-def _add_models(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--profile",
-        choices=PROFILES,
-        default="",
-        help="default: practice, or endpoint if FOUNDRY_LOCAL_ENDPOINT is set",
-    )
-    parser.add_argument(
-        "--models",
-        default="auto",
-        help="aliases or ids separated by commas; auto (default) = the default candidates, all = every one",
-    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from workshop_lib import credentials
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.loopback import is_loopback
+from workshop_lib.places import is_loopback
 
 EXAMPLE = "Give one like http://127.0.0.1:5273/v1."
 VERSION_PATH = "/v1"

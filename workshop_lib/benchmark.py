@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +36,8 @@ RECORDS_FILE = "records.jsonl"
 GIVE_UP_AFTER = 2
 """Consecutive failed requests after which a model is left alone, so that a stalled one cannot hold up the batch."""
 
-SMALL_RUN_PROMPTS, SMALL_RUN_ROUNDS = 3, 2
+_Served = tuple["ServedModel", ChatClient, Meter]
+"""A model that answers, the client that asks it, and the meter of the energy it takes."""
 
 
 def run_plan(
@@ -51,6 +54,8 @@ def run_plan(
     A folder that holds an interrupted run of the same plan is completed: what was recorded is not asked again. Raises
     `RecordFileError` where another process writes, `ConfigurationError` where another plan was measured.
     """
+    from tqdm.auto import tqdm
+
     path = folder / RECORDS_FILE
     earlier = _earlier_run(path, plan, runtime.profile)
     if earlier is not None:
@@ -65,8 +70,13 @@ def run_plan(
         prompts=plan.prompts,
     )
     recorded = {completion.request_id for completion in run.completions if completion.round > 0}
-    with RunWriter(path, run) as writer, power or PowerSources() as sources:
-        _Measurement(plan, runtime, writer, recorded, sleep, sources).measure(show_progress=show_progress)
+    total = len(plan.variants) * len(plan.prompts) * plan.how.rounds
+    with (
+        RunWriter(path, run) as writer,
+        power or PowerSources() as sources,
+        tqdm(total=total, initial=len(recorded), unit="request", disable=not show_progress, desc="Benchmark") as bar,
+    ):
+        _Measurement(plan, runtime, writer, recorded, sleep, sources, bar).measure()
     return read_run(path)
 
 
@@ -81,17 +91,11 @@ def run_benchmark(
 ) -> Run:
     """Ask every model every prompt, after an untimed warm-up, and record each request as it ends.
 
-    Args:
-        runtime: what `open_runtime` returned.
-        models: what `find_models` found.
-        prompts: what `read_prompts` read.
-        folder: where `records.jsonl` goes; empty = a new folder under `runs/`.
-        skipped: what `find_models` left out, so that the report says why.
-        options: `rounds`, `max_tokens`, `temperature`, `seed`, `watts` and the other fields of `plan.Plan`.
-
-    Raises `ConfigurationError`, and what `run_plan` raises.
+    `folder` is where `records.jsonl` goes, empty = a new one under `runs/`; `skipped` what `find_models` left out, so
+    that the report says why; `options` are `rounds`, `max_tokens`, `temperature`, `seed`, `watts` and other fields of
+    `settings.BenchmarkSettings`. Raises `ConfigurationError`, and what `run_plan` raises.
     """
-    return run_plan(make_plan(models, prompts, skipped=tuple(skipped), **options), runtime, new_folder(str(folder)))
+    return run_plan(make_plan(models, prompts, skipped=skipped, **options), runtime, new_folder(str(folder)))
 
 
 def _run_id(started: datetime) -> str:
@@ -127,85 +131,90 @@ class _Measurement:
     recorded: set[str]
     sleep: Callable[[float], None]
     power: PowerSources
-    failures: dict[tuple[str, str], int] = field(default_factory=dict)
+    bar: Any
+    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def measure(self, *, show_progress: bool) -> None:
-        from tqdm.auto import tqdm
-
+    def measure(self) -> None:
         for variant, reason in self.plan.skipped:
             self.writer.append(Serving(variant, status="skipped", error=reason))
-        total, done = len(self.plan.variants) * len(self.plan.prompts) * self.plan.rounds, len(self.recorded)
-        with tqdm(total=total, initial=done, unit="request", disable=not show_progress, desc="Benchmark") as bar:
-            for variants, requests in self.plan.blocks():
-                self._measure_block(variants, requests, bar)
+        for variants, requests in self.plan.blocks():
+            self._measure_block(variants, [each for each in requests if each.request_id not in self.recorded])
 
-    def _measure_block(self, variants: Sequence[ModelVariant], requests: Sequence[Request], bar: Any) -> None:
-        open_requests = [request for request in requests if request.request_id not in self.recorded]
-        wanted = {variant_key(request.variant) for request in open_requests}
+    def _measure_block(self, variants: Sequence[ModelVariant], requests: Sequence[Request]) -> None:
+        wanted = {variant_key(request.variant) for request in requests}
         with ExitStack() as stack:
             served: dict[tuple[str, str], _Served] = {}
             for variant in variants:
                 key = variant_key(variant)
-                if key in wanted and self._is_worth_asking(key):
-                    bar.set_postfix_str(one_line(f"loading {variant.model_id}"))
-                    self._serve(variant, stack, served, bar)
-            for request in open_requests:
+                if key in wanted and self._is_worth_asking(key) and (one := self._serve(variant, stack)):
+                    served[key] = one
+            for request in requests:
                 key = variant_key(request.variant)
                 if key in served and self._is_worth_asking(key):
-                    bar.set_postfix_str(one_line(request.variant.model_id))
-                    if self.plan.pause_s:
-                        self.sleep(self.plan.pause_s)
+                    self._show(request.variant.model_id)
+                    if self.plan.how.pause_s:
+                        self.sleep(self.plan.how.pause_s)
                     self._ask(request, served[key])
-                bar.update()
-            for key, one in served.items():
-                serving = self._serving(one)
+                self.bar.update()
+            for key, (model, client, meter) in served.items():
+                serving = self._serving(model, client, meter)
                 if not self._is_worth_asking(key):
-                    serving = replace(serving, status="failed", error=one.model.failure())
+                    serving = replace(serving, status="failed", error=model.failure())
                 self.writer.append(serving)
 
     def _is_worth_asking(self, key: tuple[str, str]) -> bool:
-        return self.failures.get(key, 0) < GIVE_UP_AFTER
+        return self.failures[key] < GIVE_UP_AFTER
 
-    def _serve(self, variant: ModelVariant, stack: ExitStack, served: dict[tuple[str, str], _Served], bar: Any) -> None:
+    def _show(self, text: str) -> None:
+        self.bar.set_postfix_str(one_line(text))
+
+    def _serve(self, variant: ModelVariant, stack: ExitStack) -> _Served | None:
         """Load, serve and warm up one variant; a failure is recorded and the batch goes on."""
-        key = variant_key(variant)
+        self._show(f"loading {variant.model_id}")
         try:
             model = stack.enter_context(self.runtime.serve(variant))
         except WorkshopError as error:
-            self.failures[key] = GIVE_UP_AFTER
+            self.failures[variant_key(variant)] = GIVE_UP_AFTER
             self.writer.append(Serving(variant, status="failed", error=str(error)))
-            return
+            return None
         client = ChatClient.to(
             model,
-            options=self.plan.request_options,
-            timeout_s=self.plan.timeout_s,
-            on_wait=lambda wait_s: bar.set_postfix_str(one_line(f"{variant.model_id} is loading: {wait_s:.3g} s")),
+            options=self.plan.how.request_options,
+            timeout_s=self.plan.how.timeout_s,
+            on_wait=lambda wait_s: self._show(f"{variant.model_id} is loading: {wait_s:.3g} s"),
             sleep=self.sleep,
         )
-        declared = variant.watts if self.plan.watts is None else self.plan.watts
-        meter = self.power.meter_for(variant.device, model.pid, declared)
-        served[key] = _Served(model, stack.enter_context(client), meter)
-        self.writer.append(self._serving(served[key]))
-        shortest = min(self.plan.prompts, key=lambda prompt: len(prompt.text))
-        if not self._ask(self.plan.request(variant, self.plan.prompts[0], 0), served[key]).fits:
-            self._ask(self.plan.request(variant, shortest, 0), served[key])
+        declared = variant.watts if self.plan.how.watts is None else self.plan.how.watts
+        served = model, stack.enter_context(client), self.power.meter_for(variant.device, model.pid, declared)
+        self.writer.append(self._serving(*served))
+        for prompt in (self.plan.prompts[0], min(self.plan.prompts, key=lambda prompt: len(prompt.text))):
+            if self._ask(self.plan.request(variant, prompt, 0), served).fits:  # else the shortest one may
+                break
+        return served
 
     def _ask(self, request: Request, served: _Served) -> Completion:
-        """Ask, with as many recorded retries as the plan allows; count consecutive failures. Returns the last."""
-        key = variant_key(request.variant)
-        for attempt in range(1, self.plan.retries + 2):
+        """Ask, with as many recorded retries as the plan allows; count consecutive failures. Returns the last.
+
+        The meter is read before the request and after its end, outside of all that is timed. Models take turns, so that
+        only the energy between those two readings is this model's.
+        """
+        model, client, meter = served
+        for attempt in range(1, self.plan.how.retries + 2):
             if attempt > 1:
-                self.sleep(self.plan.retry_backoff_s * 2 ** (attempt - 2))
-            completion = served.ask(replace(request, attempt=attempt))
+                self.sleep(self.plan.how.retry_backoff_s * 2 ** (attempt - 2))
+            before = meter.joules()
+            completion = client.ask(replace(request, attempt=attempt))
+            if (joules := meter.joules_since(before)) is not None:
+                completion = replace(completion, energy_j=joules, energy_source=meter.source)
             self.writer.append(completion)
-            if completion.ok or not completion.fits or served.model.failure():
+            is_over = completion.ok or not completion.fits
+            if is_over or model.failure():
                 break
-        gone = GIVE_UP_AFTER if served.model.failure() else self.failures.get(key, 0) + 1
-        self.failures[key] = 0 if completion.ok or not completion.fits else gone
+        key = variant_key(request.variant)
+        self.failures[key] = 0 if is_over else GIVE_UP_AFTER if model.failure() else self.failures[key] + 1
         return completion
 
-    def _serving(self, served: _Served) -> Serving:
-        model = served.model
+    def _serving(self, model: ServedModel, client: ChatClient, meter: Meter) -> Serving:
         return Serving(
             variant=model.variant,
             load_s=model.load_s,
@@ -214,37 +223,16 @@ class _Measurement:
             registered_providers=tuple(model.registered_providers),
             threads=model.threads,
             gpu_memory_mb=self.power.gpu_memory_mb(model.pid),
-            energy_note=served.meter.covers,
-            request_notes=served.client.request_notes(self.plan.request(model.variant, self.plan.prompts[0], 0)),
+            energy_note=meter.covers,
+            request_notes=client.request_notes(self.plan.request(model.variant, self.plan.prompts[0], 0)),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Served:
-    """A model that answers, the client that asks it, and the meter of the energy it takes."""
-
-    model: ServedModel
-    client: ChatClient
-    meter: Meter
-
-    def ask(self, request: Request) -> Completion:
-        """Ask; the meter is read before the request and after its end, outside of all that is timed.
-
-        Models take turns, so that only the energy between those two readings is this model's.
-        """
-        before = self.meter.mark()
-        completion = self.client.ask(request)
-        joules = self.meter.joules_since(before)
-        return replace(completion, energy_j=joules, energy_source=None if joules is None else self.meter.source)
 
 
 def download(runtime: Runtime, variants: Iterable[ModelVariant]) -> list[ModelVariant]:
     """Cache variants, one progress bar each; return them as they are now.
 
-    What cannot be brought is left out with a warning that says why, and with the other builds of its model.
-
-    Raises:
-        WorkshopError: nothing could be brought.
+    What cannot be brought is left out with a warning that says why, and with the other builds of its model. Raises
+    `WorkshopError` where nothing could be brought.
     """
     from tqdm.auto import tqdm
 
@@ -282,9 +270,8 @@ def fetch_candidates(runtime: Runtime, models: str | Sequence[str]) -> None:
 
 def probe(runtime: Runtime, variants: Sequence[ModelVariant], prompt: Prompt, *, max_tokens: int = 120) -> Run:
     """Ask every variant one question once, after a warm-up; a failure becomes a record."""
-    small = make_plan(variants, [prompt], rounds=1, max_tokens=max_tokens)
     with tempfile.TemporaryDirectory() as folder:
-        return run_plan(small, runtime, Path(folder))
+        return run_benchmark(runtime, variants, [prompt], folder=folder, rounds=1, max_tokens=max_tokens)
 
 
 def answered(run: Run) -> list[ModelVariant]:
@@ -294,23 +281,35 @@ def answered(run: Run) -> list[ModelVariant]:
     return [variant for key, variant in served.items() if key in good]
 
 
+# -- the runs that there are
+
+
 def new_folder(output: str = "") -> Path:
     """Return the folder of a new run: `output`, or one named after the time among the other runs."""
     return Path(output).resolve() if output else places.runs_folder() / _run_id(datetime.now(UTC))
 
 
 def find_records(records: str = "", prompt_set: str = "") -> Path:
-    """Return the records to look at: the file or the run named, else the newest run's, else a new small run's.
+    """Return the records to look at: the file or the run named, else the newest run's, else those of a new small run.
 
     With `prompt_set`, the newest run is that of this set. Raises `RecordFileError` where neither a file nor a folder
     under `runs/` has that name, `DataFileError` for a set that does not exist.
     """
-    if not records:
-        return newest_records(prompt_set) or measure_a_little(new_folder(), prompt_set or data.TASK)
-    found = [path for path in (Path(records), places.runs_folder() / records / RECORDS_FILE) if path.is_file()]
-    if not found:
+    if records:
+        for path in (Path(records), places.runs_folder() / records / RECORDS_FILE):
+            if path.is_file():
+                return path.resolve()
         raise RecordFileError(f"There are no records at {records}.", "Correct the path, or leave it empty.")
-    return found[0].resolve()
+    for path, run in _runs():
+        asked = any(completion.round for completion in run.completions)
+        if asked and prompt_set in ("", data.set_of(run.prompts)):
+            return path
+    folder = new_folder()
+    with profiles.open_runtime() as runtime:
+        variants, skipped = find_models(runtime)
+        prompts = data.read_prompts(prompt_set or data.TASK)[:3]
+        run_benchmark(runtime, variants, prompts, folder=folder, skipped=skipped, rounds=2)
+    return folder / RECORDS_FILE
 
 
 def describe_run(path: Path) -> list[str]:
@@ -322,39 +321,24 @@ def describe_run(path: Path) -> list[str]:
     return said + ([f'Other runs: {", ".join(others[:3])}. To take one: records = "{others[0]}".'] if others else [])
 
 
-def newest_records(prompt_set: str = "") -> Path | None:
-    """Return the records of the newest run under `runs/` that asked anything (of this set if named), or None."""
-    asked = ((path, run) for path, run in _runs() if any(completion.round for completion in run.completions))
-    return next((path for path, run in asked if prompt_set in ("", data.set_of(run.prompts))), None)
-
-
-def _runs() -> Iterator[tuple[Path, Run]]:
-    """The runs under `runs/` that can be read, newest first."""
-    for path in sorted(places.runs_folder().glob(f"*/{RECORDS_FILE}"), reverse=True):
+def _runs(folder: Path | None = None) -> Iterator[tuple[Path, Run]]:
+    """The runs under `runs/`, or in another folder, that can be read, newest first."""
+    for path in sorted((folder or places.runs_folder()).glob(f"*/{RECORDS_FILE}"), reverse=True):
         with suppress(RecordFileError):
             yield path, read_run(path)
 
 
 def run_of_another_set(prompt_set: str | None) -> tuple[str, Run] | None:
     """Return what answered another shipped set, with its name: the newest run, else shipped results, else None."""
-    shipped = [(path, read_run(path)) for path in sorted(comparison.REFERENCES.glob(f"*/{RECORDS_FILE}"))]
-    for path, run in (*_runs(), *shipped):
-        asked = data.set_of(run.prompts)
-        if answered(run) and asked not in (None, prompt_set):
-            kind = "the shipped results" if path.is_relative_to(comparison.REFERENCES) else "the run"
-            prompts = tuple(replace(prompt, set_name=asked or "") for prompt in run.prompts)  # older records lack it
-            return f"{kind} {path.parent.name}", replace(run, prompts=prompts)
+    for kind, folder in (("the run", places.runs_folder()), ("the shipped results", comparison.REFERENCES)):
+        for path, run in _runs(folder):
+            asked = data.set_of(run.prompts)
+            if answered(run) and asked not in (None, prompt_set):
+                prompts = tuple(
+                    replace(prompt, set_name=asked or "") for prompt in run.prompts
+                )  # older records lack it
+                return f"{kind} {path.parent.name}", replace(run, prompts=prompts)
     return None
-
-
-def measure_a_little(folder: Path, prompt_set: str = data.TASK) -> Path:
-    """Measure every ready model on few prompts and rounds, so that there is something to chart."""
-    with profiles.open_runtime() as runtime:
-        variants, skipped = find_models(runtime, ["auto"])
-        prompts = data.read_prompts(prompt_set)[:SMALL_RUN_PROMPTS]
-        small = make_plan(variants, prompts, rounds=SMALL_RUN_ROUNDS, skipped=tuple(skipped))
-        run_plan(small, runtime, folder)
-    return folder / RECORDS_FILE
 
 
 def changes_since_another(path: Path) -> comparison.Changes:
@@ -364,19 +348,12 @@ def changes_since_another(path: Path) -> comparison.Changes:
     Raises `RecordFileError`, `DataFileError`.
     """
     this = comparison.read_results(path)
-    for other in _other_results(path):
+    others = (comparison.results_of(run, at.parent.name) for at, run in _runs() if at.resolve() != path.resolve())
+    shipped = (replace(each.results, name=f"the reference of {each.label}") for each in comparison.read_references())
+    for other in chain(others, shipped):
         with suppress(ConfigurationError):  # it did other work, or measured other models
             found = comparison.compare_results(other, this)
             said = f"This run, {this.name}, against {other.name}: a ratio is this run's in units of the other's."
             return replace(found, remarks=(said, *found.remarks))
-    return comparison.Changes(
-        (), ("There is no other run of the same work to compare with: run page 02 once more.",), ()
-    )
-
-
-def _other_results(path: Path) -> Iterator[comparison.Results]:
-    for other, run in _runs():
-        if other.resolve() != path.resolve():
-            yield comparison.results_of(run, other.parent.name)
-    for reference in comparison.read_references():
-        yield replace(reference.results, name=f"the reference of {reference.label}")
+    said = "There is no other run of the same work to compare with: run page 02 once more."
+    return comparison.Changes((), (said,), ())

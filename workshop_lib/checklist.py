@@ -28,7 +28,6 @@ Status = Literal["passed", "failed", "not tried", "not known"]
 Name = Literal["listed", "cached", "served", "answers"]
 NAMES: tuple[Name, ...] = get_args(Name)
 
-TEST_CHAT = "What is edge AI?"
 TEST_TOKENS = 24
 SHOWN_CHARACTERS = 60
 """Of the answer: enough to see that it is one."""
@@ -36,7 +35,11 @@ SHOWN_CHARACTERS = 60
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One check of one model: its status, and the reason, with what to do where it failed."""
+    """One check of one model: its status, and the reason, with what to do where it failed.
+
+    `not known` is a check that nobody here could make, such as the cache of another machine; `not tried` one that came
+    after a failure.
+    """
 
     name: Name
     status: Status
@@ -45,11 +48,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class ModelCheck:
-    """The four checks of one model, in the order of `NAMES`; `model` is its exact id, or the name that was asked for.
-
-    `not known` is a check that nobody here could make, such as the cache of another machine; `not tried` one that came
-    after a failure.
-    """
+    """The checks of one model in the order of `NAMES`; `model` is its exact id, or the name that was asked for."""
 
     model: str
     device: str
@@ -62,7 +61,7 @@ class ModelCheck:
 
 
 def check_models(
-    runtime: Runtime, names: Sequence[str], *, devices: Sequence[str] = ("cpu",), prompt: str = TEST_CHAT
+    runtime: Runtime, names: Sequence[str], *, devices: Sequence[str] = ("cpu",), prompt: str = "What is edge AI?"
 ) -> tuple[ModelCheck, ...]:
     """Check every variant that the names mean, one after the other, each served by itself.
 
@@ -71,21 +70,16 @@ def check_models(
     """
     variants, missing = plan.choose_variants(runtime, names, devices)
     checks = [_filled(variant.model_id, variant.device, _steps(runtime, variant, prompt)) for variant in variants]
-    checks += [_filled(each.model_id, each.device, [Step("listed", "failed", why)]) for each, why in missing]
-    found = {name for each in variants for name in (each.alias, each.model_id)} | {check.model for check in checks}
+    unlisted = [(each.model_id, each.device, why) for each, why in missing]
+    found = {name for each in variants for name in (each.alias, each.model_id)} | {name for name, *_ in unlisted}
     for name in names:
         if name not in found and name != "auto":  # it exists, and has no variant for the devices asked for
-            wanted = ",".join(devices)
             has = dict.fromkeys(variant.device for variant in runtime.list_models() if variant.alias == name)
-            there = " and ".join(has) or "no device"
-            reason = f"'{name}' is listed for {there}, not for {wanted}. Ask for a device that it has."
-            checks.append(_filled(name, wanted, [Step("listed", "failed", reason)]))
+            there, wanted = " and ".join(has) or "no device", ",".join(devices)
+            why = f"'{name}' is listed for {there}, not for {wanted}. Ask for a device that it has."
+            unlisted.append((name, wanted, why))
+    checks += [_filled(name, device, [Step("listed", "failed", why)]) for name, device, why in unlisted]
     return tuple(checks)
-
-
-def has_failed(checks: Sequence[ModelCheck]) -> bool:
-    """True when a check failed, or when there was no model to check."""
-    return not checks or any(check.failure for check in checks)
 
 
 def counted(checks: Sequence[ModelCheck]) -> str:
@@ -94,53 +88,47 @@ def counted(checks: Sequence[ModelCheck]) -> str:
     return ", ".join(f"{counts[status]} {status}" for status in get_args(Status))
 
 
-def _filled(model: str, device: str, done: Sequence[Step]) -> ModelCheck:
+def _filled(model: str, device: str, steps: Iterator[Step] | Sequence[Step]) -> ModelCheck:
     """All four checks, those after a failure not tried, each with the check that stopped it."""
+    done = tuple(steps)
     left = (Step(name, "not tried", f"{done[-1].name} failed.") for name in NAMES[len(done) :])
     return ModelCheck(model, device, (*done, *left))
 
 
-def _steps(runtime: Runtime, variant: ModelVariant, prompt: str) -> list[Step]:
+def _steps(runtime: Runtime, variant: ModelVariant, prompt: str) -> Iterator[Step]:
     """The checks up to the first that failed."""
-    done = [Step("listed", "passed", f"The catalog of the profile {runtime.profile} has it."), _cached(variant)]
-    if done[-1].status != "failed":
-        try:
-            with runtime.serve(variant) as model, ChatClient.to(model) as client:
-                done += _asked(client, model, prompt)
-        except WorkshopError as error:
-            done.append(Step("served", "failed", str(error)))
-    return done
-
-
-def _cached(variant: ModelVariant) -> Step:
+    yield Step("listed", "passed", f"The catalog of the profile {runtime.profile} has it.")
     if variant.cached is None:
-        return Step("cached", "not known", "The models lie on the server's machine, and it does not say which.")
-    if variant.cached:
-        return Step("cached", "passed", "The runtime finds its files on this machine.")
-    missing = "Its files are not in the model cache. Run page 01, or `workshop.py check` with --download."
-    return Step("cached", "failed", missing)
-
-
-def _asked(client: ChatClient, model: ServedModel, prompt: str) -> Iterator[Step]:
-    """What the running server says: is the model there, and does it answer?"""
+        yield Step("cached", "not known", "The models lie on the server's machine, and it does not say which.")
+    elif variant.cached:
+        yield Step("cached", "passed", "The runtime finds its files on this machine.")
+    else:
+        why = "Its files are not in the model cache. Run page 01, or `workshop.py check` with --download."
+        yield Step("cached", "failed", why)
+        return
     try:
-        served = _served(client.address.shown, model, client.list_models(), client.list_loaded())
-    except EndpointError as error:
-        if error.kind in WITHOUT_A_LIST and model.failure() is None:
-            served = Step("served", "not known", "The server has no list of models: the test chat decides.")
-        else:
-            served = Step("served", "failed", model.failure() or str(error))
-    yield served
-    if served.status != "failed":
-        yield _answers(client, model, prompt)
+        with runtime.serve(variant) as model, ChatClient.to(model) as client:
+            served = _served(client, model)
+            yield served
+            if served.status != "failed":
+                yield _answers(client, model, prompt)
+    except WorkshopError as error:
+        yield Step("served", "failed", str(error))
 
 
-def _served(server: str, model: ServedModel, listed: Sequence[str], loaded: Sequence[str] | None) -> Step:
+def _served(client: ChatClient, model: ServedModel) -> Step:
+    """What the running server says: is the model there?"""
     variant = model.variant
     model_id = variant.served_as or variant.model_id
+    try:
+        listed, loaded = client.list_models(), client.list_loaded()
+    except EndpointError as error:
+        if error.kind in WITHOUT_A_LIST and model.failure() is None:
+            return Step("served", "not known", "The server has no list of models: the test chat decides.")
+        return Step("served", "failed", model.failure() or str(error))
     status: Status = "failed"
     if listed and model_id not in listed:
-        reason = f"{server}/models does not name {variant.model_id}. Check that no other server has this port."
+        reason = f"{client.address.shown}/models does not name {variant.model_id}. Does another server have this port?"
     elif loaded is None:
         status = "passed"
         reason = "The id is at /v1/models. This server does not say what it has loaded, so the test chat decides."

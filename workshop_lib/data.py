@@ -10,13 +10,13 @@ pydantic checks the values; its errors become one `DataFileError` that names the
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from workshop_lib import files, places
 from workshop_lib.errors import DataFileError
@@ -32,88 +32,39 @@ SCHEMA = 1
 TASK = "meeting-notes"
 """The prompt set of the team's own task: what pages and `run` ask where nobody names another."""
 
-STRICT: dict[str, object] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+STRICT: Any = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 """`__pydantic_config__` of a file's outermost dataclass; those inside it inherit it."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_NAME_FIX = "Begin with a letter or digit, then use letters, digits, '.', '_' and '-'."
-_TWICE_FIX = "Rename or remove one of them."
-
-
-class _WrongError(ValueError):
-    """What a check raises: the fix and, where it is not the value itself, the key below it and what is wrong."""
-
-    def __init__(self, fix: str, *, key: str = "", what: str = "") -> None:
-        super().__init__(fix)
-        self.key, self.what = key, what
-
-
-def _rule(is_good: Callable[[Any], object], fix: str, what: str = "") -> AfterValidator:
-    def check(value: T) -> T:
-        if not is_good(value):
-            raise _WrongError(fix, what=what)
-        return value
-
-    return AfterValidator(check)
-
-
-def unique(names_of: Callable[[Any], Iterable[str]]) -> AfterValidator:
-    """For the type of a field: whoever reads the file is told of a name given twice."""
-
-    def check(value: T) -> T:
-        if twice := _first_repeated(names_of(value)):
-            raise _WrongError(_TWICE_FIX, what=f"holds '{twice}' twice")
-        return value
-
-    return AfterValidator(check)
-
-
-def _first_repeated(names: Iterable[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
-
-
-def _checked_prompt(prompt: Prompt) -> Prompt:
-    if not _NAME.fullmatch(prompt.id):
-        raise _WrongError(_NAME_FIX, key=".id", what=f"is {prompt.id!r}")
-    if not prompt.text.strip():
-        raise _WrongError("Write the question out.", key=".text", what="is empty")
-    for name in ("aspects", "forbidden"):
-        for aspect in getattr(prompt, name):
-            if not all(any(map(str.isalnum, phrase)) for phrase in aspect.split("|")):
-                fix = "Give one phrase, or several with '|' between."
-                raise _WrongError(fix, key=f".{name}", what=f"holds {aspect!r}")
-    return prompt
-
-
-Name = Annotated[str, _rule(_NAME.fullmatch, _NAME_FIX)]
-"""Safe as one part of a path on every operating system."""
-
-InsidePath = Annotated[
-    str,
-    _rule(
-        lambda name: all(_NAME.fullmatch(part) for part in name.split("/")),
-        "Use a relative name inside the folder, with '/' between parts.",
-    ),
-]
-Sha256 = Annotated[str, _rule(re.compile(r"[0-9a-f]{64}").fullmatch, "Give its SHA-256, 64 hexadecimal digits.")]
-Count = Annotated[int, Field(gt=0)]
 Size = Annotated[float, Field(gt=0)]
-Schema = Annotated[int, _rule(lambda schema: schema == SCHEMA, f"This version reads schema {SCHEMA}.")]
+Schema = Literal[1]
 Device = Literal["cpu", "gpu", "npu"]
 ShapeKey = Literal[
     "parameters", "active", "num_hidden_layers", "hidden_size", "num_key_value_heads", "head_size", "vocab_size",
     "context_length", "tie_word_embeddings", "embedding_bits",
 ]  # fmt: skip
-Prompts = Annotated[
-    tuple[Annotated[Prompt, AfterValidator(_checked_prompt)], ...],
-    _rule(len, "Add at least one.", "holds no prompt"),
-    unique(lambda prompts: (prompt.id for prompt in prompts)),
-]
+
+
+def _check_once(names: Iterable[str]) -> None:
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise ValueError(f"'{twice[0]}' is there twice: rename or remove one of them.")
+
+
+def _checked_prompt(prompt: Prompt) -> Prompt:
+    if not prompt.text.strip():
+        raise ValueError("Its text is empty: write the question out.")
+    for aspect in (*prompt.aspects, *prompt.forbidden):
+        if not all(any(map(str.isalnum, phrase)) for phrase in aspect.split("|")):
+            raise ValueError(f"Its aspect {aspect!r} has an empty phrase: give one, or several with '|' between.")
+    return prompt
+
+
+def _checked_sets(sets: dict[str, tuple[Prompt, ...]]) -> dict[str, tuple[Prompt, ...]]:
+    _check_once(prompt.id for prompts in sets.values() for prompt in prompts)
+    return sets
+
+
+_Prompts = Annotated[tuple[Annotated[Prompt, AfterValidator(_checked_prompt)], ...], Field(min_length=1)]
+_Sets = Annotated[dict[str, _Prompts], AfterValidator(_checked_sets)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +79,7 @@ class ModelCard:
     with the parameters `active` for a token and the bits of an embedding apart. `source` says where from, and when.
     """
 
-    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     capabilities: tuple[str, ...]
     size_mb: Size | None
@@ -149,34 +100,25 @@ class ModelCard:
 class PromptFile:
     """`prompts.json`: `version` names the rubric a score belongs to, `sets` has prompts by name."""
 
-    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     schema: Schema
     version: str
-    sets: Annotated[
-        dict[str, Prompts], unique(lambda sets: (prompt.id for prompts in sets.values() for prompt in prompts))
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class _OwnPrompts:
-    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
-
-    prompts: Prompts
+    sets: _Sets
 
 
 @dataclass(frozen=True, slots=True)
 class PracticeVariant:
     """One build of a practice model; its folder is relative to that of `index.json`, `files` are name → SHA-256."""
 
-    name: Name
-    version: Name
+    name: str
+    version: str
     device: Device
     execution_provider: str
     precision: str
-    folder: InsidePath
-    size_bytes: Count
-    files: dict[InsidePath, Sha256]
+    folder: str
+    size_bytes: int
+    files: dict[str, str]
 
     @property
     def model_id(self) -> str:
@@ -191,35 +133,26 @@ class PracticeVariant:
 
 @dataclass(frozen=True, slots=True)
 class PracticeModel:
-    """One practice model and its builds; `parameters` counts weights, the limits are in tokens."""
+    """One practice model and its builds; `parameters` counts weights."""
 
-    alias: Name
-    display_name: str
-    parameters: Count
-    context_tokens: Count
-    max_output_tokens: Count
+    alias: str
+    parameters: int
+    context_tokens: int
     variants: tuple[PracticeVariant, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PracticeIndex:
-    """`data/practice_models/index.json`: the models shipped with the workshop."""
-
-    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+    """What is needed of `data/practice_models/index.json`: the models shipped with the workshop."""
 
     schema: Schema
-    publisher: Name
     licence: str
-    models: Annotated[
-        tuple[PracticeModel, ...],
-        unique(lambda models: (model.alias for model in models)),
-        unique(lambda models: (variant.model_id for model in models for variant in model.variants)),
-    ]
+    models: tuple[PracticeModel, ...]
 
 
 def read_models(path: Path | str | None = None) -> dict[str, ModelCard]:
     """Read `models.json` (or `path`): alias → card. Raises `DataFileError`."""
-    return read_as(dict[Name, ModelCard], Path(path or MODELS_FILE))
+    return read_as(dict[str, ModelCard], Path(path or MODELS_FILE))
 
 
 def read_prompt_file(path: Path | str | None = None) -> PromptFile:
@@ -241,47 +174,22 @@ def read_prompts(set_name: str = "course", path: Path | str | None = None) -> tu
     of the shipped file carry the name of their set.
     """
     file = Path(path or PROMPTS_FILE)
-    entries = _entries(file)
-    if entries is not None:
-        named = [_named(number, entry) for number, entry in enumerate(entries, 1)]
-        return checked_as(_OwnPrompts, {"prompts": named}, file).prompts
-    sets = read_prompt_file(file).sets
+    text = read_text(file)
+    lines = {number: line.strip() for number, line in enumerate(text.split("\n")) if line.strip()}
+    first = next(iter(lines.values()), "")
+    if file.suffix.lower() == ".txt":
+        content: object = [line for line in lines.values() if not line.startswith("#")]
+    elif file.suffix.lower() in (".jsonl", ".ndjson") or (len(lines) > 1 and f"{first[0]}{first[-1]}" in ('""', "{}")):
+        content = [_parsed(file, "\n" * number + line) for number, line in lines.items()]
+    else:
+        content = _parsed(file, text)
+    if isinstance(content, list):
+        named = [_named(number, entry) for number, entry in enumerate(content, 1)]
+        return _checked(TypeAdapter(_Sets, config=STRICT), {"prompts": named}, file)["prompts"]
+    sets = _checked(TypeAdapter(PromptFile), content, file).sets
     if set_name not in sets:
         raise fault(file, "sets", f"has no set '{set_name}'", f"Use {' or '.join(sets)}.")
-    origin = set_name if file == PROMPTS_FILE else ""
-    return tuple(replace(prompt, set_name=origin) for prompt in sets[set_name])
-
-
-def set_of(prompts: Iterable[Prompt]) -> str | None:
-    """Return the shipped set that holds all these prompts as they are, None where none does. Raises `DataFileError`."""
-    mine = tuple(prompts)
-    return next((name for name, shipped in read_prompt_file().sets.items() if set(shipped).issuperset(mine)), None)
-
-
-def has_sets(path: Path) -> bool:
-    """Whether a file of prompts holds sets, and not one list. Raises `DataFileError`."""
-    return _entries(path) is None
-
-
-def _entries(file: Path) -> list[object] | None:
-    """The prompts in a file of one's own; None where it has sets of them."""
-    text = read_text(file)
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if file.suffix.lower() == ".txt":
-        return [line.strip() for _, line in lines if not line.lstrip().startswith("#")]
-    if file.suffix.lower() in (".jsonl", ".ndjson") or (len(lines) > 1 and _is_json(lines[0][1])):
-        return [parse(file, "\n" * (number - 1) + line) for number, line in lines]
-    content = parse(file, text)
-    return content if isinstance(content, list) else None
-
-
-def _is_json(line: str) -> bool:
-    """Whether a line is JSON on its own: then the file holds one prompt per line."""
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    return tuple(replace(prompt, set_name=set_name if file == PROMPTS_FILE else "") for prompt in sets[set_name])
 
 
 def _named(number: int, entry: object) -> object:
@@ -293,28 +201,20 @@ def _named(number: int, entry: object) -> object:
     return {"id": f"prompt-{number}", **named, "set_name": ""}
 
 
+def set_of(prompts: Iterable[Prompt]) -> str | None:
+    """Return the shipped set that holds all these prompts as they are, None where none does. Raises `DataFileError`."""
+    mine = tuple(prompts)
+    return next((name for name, shipped in read_prompt_file().sets.items() if set(shipped).issuperset(mine)), None)
+
+
 def read_as(kind: type[T], file: Path) -> T:
     """Read a file as a dataclass, `dict[...]` or `list[...]`. Raises `DataFileError`."""
-    return checked_as(kind, read_untyped(file), file)
+    return _checked(TypeAdapter(kind), read_untyped(file), file)
 
 
 def read_untyped(file: Path) -> object:
     """Read a file as whatever JSON it holds. Raises `DataFileError`."""
-    return parse(file, read_text(file))
-
-
-def checked_as(kind: type[T], content: object, file: Path, place: str = "") -> T:
-    """Turn parsed JSON, which stands at a place of a file, into a dataclass or the like. Raises `DataFileError`."""
-    try:
-        return TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
-    except ValidationError as error:
-        raise _first_fault(file, place, error) from None
-
-
-def fault(file: Path, key: str, what: str, fix: str) -> DataFileError:
-    """Make the error for one key; an empty key stands for the whole file."""
-    place = f"{file}: '{key}'" if key else str(file)
-    return DataFileError(f"{place} {what}.", fix)
+    return _parsed(file, read_text(file))
 
 
 def read_text(file: Path) -> str:
@@ -324,44 +224,58 @@ def read_text(file: Path) -> str:
     except FileNotFoundError:
         shipped = file.absolute().is_relative_to(places.DATA)
         what, fix = "is missing", "'git checkout -- data' brings it back." if shipped else "Check the path."
-    except UnicodeDecodeError as error:
-        what, fix = f"is not UTF-8 text at byte {error.start}", "Save it with the encoding UTF-8."
     except (OSError, ValueError) as error:
-        what, fix = f"cannot be read ({error})", "Check that it is a file you may read."
+        what, fix = f"cannot be read ({error})", "Check that it is a file you may read, of text in UTF-8."
     raise fault(file, "", what, fix)
 
 
-def parse(file: Path, text: str) -> object:
+def _parsed(file: Path, text: str) -> object:
     """Parse JSON, refusing a key given twice: Python would keep the last one silently. Raises `DataFileError`."""
 
-    def without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        if twice := _first_repeated(key for key, _ in pairs):
-            raise fault(file, "a JSON object", f"holds '{twice}' twice", _TWICE_FIX)
+    def with_unlike_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        _check_once(key for key, _ in pairs)
         return dict(pairs)
 
     try:
-        parsed: object = json.loads(text, object_pairs_hook=without_twins)
-    except json.JSONDecodeError as error:
-        why = error.msg if text.strip() else "the file is empty"
-        what = f"is not JSON at line {error.lineno}, column {error.colno} ({why})"
-        comment = re.match(r"#|//|/\*", text[error.pos :])
-        fix = "JSON has no comments: remove it." if comment else "Correct the syntax there."
-    except RecursionError:
-        what, fix = "is nested too deeply", "Use the documented format."
-    except ValueError as error:  # a number of thousands of digits
-        what, fix = f"is no JSON that Python reads ({error})", "Correct the number."
-    else:
-        return parsed
-    raise fault(file, "", what, fix)
+        parsed: object = json.loads(text, object_pairs_hook=with_unlike_keys)
+    except (ValueError, RecursionError) as error:
+        raise fault(file, "", f"is not JSON ({error})", "Correct the syntax there; JSON has no comments.") from None
+    return parsed
 
 
-ADVICE = {
+def _checked(adapter: TypeAdapter[T], content: object, file: Path) -> T:
+    """Turn parsed JSON into what the adapter makes; of several faults the first is named. Raises `DataFileError`."""
+    try:
+        return adapter.validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+    unknown = [each for each in faults if each["type"] == "unexpected_keyword_argument"]
+    first = (unknown or faults)[0]  # a misspelt key is also a missing one: say the spelling
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"] if part != "[key]")
+    seen = repr(first["input"])
+    short = seen if len(seen) <= 60 else f"{seen[:57]}..."
+    what = {"Field required": "is missing", "Unexpected keyword argument": "is an unknown key"}.get(first["msg"])
+    more = f" ({len(faults) - 1} more after this one.)" if len(faults) > 1 else ""
+    raise fault(file, key.lstrip("."), what or f"is {short}", f"{advice(first)}{more}")
+
+
+def fault(file: Path, key: str, what: str, fix: str) -> DataFileError:
+    """Make the error for one key; an empty key stands for the whole file."""
+    place = f"{file}: '{key}'" if key else str(file)
+    return DataFileError(f"{place} {what}.", fix)
+
+
+_ADVICE = {
     "int_parsing": "Give a whole number.",
     "int_from_float": "Give a whole number.",
     "float_parsing": "Give a number.",
     "bool_parsing": "Give 1 or 0.",
-    "json_invalid": 'Give a JSON object such as {"top_p": 0.9}.',
-    "dict_type": 'Give a JSON object such as {"top_p": 0.9}.',
+    "too_short": "Give at least one.",
+    "missing": "Add it.",
+    "unexpected_keyword_argument": "Remove it or correct its spelling.",
+    "greater_than_equal": "Give {ge} or more.",
+    "greater_than": "Give more than {gt}.",
+    "less_than_equal": "Give {le} or less.",
 }
 """What to do about kinds of pydantic's errors whose own words speak of types and parsing."""
 
@@ -369,23 +283,5 @@ ADVICE = {
 def advice(found: Mapping[str, Any]) -> str:
     """What is allowed instead of the value that pydantic refused, as one sentence."""
     said = found["msg"].removeprefix("Value error, ").replace("Input should be", "It should be")
-    return ADVICE.get(str(found["type"]), str(said).rstrip(".") + ".")
-
-
-def _first_fault(file: Path, place: str, error: ValidationError) -> DataFileError:
-    """The one translation of pydantic's errors: the first fault, and how many more there are."""
-    faults = error.errors(include_url=False)
-    unknown = [each for each in faults if each["type"] == "unexpected_keyword_argument"]
-    first = (unknown or faults)[0]  # a misspelt key is also a missing one: say the spelling
-    raised = first.get("ctx", {}).get("error")
-    checked = raised if isinstance(raised, _WrongError) else _WrongError("")
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"] if part != "[key]")
-    key = f"{place}{''.join(parts)}{checked.key}".lstrip(".")
-    seen = repr(first["input"])
-    what, fix = checked.what or f"is {seen if len(seen) <= 60 else f'{seen[:57]}...'}", advice(first)
-    if unknown:
-        what, fix = "is an unknown key", "Remove it or correct its spelling."
-    elif first["type"].startswith("missing"):
-        what, fix = "is missing", "Add it."
-    more = f" ({len(faults) - 1} more after this one.)" if len(faults) > 1 else ""
-    return fault(file, key, what, f"{fix}{more}")
+    advised = _ADVICE.get(str(found["type"]))
+    return advised.format(**found.get("ctx", {})) if advised else str(said).rstrip(".") + "."

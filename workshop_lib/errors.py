@@ -9,14 +9,7 @@ from workshop_lib.credentials import redact
 
 
 class WorkshopError(Exception):
-    """A foreseeable fault.
-
-    Args:
-        what: what happened, with the value seen, as one sentence.
-        fix: what the reader should do next, as one sentence.
-
-    Keys are taken out of both.
-    """
+    """A foreseeable fault: what happened, with the value seen, and what to do next, a sentence each, without keys."""
 
     exit_code = 1
 
@@ -60,10 +53,7 @@ class DiskSpaceError(WorkshopError):
 
 
 class EndpointError(WorkshopError):
-    """A request could not be answered: no server, wrong port, HTTP error, stall, malformed stream.
-
-    `kind` says which, as in `Completion.error_kind`; empty where it is not known.
-    """
+    """A request could not be answered; `kind` says why, as in `Completion.error_kind`; empty where it is not known."""
 
     def __init__(self, what: str, fix: str, *, kind: str = "") -> None:
         super().__init__(what, fix)

@@ -4,9 +4,7 @@
     append_lines(folder / "loads.jsonl", [{"users": 4}])
     for number, line in enumerate(whole_lines(path.read_bytes()), 1): ...
 
-A line counts once its newline is on the disk; what a crash left after the last newline was never acknowledged. Files
-of people come in the encodings that their programs write (`decoded`). Knows bytes and JSON; knows nothing of what files
-mean.
+A line counts once its newline is on the disk; what a crash left after the last newline was never acknowledged.
 """
 
 from __future__ import annotations
@@ -23,24 +21,17 @@ from typing import TYPE_CHECKING, Any
 from workshop_lib.errors import ConfigurationError, DiskSpaceError, WorkshopError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from io import FileIO
+    from collections.abc import Iterable, Iterator, Mapping
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 """A full disk, and a full share of one."""
 
 
-def write_atomically(path: Path, content: str | bytes, *, check: Callable[[Path], object] | None = None) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     r"""Write a file, or replace it, as a whole: whoever reads it sees the old content or the new, never a part.
 
-    Args:
-        path: the file; its folder is made where there is none. A pipe or a device is written to as it is.
-        content: text is written as UTF-8 with `\n` between lines; halves of surrogate pairs as `\udXXX`.
-        check: looks at the finished file under a temporary name; if it raises, the old file stays.
-
-    Raises:
-        DiskSpaceError: the disk is full.
-        ConfigurationError: the file cannot be written there; names the file and the reason.
+    Its folder is made; a pipe or a device is written to as it is. Text becomes UTF-8 with `\n` between lines, halves of
+    surrogate pairs `\udXXX`. Raises `DiskSpaceError` or `ConfigurationError`, which name the file and the reason.
     """
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     with _said(path):
@@ -55,8 +46,6 @@ def write_atomically(path: Path, content: str | bytes, *, check: Callable[[Path]
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            if check is not None:
-                check(fresh)
             fresh.chmod(0o644)
             fresh.replace(path)
             _sync_folder(path.parent)
@@ -66,18 +55,12 @@ def write_atomically(path: Path, content: str | bytes, *, check: Callable[[Path]
 
 
 def check_writable(path: Path) -> None:
-    """Look, before long work, whether a file can be written at its end; its folder is made where there is none.
-
-    Raises:
-        ConfigurationError: it cannot; names the file and the reason.
-    """
+    """Look, before long work, whether a file can be written; its folder is made. Raises as `write_atomically`."""
     with _said(path):
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file():
+        if path.exists():
             path.open("ab").close()
-        elif not path.exists():
+        else:
             tempfile.TemporaryFile(dir=path.parent).close()
 
 
@@ -89,78 +72,59 @@ def _said(path: Path) -> Iterator[None]:
         raise unwritable(path, error) from error
 
 
-def json_line(entry: Mapping[str, Any]) -> bytes:
-    """Return an entry as one line of JSON, newline included. Raises `ValueError`."""
-    text = json.dumps(entry, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8", "backslashreplace") + b"\n"
-
-
-def end_of_lines(content: bytes) -> int:
-    r"""Return where the last whole line ends.
-
-    >>> end_of_lines(b"one\ntw")
-    4
-    """
-    return content.rfind(b"\n") + 1
-
-
 def whole_lines(content: bytes) -> list[bytes]:
     r"""Return the lines that were finished, without their newlines.
 
     >>> whole_lines(b"one\ntw")
     [b'one']
     """
-    return content[: end_of_lines(content)].split(b"\n")[:-1]
+    return content.split(b"\n")[:-1]
 
 
 def cut_half_line(path: Path) -> int:
     """Cut what a crash left after the last newline, and return how many bytes that were."""
-    if not path.exists():
+    if not path.is_file():
         return 0
-    content = path.read_bytes()
-    keep = end_of_lines(content)
-    if keep < len(content):
-        with path.open("r+b") as file:
-            file.truncate(keep)
-    return len(content) - keep
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if file.read() in (b"", b"\n"):
+            return 0
+        file.seek(0)
+        keep = file.read().rfind(b"\n") + 1
+        file.truncate(keep)
+        return size - keep
 
 
 def append_lines(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
-    """Add lines after the last whole one, all of them or none; they are on the disk when this returns.
+    """Add a line of JSON for each entry, all of them or none; they are on the disk when this returns.
 
-    Raises:
-        OSError: the file cannot be written, or the disk is full; then it is as it was.
+    Raises `OSError` where the file cannot be written, or the disk is full: it is then as it was, less half a line.
     """
+    texts = [json.dumps(each, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n" for each in entries]
+    rest = memoryview("".join(texts).encode("utf-8", "backslashreplace"))
     new = not path.exists()
     cut_half_line(path)
     with path.open("ab", buffering=0) as file:
-        append_to(file, entries)
+        end = file.seek(0, os.SEEK_END)
+        try:
+            while rest:  # the last bytes of a disk take a part, and only the next try says that it is full
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError as error:
+            error.filename = str(path)  # the operating system names no file that is open already
+            with suppress(OSError):  # half a line is cut by whoever writes next
+                file.truncate(end)
+            raise
     if new:
         _sync_folder(path.parent)
-
-
-def append_to(file: FileIO, entries: Iterable[Mapping[str, Any]]) -> None:
-    """Add lines to a file opened with "ab" and without a buffer; see `append_lines`."""
-    rest = memoryview(b"".join(map(json_line, entries)))
-    end = file.seek(0, os.SEEK_END)
-    try:
-        while rest:  # the last bytes of a disk take a part, and only the next try says that it is full
-            rest = rest[file.write(rest) :]
-        os.fsync(file.fileno())
-    except OSError as error:
-        error.filename = str(file.name)  # the operating system names no file that is open already
-        with suppress(OSError):  # half a line is cut by whoever reads it
-            file.truncate(end)
-        raise
 
 
 @contextmanager
 def one_writer(path: Path, *, wait_s: float) -> Iterator[None]:
     """Keep every other program that asks for the same file out until the block ends; leave no lock file behind.
 
-    Raises:
-        TimeoutError: another program held it for longer than `wait_s`.
-        OSError: the lock cannot be made there.
+    Raises `TimeoutError` where another program held it for longer than `wait_s`, `OSError` where no lock can be made.
     """
     from filelock import FileLock
 
@@ -201,11 +165,10 @@ def unwritable(path: Path, error: OSError) -> WorkshopError:
 def decoded(data: bytes) -> str:
     r"""Return the text of a file that a person made: in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
+    Raises `UnicodeDecodeError` for others, which are not guessed: a wrong guess changes the text.
+
     >>> decoded("[1]".encode("utf-16")), decoded(b"\xef\xbb\xbf[1]")
     ('[1]', '[1]')
-
-    Raises:
-        UnicodeDecodeError: it is in none of them. Other encodings are not guessed: a wrong guess changes the text.
     """
     return data.decode(json.detect_encoding(data))
 

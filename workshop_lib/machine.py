@@ -1,14 +1,8 @@
 """The machine: what it is, its memory and disk, its execution providers, and where watts can be read.
 
-Says nothing that names a person or a place: no host name, no user name, no path.
-
-| source of energy | covers | needs |
-|---|---|---|
-| `measured:nvml` | the whole graphics card that serves, without the processor | an NVIDIA driver |
-| `measured:rapl` | all processor packages, other programs included | Linux, and the right to read the counter |
-| `assumed` | what the person meant who declared the watts | a setting, or `watts` in `models.json` |
-
-A counter is read just before and just after a request, never while it is timed.
+Says nothing that names a person or a place: no host name, no user name, no path. Energy is counted by NVIDIA's driver
+for the graphics card that serves, by Linux (RAPL) for all processor packages, or assumed from declared watts; the
+source is read just before and just after a request, never while it is timed.
 """
 
 from __future__ import annotations
@@ -24,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from workshop_lib import places
 from workshop_lib.errors import DiskSpaceError
@@ -49,14 +43,16 @@ UPDATE_S = {RAPL: 0.001, NVML: 0.1}
 
 
 def fingerprint() -> dict[str, object]:
-    """Describe this machine, so that runs on unlike machines are not compared unawares.
+    """Describe this machine, so that runs on unlike machines are not compared unawares."""
+    from importlib import metadata
 
-    `usable_processors` are the logical ones that this process may use. Memory is in 10^6 bytes, the load average that
-    of 1 minute (None on Windows); `thread_variables` are those set, `versions` those of the installed packages,
-    `started_at` is ISO 8601 UTC.
-    """
     import psutil
 
+    versions = {}
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
     return {
         "cpu": cpu_model(),
         "physical_cores": psutil.cpu_count(logical=False),
@@ -66,10 +62,10 @@ def fingerprint() -> dict[str, object]:
         "os": f"{platform.system()} {platform.release()}",
         "architecture": platform.machine(),
         "python": platform.python_version(),
-        "power_source": power_source(),
+        "power_source": {None: "unknown", True: "mains", False: "battery"}[battery and battery.power_plugged],
         "load_average": None if sys.platform == "win32" else round(os.getloadavg()[0], 2),
         "thread_variables": {key: os.environ[key] for key in THREAD_VARIABLES if key in os.environ},
-        "versions": package_versions(),
+        "versions": versions,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -101,41 +97,23 @@ def cores() -> int:
     return min(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1, usable_processors() or 1)
 
 
-def power_source() -> Literal["mains", "battery", "unknown"]:
-    """What feeds the machine now: a laptop on its battery often runs slower."""
+def resident_mb(pid: int, kind: str = "rss") -> float | None:
+    """Resident memory of a process now, in 10^6 bytes; None when it is gone or not ours to see."""
     import psutil
 
-    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
-    if battery is None or battery.power_plugged is None:
-        return "unknown"
-    return "mains" if battery.power_plugged else "battery"
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of those of `PACKAGES` that are installed."""
-    from importlib import metadata
-
-    versions = {}
-    for package in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions
-
-
-def resident_mb(pid: int) -> float | None:
-    """Resident memory of a process now, in 10^6 bytes; None when it is gone or not ours to see."""
-    return _memory_mb(pid, "rss")
+    try:
+        held = getattr(psutil.Process(pid).memory_info(), kind, None)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None
+    return None if held is None else float(held) / BYTES_PER_MB
 
 
 def peak_resident_mb(pid: int) -> float | None:
-    """Highest resident memory a process ever had, in 10^6 bytes; None when it is gone.
-
-    Linux and Windows keep this figure for every process. macOS does not: None there.
-    """
+    """Highest resident memory a process ever had, in 10^6 bytes; None when it is gone, and on macOS."""
     if platform.system() == "Linux":
         peak_kib = _value_in(Path(f"/proc/{pid}/status"), "VmHWM")
         return int(peak_kib.split()[0]) * 1024 / BYTES_PER_MB if peak_kib else None
-    return _memory_mb(pid, "peak_wset")
+    return resident_mb(pid, "peak_wset")
 
 
 def free_disk_mb(path: Path | None = None) -> float:
@@ -155,16 +133,6 @@ def check_disk(folder: Path, need_mb: float, what: str) -> None:
         )
 
 
-def _memory_mb(pid: int, kind: str) -> float | None:
-    import psutil
-
-    try:
-        held = getattr(psutil.Process(pid).memory_info(), kind, None)
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return None
-    return None if held is None else float(held) / BYTES_PER_MB
-
-
 def _value_in(file: Path, name: str) -> str:
     """The value on the first line `name: value` of a file of `/proc`; nothing where there is none."""
     try:
@@ -180,20 +148,14 @@ def rank(provider: str | None) -> int:
     return next((place for place, part in enumerate(PREFERENCE) if part in name), len(PREFERENCE))
 
 
-def is_gpu(provider: str) -> bool:
-    """Whether a provider runs models on a GPU, and on nothing else."""
-    return any(part in provider.lower() for part in _GPU_NAMES)
-
-
 def has_gpu(registered: Sequence[str]) -> bool:
     """Whether any of the providers that a process registered runs models on a GPU: a variant's label does not say."""
-    return any(map(is_gpu, registered))
+    return any(part in provider.lower() for part in _GPU_NAMES for provider in registered)
 
 
 def why_no_gpu(discoverable: Sequence[str], fault: str | None) -> str:
     """Why none of the providers that the runtime knows for this machine is a registered GPU's, as a sentence."""
-    found = [provider for provider in discoverable if is_gpu(provider)]
-    if found:
+    if found := [provider for provider in discoverable if has_gpu([provider])]:
         reason = f" ({fault})" if fault else ""
         return f"{' and '.join(found)} was found but could not be registered{reason}."
     if shutil.which("nvidia-smi"):
@@ -205,83 +167,68 @@ def why_no_gpu(discoverable: Sequence[str], fault: str | None) -> str:
 class Meter:
     """A source of energy, or the reason why there is none.
 
-    Attributes:
-        covers: what its joules are the energy of, or why there are none, as a sentence.
-        source: what a record says of it: `measured:rapl`, `measured:nvml`, `assumed`, or None.
-        mark: reads it, for `joules_since`; None when it cannot be read.
-        between: the joules from one reading to another; None when they do not fit together.
+    `covers` says what its joules are the energy of, or why there are none; `source` is what a record says of it.
+    `joules` counts on from any beginning; None = it cannot be read.
     """
 
     covers: str
     source: str | None = None
-    mark: Callable[[], Any] = lambda: None
-    between: Callable[[Any, Any], float | None] = lambda _before, _after: None
+    joules: Callable[[], float | None] = lambda: None
 
-    def joules_since(self, mark: Any) -> float | None:
-        """Energy since a reading in joules; None when it could not be read."""
-        now = self.mark()
-        return None if mark is None or now is None else self.between(mark, now)
+    def joules_since(self, before: float | None) -> float | None:
+        """Joules since an earlier count; None where either is unknown, or it went back or stood still."""
+        now = self.joules()
+        return now - before if None not in (before, now) and now > before else None  # type: ignore[operator]
 
 
 def declared(watts: float, clock: Callable[[], float] = time.perf_counter) -> Meter:
     """Watts that somebody declared: energy is watts x seconds, and labelled as assumed."""
-    covers = f"Energy is assumed, not measured: {watts:g} W were declared."
-    return Meter(covers, ASSUMED, clock, lambda before, after: watts * (after - before))
+    return Meter(f"Energy is assumed, not measured: {watts:g} W were declared.", ASSUMED, lambda: watts * clock())
 
 
-def nvml_card(nvml: Any, card: Any, clock: Callable[[], float] = time.perf_counter) -> Meter:
-    """One NVIDIA graphics card: its counter of millijoules or, on cards without one, the power before and after."""
-    readers = {"mJ": nvml.nvmlDeviceGetTotalEnergyConsumption, "mW": nvml.nvmlDeviceGetPowerUsage}
+def nvml_card(nvml: Any, card: Any, clock: Callable[[], float] = time.perf_counter) -> Meter | None:
+    """One NVIDIA graphics card: its counter or, on cards without one, the mean of the power before and after."""
+    used_j, last = 0.0, (0.0, 0.0)
 
-    def mark() -> tuple[str, int, float] | None:
-        for unit, read in readers.items():
-            with suppress(nvml.NVMLError):
-                return unit, int(read(card)), clock()
+    def counted() -> float | None:
+        with suppress(nvml.NVMLError):
+            return int(nvml.nvmlDeviceGetTotalEnergyConsumption(card)) / 1000
         return None
 
-    def between(before: tuple[str, int, float], after: tuple[str, int, float]) -> float | None:
-        if before[0] != after[0]:
-            return None
-        if after[0] == "mW":
-            return (before[1] + after[1]) / 2000 * (after[2] - before[2])
-        return (after[1] - before[1]) / 1000 if after[1] >= before[1] else None  # the driver starts anew at 0
+    def from_power() -> float | None:
+        nonlocal used_j, last
+        with suppress(nvml.NVMLError):
+            now = clock(), int(nvml.nvmlDeviceGetPowerUsage(card)) / 1000
+            used_j += (last[1] + now[1]) / 2 * (now[0] - last[0])
+            last = now
+            return used_j
+        return None
 
-    covers = (
-        "Energy is that of the whole graphics card while a request ran: other programs on it and idling included, "
-        "the processor not."
-    )
-    return Meter(covers, NVML, mark, between)
-
-
-def _pynvml() -> Any:
-    import pynvml
-
-    return pynvml
+    covers = "Energy is that of the whole graphics card while a request ran: idling included, the processor not."
+    readers = (each for each in (counted, from_power) if each() is not None)
+    return next((Meter(covers, NVML, reader) for reader in readers), None)
 
 
 class PowerSources:
-    """The sources of one machine, looked for once; a context manager, as the driver of the cards is opened.
+    """The sources of one machine, looked for once; a context manager, as the driver of the cards is opened."""
 
-    `powercap` is the folder of Linux where processors show their counters; `load_nvml` gives the module `pynvml`.
-    """
-
-    def __init__(self, *, powercap: Path = POWERCAP, load_nvml: Callable[[], Any] = _pynvml) -> None:
+    def __init__(self, *, powercap: Path = POWERCAP) -> None:
         self._rapl = rapl(powercap)
         self._nvml: Any = None
         self._cards: tuple[Any, ...] = ()
         self._why_no_cards = "the NVIDIA driver knows no graphics card."
         try:
-            nvml = load_nvml()
+            import pynvml
         except ImportError:
             self._why_no_cards = "the package nvidia-ml-py, which reads graphics cards, is not installed."
             return
         try:
-            nvml.nvmlInit()
-            self._cards = tuple(map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount())))
-        except nvml.NVMLError as error:
+            pynvml.nvmlInit()
+            self._cards = tuple(map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount())))
+        except pynvml.NVMLError as error:
             self._why_no_cards = f"no NVIDIA driver answers ({error}), and other graphics cards cannot be read."
         else:
-            self._nvml = nvml
+            self._nvml = pynvml
 
     def __enter__(self) -> Self:
         return self
@@ -292,10 +239,9 @@ class PowerSources:
             self._nvml, self._cards = None, ()
 
     def meter_for(self, device: str, pid: int | None, watts: float | None = None) -> Meter:
-        """The best source for a model on `device`, served by process `pid`; measured before declared.
+        """The best source for a model on `device`, served by process `pid`; measured before declared `watts`.
 
-        A processor's counter says nothing of a graphics card, nor the other way round; and without a process (an
-        endpoint) the model may run on another machine. `watts` are declared, for where nothing can be measured.
+        A processor's counter says nothing of a graphics card, nor the other way round.
         """
         measured: Meter | str = f"there is no meter for the device {device}."
         if pid is None:
@@ -309,13 +255,9 @@ class PowerSources:
         return Meter(f"Energy was not measured: {measured}") if watts is None else declared(watts)
 
     def gpu_memory_mb(self, pid: int | None) -> float | None:
-        """Memory that a process holds on all cards in 10^6 bytes; None when no card knows the process.
-
-        A driver that counts in another name space of processes (a container), and one under Windows, do not know it.
-        """
-        held = [self._held_bytes(card, pid) for card in self._cards]
-        known = [found for found in held if found is not None]
-        return sum(known) / BYTES_PER_MB if any(known) else None
+        """Memory that a process holds on all cards in 10^6 bytes; None when no card knows it, as in a container."""
+        held = [found for card in self._cards if (found := self._held_bytes(card, pid))]
+        return sum(held) / BYTES_PER_MB if held else None
 
     def _card_of(self, pid: int) -> Meter | str:
         if not self._cards:
@@ -323,17 +265,13 @@ class PowerSources:
         cards = [card for card in self._cards if self._held_bytes(card, pid) is not None] or self._cards
         if len(cards) > 1:
             return f"which of {len(cards)} graphics cards serves the model cannot be told."
-        meter = nvml_card(self._nvml, cards[0])
-        return "the graphics card tells neither its energy nor its power." if meter.mark() is None else meter
+        return nvml_card(self._nvml, cards[0]) or "the graphics card tells neither its energy nor its power."
 
     def _held_bytes(self, card: Any, pid: int | None) -> int | None:
         """Memory of the process on one card, 0 where the driver hides it; None when the process does not use it."""
-        for list_processes in (
-            self._nvml.nvmlDeviceGetComputeRunningProcesses,
-            self._nvml.nvmlDeviceGetGraphicsRunningProcesses,
-        ):
+        for kind in ("Compute", "Graphics"):
             with suppress(self._nvml.NVMLError):
-                for process in list_processes(card):
+                for process in getattr(self._nvml, f"nvmlDeviceGet{kind}RunningProcesses")(card):
                     if process.pid == pid:
                         return process.usedGpuMemory or 0
         return None
@@ -342,44 +280,32 @@ class PowerSources:
 def rapl(powercap: Path = POWERCAP) -> Meter | str:
     """The energy counters of all processor packages, or why they cannot be read.
 
-    Intel and AMD processors show them in the same place. A counter that starts anew twice within one request cannot be
-    told from one that did so once; that takes minutes.
+    Intel and AMD processors show them in the same place. Zones of cores and of memory lie inside or beside a package's,
+    and that of the platform covers them all. A counter starts anew after minutes; twice in one request is not seen.
     """
-    zones = [zone for zone in sorted(powercap.glob("intel-rapl:*")) if _is_package(zone)]
-    if not zones:
-        return "this machine shows no energy counter of its processor."
+    used_uj, last_uj = 0, list[int]()
 
-    def mark() -> list[int] | None:
+    def read(name: str) -> list[int]:
+        return [int((zone / name).read_text(encoding="ascii")) for zone in zones]
+
+    def joules() -> float | None:
+        nonlocal last_uj, used_uj
         with suppress(OSError, ValueError):
-            return [_number_in(zone / "energy_uj") for zone in zones]
+            now_uj = read("energy_uj")
+            used_uj += sum((now - last) % most for now, last, most in zip(now_uj, last_uj, ranges_uj, strict=True))
+            last_uj = now_uj
+            return used_uj / 1e6
         return None
 
-    def between(before: list[int], after: list[int]) -> float | None:
-        pairs = zip(before, after, ranges_uj, strict=True)
-        used_uj = [last - first + (range_uj if last < first else 0) for first, last, range_uj in pairs]
-        return sum(used_uj) / 1e6 or None  # a counter that did not move says nothing
-
     try:
-        ranges_uj = [_number_in(zone / "max_energy_range_uj") for zone in zones]
-        _number_in(zones[0] / "energy_uj")
+        named = {name.parent: name.read_text(encoding="utf-8") for name in sorted(powercap.glob("intel-rapl:*/name"))}
+        zones = [zone for zone, name in named.items() if name.startswith("package")]
+        if not zones:
+            return "this machine shows no energy counter of its processor."
+        ranges_uj, last_uj = read("max_energy_range_uj"), read("energy_uj")
     except PermissionError:
         return "this system lets only its administrator read the processor's energy counter."
     except (OSError, ValueError):
         return "the processor's energy counter cannot be read."
-    covers = (
-        "Energy is that of the whole processor package while a request ran: other programs and idling included, "
-        "graphics cards and screen not."
-    )
-    return Meter(covers, RAPL, mark, between)
-
-
-def _is_package(zone: Path) -> bool:
-    """Zones of cores and of memory lie inside or beside a package's, and that of the platform covers them all."""
-    try:
-        return (zone / "name").read_text(encoding="utf-8").startswith("package")
-    except OSError:
-        return False
-
-
-def _number_in(file: Path) -> int:
-    return int(file.read_text(encoding="ascii"))
+    covers = "Energy is that of the whole processor package while a request ran: other programs and idling included."
+    return Meter(covers, RAPL, joules)

@@ -1,10 +1,8 @@
-"""Where things are: the project's folders, the model cache and the folder of runs, which variables move.
-
-Knows paths, and which variables are a user's settings; knows no files.
-"""
+"""Where things are: project, model cache and runs, which variables move; and which hosts are this machine."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 
@@ -17,8 +15,6 @@ RUNS_VARIABLE = "WORKSHOP_RUNS_DIR"
 CACHE_VARIABLE = "WORKSHOP_CACHE_DIR"
 SETTINGS = ("BENCH_", "FOUNDRY_LOCAL_", "RETRY_", "WORKSHOP_", "API_KEY", "SHOW_USAGE")
 """How the names of variables begin that set what this workshop does."""
-OF_THE_MACHINE = {"FOUNDRY_LOCAL_CUDA_EP_LIBRARY"}
-"""Variables that begin so but say where a part of this machine is, which is no matter of taste."""
 
 
 def runs_folder() -> Path:
@@ -29,12 +25,10 @@ def runs_folder() -> Path:
 
 def cache_root() -> Path:
     """Return the folder for what can be fetched again: `WORKSHOP_CACHE_DIR`, else the user's cache folder."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().absolute()
     from platformdirs import user_cache_path
 
-    return user_cache_path("edge-ai-workshop", appauthor=False)
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser().absolute() if chosen else user_cache_path("edge-ai-workshop", appauthor=False)
 
 
 def make_folder(folder: Path) -> Path:
@@ -57,13 +51,27 @@ def environment_apart(folder: Path) -> dict[str, str]:
 
     Model cache, registered models, runs, verdicts and IPython's start-up files are then nobody's but the caller's.
     """
+    of_the_machine = {"FOUNDRY_LOCAL_CUDA_EP_LIBRARY"}  # where a part of it is: no matter of taste
     return {
-        **{
-            name: value for name, value in os.environ.items() if name in OF_THE_MACHINE or not name.startswith(SETTINGS)
-        },
+        **{name: text for name, text in os.environ.items() if name in of_the_machine or not name.startswith(SETTINGS)},
         CACHE_VARIABLE: str(folder / "cache"),
         RUNS_VARIABLE: str(folder / "runs"),
         "IPYTHONDIR": str(folder / "ipython"),
         "PYTHONPATH": search_path(),
         "PYTHONUTF8": "1",
     }
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the host; a name other than localhost counts as reachable.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("localhost")
+    (True, False, True)
+    """
+    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
+        return True
+    try:
+        number = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(number, "ipv4_mapped", None) or number).is_loopback

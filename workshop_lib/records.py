@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Status = Literal["ok", "failed", "skipped"]
 TokensSource = Literal["usage", "chunks", "unknown"]
@@ -20,17 +20,11 @@ DOES_NOT_FIT = "does_not_fit"
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One question of a prompt set.
+    """One question of a prompt set: `text` is sent as the user message.
 
-    Attributes:
-        id: short stable name, e.g. `rag-two-sentences`.
-        text: what is sent as the user message.
-        aspects: what a good answer must mention, one phrase or `a|b` alternatives each.
-        forbidden: what a good answer must not say.
-        reference: an example of a good answer, or None.
-        capability: the kind of work, e.g. `explain` or `summarise-meeting`.
-        set_name: the shipped set it was read from, e.g. `meeting-notes`; empty for one of your own. It says where a
-            prompt comes from, not what it is, so it does not count when prompts are compared.
+    A good answer, such as `reference`, mentions each of `aspects` (a phrase, or alternatives `a|b`), and none of
+    `forbidden`. `capability` is the kind of work, e.g. `summarise-meeting`. `set_name` is the shipped set it was read
+    from, empty for one of your own: where it comes from, not what it is, so it does not count in a comparison.
     """
 
     id: str
@@ -44,23 +38,19 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class ModelVariant:
-    """One build of one model, as a catalog or an endpoint offers it.
+    """One build of one model, as a catalog or an endpoint offers it; None = unknown.
 
     Attributes:
         alias: the family name a person types, e.g. `practice-small`.
         model_id: the exact `name:version` the web service answers to.
         device: `cpu`, `gpu`, `npu`, or `unknown` for a model behind an endpoint.
-        execution_provider: the runtime's provider, e.g. `CPUExecutionProvider`; None when unknown.
-        precision: `int4`, `fp16`, `fp32`, …; None when unknown.
-        size_mb: size on disk in 10^6 bytes; None when unknown.
-        licence: SPDX name or the catalog's wording; None when unknown.
+        execution_provider, precision: e.g. `CPUExecutionProvider`, `int4`.
+        size_mb: size on disk in 10^6 bytes.
+        licence: SPDX name or the catalog's wording.
         context_tokens: longest prompt plus answer.
-        capabilities: tags of `models.json` that drive routing.
-        cached: True when the files are in the local cache; None when that cannot be known.
-        watts: power that `models.json` declares for it while it answers; None when it declares none.
-        trained_on: prompt sets it was trained on or on close copies of, as `models.json` says; None when unknown.
-        served_as: the name that requests carry where it is another than `model_id`: servers that name models by their
-            files have whole paths there, of which people see the last part.
+        cached: True when the files are in the local cache.
+        capabilities, watts, trained_on: what `models.json` says, see `data.ModelCard`.
+        served_as: the name that requests carry where it is another than `model_id`, such as the whole path of a file.
     """
 
     alias: str
@@ -87,9 +77,8 @@ def variant_key(variant: ModelVariant) -> tuple[str, str]:
 class RequestOptions:
     """What a user sets explicitly for the requests to one server.
 
-    Attributes:
-        tokens_field: `max_tokens` or `max_completion_tokens`; None = found out from what the server refuses.
-        extra_body: merged into the JSON of each request; it has the last word, and a null removes a parameter.
+    `tokens_field` is `max_tokens` or `max_completion_tokens`, None = found out from what the server refuses;
+    `extra_body` is merged into the JSON of each request, has the last word, and a null in it removes a parameter.
     """
 
     tokens_field: str | None = None
@@ -116,8 +105,7 @@ class Request:
     seed: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """One arrival of answer text: seconds after the request start, its kind, and its (non-empty) text."""
 
     at_s: float
@@ -127,26 +115,13 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Everything that happened in one request. All numbers about it are derived from this.
+    """Everything that happened in one request. All numbers about it are derived from this; None = not known.
 
-    Attributes:
-        request_id: unique within a run; the same plan and seed give the same ids.
-        alias, model_id, device: which variant answered.
-        prompt_id: which prompt was sent; `prompt_sha256` is the hash of the text really sent.
-        round: 0 is the untimed warm-up, timed rounds count from 1.
-        attempt: 1 for the first try; a repeated attempt is a record of its own.
-        started_at: wall clock, ISO 8601 UTC; never used in a duration.
-        connect_s: time to open the connection, a number of its own; None when not measured.
-        chunks: arrivals relative to the request start (first request byte on an open connection).
-        end_s: when the response ended; None when it never did.
-        streamed: False for a one-piece answer: then there is no first-token time.
-        finish_reason: `stop`, `length`, … as the server said.
-        prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens: from the server's `usage`, else None.
-        temperature, max_tokens: what was asked for.
-        error: why the request failed, for a person; None when it succeeded.
-        error_kind: machine-readable reason, e.g. `http_500`, `stalled`, `reset`, `no_server`; None on success.
-        energy_j: joules from just before to just after the request; None when no source gave any.
-        energy_source: `measured:rapl`, `measured:nvml` or `assumed`; what each covers is said in `power`.
+    `started_at` is the wall clock, ISO 8601 UTC, never used in a duration. `chunks` and `end_s` are relative to the
+    first request byte on an open connection, whose opening took `connect_s`. A one-piece answer, `streamed` False, has
+    no first-token time. Token counts are those of the server's `usage`, `prompt_sha256` is of the text really sent.
+    `error` says why it failed to a person, `error_kind` to programs, e.g. `http_500` or `stalled`. `energy_j` is
+    counted from just before to just after the request, by `energy_source`, see `machine`.
     """
 
     request_id: str
@@ -197,10 +172,7 @@ class Completion:
         """
         if self.error is not None:
             return self.error_kind in {"empty_answer", "tool_calls"}
-        for chunk in reversed(self.chunks):  # noqa: SIM110 - a plain loop: this runs for every record of a run
-            if chunk.kind == "content" and not chunk.text.isspace():
-                return False
-        return True
+        return not self.text.strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +180,10 @@ class Row:
     """One line of the report: one model on one device. The first sixteen fields are the JSON contract.
 
     Latencies in seconds; rates in completion tokens per second; energy in watt-hours per 1 000 completion tokens, and
-    what a million of them cost at the price given, in its currency; `None` = not measured. `energy_source` is
-    `measured:rapl` (all processor packages), `measured:nvml` (the graphics card), `assumed` (declared watts) or None.
-    `request_notes` say which request parameters were renamed or dropped for this server. `trained_on_prompts` says
-    whether the model was trained on the set its prompts are from, `prompt_set`; None = unknown. Of `prompts` different
-    ones, `prompts_not_fitting` are longer than the model's context. `more` holds the averages and percentiles of the
-    `METRICS` that have no field here, by name; in JSON and CSV they stand beside the others.
+    what a million of them cost at the price given, in its currency; `None` = not measured. `trained_on_prompts` says
+    whether the model was trained on its `prompt_set`; None = unknown. Of `prompts` different ones `prompts_not_fitting`
+    are longer than the model's context. `more` holds the averages and percentiles of the `METRICS` that have no field
+    here, by name; in JSON and CSV they stand beside the others.
     """
 
     alias: str
@@ -263,11 +233,10 @@ class Row:
 class Serving:
     """One attempt to load and serve a variant; `error` says why it failed or was skipped, None when it served.
 
-    Memory is the resident set of the serving process in 10^6 bytes: after load, and its peak when it stopped.
-    `registered_providers` are the execution providers really registered in that process. `gpu_memory_mb` is what the
-    process held on graphics cards when last looked at; `energy_note` says what its energy covers, or why it has none.
-    `request_notes` say which request parameters were renamed or dropped for this server. `threads` are those that the
-    folder of the model sets (`intra_op_num_threads`); None = whoever serves it chooses.
+    Memory is the resident set of the serving process in 10^6 bytes, after load and its peak, and what it held on
+    graphics cards when last looked at. `registered_providers` are those really registered in that process.
+    `energy_note` says what its energy covers, or why it has none; `request_notes` which parameters were renamed or
+    dropped; `threads` are those that the model's folder sets, None = whoever serves it chooses.
     """
 
     variant: ModelVariant
@@ -287,16 +256,9 @@ class Serving:
 class Run:
     """One benchmark run: who measured what, where, and every request. Immutable; statistics are derived.
 
-    Attributes:
-        run_id: start time as `YYYYMMDDTHHMMSSZ`, also the folder name under `runs/`.
-        started_at: wall clock, ISO 8601 UTC.
-        profile: `practice`, `foundry` or `endpoint`.
-        machine: the fingerprint of `machine.fingerprint()`.
-        plan: rounds, seed, order, max_tokens, temperature, stream, … as planned.
-        prompts: the prompts sent.
-        servings: one per variant that was tried.
-        completions: one per request, warm-ups and failures included, in the order they happened.
-        notes: what a reader of the run should know, e.g. that a half-written record was dropped.
+    `run_id` is the start time as `YYYYMMDDTHHMMSSZ`, also the folder name under `runs/`; `machine` is that of
+    `machine.fingerprint`, `plan` that of `Plan.describe`. `completions` hold every request, warm-ups and failures
+    included, in the order they happened; `notes` what a reader should know, e.g. that half a record was dropped.
     """
 
     run_id: str

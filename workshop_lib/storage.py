@@ -7,18 +7,15 @@ crash. A half-written last line is dropped with a note. One writer at a time: th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workshop_lib import files
 from workshop_lib.errors import DiskSpaceError, RecordFileError
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Run, Serving
-
-if TYPE_CHECKING:
-    from io import FileIO
 
 SCHEMA = 1
 """Version of the record file. Readers refuse another one and name the step to take."""
@@ -27,6 +24,7 @@ LOCK_TIMEOUT_S = 0.2
 """Another run holds its file for minutes; only the moment of a handover is worth waiting for."""
 
 HEADER = ("run_id", "started_at", "profile", "machine", "plan")
+_NO_RECORD = (KeyError, TypeError, ValueError, AttributeError)
 _FRESH_COPY = "Start a new run in another folder, or delete this file if it is not needed."
 
 
@@ -45,38 +43,30 @@ class RunWriter:
                 held.enter_context(files.one_writer(path, wait_s=LOCK_TIMEOUT_S))
             except TimeoutError as error:
                 raise RecordFileError(f"Another run is writing {path.name}.", _FRESH_COPY) from error
+            entries: list[dict[str, Any]] = []
             dropped = files.cut_half_line(path)
-            self._file: FileIO = held.enter_context(path.open("ab", buffering=0))
-            if self._file.tell() == 0:
+            if not path.exists() or not path.stat().st_size:
                 header = {name: getattr(run, name) for name in HEADER}
                 prompts = [asdict(prompt) for prompt in run.prompts]
-                self._write({"kind": "run", "schema": SCHEMA, **header, "prompts": prompts})
+                entries.append({"kind": "run", "schema": SCHEMA, **header, "prompts": prompts})
             if dropped:
-                self._write({"kind": "note", "text": _half_line_note(dropped)})
+                entries.append({"kind": "note", "text": _half_line_note(dropped)})
+            files.append_lines(path, entries)
             self._held = held.pop_all()
 
     def __enter__(self) -> RunWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._held.close()
 
     def append(self, *records: Serving | Completion) -> None:
         """Write records, mostly one at a time; they are on the disk when this returns. Raises `DiskSpaceError`."""
+        if not self.path.exists():
+            what = f"{self.path} was moved or removed while records were written to it."
+            raise RecordFileError(what, "Measure again.")
         with self._explained():
-            self._write(*map(object_of, records))
-
-    def close(self) -> None:
-        """Close the file and release the lock. Raises as `append`."""
-        with self._explained():
-            self._held.close()
-
-    def _write(self, *entries: Mapping[str, Any]) -> None:
-        files.append_to(self._file, entries)
-        if not self.path.exists():  # POSIX goes on writing to a file that has no name any more
-            raise RecordFileError(
-                f"{self.path} was moved or removed while records were written to it.", "Measure again."
-            )
+            files.append_lines(self.path, map(object_of, records))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -94,68 +84,33 @@ class RunWriter:
 
 def read_run(path: Path) -> Run:
     """Read a run file back. Raises `RecordFileError`."""
-    header: dict[str, Any] | None = None
-    records: list[Serving | Completion] = []
-    notes: list[str] = []
-    for number, entry in _entries(path):
-        kind = entry.get("kind")
-        try:
-            if kind == "run":
-                header = _header(path, entry)
-            elif kind == "note":
-                notes.append(str(entry["text"]))
-            elif kind in _READERS:
-                records.append(_READERS[kind](entry))
-        except (KeyError, TypeError) as error:
-            what = f"{path.name}, line {number}: not a record of this version ({error})."
-            raise RecordFileError(what, _FRESH_COPY) from error
-    if header is None:
-        raise RecordFileError(f"{path.name} has no run header.", "Give a records.jsonl that a benchmark run wrote.")
-    servings = tuple(record for record in records if isinstance(record, Serving))
-    completions = tuple(record for record in records if isinstance(record, Completion))
-    return Run(**header, servings=servings, completions=completions, notes=tuple(notes))
-
-
-def record_of(entry: Any) -> Serving | Completion | None:
-    """The record in a line of a run file; None for its header and its notes. Raises `RecordFileError`."""
-    try:
-        kind = entry["kind"]
-        return None if kind in ("run", "note") else _READERS[kind](entry)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordFileError(f"Not a record of this version ({error}).", _FRESH_COPY) from error
-
-
-def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         content = path.read_bytes()
     except OSError as error:
         fix = "Run a benchmark first, or correct the path."
         raise RecordFileError(f"{path.name} cannot be read: {error.strerror}.", fix) from error
-    lines = files.whole_lines(content)
+    lines, found = files.whole_lines(content), []
     for number, line in enumerate(lines, 1):
         try:
-            entry = json.loads(line)
-        except ValueError as error:
-            raise RecordFileError(f"{path.name}, line {number}: broken JSON.", _FRESH_COPY) from error
-        if not isinstance(entry, dict):
-            raise RecordFileError(f"{path.name}, line {number}: not a record.", _FRESH_COPY)
-        yield number, entry
-    if dropped := len(content) - files.end_of_lines(content):
-        yield len(lines) + 1, {"kind": "note", "text": _half_line_note(dropped)}
+            found.append(_parsed(json.loads(line)))
+        except _NO_RECORD as error:
+            what = f"{path.name}, line {number}: not a record of this version ({error})."
+            raise RecordFileError(what, _FRESH_COPY) from error
+    headers = [each for each in found if isinstance(each, dict)]
+    if not headers:
+        raise RecordFileError(f"{path.name} has no run header.", "Give a records.jsonl that a benchmark run wrote.")
+    if dropped := len(content) - sum(len(line) + 1 for line in lines):
+        found.append(_half_line_note(dropped))
+    return Run(
+        **headers[0],
+        servings=tuple(each for each in found if isinstance(each, Serving)),
+        completions=tuple(each for each in found if isinstance(each, Completion)),
+        notes=tuple(each for each in found if isinstance(each, str)),
+    )
 
 
 def _half_line_note(dropped: int) -> str:
     return f"The run was interrupted while a record was written; its {dropped} bytes are dropped, it is measured again."
-
-
-def _header(path: Path, entry: dict[str, Any]) -> dict[str, Any]:
-    if entry.get("schema") != SCHEMA:
-        raise RecordFileError(
-            f"{path.name} has schema {entry.get('schema')!r}, this version reads {SCHEMA}.",
-            "Read it with the version of the workshop that wrote it, or measure again.",
-        )
-    prompts = tuple(Prompt(**_tuples(prompt)) for prompt in entry["prompts"])
-    return {**{name: entry[name] for name in HEADER}, "prompts": prompts}
 
 
 def object_of(record: Serving | Completion) -> dict[str, Any]:
@@ -167,23 +122,31 @@ def object_of(record: Serving | Completion) -> dict[str, Any]:
     return {"kind": "completion", **plain}
 
 
-def _serving(entry: dict[str, Any]) -> Serving:
-    values = _tuples(entry)
-    return Serving(**{**values, "variant": ModelVariant(**_tuples(values["variant"]))})
+def record_of(entry: Any) -> Serving | Completion | None:
+    """The record in a line of a run file; None for its header and its notes. Raises `RecordFileError`."""
+    try:
+        found = _parsed(entry)
+    except _NO_RECORD as error:
+        raise RecordFileError(f"Not a record of this version ({error}).", _FRESH_COPY) from error
+    return found if isinstance(found, Serving | Completion) else None
 
 
-def _completion(entry: dict[str, Any]) -> Completion:
-    values = _tuples(entry)
-    values["chunks"] = tuple(Chunk(*chunk) for chunk in values["chunks"])
-    return Completion(**values)
+def _parsed(entry: Any) -> Serving | Completion | dict[str, Any] | str:
+    """What a line holds: a record, the fields of the header, or a note. Raises one of `_NO_RECORD`."""
+    kind, values = entry["kind"], _tuples(entry)
+    if kind == "serving":
+        return Serving(**{**values, "variant": ModelVariant(**_tuples(values["variant"]))})
+    if kind == "completion":
+        return Completion(**{**values, "chunks": tuple(Chunk(*chunk) for chunk in values["chunks"])})
+    if kind == "note":
+        return str(values["text"])
+    if values["schema"] != SCHEMA:
+        fix = "Read it with the version of the workshop that wrote it, or measure again."
+        raise RecordFileError(f"The records have schema {values['schema']!r}, this version reads {SCHEMA}.", fix)
+    prompts = tuple(Prompt(**_tuples(prompt)) for prompt in values["prompts"])
+    return {**{name: values[name] for name in HEADER}, "prompts": prompts}
 
 
 def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
     """The values of a JSON object, lists as tuples, without its kind."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items() if name != "kind"}
-
-
-_READERS: dict[object, Callable[[dict[str, Any]], Serving | Completion]] = {
-    "serving": _serving,
-    "completion": _completion,
-}

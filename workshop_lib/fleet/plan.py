@@ -49,7 +49,7 @@ class FleetPlan:
 
     def for_models(self, variants: Sequence[ModelVariant]) -> Plan:
         """The plan that a machine follows for these models."""
-        options = {"rounds": self.rounds, "max_tokens": self.max_tokens, "seed": self.seed}
+        options: dict[str, Any] = {"rounds": self.rounds, "max_tokens": self.max_tokens, "seed": self.seed}
         return make_plan(variants, self.prompts, order="round-robin", **options)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,131 +19,96 @@ from workshop_lib.errors import (
     WorkshopError,
 )
 from workshop_lib.programs import terminal
-from workshop_lib.records import RequestOptions
 
 if TYPE_CHECKING:
-    from workshop_lib.programs.notebooks import Value
     from workshop_lib.records import ModelVariant, Row, Run
-    from workshop_lib.report import ReportFiles
     from workshop_lib.runtimes.profiles import Runtime
     from workshop_lib.settings import BenchmarkSettings
-    from workshop_lib.show.table import Table
 
 ROW_COLUMNS = (
     "model", "precision", "device", "status", "trained on it", "first token (ms)", "decode (tok/s)", "p95 (ms)",
     "peak memory (MB)", "size (MB)",
 )  # fmt: skip
 """What fits a terminal; the report has every column."""
+SMOLLM2 = "smollm2"
 
 
-def run(parameters: dict[str, Value], output: Path | None = None) -> int:
+def run(*, profile: str, output: Path | None, **given: Any) -> int:
     """Run the notebooks into one folder (None = `runs/<started>`), write the report, print table, path and decision.
 
-    Returns:
-        0 if a model was measured, 1 if none was.
-
-    Raises:
-        ConfigurationError: a parameter that cannot be used, or a folder that cannot be written.
-        DataFileError: `models.json` or `prompts.json` cannot be used, or has no such set.
-        WorkshopError: as `measure`; all others are found before anything is fetched or started.
+    Returns 0 if a model was measured, 1 if none was. Raises `ConfigurationError` for a value or a folder that cannot be
+    used, before anything is fetched or started; `DiskSpaceError`; `NotebookError` where a page failed.
     """
-    from workshop_lib import benchmark, data
+    from workshop_lib import benchmark, data, report, storage, summary
     from workshop_lib.programs import notebooks
     from workshop_lib.runtimes import profiles
-
-    names, folder = settings.names(str(parameters["models"])), output or benchmark.new_folder()
-    settings.devices(str(parameters["devices"]))
-    data.read_models()
-    data.read_prompts(str(parameters.get("prompt_set", data.TASK)))
-    files.check_writable(folder / notebooks.RECORDS)
-    with profiles.open_runtime(str(parameters["profile"])) as runtime:
-        benchmark.fetch_candidates(runtime, names)
-    rows, report = measure(parameters, folder)
-    print(f"Report: {report.html}\n        {report.markdown}\n\n{report.decision}")
-    return exit_code(rows)
-
-
-def measure(parameters: dict[str, Value], folder: Path) -> tuple[tuple[Row, ...], ReportFiles]:
-    """Run the pages into a folder, write the report of what they measured, print the rows and each page's seconds.
-
-    Raises:
-        DiskSpaceError: the disk is full; another run into this folder goes on with what is there.
-        NotebookError: a page failed.
-    """
-    from workshop_lib import report, storage, summary
-    from workshop_lib.programs import notebooks
     from workshop_lib.show import tables
     from workshop_lib.show.table import Table
     from workshop_lib.show.text import machine_line
 
+    given = {name: value for name, value in given.items() if value is not None}
+    chosen = settings.checked(given, {name: str(settings.SETTINGS[name].flag) for name in given})
+    data.read_models()
+    chosen.read_prompts()
+    folder = output or benchmark.new_folder()
+    files.check_writable(folder / notebooks.RECORDS)
+    with profiles.open_runtime(profile) as runtime:
+        benchmark.fetch_candidates(runtime, chosen.models)
     try:
-        seconds = notebooks.run_workshop(folder, parameters)
+        seconds = notebooks.run_workshop(folder, {"profile": profile, **given})
     except OSError as error:
         raise (files.unwritable(folder, error) if error.errno in files.NO_SPACE else error) from None
     measured = storage.read_run(folder / notebooks.RECORDS)
     rows, written = summary.summarise(measured), report.write_report(measured, folder)
     table = tables.results(row for row in rows if row.status == "ok")
     terminal.show(table[[name for name in ROW_COLUMNS if name in table]], "Benchmark")
-    terminal.say([f"Machine: {machine_line(measured)}."])
-    terminal.say(report.stopped(rows))
+    terminal.say([f"Machine: {machine_line(measured)}.", *report.stopped(rows)])
     times = [(page, f"{took:.1f}") for page, took in {**seconds, "all": sum(seconds.values())}.items()]
     terminal.show(Table(times, columns=["page", "time (s)"]), "Execution time")
-    return rows, written
+    print(f"Report: {written.html}\n        {written.markdown}\n\n{written.decision}")
+    return int(all(row.status != "ok" for row in rows))
 
 
 def check(profile: str, models: str, devices: str, *, download: bool = False) -> int:
     """Print the validation checklist: a status per check and model, then one line per failure with what to do.
 
-    Args:
-        profile: where the models come from; empty = practice, or the endpoint if its variable is set.
-        models: names, separated by commas; `auto` = all that are ready.
-        devices: devices, separated by commas.
-        download: bring what is missing into the cache first.
-
-    Returns:
-        0 if no check failed, 1 if any did.
-
-    Raises:
-        WorkshopError: a profile, name or device that cannot be used, no model to check, a catalog that cannot be asked,
-            or a download that failed.
+    With `download`, what is missing is brought first. Returns 0 if no check failed, 1 if any did. Raises
+    `WorkshopError` for what cannot be used, no model to check, no catalog to ask, or a download that failed.
     """
     from workshop_lib import benchmark, checklist
     from workshop_lib.plan import find_models
     from workshop_lib.runtimes import profiles
     from workshop_lib.show import tables
 
-    names, on = settings.names(models), settings.devices(devices)
+    chosen = settings.checked({"models": models, "devices": devices}, {"models": "--models", "devices": "--devices"})
     with profiles.open_runtime(profile) as runtime:
         if download:
-            benchmark.fetch_candidates(runtime, names)
-            variants, _ = find_models(runtime, names, on)
-            benchmark.download(runtime, variants)
-        checks = checklist.check_models(runtime, names, devices=on)
+            benchmark.fetch_candidates(runtime, chosen.models)
+            benchmark.download(runtime, find_models(runtime, chosen.models, chosen.devices)[0])
+        checks = checklist.check_models(runtime, chosen.models, devices=chosen.devices)
     if not checks:
-        raise ModelNotFoundError(f"No model is ready for {' or '.join(on)}.", "Name models with --models.")
+        raise ModelNotFoundError(f"No model is ready for {' or '.join(chosen.devices)}.", "Name models with --models.")
     terminal.show(tables.statuses(checks), "Checklist")
     failures = [(each, each.failure) for each in checks if each.failure]
     terminal.say(f"{each.model} ({each.device}), {failed.name}: {failed.reason}" for each, failed in failures)
     print(checklist.counted(checks))
-    return int(checklist.has_failed(checks))
+    return int(bool(failures))
 
 
-def compare(first: Path, second: Path, *, model: str = "", against: str = "", fail_if_slower: bool = False) -> int:
-    """Print what changed from one result file to another, or from one model to another.
+def compare(
+    first: Path, second: Path | None = None, *, model: str = "", against: str = "", fail_if_slower: bool = False
+) -> int:
+    """Print what changed from one result file to another (None = the same), or from one model to another.
 
-    Returns:
-        0; with `fail_if_slower`, 1 when a latency is clearly worse in the second.
-
-    Raises:
-        ConfigurationError: `against` without `model`, or results that cannot be compared.
-        ModelNotFoundError: no model of that name was measured.
+    Returns 0; with `fail_if_slower`, 1 when a latency is clearly worse in the second. Raises `ConfigurationError` for
+    `against` without `model` and results that cannot be compared, `ModelNotFoundError` for a model not in them.
     """
     from workshop_lib.comparison import compare_named, compare_results, read_results
     from workshop_lib.show import tables
 
     if against and not model:
         raise ConfigurationError(f"--against is {against!r} without --model.", "Name the model of the first file too.")
-    a, b = read_results(first), read_results(second)
+    a, b = read_results(first), read_results(second or first)
     found = compare_named(a, b, model, against or model) if model else compare_results(a, b)
     terminal.show(tables.changes(found), "What changed")
     terminal.say((*found.remarks, *found.texts))
@@ -174,9 +139,6 @@ def unregister(alias: str) -> int:
     return 0
 
 
-SMOLLM2 = "smollm2"
-
-
 def import_gguf(file: Path, alias: str, precision: str, licence: str | None) -> int:
     """Turn a GGUF file into models that Foundry Local serves, one for each precision.
 
@@ -186,10 +148,9 @@ def import_gguf(file: Path, alias: str, precision: str, licence: str | None) -> 
     from workshop_lib.models.gguf_file import Precision
 
     names = settings.split(precision)
-    unknown = [name for name in names if name not in gguf.PRECISIONS]
-    if unknown or not names:
-        what = f"--precision is '{precision}'."
-        raise ConfigurationError(what, f"Use {', '.join(gguf.PRECISIONS)}, separated by commas.")
+    if not names or set(names) - set(gguf.PRECISIONS):
+        fix = f"Use {', '.join(gguf.PRECISIONS)}, separated by commas."
+        raise ConfigurationError(f"--precision is '{precision}'.", fix)
     if not alias and str(file) != SMOLLM2:
         raise ConfigurationError("There is no --alias.", "Give the name by which the models shall be asked for.")
     path = smollm2.fetch() if str(file) == SMOLLM2 else file
@@ -212,15 +173,6 @@ def registered() -> int:
     terminal.show(tables.registered(models, faults), "Registered models")
     terminal.say(filter(None, faults))
     return 0
-
-
-def benchmark(arguments: Sequence[str]) -> int:
-    """Run the full benchmark script: one JSON array on standard output, notices on standard error.
-
-    Returns:
-        0 if a model is ok, 1 if none is, 2 for a configuration that cannot be used, 130 when interrupted.
-    """
-    return ended(lambda: _benchmark(settings.parse(arguments, os.environ)))
 
 
 def ended(work: Callable[[], int]) -> int:
@@ -252,137 +204,132 @@ def _said(error: OSError) -> WorkshopError:
     return WorkshopError(f"{error.filename}: {error.strerror or error}.", "Check this file and its folder.")
 
 
+# -- the full script
+
+
+def benchmark(arguments: Sequence[str]) -> int:
+    """Run the full benchmark script: one JSON array on standard output, notices on standard error.
+
+    Returns 0 if a model is ok, 1 if none is, 2 for a configuration that cannot be used, 130 when interrupted.
+    """
+    return ended(lambda: _benchmark(settings.parse(arguments, os.environ)))
+
+
 def _benchmark(chosen: BenchmarkSettings) -> int:
-    from workshop_lib import benchmark, lengths, load
-    from workshop_lib.benchmark import run_plan
-    from workshop_lib.plan import choose_variants, make_plan
+    """Measure, then write the files, then print the array: whatever happens, of all that was measured until then."""
+    from workshop_lib import benchmark, lengths, load, storage, summary
     from workshop_lib.runtimes.profiles import open_runtime
-    from workshop_lib.summary import summarise
 
     folder = chosen.output or benchmark.new_folder()
     for file in filter(None, (folder / load.LOADS_FILE, chosen.json_file)):
         files.check_writable(file)
-    with open_runtime(chosen.profile, endpoint=chosen.endpoint, api_key=chosen.api_key) as runtime:
-        with _an_array_in_any_case(folder, chosen):
-            variants, skipped = choose_variants(runtime, chosen.models, chosen.devices)
-            if not variants and not skipped:
-                terminal.notice(f"No model is ready for {' or '.join(chosen.devices)}.")
-            plan = make_plan(variants, chosen.read_prompts(), skipped=tuple(skipped), **chosen.plan_options())
-            measured = run_plan(plan, runtime, folder)
-        if chosen.prompt_lengths:
-            _measure_lengths(runtime, measured, chosen, folder)
-        rows: Sequence[Row] = summarise(measured)
+    measured: Run | None = None
+    fault: WorkshopError | OSError | None = None
+    try:
+        with open_runtime(chosen.profile, endpoint=chosen.endpoint, api_key=chosen.api_key) as runtime:
+            measured = _measure(runtime, chosen, folder)
+            _measure_more(runtime, measured, chosen, folder)
+    except (WorkshopError, OSError) as error:
+        if isinstance(error, ConfigurationError) and not measured:
+            raise
+        fault = error
+        if isinstance(fault, DiskSpaceError):
+            with suppress(RecordFileError):
+                measured = measured or storage.read_run(folder / benchmark.RECORDS_FILE)
+    rows: Sequence[Row] = ()
+    if measured:
+        rows = summary.summarise(measured)
         with suppress(RecordFileError):  # of another start; the report says it, when the array is out
             rows = lengths.with_fits(rows, lengths.read_lengths(folder))
-        _write_results(measured, rows, chosen)
-        if chosen.users:
-            _measure_users(runtime, measured, chosen, folder)
-    silent = {each.model_id for each in measured.completions if each.is_empty} if chosen.fail_on_empty else set()
-    for model_id in sorted(silent):
-        terminal.notice(f"{model_id}: an answer shows no text, and --fail-on-empty was given.")
-    return 1 if silent else exit_code(rows)
-
-
-@contextmanager
-def _an_array_in_any_case(folder: Path, chosen: BenchmarkSettings) -> Iterator[None]:
-    """Where measuring ends with exit code 1: the rows of what reached a disk that is full now, else an empty array."""
-    from workshop_lib import benchmark, storage, summary
-
     try:
-        yield
-    except WorkshopError as error:
-        if error.exit_code == 1:
-            rows: Sequence[Row] = ()
-            if isinstance(error, DiskSpaceError):
-                with suppress(RecordFileError):
-                    rows = summary.summarise(storage.read_run(folder / benchmark.RECORDS_FILE))
-            with suppress(DiskSpaceError):  # said already
-                _write_array(rows, chosen)
-        raise
+        _write(rows, None if fault else measured, chosen)
+        for line in _notices(measured, rows, chosen) if measured else ():
+            terminal.notice(line)
+    finally:
+        if fault:
+            raise fault
+    silent = chosen.fail_on_empty and measured and any(each.is_empty for each in measured.completions)
+    return int(bool(silent) or all(row.status != "ok" for row in rows))
 
 
-def _write_array(rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
-    """Write the JSON array to its file, then to standard output: in ASCII, which every console and reader takes."""
+def _measure(runtime: Runtime, chosen: BenchmarkSettings, folder: Path) -> Run:
+    from workshop_lib import benchmark, plan
+
+    variants, skipped = plan.choose_variants(runtime, chosen.models, chosen.devices)
+    if not variants and not skipped:
+        terminal.notice(f"No model is ready for {' or '.join(chosen.devices)}.")
+    asked = plan.make_plan(variants, chosen.read_prompts(), skipped=skipped, how=chosen)
+    return benchmark.run_plan(asked, runtime, folder)
+
+
+def _measure_more(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
+    """Measure each model that answered at several prompt lengths and with several users, where that was asked for.
+
+    All requests are kept, tables go to standard error; a fault of one model is said, and the next follows.
+    """
+    from workshop_lib import benchmark, lengths, load
+    from workshop_lib.show import tables
+    from workshop_lib.show.table import Table
+
+    how: dict[str, Any] = {"timeout_s": chosen.timeout_s, "options": chosen.request_options}
+
+    def by_length(variant: ModelVariant) -> tuple[Table, str]:
+        terminal.notice(f"{variant.model_id} ({variant.device}): prompts of several lengths, long ones take time ...")
+        found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, folder=folder, **how)
+        return tables.prompt_lengths(found), " ".join(found.sentences())
+
+    def by_users(variant: ModelVariant) -> tuple[Table, str]:
+        with runtime.serve(variant) as model:
+            levels, longest = chosen.users, chosen.max_tokens
+            loads = load.measure_loads(model, measured.prompts, levels=levels, max_tokens=longest, **how)
+        load.save_loads(folder, variant, loads)
+        return tables.loads(loads, chosen.goals), f"{load.describe(loads)} {load.describe_goals(loads, chosen.goals)}"
+
+    for wanted, file, what, measure in (
+        (chosen.prompt_lengths, lengths.LENGTHS_FILE, "prompt lengths", by_length),
+        (chosen.users, load.LOADS_FILE, "several users", by_users),
+    ):
+        if wanted:
+            (folder / file).unlink(missing_ok=True)
+        for variant in benchmark.answered(measured) if wanted else ():
+            called = f"{variant.model_id} ({variant.device})"
+            try:
+                table, said = measure(variant)
+            except WorkshopError as error:
+                terminal.notice(f"{called}, {what}: failed. {error}")
+                continue
+            terminal.show(table, called, stream=sys.stderr)
+            terminal.notice(said)
+
+
+def _write(rows: Sequence[Row], measured: Run | None, chosen: BenchmarkSettings) -> None:
+    """Write the files that were asked for, then, whatever became of them, print the array.
+
+    It is in ASCII, which every console and reader takes.
+    """
+    from workshop_lib import report
     from workshop_lib.summary import row_object
 
     array = json.dumps([row_object(row) for row in rows], indent=2) + "\n"
     try:
         if chosen.json_file:
             files.write_atomically(chosen.json_file, array)
+        if chosen.output and measured:
+            report.write_report(measured, chosen.output)
     finally:
         print(array, end="", flush=True)
 
 
-def _write_results(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> None:
-    """Write the files that were asked for, then print the array and the notices, whatever became of the files."""
+def _notices(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> Iterator[str]:
     from workshop_lib import goals
 
-    try:
-        if chosen.output:
-            from workshop_lib import report
-
-            report.write_report(measured, chosen.output)
-    finally:
-        _write_array(rows, chosen)
-        said = list(measured.notes)
-        said += [f"{row.model_id} ({row.device}): {row.status}. {row.error}" for row in rows if row.status != "ok"]
-        for (model, device), kept in goals.by_model(measured, chosen.goals).items():
-            said.append(f"{model} ({device}), {goals.describe(chosen.goals)}: {kept}.")
-        if chosen.show_usage:
-            asked = measured.completions
-            said += [f"{one.request_id}: {one.prompt_tokens} + {one.completion_tokens} tokens" for one in asked]
-        for line in said:
-            terminal.notice(line)
-
-
-def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
-    """Measure every model that answered under several users; keep all requests, show a table on standard error."""
-    from workshop_lib import load
-    from workshop_lib.show import tables
-
-    def measure(variant: ModelVariant) -> tuple[Table, str]:
-        asked: dict[str, Any] = {"max_tokens": chosen.max_tokens, "timeout_s": chosen.timeout_s, "options": options}
-        with runtime.serve(variant) as model:
-            loads = load.measure_loads(model, measured.prompts, levels=chosen.users, **asked)
-        load.save_loads(folder, variant, loads)
-        return tables.loads(loads, chosen.goals), f"{load.describe(loads)} {load.describe_goals(loads, chosen.goals)}"
-
-    options = RequestOptions(chosen.tokens_field, chosen.extra_body)
-    (folder / load.LOADS_FILE).unlink(missing_ok=True)
-    _show_each(measured, "several users", measure)
-
-
-def _measure_lengths(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
-    """Measure every model that answered at several prompt lengths; keep all, show a table on standard error."""
-    from workshop_lib import lengths
-    from workshop_lib.show import tables
-
-    def measure(variant: ModelVariant) -> tuple[Table, str]:
-        terminal.notice(f"{variant.model_id} ({variant.device}): prompts of several lengths, long ones take time ...")
-        asked: dict[str, Any] = {"folder": folder, "timeout_s": chosen.timeout_s, "options": options}
-        found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, **asked)
-        return tables.prompt_lengths(found), " ".join(found.sentences())
-
-    options = RequestOptions(chosen.tokens_field, chosen.extra_body)
-    (folder / lengths.LENGTHS_FILE).unlink(missing_ok=True)
-    _show_each(measured, "prompt lengths", measure)
-
-
-def _show_each(measured: Run, what: str, measure: Callable[[ModelVariant], tuple[Table, str]]) -> None:
-    """Show the table and the sentence of each model that answered; a fault of one is said, and the next follows."""
-    from workshop_lib import benchmark
-
-    for variant in benchmark.answered(measured):
-        called = f"{variant.model_id} ({variant.device})"
-        try:
-            table, said = measure(variant)
-        except WorkshopError as error:
-            terminal.notice(f"{called}, {what}: failed. {error}")
-            continue
-        terminal.show(table, called, stream=sys.stderr)
-        terminal.notice(said)
-
-
-def exit_code(rows: Sequence[Row]) -> int:
-    """0 if any model is ok, else 1."""
-    return 0 if any(row.status == "ok" for row in rows) else 1
+    yield from measured.notes
+    for row in rows:
+        if row.status != "ok":
+            yield f"{row.model_id} ({row.device}): {row.status}. {row.error}"
+    for (model, device), kept in goals.by_model(measured, chosen.goals).items():
+        yield f"{model} ({device}), {goals.describe(chosen.goals)}: {kept}."
+    for one in measured.completions if chosen.show_usage else ():
+        yield f"{one.request_id}: {one.prompt_tokens} + {one.completion_tokens} tokens"
+    for model_id in sorted({each.model_id for each in measured.completions if each.is_empty and chosen.fail_on_empty}):
+        yield f"{model_id}: an answer shows no text, and --fail-on-empty was given."

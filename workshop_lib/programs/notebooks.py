@@ -34,8 +34,7 @@ Value = str | int | float | bool
 def read_parameters(source: Path) -> dict[str, Parameter]:
     """The parameters in the cell tagged `parameters`: name → papermill's type name, default and help, all as text.
 
-    Raises:
-        NotebookError: no such notebook.
+    Raises `NotebookError` where there is no such notebook.
     """
     import nbformat
     from papermill.translators import PythonTranslator
@@ -48,14 +47,10 @@ def read_parameters(source: Path) -> dict[str, Parameter]:
 
 
 def run_notebook(source: Path, output: Path, parameters: Mapping[str, Value]) -> float:
-    """Execute a notebook, with progress on standard error; the executed copy is `output`.
+    """Execute a notebook, with progress on standard error; the executed copy is `output`. Returns its seconds.
 
-    Returns:
-        How many seconds it took, the kernel's start included.
-
-    Raises:
-        NotebookError: there is no such notebook, a parameter that it does not have, a cell that fails or takes too
-            long, or a kernel that dies.
+    Raises `NotebookError` where there is no such notebook, for a parameter that it does not have, a cell that fails or
+    takes too long, and a kernel that dies.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -76,7 +71,8 @@ def run_notebook(source: Path, output: Path, parameters: Mapping[str, Value]) ->
             execution_timeout=CELL_TIMEOUT_S,
         )
     except papermill.PapermillExecutionError as fault:
-        what = f"cell {fault.exec_count} ended with {_last_line(f'{fault.ename}: {fault.evalue}')}"
+        said = re.sub(r"\x1b\[[0-9;]*m", "", f"{fault.ename}: {fault.evalue}").strip()  # without colours
+        what = f"cell {fault.exec_count} ended with {said.splitlines()[-1].rstrip('.')}"
     except DeadKernelError:
         what = "its kernel died"
     except CellTimeoutError:
@@ -87,16 +83,10 @@ def run_notebook(source: Path, output: Path, parameters: Mapping[str, Value]) ->
 
 
 def run_workshop(folder: Path, parameters: Mapping[str, Value]) -> dict[str, float]:
-    """Execute the numbered pages into one run folder.
+    """Execute the numbered pages into one run folder, each with those of the parameters that it has.
 
-    Each page is given those of the parameters that it has; 02 writes its records into the folder, and the later ones
-    read them there.
-
-    Returns:
-        Page, without its suffix → how many seconds it took.
-
-    Raises:
-        NotebookError: a page fails; later pages do not run.
+    Page 02 writes its records into the folder, and the later ones read them there. Returns page, without its suffix →
+    seconds. Raises `NotebookError` where a page fails; later pages do not run.
     """
     folder = folder.resolve()
     given = {**parameters, "output": str(folder), "records": str(folder / RECORDS)}
@@ -122,8 +112,3 @@ def kernel_manager() -> type:
                               env={"PYTHONPATH": places.search_path()})  # fmt: skip
 
     return ThisPython
-
-
-def _last_line(text: str) -> str:
-    """The last line of an error text, without colours."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", text).strip().splitlines()[-1].rstrip(".")

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any, TextIO
 
 from workshop_lib.show.text import one_line
@@ -15,11 +15,7 @@ from workshop_lib.show.text import one_line
 if TYPE_CHECKING:
     from workshop_lib.show.table import Table
 
-WIDTH = 140
-"""Columns of a table that goes into a file or a pipe; a terminal knows its own."""
 LONGEST_LINE = 4000
-_READER_LEFT = (errno.EPIPE, errno.EINVAL)
-"""As after `| head -1`; the second on Windows."""
 
 
 def show(table: Table, title: str, *, stream: TextIO | None = None) -> None:
@@ -35,7 +31,7 @@ def show(table: Table, title: str, *, stream: TextIO | None = None) -> None:
     for line in table.itertuples(index=False):
         shown.add_row(*map(short, line))
     out = stream or sys.stdout
-    Console(file=out, width=None if out.isatty() else WIDTH, markup=False, emoji=False).print(shown)
+    Console(file=out, width=None if out.isatty() else 140, markup=False, emoji=False).print(shown)
 
 
 def say(sentences: Iterable[str]) -> None:
@@ -68,33 +64,30 @@ def any_console() -> Iterator[list[OSError]]:
     """Let standard output and error take any text in any encoding, also when they are closed or nobody reads them.
 
     Characters that an encoding lacks become escapes. Afterwards the list holds why standard output could not be
-    written, unless its reader just left.
+    written, unless its reader just left, as `| head -1` does.
     """
     unwritten: list[OSError] = []
-    with ExitStack() as stack:
-        stack.enter_context(redirect_stderr(_lenient(sys.stderr, sys.__stderr__)))
-        out = stack.enter_context(redirect_stdout(_lenient(sys.stdout, sys.__stdout__)))
+    out, err = _lenient(sys.stdout), _lenient(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):
         try:
             yield unwritten
         finally:
-            sys.stderr.flush()
+            err.flush()
             out.flush()
             raw = getattr(getattr(out, "buffer", None), "raw", None)
-            if isinstance(raw, _Output) and raw.fault and raw.fault.errno not in _READER_LEFT:
-                unwritten.append(raw.fault)
+            if isinstance(raw, _Output) and raw.fault and raw.fault.errno not in (errno.EPIPE, errno.EINVAL):
+                unwritten.append(raw.fault)  # a reader that left is EINVAL on Windows
 
 
-def _lenient(stream: TextIO | None, original: TextIO | None) -> TextIO:
-    """The stream, made so that writing to it does not raise; one that was put in its place is another's."""
+def _lenient(stream: TextIO | None) -> TextIO:
+    """The stream, made so that writing to it does not raise; one that a program put in its place is that program's."""
     if stream is None:  # closed, as by `>&-`: the next file to be opened must not take its number
         return io.TextIOWrapper(io.BufferedWriter(_Output(os.devnull, "wb")), encoding="utf-8")
     if not isinstance(stream, io.TextIOWrapper):
         return stream
-    if stream is original and not stream.isatty():
-        stream.flush()
-        raw = _Output(stream.fileno(), "wb", closefd=False)
-        return io.TextIOWrapper(
-            io.BufferedWriter(raw), stream.encoding, "backslashreplace", line_buffering=stream.line_buffering
-        )
-    stream.reconfigure(errors="backslashreplace")
-    return stream
+    if stream not in (sys.__stdout__, sys.__stderr__) or stream.isatty():
+        stream.reconfigure(errors="backslashreplace")
+        return stream
+    stream.flush()
+    raw = io.BufferedWriter(_Output(stream.fileno(), "wb", closefd=False))
+    return io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=stream.line_buffering)
