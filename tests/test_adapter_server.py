@@ -204,7 +204,6 @@ def test_what_does_not_fit_the_context_is_refused(client: openai.OpenAI) -> None
         ("raise", "KeyError: 'no\\nsuch key'."),
         ("exit", "SystemExit: enough."),
         ("bytes", "TypeError: a piece of the answer is bytes, not text."),
-        ("minus", "TypeError: a piece of the answer says -1, no whole number from 0."),
     ],
 )
 def test_what_an_adapter_raises_is_told_in_one_line(client: openai.OpenAI, script: str, said: str) -> None:

@@ -20,7 +20,7 @@ from workshop_lib.errors import ModelNotFoundError, ModelServerError
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import profiles
 from workshop_lib.runtimes.foundry import FoundryRuntime
-from workshop_lib.runtimes.protocols import ServedModel
+from workshop_lib.runtimes.profiles import ServedModel
 
 QUICK = replace(STEADY, first_token_s=0.002, pace_s=0.0005, tokens=6)
 BEHAVIOURS = {"one": QUICK, "empty": behaviours.BEHAVIOURS["empty"], "http-500": behaviours.BEHAVIOURS["http-500"]}

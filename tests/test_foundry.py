@@ -313,10 +313,10 @@ def test_an_alias_of_both_catalogs_means_the_registered_model(tmp_path, public):
 )
 def test_precision_is_read_from_the_catalog_or_the_id(quantization, model_id, expected):
     """Where neither names a precision, none is made up; a size of 0 MB is unknown too."""
-    from workshop_lib.runtimes.foundry import _public_variant
+    from workshop_lib.runtimes.foundry import public_variant
 
     described = {"alias": "toy", "model_id": model_id, "device": "cpu", "precision": quantization, "size_mb": 0}
-    read = _public_variant(described, None)
+    read = public_variant(described)
     assert (read.precision, read.size_mb) == (expected, None)
 
 

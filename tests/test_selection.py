@@ -3,7 +3,7 @@ import pytest
 from workshop_lib import machine
 from workshop_lib.errors import ModelNotFoundError
 from workshop_lib.records import ModelVariant
-from workshop_lib.runtimes.selection import in_reading_order, select_variants
+from workshop_lib.runtimes.profiles import in_reading_order, select_variants
 
 CPU, CUDA, TENSORRT = (
     "CPUExecutionProvider",

@@ -20,8 +20,7 @@ from workshop_lib.client import DEFAULT_TIMEOUT_S
 from workshop_lib.credentials import redact
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
 from workshop_lib.records import ModelVariant, Prompt, Request, RequestOptions, variant_key
-from workshop_lib.runtimes.profiles import Runtime
-from workshop_lib.runtimes.selection import ALL, AUTO
+from workshop_lib.runtimes.profiles import ALL, AUTO, Runtime
 
 Order = Literal["round-robin", "blocks"]
 Skipped = list[tuple[ModelVariant, str]]

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 
 from workshop_lib import data, files, places
 from workshop_lib.client import ChatClient
-from workshop_lib.data import SCHEMA, STRICT, read_as
+from workshop_lib.data import SCHEMA, STRICT, Device, read_as
 from workshop_lib.errors import (
     ConfigurationError,
     DataFileError,
@@ -34,11 +34,9 @@ from workshop_lib.runtimes.child_process import ChildProcess, ServedChild
 from workshop_lib.show.text import one_line, without_home
 
 FILE_NAME = "registered_models.json"
-LOCK_TIMEOUT_S = 20.0
 LOAD_TIMEOUT_S = 900.0
 _log = logging.getLogger(__name__)
 _ALIAS = re.compile(r"(?!(auto|all)$)[a-z0-9][a-z0-9._-]{0,63}")
-_ALIAS_RULE = "Use up to 64 lower-case letters, digits, '.', '_' and '-', and not 'auto' or 'all'."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +44,24 @@ class RegisteredModel:
     """One model of one's own, as it stands in the file.
 
     Attributes:
-        alias: what people type: lower-case letters, digits, `.`, `_`, `-`; no alias of `models.json`.
+        alias: what people type; no alias of `models.json`.
         kind: `adapter` = a `CustomModelAdapter` answers; `folder` = the runtime itself serves it.
         place: where the weights (adapter) or the ONNX GenAI folder lie, absolute.
         adapter: `/absolute/file.py:ClassName` or `package.module:ClassName`; None for a folder.
-        device, execution_provider: what it runs on: `cpu`, `gpu` or `npu`; e.g. `CPUExecutionProvider`.
+        device, execution_provider: what it runs on, e.g. `cpu` and `CPUExecutionProvider`.
         precision: `int4`, `fp16`, …; None when unknown.
         size_mb: on disk, 10^6 bytes.
         licence: SPDX name or the owner's wording; None when unknown.
         context_tokens: longest prompt plus answer; None when unknown.
         capabilities: tags as in `models.json`.
         build: which of several folders of one alias, e.g. `int4`; None = the alias has one model.
-
-    Raises:
-        ConfigurationError: a value cannot be used.
     """
 
     alias: str
     kind: Literal["adapter", "folder"]
     place: Path
     adapter: str | None
-    device: Literal["cpu", "gpu", "npu"]
+    device: Device
     execution_provider: str
     precision: str | None
     size_mb: float
@@ -74,16 +69,6 @@ class RegisteredModel:
     context_tokens: int | None
     capabilities: tuple[str, ...] = ()
     build: str | None = None
-
-    def __post_init__(self) -> None:
-        rules = (
-            ("alias", _ALIAS.fullmatch(self.alias), _ALIAS_RULE),
-            ("device", self.device in {"cpu", "gpu", "npu"}, "Use cpu, gpu or npu."),
-        )
-        for key, holds, rule in rules:
-            if not holds:
-                seen = one_line(repr(getattr(self, key)), 80)
-                raise ConfigurationError(f"The {key} of the model '{one_line(self.alias, 70)}' is {seen}.", rule)
 
     @property
     def model_id(self) -> str:
@@ -108,14 +93,15 @@ class RegisteredModel:
             what = f"'{self.alias}' cannot be found any more at {missing[0]}."
         elif self.kind == "folder":
             try:
-                provider = read_folder(self.place).execution_provider
+                if (now := read_folder(self.place).execution_provider) != self.execution_provider:
+                    what = f"'{self.alias}' was built for {self.execution_provider}, and is now for {now}."
             except DataFileError as error:
                 what = f"The folder of '{self.alias}' cannot be served: {error.what}"
-            else:
-                if provider != self.execution_provider:
-                    what = f"'{self.alias}' was built for {self.execution_provider}, and is now for {provider}."
         fix = f"Bring it back as it was, or take it off the list: python3 workshop.py unregister {self.alias}."
         return (without_home(what), fix) if what else None
+
+
+Models = tuple[RegisteredModel, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +111,7 @@ class _File:
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
     schema: data.Schema
-    models: tuple[RegisteredModel, ...]
+    models: Models
 
 
 def file_in(cache_dir: Path | None = None) -> Path:
@@ -133,7 +119,7 @@ def file_in(cache_dir: Path | None = None) -> Path:
     return (cache_dir or places.cache_root()) / FILE_NAME
 
 
-def read(cache_dir: Path | None = None) -> tuple[RegisteredModel, ...]:
+def read(cache_dir: Path | None = None) -> Models:
     """Every registered model, in the order of registration; none where there is no file.
 
     Raises:
@@ -143,14 +129,15 @@ def read(cache_dir: Path | None = None) -> tuple[RegisteredModel, ...]:
     file = file_in(cache_dir)
     if not file.exists():
         return ()
-    with _locked(file):
-        return _read(file)
+    with locked(file):  # a reader that is let in beside a writer would stop Windows from replacing the file
+        return read_as(_File, file).models
 
 
-def check_alias(alias: str, registered: tuple[RegisteredModel, ...], *, build: str | None = None) -> None:
+def check_alias(alias: str, registered: Models, *, build: str | None = None) -> None:
     """Raise `ConfigurationError` for no alias, or one that names a model already; a new build may join other builds."""
     if not _ALIAS.fullmatch(alias):
-        raise ConfigurationError(f"The alias is {one_line(repr(alias), 80)}.", _ALIAS_RULE)
+        fix = "Use up to 64 lower-case letters, digits, '.', '_' and '-', and not 'auto' or 'all'."
+        raise ConfigurationError(f"The alias is {one_line(repr(alias), 80)}.", fix)
     card = data.read_models().get(alias)
     if card is not None and card.listed:
         what = f"The alias '{alias}' belongs to a model of the profile '{card.profile}'."
@@ -163,21 +150,16 @@ def check_alias(alias: str, registered: tuple[RegisteredModel, ...], *, build: s
 
 
 def add(model: RegisteredModel, *, cache_dir: Path | None = None) -> None:
-    """Register a model.
-
-    Raises:
-        ConfigurationError: the alias is taken, or the file cannot be written.
-        DataFileError: the file is malformed.
-    """
+    """Register a model. Raises as `check_alias` and `read` do, or `ConfigurationError`: the file cannot be written."""
     file = file_in(cache_dir)
     places.make_folder(file.parent)
-    with _locked(file):
-        before = _read(file)
+    with locked(file):
+        before = read_as(_File, file).models if file.exists() else ()
         check_alias(model.alias, before, build=model.build)
         _write(file, (*before, model))
 
 
-def remove(alias: str, *, cache_dir: Path | None = None) -> tuple[RegisteredModel, ...]:
+def remove(alias: str, *, cache_dir: Path | None = None) -> Models:
     """Unregister a model, all its builds, and return what was registered; the files stay where they are.
 
     Raises:
@@ -190,49 +172,36 @@ def remove(alias: str, *, cache_dir: Path | None = None) -> tuple[RegisteredMode
         names = ", ".join(dict.fromkeys(model.alias for model in before))
         fix = f"Registered are: {names}." if names else "No model is registered at all."
         raise ModelNotFoundError(f"No model is registered as '{alias}'.", fix)
-    with _locked(file := file_in(cache_dir)):
-        _write(file, tuple(model for model in _read(file) if model.alias != alias))
+    with locked(file := file_in(cache_dir)):
+        _write(file, [model for model in read_as(_File, file).models if model.alias != alias])
     return removed
 
 
-def _read(file: Path) -> tuple[RegisteredModel, ...]:
-    if not file.exists():
-        return ()
-    try:
-        content = read_as(_File, file)
-    except DataFileError:
-        raise
-    except ConfigurationError as error:  # of a model in it
-        raise DataFileError(f"{file}: {error.what}", error.fix) from None
-    return content.models
-
-
-def _write(file: Path, models: tuple[RegisteredModel, ...]) -> None:
+def _write(file: Path, models: Sequence[RegisteredModel]) -> None:
     content = {"schema": SCHEMA, "models": [{**asdict(model), "place": str(model.place)} for model in models]}
     files.write_atomically(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Read and write one at a time; a reader that is let in between would stop Windows from replacing the file."""
+def locked(path: Path, *, wait_s: float = 20.0) -> Iterator[None]:
+    """Keep other programs from a file or folder until the block ends.
+
+    Raises:
+        ConfigurationError: another program holds it for longer, or it cannot be written.
+        DiskSpaceError: the disk is full.
+    """
     try:
-        with files.one_writer(file, wait_s=LOCK_TIMEOUT_S):
+        with files.one_writer(path, wait_s=wait_s):
             yield
     except TimeoutError:
-        what = f"Another program has been holding {file} for {LOCK_TIMEOUT_S:.0f} s."
-        raise ConfigurationError(what, "End it, then try again.") from None
+        what = f"Another program has been writing {without_home(str(path))} for {wait_s:.0f} s."
+        raise ConfigurationError(what, "Wait for it or end it, then try again.") from None
     except OSError as error:
-        what = f"{file.parent} cannot be written ({error.strerror or error})."
-        raise ConfigurationError(what, f"Set {places.CACHE_VARIABLE} to a folder you may write.") from error
+        raise files.unwritable(path, error) from error
 
 
 def foundry_process(
-    task: str,
-    variant: ModelVariant | None = None,
-    *,
-    logs_dir: Path,
-    place: Path | None = None,
-    **job: Any,
+    task: str, variant: ModelVariant | None = None, *, logs_dir: Path, place: Path | None = None, **job: Any
 ) -> ChildProcess:
     """Start a child with the runtime in it; the other options are those of `foundry_child.Job`."""
     doing = {"look": "listing the models", "download": "downloading {}", "serve": "loading {}"}[task]
@@ -242,6 +211,12 @@ def foundry_process(
         doing = doing.format(variant.model_id)
     names = {place: place.name} if place else {}
     return ChildProcess("workshop_lib.runtimes.foundry_child", job, name="runtime", doing=doing, names=names)
+
+
+def _adapter_process(model: RegisteredModel) -> ChildProcess:
+    job = {"adapter": model.adapter, "model_id": model.model_id, "place": str(model.place)}
+    program, doing = "workshop_lib.models.adapter_server", f"loading {model.model_id}"
+    return ChildProcess(program, job, name="adapter", doing=doing)
 
 
 def serve_adapter(model: RegisteredModel) -> ServedChild:
@@ -314,49 +289,31 @@ def register(
         DataFileError: a folder's files are not those of a model.
     """
     path = typed_path(place).absolute()
+    check_alias(alias, read(cache_dir), build=build)
     model = RegisteredModel(
         alias, "adapter" if adapter else "folder", path, _absolute(adapter), "cpu", CPU_PROVIDER,
         precision, _size_mb(path), licence, None, tuple(capabilities), build,
     )  # fmt: skip
-    check_alias(alias, read(cache_dir), build=build)
     if adapter:
         with _adapter_process(model) as child:
             ready = child.wait_for("ready", timeout_s=LOAD_TIMEOUT_S)
-        model = replace(
-            model,
-            device=ready["device"],
-            execution_provider=ready["registered"][0],
-            context_tokens=ready["context_tokens"],
-        )
+        runs_on, context_tokens = (ready["device"], ready["registered"][0]), ready["context_tokens"]
     else:
         try:
             found = try_folder(path)
         except RuntimeUnavailableError as error:
             _log.warning("%s is registered, though it could not be tried here. %s", alias, error)
             found = read_folder(path)
-        model = replace(
-            model,
-            device=found.device,
-            execution_provider=found.execution_provider,
-            licence=licence or found.licence,
-            precision=precision or found.precision,
-            context_tokens=found.context_tokens,
-        )
+        runs_on, context_tokens = (found.device, found.execution_provider), found.context_tokens
+        model = replace(model, licence=licence or found.licence, precision=precision or found.precision)
+    model = replace(model, device=runs_on[0], execution_provider=runs_on[1], context_tokens=context_tokens)
     add(model, cache_dir=cache_dir)
     return model
 
 
-def _adapter_process(model: RegisteredModel) -> ChildProcess:
-    job = {"adapter": model.adapter, "model_id": model.model_id, "place": str(model.place)}
-    program, doing = "workshop_lib.models.adapter_server", f"loading {model.model_id}"
-    return ChildProcess(program, job, name="adapter", doing=doing)
-
-
 def _absolute(adapter: str | None) -> str | None:
     """The same reference, with the path of a file made absolute: the child runs in another folder one day."""
-    if adapter is None:
-        return None
-    place, _, name = adapter.strip(" \"'").rpartition(":")
+    place, _, name = (adapter or "").strip(" \"'").rpartition(":")
     path = typed_path(place)
     return f"{path.absolute()}:{name}" if path.suffix == ".py" else adapter
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from workshop_lib.errors import ModelNotFoundError, ModelServerError, RuntimeUnavailableError
 from workshop_lib.machine import CPU_PROVIDER
-from workshop_lib.runtimes import child
+from workshop_lib.runtimes.child import Emit, do_the_job
 from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Job:
     execution_provider: str | None = None
 
 
-def _do(cache: str, described: Mapping[str, Any], emit: child.Emit) -> None:
+def _do(cache: str, described: Mapping[str, Any], emit: Emit) -> None:
     """Do a `Job`, with the events `listing`, `progress`, `downloaded`, `ready`. Raises `WorkshopError`.
 
     The local catalog keeps its registrations in the model cache, for every process that shares it, and reads them again
@@ -97,21 +97,16 @@ def _start(job: Job, cache: str) -> FoundryLocalManager:
         raise RuntimeUnavailableError(what, fix) from error
 
 
-def _look(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
+def _look(manager: FoundryLocalManager, job: Job, emit: Emit) -> None:
     fault = _register_providers(manager)
     models = manager.catalog.list_models() if job.models_dir else []
-    emit(
-        {
-            "event": "listing",
-            "models": [_description(variant) for model in models for variant in model.variants],
-            "registered": _registered(manager),
-            "discoverable": sorted(provider.name for provider in manager.discover_eps()),
-            "fault": fault,
-        }
-    )
+    described = [_description(variant) for model in models for variant in model.variants]
+    known = sorted(provider.name for provider in manager.discover_eps())
+    listing = {"models": described, "registered": _registered(manager), "discoverable": known, "fault": fault}
+    emit({"event": "listing", **listing})
 
 
-def _download(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
+def _download(manager: FoundryLocalManager, job: Job, emit: Emit) -> None:
     if job.execution_provider not in {None, CPU_PROVIDER}:
         _register_providers(manager)  # the catalog offers a GPU build only then
     model = _public_model(manager, job.model_id)
@@ -121,7 +116,7 @@ def _download(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
     emit({"event": "downloaded"})
 
 
-def _serve(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
+def _serve(manager: FoundryLocalManager, job: Job, emit: Emit) -> None:
     """Load a model, serve it, and stay: the process ends by its parent's will."""
     _require_provider(job, manager)
     model = _local_model(manager, job) if job.folder else _public_model(manager, job.model_id)
@@ -150,7 +145,7 @@ def main() -> None:
     """Do the job that standard input names, and end."""
     os.environ["CI"] = "true"  # the runtime then sends no telemetry
     with tempfile.TemporaryDirectory(prefix=f"{APP_NAME}-", ignore_cleanup_errors=True) as cache:
-        child.do_the_job(partial(_do, cache), on_exit=partial(shutil.rmtree, cache, ignore_errors=True))
+        do_the_job(partial(_do, cache), on_exit=partial(shutil.rmtree, cache, ignore_errors=True))
 
 
 def _local_model(manager: FoundryLocalManager, job: Job) -> IModel:
@@ -205,22 +200,12 @@ def _require_provider(job: Job, manager: FoundryLocalManager) -> None:
 
 def _with_threads(folder: Path, threads: int, place: Path) -> Path:
     """Make a folder with the files of another that tells the runtime how many threads to use."""
-    shutil.copytree(folder, place, ignore=shutil.ignore_patterns(CONFIG), copy_function=_link_or_copy)
-    text = (folder / CONFIG).read_text(encoding="utf-8")
+    shutil.copytree(folder, place, copy_function=shutil.copyfile)  # some megabytes
     with suppress(ValueError, LookupError, TypeError):  # a damaged one: the runtime says better what is wrong
-        config = json.loads(text)
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         config["model"]["decoder"]["session_options"]["intra_op_num_threads"] = threads
-        text = json.dumps(config)
-    (place / CONFIG).write_text(text, encoding="utf-8")
+        (place / CONFIG).write_text(json.dumps(config), encoding="utf-8")
     return place
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    """A second name for the file takes no room and no time; between two disks there is none."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _threads(folder: Path) -> int | None:
