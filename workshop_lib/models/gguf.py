@@ -77,6 +77,11 @@ class ImportReport:
     seconds: float
     tensors: tuple[TensorReport, ...]
 
+    @property
+    def exact_tensors(self) -> int:
+        """How many tensors were kept exactly."""
+        return sum(tensor.exact for tensor in self.tensors)
+
 
 def import_gguf(
     path: Path | str, folder: Path | str, *, precision: Precision = "exact4", licence: str | None = None
@@ -84,19 +89,13 @@ def import_gguf(
     """Write a folder for ONNX Runtime GenAI from a GGUF file; shows its progress.
 
     The folder appears when it is complete. One that holds the same import already is left as it is, one that holds
-    another import is replaced.
-
-    Args:
-        path: of the file; architecture `llama` (Mistral's models too) or `qwen2`.
-        folder: to write.
-        precision: one of `PRECISIONS`.
-        licence: of the weights; None = what the file states.
+    another import is replaced. The file's architecture is `llama` (Mistral's models too) or `qwen2`, the precision one
+    of `PRECISIONS`; a licence of None is the one that the file states.
 
     Raises:
         DataFileError: the file is damaged, or cannot be imported; says why, and the official route.
         ConfigurationError: there is no such precision, or the folder is there and is no import, or cannot be written.
-        DiskSpaceError: too little free disk space.
-        WorkshopError: too little free memory.
+        WorkshopError: too little free disk space (`DiskSpaceError`) or memory.
     """
     path, folder = (files.typed_path(place).absolute() for place in (path, folder))
     if precision not in PRECISIONS:
@@ -234,14 +233,13 @@ def _card(report: ImportReport) -> str:
     """The model card: licence, source, hash, and how many tensors are exact."""
     activations = "are rounded to 8 bits" if report.precision in {"int8", "int4"} else "stay in float32"
     head = f"---\nlicense: {json.dumps(report.licence)}\n---\n" if report.licence else ""
-    exact = sum(tensor.exact for tensor in report.tensors)
     return f"""{head}# {markdown(report.model)}, {report.precision}
 
 Imported from the GGUF file `{report.source}` (SHA-256 `{report.sha256}`), without retraining.
 
 - Architecture: {report.architecture}. Precision: {report.precision}; the activations {activations}.
 - Licence of the weights: {markdown(report.licence or "unknown: the file states none")}.
-- Tensors kept exactly: {exact} of {len(report.tensors)}; `{REPORT_FILE}` lists them one by one.
+- Tensors kept exactly: {report.exact_tensors} of {len(report.tensors)}; `{REPORT_FILE}` lists them one by one.
 """
 
 

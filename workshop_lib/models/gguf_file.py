@@ -6,8 +6,8 @@ it can, else rounded:
 
     weight = scale of its block * code + offset of its block
 
-Q4_0 and Q8_0 say just that, Q4_1 with an offset; Q4_K and Q6_K once their nested scales are multiplied out. `values`
-of what was kept equals `gguf`'s own dequantisation, bit for bit.
+Q4_0 and Q8_0 say just that, Q4_1 with an offset; Q4_K and Q6_K once their nested scales are multiplied out: bit for bit
+what `gguf`'s own dequantisation gives.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,8 +143,7 @@ class GgufFile:
         """An upper bound for the folder's weights, 10^6 bytes, scales included."""
         each = {"fp32": 4.0, "int4": 0.75}.get(precision, 1.25)
         wide = _FLOATS if precision == "exact4" else ()
-        kinds = {name: tensor.tensor_type for name, tensor in self._tensors.items()}
-        return sum(count * (4 if kinds[name] in wide else each) for name, count in self.counts.items()) / 1e6
+        return sum(float(t.n_elements) * (4 if t.tensor_type in wide else each) for t in self._tensors.values()) / 1e6
 
     def refuse_unused(self) -> None:
         """Raise `DataFileError` where a tensor was never asked for: the model would lack a part."""
@@ -228,14 +227,6 @@ class Codes:
     offsets: NDArray[np.float32] | None
     bits: Literal[4, 8]
 
-    @property
-    def values(self) -> NDArray[np.float32]:
-        """The weights, float32 `[rows, columns]`."""
-        weights = self.codes.astype(np.float32) * self.scales[..., None]
-        if self.offsets is not None:
-            weights += self.offsets[..., None]
-        return weights.reshape(len(self.codes), -1)
-
 
 Weights = Codes | NDArray[np.float32]
 """A matrix as it goes into the folder: codes, or numbers `[rows, columns]`."""
@@ -257,8 +248,8 @@ def keep(raw: NDArray[np.generic], kind: Kind, precision: Precision) -> tuple[We
         return own, True, f"{own.bits}-bit codes kept"
     bits: Literal[4, 8] = 4 if precision == "int4" else 8
     if own is not None and own.offsets is None and own.bits <= bits:
-        return Codes(own.codes, own.scales, None, bits), True, f"codes kept, in {bits} bits"
-    values = own.values if own is not None else dequantize(raw, kind)
+        return replace(own, bits=bits), True, f"codes kept, in {bits} bits"
+    values = dequantize(raw, kind)
     if values.shape[1] % BLOCK:
         return values, True, f"kept as float32: rows of {values.shape[1]} have no blocks of {BLOCK}"
     return rounded(values, bits), False, f"rounded to {bits} bits"

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from workshop_lib import data, files, places
 from workshop_lib.client import ChatClient
@@ -102,6 +102,7 @@ class RegisteredModel:
 
 
 Models = tuple[RegisteredModel, ...]
+Task = Literal["look", "download", "serve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +123,7 @@ def file_in(cache_dir: Path | None = None) -> Path:
 def read(cache_dir: Path | None = None) -> Models:
     """Every registered model, in the order of registration; none where there is no file.
 
-    Raises:
-        DataFileError: the file is malformed; names the key and the fix.
-        ConfigurationError: another program holds the file.
+    Raises `DataFileError` for a malformed file, `ConfigurationError` for one that another program holds.
     """
     file = file_in(cache_dir)
     if not file.exists():
@@ -162,9 +161,7 @@ def add(model: RegisteredModel, *, cache_dir: Path | None = None) -> None:
 def remove(alias: str, *, cache_dir: Path | None = None) -> Models:
     """Unregister a model, all its builds, and return what was registered; the files stay where they are.
 
-    Raises:
-        ModelNotFoundError: no such model is registered; names those that are.
-        ConfigurationError, DataFileError: as `add`.
+    Raises `ModelNotFoundError`, which names those that are registered, and what `add` raises.
     """
     before = read(cache_dir)
     removed = tuple(model for model in before if model.alias == alias)
@@ -184,12 +181,7 @@ def _write(file: Path, models: Sequence[RegisteredModel]) -> None:
 
 @contextmanager
 def locked(path: Path, *, wait_s: float = 20.0) -> Iterator[None]:
-    """Keep other programs from a file or folder until the block ends.
-
-    Raises:
-        ConfigurationError: another program holds it for longer, or it cannot be written.
-        DiskSpaceError: the disk is full.
-    """
+    """Keep other programs from a file or folder until the block ends; what keeps it from being written is an error."""
     try:
         with files.one_writer(path, wait_s=wait_s):
             yield
@@ -201,16 +193,37 @@ def locked(path: Path, *, wait_s: float = 20.0) -> Iterator[None]:
 
 
 def foundry_process(
-    task: str, variant: ModelVariant | None = None, *, logs_dir: Path, place: Path | None = None, **job: Any
+    task: Task,
+    variant: ModelVariant | None = None,
+    *,
+    logs_dir: Path,
+    models_dir: Path | None = None,
+    catalog_url: str = "",
+    place: Path | None = None,
+    threads: int | None = None,
 ) -> ChildProcess:
-    """Start a child with the runtime in it; the other options are those of `foundry_child.Job`."""
-    doing = {"look": "listing the models", "download": "downloading {}", "serve": "loading {}"}[task]
-    job |= {"task": task, "logs_dir": str(logs_dir), "folder": str(place or "")}
-    if variant is not None:
-        job |= {"model_id": variant.model_id, "execution_provider": variant.execution_provider}
-        doing = doing.format(variant.model_id)
-    names = {place: place.name} if place else {}
-    return ChildProcess("workshop_lib.runtimes.foundry_child", job, name="runtime", doing=doing, names=names)
+    """Start a child with the runtime in it.
+
+    Args:
+        task: what it is to do; with a `variant`, but for `look`.
+        variant: of which the exact `name:version` and the execution provider count.
+        logs_dir: where the runtime writes its log.
+        models_dir: the cache of the public catalog; None = the public catalog is not asked.
+        catalog_url: where that one is, ending in `/asset-gallery/v1.0/models`; empty = the runtime's own.
+        place: the folder of a model of this machine; None = it is the public catalog's.
+        threads: how many that model uses; None = what its folder sets.
+    """
+    model_id, provider = (variant.model_id, variant.execution_provider) if variant else ("", None)
+    folders = {"logs_dir": str(logs_dir), "models_dir": str(models_dir or ""), "folder": str(place or "")}
+    asked = {"task": task, "model_id": model_id, "execution_provider": provider}
+    doing = {"look": "listing the models", "download": f"downloading {model_id}", "serve": f"loading {model_id}"}[task]
+    return ChildProcess(
+        "workshop_lib.runtimes.foundry_child",
+        {**asked, **folders, "catalog_url": catalog_url, "threads": threads},
+        name="runtime",
+        doing=doing,
+        names={place: place.name} if place else {},
+    )
 
 
 def _adapter_process(model: RegisteredModel) -> ChildProcess:
@@ -222,10 +235,8 @@ def _adapter_process(model: RegisteredModel) -> ChildProcess:
 def serve_adapter(model: RegisteredModel) -> ServedChild:
     """Load an adapter and serve it.
 
-    Raises:
-        ConfigurationError: its class is gone.
-        ModelServerError: it could not load the weights, its process died, or it runs on something else than when it was
-            registered: one that finds no GPU today would be measured on the CPU under the name of the GPU.
+    Raises `ConfigurationError` where its class is gone, `ModelServerError` where it could not load the weights, or runs
+    on something else than when it was registered: it would be measured on the CPU under the name of the GPU.
     """
     served = ServedChild(model.variant(), _adapter_process(model), timeout_s=LOAD_TIMEOUT_S)
     now = served.ready["device"], served.registered_providers[0]
@@ -273,15 +284,9 @@ def register(
 
     A folder that cannot be tried, as the runtime or its provider is not on this machine, is registered with a warning.
 
-    Args:
-        alias: what people will type; no alias of `models.json`.
-        place: an ONNX Runtime GenAI folder; with an adapter the file or folder that it loads.
-        adapter: `path/to/file.py:ClassName` or `package.module:ClassName`; its file is run.
-        licence: of the weights; None = what a folder states.
-        precision: of the weights; None = what a folder's model file tells.
-        capabilities: tags as in `models.json`.
-        build: which of several folders of this alias; None = the alias has one model.
-        cache_dir: None = `places.cache_root()`.
+    `place` is an ONNX Runtime GenAI folder, or with an adapter the file or folder that it loads. `adapter` is
+    `path/to/file.py:ClassName` or `package.module:ClassName`; its file is run. Licence and precision are those of the
+    weights; None = what a folder's card states, and its model file tells. The rest is as in `RegisteredModel`.
 
     Raises:
         ConfigurationError: the alias is taken, there are no such weights, or no such adapter.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from workshop_lib.data import ModelCard
-    from workshop_lib.models.registry import Models, RegisteredModel
+    from workshop_lib.models.registry import Models, RegisteredModel, Task
     from workshop_lib.runtimes.profiles import OnProgress
 
 DISK_RESERVE_MB = 50.0
@@ -99,12 +99,7 @@ class FoundryRuntime(Runtime):
         return self._cache_dir / self.profile / "models"
 
     def list_models(self) -> list[ModelVariant]:
-        """Every variant that can run here, cached or not; a registered one whose files are gone is not cached.
-
-        Raises:
-            RuntimeUnavailableError: the runtime cannot run here.
-            ModelServerError: the public catalog did not answer, and nothing is registered.
-        """
+        """Every variant that can run here, cached or not; a registered one whose files are gone is not cached."""
         self._seen = None
         return self._offered(self._registered())[0]
 
@@ -114,9 +109,7 @@ class FoundryRuntime(Runtime):
         `all` means every variant that is cached, shipped or registered, `auto` those of them that are the default; a
         registered one whose files are gone is named by `left_out`. An alias that is registered means that model. The
         last look at the public catalog counts: `list_models` takes a new one. Adapters need no runtime at all.
-
-        Raises:
-            ModelNotFoundError: no such model, and the nearest that exist; or it cannot be used here, and why.
+        Raises `ModelNotFoundError` with the nearest that exist, or with what keeps the model from being used here.
         """
         registered = self._registered()
         for model in registered:
@@ -150,7 +143,7 @@ class FoundryRuntime(Runtime):
 
         Raises:
             DiskSpaceError: too little is free.
-            ModelServerError: it could not be downloaded in several tries; or it was registered, and its files are gone.
+            ModelServerError: it could not be downloaded in several tries, or a registered model's files are gone.
             DataFileError: the files of a shipped model are gone.
         """
         if variant.alias == smollm2.ALIAS and variant.model_id in {each.model_id for each in self.to_fetch()}:
@@ -184,10 +177,8 @@ class FoundryRuntime(Runtime):
     def serve(self, variant: ModelVariant) -> ServedChild:
         """Download if need be, load and serve a variant in a process of its own.
 
-        Raises:
-            RuntimeUnavailableError: the runtime, or the variant's provider, is not there.
-            ModelServerError: it could not be loaded or served, or its process died.
-            WorkshopError: as `download`.
+        Raises `RuntimeUnavailableError` where the runtime, or the variant's provider, is not there, `ModelServerError`
+        where it could not be loaded, and what `download` raises.
         """
         self.download(variant)
         model = self._registered_as(variant)
@@ -256,13 +247,17 @@ class FoundryRuntime(Runtime):
             self._seen = Look(public, event["registered"], event["discoverable"], event["fault"])
         return self._seen
 
-    def _start(self, task: str, variant: ModelVariant | None = None, place: Path | None = None) -> ChildProcess:
-        job: dict[str, Any] = {"catalog_url": self._catalog_url}
-        if variant and variant.model_id in self._shipped and variant.device == "cpu":
-            job["threads"] = machine.cores()  # as imported models have it: the runtime alone may take half
-        if self.profile == "foundry" and place is None:
-            job["models_dir"] = str(make_folder(self.models_dir))
-        return registry.foundry_process(task, variant, logs_dir=self._cache_dir / "logs", place=place, **job)
+    def _start(self, task: Task, variant: ModelVariant | None = None, place: Path | None = None) -> ChildProcess:
+        is_shipped = variant and variant.model_id in self._shipped and variant.device == "cpu"
+        return registry.foundry_process(
+            task,
+            variant,
+            logs_dir=self._cache_dir / "logs",
+            models_dir=make_folder(self.models_dir) if self.profile == "foundry" and place is None else None,
+            catalog_url=self._catalog_url,
+            place=place,
+            threads=machine.cores() if is_shipped else None,  # as imported models have: the runtime alone may take half
+        )
 
     def _read_shipped(self, index_file: Path) -> None:
         index = data.read_practice_index(index_file)

@@ -49,6 +49,9 @@ class ServedModel:
         threads: those that its folder sets; None = whoever serves it chooses.
     """
 
+    variant: ModelVariant
+    base_url: str
+    api_key: str | None
     pid: int | None = None
     load_s: float | None = None
     resident_mb: float | None = None
