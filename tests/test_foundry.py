@@ -70,7 +70,7 @@ def test_every_shipped_model_that_can_run_here_is_listed_and_here_already(runtim
     percents = []
     runtime.download(first, on_progress=percents.append)
     assert percents == [100.0]
-    assert {path.name for path in cache.iterdir()} <= {"logs", registry.FILE_NAME}
+    assert {path.name for path in cache.iterdir()} <= {"logs", "registered"}
 
 
 def test_a_served_model_answers_a_chat_the_same_way_twice(runtime, variant):

@@ -201,19 +201,25 @@ def _staged(folder: Path) -> Iterator[Path]:
     """
     staging, old = (folder.with_name(f".{folder.name}.{name}") for name in ("importing", "replaced"))
     places.make_folder(folder.parent)
-    with registry.locked(folder, wait_s=1.0):
-        try:
-            shutil.rmtree(staging, ignore_errors=True)  # of an import that was killed
-            staging.mkdir()
-            yield staging
-            if (staging / CARD).is_file():
-                shutil.rmtree(old, ignore_errors=True)
-                if folder.exists():
-                    folder.rename(old)
-                staging.rename(folder)
-        finally:
-            for rest in (staging, old):
-                shutil.rmtree(rest, ignore_errors=True)
+    try:
+        with files.one_writer(folder, wait_s=1.0):
+            try:
+                shutil.rmtree(staging, ignore_errors=True)  # of an import that was killed
+                staging.mkdir()
+                yield staging
+                if (staging / CARD).is_file():
+                    shutil.rmtree(old, ignore_errors=True)
+                    if folder.exists():
+                        folder.rename(old)
+                    staging.rename(folder)
+            finally:
+                for rest in (staging, old):
+                    shutil.rmtree(rest, ignore_errors=True)
+    except TimeoutError:
+        what = f"Another program is importing into {without_home(str(folder))}."
+        raise ConfigurationError(what, "Wait for it, then try again.") from None
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
 
 
 def _read_report(folder: Path) -> ImportReport | None:

@@ -1,8 +1,7 @@
-"""Models of one's own: a checked file of those that are registered, trying one, and serving it in a child process.
+"""Models of one's own: a checked file for each that is registered, trying one, and serving it in a child process.
 
-The file is read and written under a lock and replaced as a whole, so that neither two programs nor a power cut leave
-half of one. The models' own files stay where they are: a folder is served by the Foundry Local runtime from where it
-lies, an adapter by `adapter_server`.
+The models' own files stay where they are: a folder is served by the Foundry Local runtime from where it lies, an
+adapter by `adapter_server`.
 """
 
 from __future__ import annotations
@@ -10,15 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from workshop_lib import data, files, places
 from workshop_lib.client import ChatClient
-from workshop_lib.data import SCHEMA, STRICT, Device, read_as
+from workshop_lib.data import STRICT, read_as
 from workshop_lib.errors import (
     ConfigurationError,
     DataFileError,
@@ -27,60 +25,41 @@ from workshop_lib.errors import (
     RuntimeUnavailableError,
 )
 from workshop_lib.files import typed_path
-from workshop_lib.machine import CPU_PROVIDER
 from workshop_lib.models.folder import ModelFolder, read_folder
 from workshop_lib.records import ModelVariant, Request
 from workshop_lib.runtimes.child_process import ChildProcess, ServedChild
 from workshop_lib.show.text import one_line, without_home
 
-FILE_NAME = "registered_models.json"
 LOAD_TIMEOUT_S = 900.0
 _log = logging.getLogger(__name__)
 _ALIAS = re.compile(r"(?!(auto|all)$)[a-z0-9][a-z0-9._-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
-class RegisteredModel:
-    """One model of one's own, as it stands in the file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredModel(ModelVariant):
+    """One model of one's own, as it stands in its file: a variant, and where it comes from.
 
     Attributes:
-        alias: what people type; no alias of `models.json`.
-        kind: `adapter` = a `CustomModelAdapter` answers; `folder` = the runtime itself serves it.
-        place: where the weights (adapter) or the ONNX GenAI folder lie, absolute.
-        adapter: `/absolute/file.py:ClassName` or `package.module:ClassName`; None for a folder.
-        device, execution_provider: what it runs on, e.g. `cpu` and `CPUExecutionProvider`.
-        precision: `int4`, `fp16`, …; None when unknown.
-        size_mb: on disk, 10^6 bytes.
-        licence: SPDX name or the owner's wording; None when unknown.
-        context_tokens: longest prompt plus answer; None when unknown.
-        capabilities: tags as in `models.json`.
+        place: where the ONNX GenAI folder, or an adapter's weights, lie; absolute.
+        adapter: `/absolute/file.py:ClassName` or `package.module:ClassName`; None = the runtime serves the folder.
         build: which of several folders of one alias, e.g. `int4`; None = the alias has one model.
     """
 
-    alias: str
-    kind: Literal["adapter", "folder"]
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
     place: Path
-    adapter: str | None
-    device: Device
-    execution_provider: str
-    precision: str | None
-    size_mb: float
-    licence: str | None
-    context_tokens: int | None
-    capabilities: tuple[str, ...] = ()
+    adapter: str | None = None
     build: str | None = None
 
     @property
-    def model_id(self) -> str:
-        """The exact id the web service answers to, e.g. `my-model-adapter-cpu:1`, `my-model-int4-cpu:1`."""
-        return f"{self.alias}-{self.build or self.kind}-{self.device}:1"
+    def kind(self) -> str:
+        """`adapter` = a `CustomModelAdapter` answers; `folder` = the runtime does."""
+        return "adapter" if self.adapter else "folder"
 
     def variant(self) -> ModelVariant:
         """The model as every other part of the workshop knows models; `cached` where it can be used now."""
-        return ModelVariant(
-            self.alias, self.model_id, self.device, self.execution_provider, self.precision, self.size_mb,
-            self.licence, self.context_tokens, self.capabilities, cached=self.why_unusable() is None,
-        )  # fmt: skip
+        values = {each.name: getattr(self, each.name) for each in fields(ModelVariant)}
+        return ModelVariant(**{**values, "cached": self.why_unusable() is None})
 
     def why_unusable(self) -> tuple[str, str] | None:
         """Why it cannot be served any more, and what to do; None where nothing is known to be wrong.
@@ -105,31 +84,15 @@ Models = tuple[RegisteredModel, ...]
 Task = Literal["look", "download", "serve"]
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """The whole file."""
-
-    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
-
-    schema: data.Schema
-    models: Models
-
-
-def file_in(cache_dir: Path | None = None) -> Path:
-    """Where the file lies; None = in `places.cache_root()`. It need not exist."""
-    return (cache_dir or places.cache_root()) / FILE_NAME
+def folder_in(cache_dir: Path | None = None) -> Path:
+    """Where the models' files lie; None = in `places.cache_root()`. It need not exist."""
+    return (cache_dir or places.cache_root()) / "registered"
 
 
 def read(cache_dir: Path | None = None) -> Models:
-    """Every registered model, in the order of registration; none where there is no file.
-
-    Raises `DataFileError` for a malformed file, `ConfigurationError` for one that another program holds.
-    """
-    file = file_in(cache_dir)
-    if not file.exists():
-        return ()
-    with locked(file):  # a reader that is let in beside a writer would stop Windows from replacing the file
-        return read_as(_File, file).models
+    """Every registered model, the oldest first. Raises `DataFileError` for a malformed file: names key and fix."""
+    found = sorted(folder_in(cache_dir).glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+    return tuple(read_as(RegisteredModel, file) for file in found)
 
 
 def check_alias(alias: str, registered: Models, *, build: str | None = None) -> None:
@@ -149,19 +112,16 @@ def check_alias(alias: str, registered: Models, *, build: str | None = None) -> 
 
 
 def add(model: RegisteredModel, *, cache_dir: Path | None = None) -> None:
-    """Register a model. Raises as `check_alias` and `read` do, or `ConfigurationError`: the file cannot be written."""
-    file = file_in(cache_dir)
-    places.make_folder(file.parent)
-    with locked(file):
-        before = read_as(_File, file).models if file.exists() else ()
-        check_alias(model.alias, before, build=model.build)
-        _write(file, (*before, model))
+    """Register a model. Raises as `check_alias` and `read` do, or `ConfigurationError`: its file cannot be written."""
+    check_alias(model.alias, read(cache_dir), build=model.build)
+    content = {**asdict(model), "place": str(model.place)}
+    files.write_atomically(_file(model, cache_dir), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def remove(alias: str, *, cache_dir: Path | None = None) -> Models:
-    """Unregister a model, all its builds, and return what was registered; the files stay where they are.
+    """Unregister a model, all its builds, and return what was registered; the model's own files stay where they are.
 
-    Raises `ModelNotFoundError`, which names those that are registered, and what `add` raises.
+    Raises `ModelNotFoundError`, which names those that are registered.
     """
     before = read(cache_dir)
     removed = tuple(model for model in before if model.alias == alias)
@@ -169,27 +129,13 @@ def remove(alias: str, *, cache_dir: Path | None = None) -> Models:
         names = ", ".join(dict.fromkeys(model.alias for model in before))
         fix = f"Registered are: {names}." if names else "No model is registered at all."
         raise ModelNotFoundError(f"No model is registered as '{alias}'.", fix)
-    with locked(file := file_in(cache_dir)):
-        _write(file, [model for model in read_as(_File, file).models if model.alias != alias])
+    for model in removed:
+        _file(model, cache_dir).unlink(missing_ok=True)
     return removed
 
 
-def _write(file: Path, models: Sequence[RegisteredModel]) -> None:
-    content = {"schema": SCHEMA, "models": [{**asdict(model), "place": str(model.place)} for model in models]}
-    files.write_atomically(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-@contextmanager
-def locked(path: Path, *, wait_s: float = 20.0) -> Iterator[None]:
-    """Keep other programs from a file or folder until the block ends; what keeps it from being written is an error."""
-    try:
-        with files.one_writer(path, wait_s=wait_s):
-            yield
-    except TimeoutError:
-        what = f"Another program has been writing {without_home(str(path))} for {wait_s:.0f} s."
-        raise ConfigurationError(what, "Wait for it or end it, then try again.") from None
-    except OSError as error:
-        raise files.unwritable(path, error) from error
+def _file(model: RegisteredModel, cache_dir: Path | None) -> Path:
+    return folder_in(cache_dir) / f"{model.model_id.removesuffix(':1')}.json"
 
 
 def foundry_process(
@@ -226,10 +172,10 @@ def foundry_process(
     )
 
 
-def _adapter_process(model: RegisteredModel) -> ChildProcess:
-    job = {"adapter": model.adapter, "model_id": model.model_id, "place": str(model.place)}
-    program, doing = "workshop_lib.models.adapter_server", f"loading {model.model_id}"
-    return ChildProcess(program, job, name="adapter", doing=doing)
+def _adapter_process(model_id: str, adapter: str, place: Path) -> ChildProcess:
+    job = {"adapter": adapter, "model_id": model_id, "place": str(place)}
+    program = "workshop_lib.models.adapter_server"
+    return ChildProcess(program, job, name="adapter", doing=f"loading {model_id}")
 
 
 def serve_adapter(model: RegisteredModel) -> ServedChild:
@@ -238,7 +184,8 @@ def serve_adapter(model: RegisteredModel) -> ServedChild:
     Raises `ConfigurationError` where its class is gone, `ModelServerError` where it could not load the weights, or runs
     on something else than when it was registered: it would be measured on the CPU under the name of the GPU.
     """
-    served = ServedChild(model.variant(), _adapter_process(model), timeout_s=LOAD_TIMEOUT_S)
+    child = _adapter_process(model.model_id, str(model.adapter), model.place)
+    served = ServedChild(model.variant(), child, timeout_s=LOAD_TIMEOUT_S)
     now = served.ready["device"], served.registered_providers[0]
     if now == (model.device, model.execution_provider):
         return served
@@ -293,25 +240,26 @@ def register(
         ModelServerError: it could not be loaded, did not answer, or its process died.
         DataFileError: a folder's files are not those of a model.
     """
-    path = typed_path(place).absolute()
+    path, reference = typed_path(place).absolute(), _absolute(adapter)
     check_alias(alias, read(cache_dir), build=build)
-    model = RegisteredModel(
-        alias, "adapter" if adapter else "folder", path, _absolute(adapter), "cpu", CPU_PROVIDER,
-        precision, _size_mb(path), licence, None, tuple(capabilities), build,
-    )  # fmt: skip
-    if adapter:
-        with _adapter_process(model) as child:
+    size_mb = _size_mb(path)
+    if reference:
+        with _adapter_process(alias, reference, path) as child:
             ready = child.wait_for("ready", timeout_s=LOAD_TIMEOUT_S)
-        runs_on, context_tokens = (ready["device"], ready["registered"][0]), ready["context_tokens"]
+        device, provider, context_tokens = ready["device"], ready["registered"][0], ready["context_tokens"]
     else:
         try:
             found = try_folder(path)
         except RuntimeUnavailableError as error:
             _log.warning("%s is registered, though it could not be tried here. %s", alias, error)
             found = read_folder(path)
-        runs_on, context_tokens = (found.device, found.execution_provider), found.context_tokens
-        model = replace(model, licence=licence or found.licence, precision=precision or found.precision)
-    model = replace(model, device=runs_on[0], execution_provider=runs_on[1], context_tokens=context_tokens)
+        device, provider, context_tokens = found.device, found.execution_provider, found.context_tokens
+        licence, precision = licence or found.licence, precision or found.precision
+    model_id = f"{alias}-{build or ('adapter' if reference else 'folder')}-{device}:1"
+    model = RegisteredModel(
+        alias, model_id, device, provider, precision, size_mb, licence, context_tokens, tuple(capabilities),
+        place=path, adapter=reference, build=build,
+    )  # fmt: skip
     add(model, cache_dir=cache_dir)
     return model
 

