@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.adapter_helpers import SMALL
 from workshop_lib import data
@@ -23,7 +20,6 @@ MODEL = RegisteredModel(
     "mine", "mine-folder-cpu:1", "cpu", "CPUExecutionProvider", "int4", 1.5, "MIT", 1024, ("explain",), place=SMALL
 )
 ADAPTER = replace(MODEL, alias="other", model_id="other-adapter-cpu:1", adapter="package.module:Mine")
-ALIASES = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,10}", fullmatch=True).filter(lambda alias: alias != "auto")
 
 
 def test_models_are_kept_in_the_order_they_came(tmp_path: Path) -> None:
@@ -36,25 +32,6 @@ def test_models_are_kept_in_the_order_they_came(tmp_path: Path) -> None:
     assert registry.read(cache) == (MODEL, ADAPTER)
     assert registry.remove("mine", cache_dir=cache) == (MODEL,)
     assert registry.read(cache) == (ADAPTER,)
-
-
-@settings(max_examples=30)  # each writes files
-@given(
-    alias=ALIASES,
-    precision=st.none() | st.text(),
-    size_mb=st.floats(1e-9, 1e9),
-    context=st.none() | st.integers(1, 10**7),
-    tags=st.lists(st.text(), max_size=3),
-)
-def test_every_model_that_is_accepted_is_read_back_as_it_was(
-    *, alias: str, precision: str | None, size_mb: float, context: int | None, tags: list[str]
-) -> None:
-    """Whatever texts and numbers a model has, the file keeps them."""
-    values: dict[str, Any] = {"precision": precision, "size_mb": size_mb, "context_tokens": context}
-    model = replace(ADAPTER, alias=f"my-{alias}"[:64], capabilities=tuple(tags), **values)
-    with tempfile.TemporaryDirectory() as folder:
-        registry.add(model, cache_dir=Path(folder))
-        assert registry.read(Path(folder)) == (model,)
 
 
 @pytest.mark.parametrize("alias", ["Mine", "", "../up", "a" * 65, "auto", "a:1"])
