@@ -9,7 +9,7 @@ from typing import Self
 from tests.fault_server import FaultServer
 from workshop_lib.errors import ModelNotFoundError, ModelServerError
 from workshop_lib.records import ModelVariant
-from workshop_lib.runtimes.protocols import Runtime, ServedModel
+from workshop_lib.runtimes.profiles import Runtime, ServedModel
 
 
 def variant(model: str, device: str = "unknown") -> ModelVariant:

@@ -50,8 +50,6 @@ class Scripted(CustomModelAdapter):
             yield json.dumps(params)
         elif name == "log":
             yield json.dumps(self.log)
-        elif name == "minus":
-            yield Piece("x", -1)
         elif name == "endless":
             while True:
                 time.sleep(0.001)

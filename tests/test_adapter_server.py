@@ -204,7 +204,6 @@ def test_what_does_not_fit_the_context_is_refused(client: openai.OpenAI) -> None
         ("raise", "KeyError: 'no\\nsuch key'."),
         ("exit", "SystemExit: enough."),
         ("bytes", "TypeError: a piece of the answer is bytes, not text."),
-        ("minus", "TypeError: a piece of the answer says -1, no whole number from 0."),
     ],
 )
 def test_what_an_adapter_raises_is_told_in_one_line(client: openai.OpenAI, script: str, said: str) -> None:
@@ -365,8 +364,8 @@ def test_the_worked_adapter_answers_as_the_runtime_does_letter_by_letter(worked:
                     assert getattr(ours.usage, name) == getattr(theirs.usage, name)
 
 
-def test_the_worked_adapter_streams_samples_and_keeps_to_its_context(worked: ServedChild) -> None:
-    """Pieces joined are the whole answer, one character each whole; a seed repeats; 1024 tokens are all there is."""
+def test_the_worked_adapter_streams_and_samples(worked: ServedChild) -> None:
+    """Pieces joined are the whole answer, one character each whole; a seed repeats."""
     name, text = worked.variant.model_id, "Repeat after me: Zoë, Łódź, 日本"
     with client_of(worked) as client:
         whole = ask(client, text, name, max_tokens=60, temperature=0)
@@ -374,16 +373,10 @@ def test_the_worked_adapter_streams_samples_and_keeps_to_its_context(worked: Ser
         assert "".join(pieces) == whole.choices[0].message.content
         assert 0 < len(pieces) <= whole.usage.completion_tokens
         assert not [piece for piece in pieces if "�" in piece]
-        said = [
-            ask(client, "What is edge AI?", name, max_tokens=30, temperature=1.5, seed=seed).choices[0].message.content
-            for seed in (1, 1, *range(2, 10))
-        ]
+        options: Any = {"model": name, "max_tokens": 30, "temperature": 1.5}
+        said = [ask(client, text, seed=seed, **options).choices[0].message.content for seed in (1, 1, *range(2, 10))]
         assert said[0] == said[1]
         assert len(set(said)) > 1
-        for options in ({"max_tokens": 1020}, {"text": "word " * 3000}):
-            with pytest.raises(openai.BadRequestError) as error:
-                ask(client, **{"text": "What is edge AI?", "model": name, **options})  # type: ignore[arg-type]
-            assert error.value.code == "context_length_exceeded"
 
 
 def test_the_worked_adapter_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: Any) -> None:

@@ -22,7 +22,7 @@ from tools import reference
 from workshop_lib import __main__ as command_line
 from workshop_lib import records, settings
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.runtimes.protocols import Runtime, ServedModel
+from workshop_lib.runtimes.profiles import Runtime, ServedModel
 
 DOCUMENTS = {path.relative_to(PROJECT).as_posix(): read(path) for path in written()}
 CHEATSHEET, GLOSSARY, FEATURES = (DOCUMENTS[f"docs/{name}.md"] for name in ("CHEATSHEET", "GLOSSARY", "FEATURES"))

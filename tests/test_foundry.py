@@ -1,27 +1,21 @@
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from tests.adapter_helpers import SMALL, scripted, weights_in
 from tests.foundry_helpers import PROXIES, PublicCatalog, ask, is_gone, practice, python, smallest
-from workshop_lib import machine
+from workshop_lib import data, files, machine
 from workshop_lib.client import ChatClient
 from workshop_lib.data import ModelCard
-from workshop_lib.errors import (
-    DiskSpaceError,
-    ModelNotFoundError,
-    ModelServerError,
-    RuntimeUnavailableError,
-)
+from workshop_lib.errors import DiskSpaceError, ModelNotFoundError, ModelServerError, RuntimeUnavailableError
 from workshop_lib.machine import CPU_PROVIDER
 from workshop_lib.models import registry
 from workshop_lib.plan import choose_variants
 from workshop_lib.records import ModelVariant
 from workshop_lib.runtimes import foundry_child
-from workshop_lib.runtimes.foundry import FoundryRuntime, Look
+from workshop_lib.runtimes.foundry import FoundryRuntime, Look, public_variant
 
 CUDA = "CUDAExecutionProvider"
 CUDA_VARIANT = ModelVariant("practice-small", "practice-small-fp16-cuda-gpu:1", "gpu", CUDA)
@@ -70,7 +64,7 @@ def test_every_shipped_model_that_can_run_here_is_listed_and_here_already(runtim
     percents = []
     runtime.download(first, on_progress=percents.append)
     assert percents == [100.0]
-    assert {path.name for path in cache.iterdir()} <= {"logs", registry.FILE_NAME}
+    assert {path.name for path in cache.iterdir()} <= {"logs", "registered"}
 
 
 def test_a_served_model_answers_a_chat_the_same_way_twice(runtime, variant):
@@ -313,24 +307,16 @@ def test_an_alias_of_both_catalogs_means_the_registered_model(tmp_path, public):
 )
 def test_precision_is_read_from_the_catalog_or_the_id(quantization, model_id, expected):
     """Where neither names a precision, none is made up; a size of 0 MB is unknown too."""
-    from workshop_lib.runtimes.foundry import _public_variant
-
     described = {"alias": "toy", "model_id": model_id, "device": "cpu", "precision": quantization, "size_mb": 0}
-    read = _public_variant(described, None)
+    read = public_variant(described)
     assert (read.precision, read.size_mb) == (expected, None)
 
 
 def test_what_the_index_says_is_what_lies_there():
     """Each shipped file is as long and as it was when it was made: nothing else checks them."""
-    import hashlib
-
-    from workshop_lib import data
-
     for model in data.read_practice_index().models:
         for build in model.variants:
             folder = data.PRACTICE_INDEX_FILE.parent / build.folder
-            assert {path.name for path in folder.iterdir()} == set(build.files)
-            for name, digest in build.files.items():
-                assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+            assert {path.name: files.sha256(path) for path in folder.iterdir()} == build.files
             assert json.loads((folder / "genai_config.json").read_text())["model"]["context_length"] == 1024
-            assert sum(path.stat().st_size for path in Path(folder).iterdir()) == build.size_bytes
+            assert sum(path.stat().st_size for path in folder.iterdir()) == build.size_bytes

@@ -110,7 +110,7 @@ def test_registering_tries_the_adapter_and_asks_it_for_its_context(tmp_path: Pat
     ("alias", "weights", "adapter", "words"),
     [
         ("mine", "broken", scripted(), r"\(ValueError: these are no weights\)"),
-        ("mine", "1", scripted("Nowhere"), "device of the model"),
+        ("mine", "1", scripted("Nowhere"), "device is 'cuda'"),
         ("mine", "1", "missing.py:Mine", "There is no adapter file"),
         ("practice-small", "1", scripted(), "belongs to a model"),
         ("mine", "", scripted(), "There are no files"),

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.adapter_helpers import SMALL
 from workshop_lib import data
@@ -20,20 +17,9 @@ from workshop_lib.models import registry
 from workshop_lib.models.registry import RegisteredModel
 
 MODEL = RegisteredModel(
-    alias="mine",
-    kind="folder",
-    place=SMALL,
-    adapter=None,
-    device="cpu",
-    execution_provider="CPUExecutionProvider",
-    precision="int4",
-    size_mb=1.5,
-    licence="MIT",
-    context_tokens=1024,
-    capabilities=("explain",),
+    "mine", "mine-folder-cpu:1", "cpu", "CPUExecutionProvider", "int4", 1.5, "MIT", 1024, ("explain",), place=SMALL
 )
-ADAPTER = replace(MODEL, alias="other", kind="adapter", adapter="package.module:Mine")
-ALIASES = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,10}", fullmatch=True).filter(lambda alias: alias != "auto")
+ADAPTER = replace(MODEL, alias="other", model_id="other-adapter-cpu:1", adapter="package.module:Mine")
 
 
 def test_models_are_kept_in_the_order_they_came(tmp_path: Path) -> None:
@@ -48,81 +34,32 @@ def test_models_are_kept_in_the_order_they_came(tmp_path: Path) -> None:
     assert registry.read(cache) == (ADAPTER,)
 
 
-@settings(max_examples=30)  # each writes files
-@given(
-    alias=ALIASES,
-    precision=st.none() | st.text(),
-    size_mb=st.floats(1e-9, 1e9),
-    context=st.none() | st.integers(1, 10**7),
-    tags=st.lists(st.text(), max_size=3),
-)
-def test_every_model_that_is_accepted_is_read_back_as_it_was(
-    *, alias: str, precision: str | None, size_mb: float, context: int | None, tags: list[str]
-) -> None:
-    """Whatever texts and numbers a model has, the file keeps them."""
-    values: dict[str, Any] = {"precision": precision, "size_mb": size_mb, "context_tokens": context}
-    model = replace(ADAPTER, alias=f"my-{alias}"[:64], capabilities=tuple(tags), **values)
-    with tempfile.TemporaryDirectory() as folder:
-        registry.add(model, cache_dir=Path(folder))
-        assert registry.read(Path(folder)) == (model,)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("alias", "Mine"),
-        ("alias", ""),
-        ("alias", "../up"),
-        ("alias", "a" * 65),
-        ("alias", "auto"),
-        ("alias", "a:1"),
-        ("device", "cuda"),
-    ],
-)
-def test_a_value_that_cannot_be_used_is_refused(tmp_path: Path, key: str, value: Any) -> None:
-    """Field and value are named, in a program as in the file: one model must not hide all the others."""
-    with pytest.raises(ConfigurationError, match=rf"The {key} of the model '.*' is "):
-        replace(MODEL, **{key: value})
-    if key == "alias":
-        with pytest.raises(DataFileError, match=rf"{registry.FILE_NAME}: The {key} of"):
-            registry.read(write(tmp_path, **{key: value}))
-
-
-def write(folder: Path, **changes: Any) -> Path:
-    """A file with one model of which some values are changed; a value of `...` is left out."""
-    registry.add(MODEL, cache_dir=folder)
-    file = registry.file_in(folder)
-    content = json.loads(file.read_text(encoding="utf-8"))
-    model = {**content["models"][0], **changes}
-    content["models"] = [{key: value for key, value in model.items() if value is not ...}]
-    file.write_text(json.dumps(content), encoding="utf-8")
-    return folder
+@pytest.mark.parametrize("alias", ["Mine", "", "../up", "a" * 65, "auto", "a:1"])
+def test_an_alias_that_cannot_be_used_is_refused(tmp_path: Path, alias: str) -> None:
+    """Value and rule are named, and nothing is written."""
+    with pytest.raises(ConfigurationError, match=f"The alias is {alias!r}"):
+        registry.add(replace(MODEL, alias=alias), cache_dir=tmp_path)
+    assert registry.read(tmp_path) == ()
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"alias": ...}, r"'models\[0\].alias' is missing"),
-        ({"kind": "file"}, r"'models\[0\].kind' is 'file'"),
-        ({"size_mb": "big"}, r"'models\[0\].size_mb' is 'big'"),
-        ({"colour": "red"}, r"'models\[0\].colour' is an unknown key"),
+        ({"alias": ...}, "'alias' is missing"),
+        ({"adapter": 1}, "'adapter' is 1"),
+        ({"size_mb": "big"}, "'size_mb' is 'big'"),
+        ({"colour": "red"}, "'colour' is an unknown key"),
     ],
 )
 def test_a_faulty_file_is_refused_with_file_key_and_value(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
-    """Somebody edited it: the error says where."""
-    with pytest.raises(DataFileError, match=rf"{registry.FILE_NAME}: {words}"):
-        registry.read(write(tmp_path, **changes))
-
-
-@pytest.mark.parametrize("content", ["{", '{"schema": 2, "models": []}', '{"models": []}'])
-def test_a_file_of_another_kind_is_refused_and_kept(tmp_path: Path, content: str) -> None:
-    """Neither half a file nor one of a newer version is read as empty, and neither is written over."""
-    file = registry.file_in(tmp_path)
-    file.write_text(content, encoding="utf-8")
-    for action in (registry.read, lambda folder: registry.add(MODEL, cache_dir=folder)):
-        with pytest.raises(DataFileError, match=registry.FILE_NAME):
+    """Somebody edited it: the error says where, and nothing is registered beside it."""
+    registry.add(MODEL, cache_dir=tmp_path)
+    (file,) = registry.folder_in(tmp_path).iterdir()
+    model = {**json.loads(file.read_text(encoding="utf-8")), **changes}
+    file.write_text(json.dumps({key: value for key, value in model.items() if value is not ...}), encoding="utf-8")
+    for action in (registry.read, lambda folder: registry.add(ADAPTER, cache_dir=folder)):
+        with pytest.raises(DataFileError, match=f"mine-folder-cpu.json: {words}"):
             action(tmp_path)
-    assert file.read_text(encoding="utf-8") == content
 
 
 def test_an_alias_names_one_model(tmp_path: Path) -> None:
@@ -137,7 +74,7 @@ def test_an_alias_names_one_model(tmp_path: Path) -> None:
 
 def test_an_alias_may_have_several_builds(tmp_path: Path) -> None:
     """Each has its own id; neither the same build twice nor a model without builds joins them; all go together."""
-    builds = [replace(MODEL, build=build, precision=build) for build in ("exact4", "int4")]
+    builds = [replace(MODEL, build=build, model_id=f"mine-{build}-cpu:1") for build in ("exact4", "int4")]
     for build in builds:
         registry.add(build, cache_dir=tmp_path)
     assert [model.model_id for model in registry.read(tmp_path)] == ["mine-exact4-cpu:1", "mine-int4-cpu:1"]

@@ -31,7 +31,7 @@ from workshop_lib.storage import object_of, record_of
 if TYPE_CHECKING:
     import numpy as np
 
-    from workshop_lib.runtimes.protocols import Runtime
+    from workshop_lib.runtimes.profiles import Runtime
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 REPEATS = 3

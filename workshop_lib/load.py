@@ -31,7 +31,7 @@ from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from workshop_lib.comparison import Ratio
-    from workshop_lib.runtimes.protocols import Runtime, ServedModel
+    from workshop_lib.runtimes.profiles import Runtime, ServedModel
 
 LEVELS = (1, 2, 4, 8)
 LOADS_FILE = "concurrency.jsonl"

@@ -18,8 +18,7 @@ from workshop_lib import settings
 from workshop_lib.credentials import redact
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
 from workshop_lib.records import ModelVariant, Prompt, Request, variant_key
-from workshop_lib.runtimes.profiles import Runtime
-from workshop_lib.runtimes.selection import ALL, AUTO
+from workshop_lib.runtimes.profiles import ALL, AUTO, Runtime
 from workshop_lib.settings import BenchmarkSettings
 
 Order = Literal["round-robin", "blocks"]

@@ -17,7 +17,7 @@ from workshop_lib import machine
 from workshop_lib.models import gguf, smollm2
 from workshop_lib.records import ModelVariant, Run
 from workshop_lib.runtimes.child_process import ChildProcess, ServedChild
-from workshop_lib.runtimes.protocols import Runtime, ServedModel
+from workshop_lib.runtimes.profiles import Runtime, ServedModel
 
 LLAMA, SERVER = "llama.cpp", "samples.07-two-runtimes.llama_server"
 NO_SERVER = "Install it: .venv/bin/python -m pip install xllamacpp (Windows: .venv\\Scripts\\python)."

@@ -17,7 +17,7 @@ from workshop_lib.choice.decide import CRITERIA
 from workshop_lib.client import ChatClient
 from workshop_lib.errors import ModelNotFoundError, WorkshopError
 from workshop_lib.records import ModelVariant, Prompt, Request
-from workshop_lib.runtimes.selection import ALL
+from workshop_lib.runtimes.profiles import ALL
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import one_line
 

@@ -15,9 +15,8 @@ import importlib.util
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.machine import CPU_PROVIDER
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
 _MODULE_NAME = "registered_adapter"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message of a chat; `role` is `system`, `user` or `assistant`."""
 
     role: str
@@ -52,11 +50,12 @@ class Chat(str):
     messages: tuple[Message, ...]
 
     def __new__(cls, prompt: str | Iterable[Message]) -> Self:  # noqa: D102 - the class says it
-        if isinstance(prompt, str):
-            messages = prompt.messages if isinstance(prompt, Chat) else (Message("user", prompt),)
-        else:
-            messages = tuple(prompt)
-        made = super().__new__(cls, _as_text(messages))
+        if isinstance(prompt, Chat):
+            prompt = prompt.messages
+        messages = (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
+        text = "\n".join([*(f"{message.role}: {message.content}" for message in messages), "assistant:"])
+        alone = [message.role for message in messages] == ["user"]
+        made = super().__new__(cls, messages[0].content if alone else text)
         made.messages = messages
         return made
 
@@ -123,20 +122,17 @@ class CustomModelAdapter(ABC):
 
 
 def load_class(reference: str) -> type[CustomModelAdapter]:
-    """Find an adapter's class, which runs its file.
-
-    Args:
-        reference: `path/to/file.py:ClassName` or `package.module:ClassName`.
+    """Find an adapter's class by `path/to/file.py:ClassName` or `package.module:ClassName`; its file is run.
 
     Raises:
         ConfigurationError: no such file, module or class; the file fails; or the class is no adapter.
     """
     place, _, name = reference.rpartition(":")
+    if place.endswith(".py") and not Path(place).is_file():
+        raise ConfigurationError(f"There is no adapter file {place}.", "Correct its path, or register it anew.")
     try:
         module = _run_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except Exception as error:  # whatever a stranger's file raises
-        if isinstance(error, ConfigurationError):
-            raise
         fix = "Correct it, then try again."
         if isinstance(error, ModuleNotFoundError):
             fix = f"Install the package that brings '{error.name}' into this Python: {sys.executable}."
@@ -148,8 +144,7 @@ def load_class(reference: str) -> type[CustomModelAdapter]:
         fix = f"It has {offered or 'no class derived from CustomModelAdapter'}."
         raise ConfigurationError(f"{place} has no adapter called '{name}'.", fix)
     silent = kind.generate is CustomModelAdapter.generate and kind.stream is CustomModelAdapter.stream
-    missing = [*kind.__abstractmethods__, *(["generate or stream"] if silent else [])]
-    if missing:
+    if missing := [*kind.__abstractmethods__, *(["generate or stream"] if silent else [])]:
         raise ConfigurationError(f"The adapter '{name}' in {place} lacks {missing[0]}.", "Write that method.")
     return kind
 
@@ -160,19 +155,10 @@ def said_by(error: BaseException) -> str:
     return one_line(without_home(said), 300).rstrip(".")
 
 
-def _as_text(messages: tuple[Message, ...]) -> str:
-    if len(messages) == 1 and messages[0].role == "user":
-        return messages[0].content
-    return "\n".join([*(f"{message.role}: {message.content}" for message in messages), "assistant:"])
-
-
 def _run_file(file: Path) -> ModuleType:
     """Run the adapter's file as a module; its neighbours can be imported from it."""
-    spec = importlib.util.spec_from_file_location(_MODULE_NAME, file)
-    if not file.is_file() or spec is None or spec.loader is None:
-        raise ConfigurationError(f"There is no adapter file {file}.", "Correct its path, or register it anew.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[_MODULE_NAME] = module
+    spec: Any = importlib.util.spec_from_file_location(_MODULE_NAME, file)
+    module = sys.modules[_MODULE_NAME] = importlib.util.module_from_spec(spec)
     sys.path.append(str(file.resolve().parent))
     spec.loader.exec_module(module)
     return module

@@ -16,10 +16,10 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Generator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import uvicorn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -32,14 +32,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from workshop_lib.errors import ModelServerError, WorkshopError
-from workshop_lib.models.adapter import Chat, CustomModelAdapter, Message, Piece, load_class, said_by
+from workshop_lib.data import Device
+from workshop_lib.errors import ConfigurationError, ModelServerError, WorkshopError
+from workshop_lib.models.adapter import Chat, Message, Piece, load_class, said_by
+from workshop_lib.models.adapter import CustomModelAdapter as Adapter
 from workshop_lib.runtimes import child
-from workshop_lib.show.text import one_line, without_home
+from workshop_lib.show.text import one_line
+
+T = TypeVar("T")
+Json = dict[str, Any]
 
 DEFAULT_MAX_TOKENS = 512
 """The longest answer where neither the client nor the context says."""
-
 CLOSE_S = 0.5
 
 
@@ -65,7 +69,14 @@ class Question(BaseModel):
     top_p: float = Field(1.0, gt=0, le=1)
     seed: int | None = None
     stream: bool = False
-    stream_options: _StreamOptions | None = None
+    stream_options: _StreamOptions = _StreamOptions()
+
+
+class End(NamedTuple):
+    """How an answer ended: `stop` or `length`; and its tokens, empty where the adapter counts none."""
+
+    finish_reason: str
+    usage: dict[str, int]
 
 
 def fault(status: int, message: str, *, param: str | None = None, code: str | None = None) -> HTTPException:
@@ -75,112 +86,67 @@ def fault(status: int, message: str, *, param: str | None = None, code: str | No
     return HTTPException(status, error)
 
 
-class Answer:
-    """One answer on its way from the adapter's thread to the event loop that asked.
+def answer(adapter: Adapter, question: Question, is_unwanted: Callable[[], bool]) -> Iterator[str | End]:
+    """Let the adapter answer: its pieces, then the end; ends at the limit even if the adapter would go on.
 
-    Attributes:
-        finish_reason: `stop` or `length`, once the pieces are read.
-        usage: tokens that were counted; None where the adapter counts none.
-        unwanted: set by whoever no longer waits; the adapter is stopped between two pieces, or before the first.
+    Raises what the adapter raises, and `HTTPException` for a question that does not fit its context.
     """
-
-    def __init__(self, question: Question) -> None:
-        self.question = question
-        self.finish_reason = "stop"
-        self.usage: dict[str, int] | None = None
-        self.unwanted = threading.Event()
-        self._loop = asyncio.get_running_loop()
-        self._arrived: asyncio.Queue[str | HTTPException | None] = asyncio.Queue()
-
-    async def next(self) -> str | None:
-        """The next piece; None at the end. Raises what `fault` made."""
-        item = await self._arrived.get()
-        if isinstance(item, HTTPException):
-            raise item
-        return item
-
-    async def next_while_there(self, request: Request) -> str | None:
-        """The next piece, unless the client goes away: then `ClientDisconnect`."""
-        piece, gone = asyncio.ensure_future(self.next()), asyncio.ensure_future(_until_gone(request))
-        try:
-            await asyncio.wait({piece, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not piece.done():
-                raise ClientDisconnect
-            return piece.result()
-        finally:
-            piece.cancel()
-            gone.cancel()
-
-    def write(self, adapter: CustomModelAdapter) -> None:
-        """Let the adapter answer, in its own thread; what it raises is handed over."""
-        last: HTTPException | None = None
-        try:
-            pieces = filter(None, self.pieces(adapter))
-            for piece in pieces if self.question.stream else ["".join(pieces)]:
-                self._hand_over(piece)
-        except HTTPException as refused:
-            last = refused
-        except WorkshopError as error:
-            last = fault(500, one_line(without_home(str(error)), 400), code="adapter_failed")
-        except BaseException as error:  # noqa: BLE001 - a stranger's code: even its exit() must not end the server
-            last = fault(500, f"The adapter raised {said_by(error)}.", code="adapter_failed")
-        self._hand_over(last)
-
-    def pieces(self, adapter: CustomModelAdapter) -> Generator[str, None, None]:
-        """Yield what may be shown; ends at the limit even if the adapter would go on."""
-        asked, made = self.question, list[str]()
-        tokens: int | None = 0  # what the pieces say; None once one of them did not
-        prompt = Chat(Message(message.role, message.content) for message in asked.messages)
-        prompt_tokens = _counted(adapter, prompt)
-        limit = self._limit(prompt_tokens, adapter.context_tokens)
-        stream = adapter.stream(
-            prompt, max_tokens=limit, temperature=asked.temperature, top_p=asked.top_p, seed=asked.seed
-        )
-        try:
-            for piece in stream:
-                if not isinstance(piece, str):
-                    raise TypeError(f"a piece of the answer is {type(piece).__name__}, not text")
-                made.append(piece)
-                says = _whole(piece.tokens, "a piece of the answer") if isinstance(piece, Piece) else None
-                tokens = None if tokens is None or says is None else tokens + says
+    prompt = Chat(Message(message.role, message.content) for message in question.messages)
+    prompt_tokens = _counted(adapter, prompt)
+    limit = _limit(question, prompt_tokens, adapter.context_tokens)
+    stream = adapter.stream(
+        prompt, max_tokens=limit, temperature=question.temperature, top_p=question.top_p, seed=question.seed
+    )
+    made: list[str] = []
+    tokens: int | None = 0  # what the pieces say; None once one of them did not
+    try:
+        for piece in stream:
+            if not isinstance(piece, str):
+                raise TypeError(f"a piece of the answer is {type(piece).__name__}, not text")
+            made.append(piece)
+            says = operator.index(piece.tokens) if isinstance(piece, Piece) else None
+            tokens = None if tokens is None or says is None else tokens + says
+            if piece:
                 yield piece
-                if self.unwanted.is_set() or (tokens or 0) >= limit:
-                    break
-        finally:
-            if hasattr(stream, "close"):  # so that it can give back what it holds
-                stream.close()
-        tokens = _counted(adapter, "".join(made)) if tokens is None else tokens
-        self.finish_reason = "length" if tokens is not None and tokens >= limit else "stop"
-        if prompt_tokens is not None and tokens is not None:
-            both = {"prompt_tokens": prompt_tokens, "completion_tokens": tokens}
-            self.usage = {**both, "total_tokens": sum(both.values())}
+            if is_unwanted() or (tokens or 0) >= limit:
+                break
+    finally:
+        if hasattr(stream, "close"):  # so that it can give back what it holds
+            stream.close()
+    tokens = _counted(adapter, "".join(made)) if tokens is None else tokens
+    reason = "length" if (tokens or 0) >= limit else "stop"
+    if tokens is None or prompt_tokens is None:
+        yield End(reason, {})
+    else:
+        counts = {"prompt_tokens": prompt_tokens, "completion_tokens": tokens}
+        yield End(reason, {**counts, "total_tokens": prompt_tokens + tokens})
 
-    def _limit(self, prompt_tokens: int | None, context_tokens: int | None) -> int:
-        """How many tokens the answer may have."""
-        asked = self.question.max_completion_tokens or self.question.max_tokens
-        if prompt_tokens is None or context_tokens is None:
-            return asked or DEFAULT_MAX_TOKENS
-        room = context_tokens - prompt_tokens
-        if room < (asked or 1):
-            wanted = f"{prompt_tokens + (asked or 1)} total tokens ({prompt_tokens} input + {asked or 1} output)"
-            message = f"The request requires {wanted}, more than the maximum context length of {context_tokens} tokens."
-            raise fault(400, message, param="messages", code="context_length_exceeded")
-        return asked or min(DEFAULT_MAX_TOKENS, room)
 
-    def _hand_over(self, item: str | HTTPException | None) -> None:
-        with suppress(RuntimeError):  # the server's loop has ended
-            self._loop.call_soon_threadsafe(self._arrived.put_nowait, item)
+def _limit(question: Question, prompt_tokens: int | None, context_tokens: int | None) -> int:
+    """How many tokens the answer may have."""
+    asked = question.max_completion_tokens or question.max_tokens
+    if prompt_tokens is None or context_tokens is None:
+        return asked or DEFAULT_MAX_TOKENS
+    room = context_tokens - prompt_tokens
+    if room < (asked or 1):
+        wanted = f"{prompt_tokens + (asked or 1)} total tokens ({prompt_tokens} input + {asked or 1} output)"
+        message = f"The request requires {wanted}, more than the maximum context length of {context_tokens} tokens."
+        raise fault(400, message, param="messages", code="context_length_exceeded")
+    return asked or min(DEFAULT_MAX_TOKENS, room)
+
+
+def _counted(adapter: Adapter, text: str) -> int | None:
+    count = adapter.count_tokens(text)
+    return None if count is None else operator.index(count)  # libraries for arrays count in integers of their own
 
 
 class Service:
     """One adapter: the thread in which it works, and its web service."""
 
     def __init__(self) -> None:
-        self._waiting: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
-        self._asked: list[Answer] = []
-        self._closed = threading.Event()
+        self._waiting: queue.SimpleQueue[Callable[[Adapter], None] | None] = queue.SimpleQueue()
+        self._ending, self._closed = threading.Event(), threading.Event()
         self._closed.set()
-        self._model_id = ""
 
     def serve(self, job: Mapping[str, Any], emit: child.Emit) -> None:
         """Load the adapter, emit `ready`, answer until `end`.
@@ -193,40 +159,31 @@ class Service:
         started = time.perf_counter()
         try:
             adapter.load(Path(job["place"]))
-            said = None if adapter.context_tokens is None else _whole(adapter.context_tokens, "context_tokens", least=1)
+            context = None if adapter.context_tokens is None else operator.index(adapter.context_tokens)
         except WorkshopError:
             raise
         except Exception as error:  # whatever a stranger's code raises
             what = f"The adapter {type(adapter).__name__} could not load {job['place']} ({said_by(error)})."
             raise ModelServerError(what, "Check that the weights are what the adapter expects.") from error
         load_s = time.perf_counter() - started
+        if adapter.device not in get_args(Device):
+            raise ConfigurationError(f"The adapter's device is {adapter.device!r}.", "Use cpu, gpu or npu.")
         listener = socket.create_server(("127.0.0.1", 0))  # bound before anyone else can take the port
         quiet: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off", "ws": "none"}
         server = uvicorn.Server(uvicorn.Config(self.app(), http="h11", loop="asyncio", **quiet))
         threading.Thread(target=server.run, args=([listener],), daemon=True).start()
         self._closed.clear()
-        emit(
-            {
-                "event": "ready",
-                "load_s": load_s,
-                "base_url": f"http://127.0.0.1:{listener.getsockname()[1]}/v1",
-                "pid": os.getpid(),
-                "registered": [str(adapter.execution_provider)],
-                "device": str(adapter.device),
-                "context_tokens": said,
-            }
-        )
-        while (answer := self._waiting.get()) is not None:
-            if not answer.unwanted.is_set():
-                answer.write(adapter)
-            self._asked.remove(answer)
+        told = {"load_s": load_s, "device": str(adapter.device), "registered": [str(adapter.execution_provider)]}
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        emit({"event": "ready", "base_url": address, "pid": os.getpid(), "context_tokens": context, **told})
+        while (work := self._waiting.get()) is not None:
+            work(adapter)
         adapter.close()
         self._closed.set()
 
     def end(self) -> None:
         """Stop the answer that is being given, leave those that wait, and let the adapter close itself."""
-        for answer in list(self._asked):
-            answer.unwanted.set()
+        self._ending.set()
         self._waiting.put(None)
         self._closed.wait(CLOSE_S)
 
@@ -253,53 +210,88 @@ class Service:
         if question.model != self._model_id:
             message = f"The model '{one_line(question.model, 100)}' is not served here. Ask for '{self._model_id}'."
             raise fault(404, message, param="model", code="model_not_found")
-        answer = Answer(question)
-        self._asked.append(answer)
-        self._waiting.put(answer)
+        unwanted = threading.Event()
+        items = self._items(question, unwanted)
         common = {"id": f"chatcmpl-{uuid.uuid4().hex[:16]}", "created": int(time.time()), "model": self._model_id}
         try:
-            piece = await answer.next_while_there(request)  # before anything is sent: an early fault has its status
+            first = await _unless_gone(request, anext(items))  # before anything is sent: an early fault has its status
             if question.stream:
-                events, stop = _events(answer, piece, common), BackgroundTask(answer.unwanted.set)
-                return StreamingResponse(events, media_type="text/event-stream", background=stop)
-            await answer.next()
+                events = _events(first, items, common, with_usage=question.stream_options.include_usage)
+                return StreamingResponse(
+                    events, media_type="text/event-stream", background=BackgroundTask(unwanted.set)
+                )
+            reason, usage = await anext(items)
         except BaseException:
-            answer.unwanted.set()
+            unwanted.set()
             raise
-        said = {"role": "assistant", "content": piece}
-        usage = {"usage": answer.usage} if answer.usage else {}
-        return JSONResponse({**_chunk(common, {"message": said}, answer.finish_reason), **usage})
+        choice = _choice({"message": {"role": "assistant", "content": first}}, reason)
+        return JSONResponse({**common, "object": "chat.completion", **choice, **({"usage": usage} if usage else {})})
+
+    async def _items(self, question: Question, unwanted: threading.Event) -> AsyncIterator[Any]:
+        """The pieces of an answer, or all of it at once, then its `End`; raises what `fault` made."""
+        arrived: asyncio.Queue[Any] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        hand_over: Callable[[Any], object] = lambda item: loop.call_soon_threadsafe(arrived.put_nowait, item)  # noqa: E731
+        self._waiting.put(partial(self._work, question, unwanted, hand_over))
+        while not isinstance(item := await arrived.get(), HTTPException):
+            yield item
+        raise item
+
+    def _work(
+        self, question: Question, unwanted: threading.Event, hand_over: Callable[[Any], object], adapter: Adapter
+    ) -> None:
+        """Let the adapter answer, in its own thread; what it raises is handed over too."""
+        if unwanted.is_set() or self._ending.is_set():
+            return
+        try:
+            items = answer(adapter, question, lambda: unwanted.is_set() or self._ending.is_set())
+            if not question.stream:
+                *pieces, end = items
+                items = iter(["".join(map(str, pieces)), end])
+            for item in items:
+                hand_over(item)
+        except HTTPException as refused:
+            hand_over(refused)
+        except BaseException as error:  # noqa: BLE001 - a stranger's code: even its exit() must not end the server
+            hand_over(fault(500, f"The adapter raised {said_by(error)}.", code="adapter_failed"))
 
 
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _events(answer: Answer, piece: str | None, common: dict[str, Any]) -> AsyncIterator[bytes]:
-    """The event stream of an answer, from its first piece on; closing it stops the adapter."""
-    begun = _event(_chunk(common, {"delta": {"role": "assistant", "content": ""}}))
+async def _unless_gone(request: Request, awaited: Awaitable[T]) -> T:
+    """What is awaited, unless the client goes away before: then `ClientDisconnect`."""
+    result, gone = asyncio.ensure_future(awaited), asyncio.ensure_future(request.receive())
     try:
-        while piece is not None:
-            yield begun + _event(_chunk(common, {"delta": {"content": piece}}))
-            begun, piece = b"", await answer.next()
-        end = begun + _event(_chunk(common, {"delta": {}}, answer.finish_reason))
-        options = answer.question.stream_options
-        if answer.usage and options and options.include_usage:
-            end += _event({**_chunk(common, {}), "choices": [], "usage": answer.usage})
+        await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not result.done():
+            raise ClientDisconnect
+        return result.result()
+    finally:
+        result.cancel()
+        gone.cancel()
+
+
+async def _events(
+    first: str | End, items: AsyncIterator[Any], common: Json, *, with_usage: bool
+) -> AsyncIterator[bytes]:
+    """The event stream of an answer."""
+    common = {**common, "object": "chat.completion.chunk"}
+    begun, item = _event({**common, **_choice({"delta": {"role": "assistant", "content": ""}})}), first
+    try:
+        while isinstance(item, str):
+            yield begun + _event({**common, **_choice({"delta": {"content": item}})})
+            begun, item = b"", await anext(items)
+        end = begun + _event({**common, **_choice({"delta": {}}, item.finish_reason)})
+        if item.usage and with_usage:
+            end += _event({**common, "choices": [], "usage": item.usage})
         yield end + b"data: [DONE]\n\n"
     except HTTPException as error:  # the status was sent long ago
         yield _event({"error": error.detail})
-    finally:
-        answer.unwanted.set()
 
 
-def _chunk(common: dict[str, Any], said: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-    kind = "chat.completion" if "message" in said else "chat.completion.chunk"
-    return {**common, "object": kind, "choices": [{"index": 0, **said, "finish_reason": finish_reason}]}
+def _choice(said: Json, finish_reason: str | None = None) -> Json:
+    return {"choices": [{"index": 0, **said, "finish_reason": finish_reason}]}
 
 
-def _event(value: dict[str, Any]) -> bytes:
+def _event(value: Json) -> bytes:
     return b"data: " + json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n\n"
 
 
@@ -321,24 +313,6 @@ def _fault_of(error: ValidationError) -> HTTPException:
     return fault(400, f"'{param or 'body'}'{seen}: {first['msg']}.", param=param)
 
 
-def _counted(adapter: CustomModelAdapter, text: str) -> int | None:
-    count = adapter.count_tokens(text)
-    return None if count is None else _whole(count, "count_tokens")
-
-
-def _whole(count: Any, where: str, least: int = 0) -> int:
-    """The count as Python's own integer: libraries for arrays count in theirs, which JSON does not know."""
-    with suppress(TypeError):
-        if (whole := operator.index(count)) >= least:
-            return whole
-    raise TypeError(f"{where} says {count!r}, no whole number from {least}")
-
-
-def main() -> None:
-    """Serve the adapter that standard input names, and end."""
+if __name__ == "__main__":
     service = Service()
     child.do_the_job(service.serve, on_exit=service.end)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,24 +9,23 @@ from __future__ import annotations
 import mmap
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from workshop_lib.data import fault, read_as, read_untyped
+from workshop_lib.data import Device, fault, read_as, read_untyped
 from workshop_lib.errors import DataFileError
 from workshop_lib.files import typed_path
 from workshop_lib.machine import CPU_PROVIDER
 from workshop_lib.show.text import one_line
 
 CONFIG = "genai_config.json"
-AGAIN = "Convert the model again with `python -m onnxruntime_genai.models.builder`, or copy the whole folder again."
+_AGAIN = "Convert the model again with `python -m onnxruntime_genai.models.builder`, or copy the whole folder again."
+_CONVERT = "Convert it first, as samples/03-huggingface-models shows."
 _OF_HUGGING_FACE = {"transformers_version", "_from_model_config", "architectures", "bos_token_id", "eos_token_id"}
 """Keys of `config.json` and `generation_config.json`, which stand inside `model` here."""
-_CONVERT = "Convert it first, as samples/03-huggingface-models shows."
-Device = Literal["cpu", "gpu", "npu"]
-_PROVIDERS: Mapping[str, tuple[Device, str]] = {
+_PROVIDERS: dict[str, tuple[Device, str]] = {
     "cpu": ("cpu", CPU_PROVIDER),
     "cuda": ("gpu", "CUDAExecutionProvider"),
     "dml": ("gpu", "DmlExecutionProvider"),
@@ -58,19 +57,14 @@ class _Config:
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """What a folder's files say.
+    """What a folder's files say; `place` is absolute, `files` are the ONNX files in it.
 
-    Attributes:
-        place: its absolute path.
-        model_type: the family, e.g. `qwen2`.
-        files: names of the ONNX files, relative to it.
-        device, execution_provider: those of the first stage that names a provider other than the CPU's.
-        context_tokens: longest prompt plus answer.
+    Device and `execution_provider` are those of the first stage that names a provider other than the CPU's,
+    `context_tokens` are the longest prompt plus answer.
     """
 
     place: Path
-    model_type: str
-    files: tuple[str, ...]
+    files: tuple[Path, ...]
     device: Device
     execution_provider: str
     context_tokens: int
@@ -78,12 +72,12 @@ class ModelFolder:
     @property
     def precision(self) -> str | None:
         """Of the weights; None where no model file tells."""
-        return next(filter(None, (_precision(self.place / name) for name in self.files)), None)
+        return next(filter(None, map(_precision, self.files)), None)
 
     @property
     def licence(self) -> str | None:
-        """As the folder states it; None where nothing does."""
-        return _licence(self.place)
+        """As the model card states it; None where nothing does."""
+        return _licence(self.place / "README.md")
 
 
 def read_folder(folder: Path | str) -> ModelFolder:
@@ -99,13 +93,12 @@ def read_folder(folder: Path | str) -> ModelFolder:
     if isinstance(content, dict) and "model" not in content and _OF_HUGGING_FACE & content.keys():
         raise fault(file, "", "is a configuration of Hugging Face under another name", _CONVERT)
     model = read_as(_Config, file).model
-    files = tuple(dict.fromkeys(name for _, name in _all(content, "filename") if isinstance(name, str)))
-    missing = [name for name in files if not (place / name).is_file()]
-    if missing or not files:
-        what = f"{place / missing[0]} is missing." if missing else f"{file} names no model file."
-        raise DataFileError(what, AGAIN)
-    device, provider = _runs_on(file, content)
-    return ModelFolder(place, model.type, files, device, provider, model.context_length)
+    files = tuple(place / name for name in _all(content, "filename") if isinstance(name, str))
+    for missing in (each for each in files if not each.is_file()):
+        raise DataFileError(f"{missing} is missing.", _AGAIN)
+    if not files:
+        raise fault(file, "", "names no model file", _AGAIN)
+    return ModelFolder(place, files, *_runs_on(file, content), model.context_length)
 
 
 def _config_in(place: Path) -> Path:
@@ -116,36 +109,32 @@ def _config_in(place: Path) -> Path:
     if not place.is_dir():
         what = f"{place} is {'a file' if place.exists() else 'not there'}."
         raise DataFileError(what, f"Give the folder that holds {CONFIG}.")
-    deeper = sorted(found.parent.as_posix() for depth in ("*", "*/*") for found in place.glob(f"{depth}/{CONFIG}"))
-    if deeper:
+    if deeper := sorted(found.parent.as_posix() for depth in ("*", "*/*") for found in place.glob(f"{depth}/{CONFIG}")):
         raise DataFileError(f"{place} holds no model, but a folder in it does.", f"Give {' or '.join(deeper[:3])}.")
     raise fault(file, "", "is missing", f"Give the folder that holds it. A download from Hugging Face: {_CONVERT}")
 
 
-def _all(content: object, wanted: str, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a key, at any depth, with its place: a model has parts, and a part may have stages."""
-    if isinstance(content, list):
-        for entry in content:
-            yield from _all(entry, wanted, place)
-    for key, value in content.items() if isinstance(content, dict) else ():
-        inside = f"{place}.{key}".lstrip(".")
+def _all(content: object, wanted: str) -> Iterator[Any]:
+    """Every value of a key, at any depth: a model has parts, and a part may have stages."""
+    pairs = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in pairs:
         if key == wanted:
-            yield inside, value
+            yield value
         else:
-            yield from _all(value, wanted, inside)
+            yield from _all(value, wanted)
 
 
 def _runs_on(file: Path, content: object) -> tuple[Device, str]:
     """Where the whole model needs to run: the first provider, of any part or stage, that is not the CPU's."""
     found: tuple[Device, str] = ("cpu", CPU_PROVIDER)
-    for key, listed in _all(content, "provider_options"):
+    for listed in _all(content, "provider_options"):
         if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
-            raise fault(file, key, "is no list of providers", AGAIN)
+            raise fault(file, "provider_options", "is no list of providers", _AGAIN)
         for name, options in (pair for entry in listed for pair in entry.items()):
             known = _PROVIDERS.get(name.lower().removesuffix("executionprovider"))
             if known is None:
                 fix = f"Use one of {', '.join(_PROVIDERS)}, or an empty list for the CPU."
-                raise fault(file, key, f"names the provider '{one_line(name, 60)}'", fix)
+                raise fault(file, "provider_options", f"names the provider '{one_line(name, 60)}'", fix)
             if found[1] == CPU_PROVIDER:
                 chosen = str((options or {}).get("device_type", "")).lower()  # OpenVINO runs on all three
                 device: Device = "gpu" if chosen.startswith("gpu") else "npu" if chosen.startswith("npu") else known[0]
@@ -158,16 +147,15 @@ def _precision(file: Path) -> str | None:
     if not file.stat().st_size:
         return None
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        bits = Counter(found[0] for found in re.findall(rb"\n\x04bits\x18([\x01-\x10])", content))
+        bits = Counter(re.findall(rb"\n\x04bits\x18([\x01-\x10])", content))
         if bits:
-            return f"int{bits.most_common(1)[0][0]}"
+            return f"int{ord(bits.most_common(1)[0][0])}"
         kind = re.search(rb"\n\x06logits\x12.\n.\x08(.)", content, re.DOTALL)
         return {1: "fp32", 10: "fp16", 16: "bf16"}.get(kind[1][0]) if kind else None
 
 
-def _licence(folder: Path) -> str | None:
-    """What the head of the model card, `README.md`, states."""
-    card = folder / "README.md"
+def _licence(card: Path) -> str | None:
+    """What the head of a model card states."""
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     head = re.match(r"\ufeff?---\s*\n(.*?)\n---", text, re.DOTALL)
     stated = dict(re.findall(r"^(license|license_name):[ \t]*['\"]?([^#'\"\n]*)", head[1] if head else "", re.M))

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,20 +24,14 @@ from workshop_lib import files, machine, places
 from workshop_lib.data import STRICT, read_as, read_models
 from workshop_lib.errors import ConfigurationError, WorkshopError
 from workshop_lib.models import registry
-from workshop_lib.models.gguf_file import (
-    MODEL_FILE,
-    WEIGHTS_FILE,
-    GgufFile,
-    Precision,
-    TensorReport,
-    Tensors,
-    check_magic,
-)
+from workshop_lib.models.folder import CONFIG
+from workshop_lib.models.gguf_file import GgufFile, Precision, undamaged
+from workshop_lib.models.gguf_graph import WEIGHTS_FILE, TensorReport, write_model
 from workshop_lib.models.registry import RegisteredModel
 from workshop_lib.show.text import markdown, without_home
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-REPORT_FILE = "import_report.json"
+MODEL_FILE, REPORT_FILE, CARD = "model.onnx", "import_report.json", "README.md"
 IMPORTER = 1
 """Raised when the same file would give another folder, so that older folders are written anew."""
 
@@ -45,8 +39,6 @@ _BASE_MB = 300.0
 _WORK_BYTES = 16
 """Memory for the program, and per weight of the largest matrix."""
 _DISK_RESERVE_MB = 100.0
-_LOCK_TIMEOUT_S = 1.0
-_CARD = "README.md"
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _TAIL = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -61,6 +53,8 @@ _SPLITS = {
 }
 """`tokenizer.ggml.pre` → the patterns that cut a text before its pieces are merged."""
 _CONTROL, _USER_DEFINED = 3, 4
+_SPECIAL = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad", "eot": "", "eom": ""}
+"""`tokenizer.ggml.…_token_id` → the token's name in the folder's tokenizer, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +89,13 @@ def import_gguf(
     """Write a folder for ONNX Runtime GenAI from a GGUF file; shows its progress.
 
     The folder appears when it is complete. One that holds the same import already is left as it is, one that holds
-    another import is replaced.
-
-    Args:
-        path: of the file; architecture `llama` (Mistral's models too) or `qwen2`.
-        folder: to write.
-        precision: one of `PRECISIONS`.
-        licence: of the weights; None = what the file states.
+    another import is replaced. The file's architecture is `llama` (Mistral's models too) or `qwen2`, the precision one
+    of `PRECISIONS`; a licence of None is the one that the file states.
 
     Raises:
         DataFileError: the file is damaged, or cannot be imported; says why, and the official route.
         ConfigurationError: there is no such precision, or the folder is there and is no import, or cannot be written.
-        DiskSpaceError: too little free disk space.
-        WorkshopError: too little free memory.
+        WorkshopError: too little free disk space (`DiskSpaceError`) or memory.
     """
     path, folder = (files.typed_path(place).absolute() for place in (path, folder))
     if precision not in PRECISIONS:
@@ -134,7 +122,7 @@ def import_gguf(
             tensors=tensors,
         )
         (staging / REPORT_FILE).write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
-        (staging / _CARD).write_text(_card(report), encoding="utf-8", newline="\n")
+        (staging / CARD).write_text(_card(report), encoding="utf-8", newline="\n")
     return report
 
 
@@ -154,14 +142,14 @@ def import_as(
         WorkshopError: as `import_gguf` and `registry.register` do; what was registered before that stays.
     """
     path, cache = files.typed_path(path).absolute(), cache_dir or places.cache_root()
-    check_magic(path)
-    digest = files.sha256(path)
+    with undamaged(path):
+        digest = files.sha256(path)
     folders = {precision: (cache / "imported" / f"{alias}-{precision}").absolute() for precision in precisions}
-    before = {model.place: model for model in registry.read(cache) if _is_from(digest, model.place)}
+    before = {model.place: model for model in registry.read(cache)}
     for precision, folder in folders.items():
-        if folder not in before:
-            registry.check_alias(alias, registry.read(cache), build=precision)
-    places.make_folder(cache / "imported")
+        report = _read_report(folder) if folder in before else None
+        if folder not in before or (report and report.sha256 != digest):
+            registry.check_alias(alias, tuple(before.values()), build=precision)
     card, registered = read_models().get(alias), []
     for precision, folder in folders.items():
         report = import_gguf(path, folder, precision=precision, licence=licence)
@@ -173,37 +161,24 @@ def import_as(
     return tuple(registered)
 
 
-def _is_from(digest: str, folder: Path) -> bool:
-    """Whether a folder is an import of the file with this hash, or is gone."""
-    if not folder.exists():
-        return True
-    report = _read_report(folder) if (folder / REPORT_FILE).is_file() else None
-    return report is not None and report.sha256 == digest
-
-
 def _write(file: GgufFile, precision: Precision, folder: Path) -> tuple[TensorReport, ...]:
     """Write model, tokenizer and configuration."""
     from tqdm.auto import tqdm
 
-    from workshop_lib.models.gguf_graph import GraphWriter, write_model
-
-    texts = tokenizer_files(file)
-    texts["genai_config.json"] = runtime_configuration(file, threads=machine.cores())
+    texts = folder_texts(file, threads=machine.cores())
     name = f"{file.path.stem} as {precision}"
     with (
         (folder / WEIGHTS_FILE).open("wb") as weights,
         tqdm(total=sum(file.counts.values()), unit=" weights", unit_scale=True, desc=name) as bar,
     ):
-        tensors = Tensors(file, precision, bar)
-        model = write_model(GraphWriter(weights, exact=precision in {"exact4", "fp32"}), file, tensors)
-        file.refuse_unused()
+        model, tensors = write_model(file, precision, weights, bar)
         weights.flush()
         os.fsync(weights.fileno())
     (folder / MODEL_FILE).write_bytes(model.SerializeToString())
     for file_name, content in texts.items():
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=1)
         (folder / file_name).write_text(text, encoding="utf-8", newline="\n")
-    return tuple(tensors.treated)
+    return tensors
 
 
 def _check_space(file: GgufFile, precision: Precision, folder: Path) -> None:
@@ -225,21 +200,21 @@ def _staged(folder: Path) -> Iterator[Path]:
     old folder, the new one or none; what is left of the new one is deleted.
     """
     staging, old = (folder.with_name(f".{folder.name}.{name}") for name in ("importing", "replaced"))
+    places.make_folder(folder.parent)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with files.one_writer(folder, wait_s=_LOCK_TIMEOUT_S):
+        with files.one_writer(folder, wait_s=1.0):
             try:
                 shutil.rmtree(staging, ignore_errors=True)  # of an import that was killed
                 staging.mkdir()
                 yield staging
-                if (staging / _CARD).is_file():
+                if (staging / CARD).is_file():
                     shutil.rmtree(old, ignore_errors=True)
                     if folder.exists():
                         folder.rename(old)
                     staging.rename(folder)
-                    shutil.rmtree(old, ignore_errors=True)
             finally:
-                shutil.rmtree(staging, ignore_errors=True)
+                for rest in (staging, old):
+                    shutil.rmtree(rest, ignore_errors=True)
     except TimeoutError:
         what = f"Another program is importing into {without_home(str(folder))}."
         raise ConfigurationError(what, "Wait for it, then try again.") from None
@@ -274,11 +249,12 @@ Imported from the GGUF file `{report.source}` (SHA-256 `{report.sha256}`), witho
 """
 
 
-def tokenizer_files(file: GgufFile) -> dict[str, Any]:
-    """Return `tokenizer.json` and `tokenizer_config.json` as objects, `chat_template.jinja` as text.
+def folder_texts(file: GgufFile, *, threads: int) -> dict[str, Any]:
+    """What a folder has beside the model, by file name: objects, and a text; the runtime shall use so many threads.
 
     Raises:
-        DataFileError: the tokenizer is of a kind that was not tried with the runtime, or there is no chat template.
+        DataFileError: the tokenizer is of a kind that was not tried with the runtime, no token ends an answer, or there
+            is no chat template.
     """
     if (model := file.value("tokenizer.ggml.model")) != "gpt2":
         kind = "SentencePiece" if model == "llama" else repr(model)
@@ -291,23 +267,22 @@ def tokenizer_files(file: GgufFile) -> dict[str, Any]:
     tokens = file.value("tokenizer.ggml.tokens")
     if len(tokens) > file.shape.vocabulary:
         raise file.refusal(f"names {len(tokens)} tokens and has embeddings for {file.shape.vocabulary}")
-    if file.value("tokenizer.ggml.add_bos_token", 0) and "bos_token" not in template:
-        raise file.refusal("puts a token before each text that its chat template does not name")
-    names = {
-        f"{name}_token": tokens[file.value(f"tokenizer.ggml.{key}_token_id")]
-        for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
-        if file.has_key(f"tokenizer.ggml.{key}_token_id")
-    }
-    return {
-        "tokenizer.json": _tokenizer(file, tokens, cut),
-        "tokenizer_config.json": {
-            **names,
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": file.shape.context_tokens,
-            "clean_up_tokenization_spaces": False,
-        },
-        "chat_template.jinja": template,
-    }
+    with undamaged(file.path):
+        if file.value("tokenizer.ggml.add_bos_token", 0) and "bos_token" not in template:
+            raise file.refusal("puts a token before each text that its chat template does not name")
+        ids = {key: file.fields.get(f"tokenizer.ggml.{key}_token_id") for key in _SPECIAL}
+        names = {f"{name}_token": tokens[ids[key]] for key, name in _SPECIAL.items() if name and ids[key] is not None}
+        return {
+            "tokenizer.json": _tokenizer(file, tokens, cut),
+            "tokenizer_config.json": {
+                **names,
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "model_max_length": file.shape.context_tokens,
+                "clean_up_tokenization_spaces": False,
+            },
+            "chat_template.jinja": template,
+            CONFIG: _configuration(file, ids, threads),
+        }
 
 
 def _tokenizer(file: GgufFile, tokens: list[str], cut: str) -> dict[str, Any]:
@@ -338,11 +313,9 @@ def _tokenizer(file: GgufFile, tokens: list[str], cut: str) -> dict[str, Any]:
     }
 
 
-def runtime_configuration(file: GgufFile, *, threads: int) -> dict[str, Any]:
-    """Return `genai_config.json` as an object, in which the runtime is told to use so many threads."""
+def _configuration(file: GgufFile, ids: Mapping[str, int | None], threads: int) -> dict[str, Any]:
     shape = file.shape
-    keys = [f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom")]
-    ends = list(dict.fromkeys(file.value(key) for key in keys if file.has_key(key)))
+    ends = list(dict.fromkeys(ids[key] for key in ("eos", "eot", "eom") if ids[key] is not None))
     if not ends:
         raise file.refusal("names no token that ends an answer")
     past, present = (
@@ -354,9 +327,9 @@ def runtime_configuration(file: GgufFile, *, threads: int) -> dict[str, Any]:
             "type": shape.kind,
             "context_length": shape.context_tokens,
             "vocab_size": shape.vocabulary,
-            "bos_token_id": file.value("tokenizer.ggml.bos_token_id", ends[0]),
+            "bos_token_id": ends[0] if ids["bos"] is None else ids["bos"],
             "eos_token_id": ends if ends[1:] else ends[0],
-            "pad_token_id": file.value("tokenizer.ggml.padding_token_id", ends[0]),
+            "pad_token_id": ends[0] if ids["padding"] is None else ids["padding"],
             "decoder": {
                 "session_options": {
                     "log_id": "onnxruntime-genai",

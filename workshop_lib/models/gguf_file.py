@@ -6,19 +6,18 @@ it can, else rounded:
 
     weight = scale of its block * code + offset of its block
 
-Q4_0 and Q8_0 say just that, Q4_1 with an offset; Q4_K and Q6_K once their nested scales are multiplied out. `values`
-of what was kept equals `gguf`'s own dequantisation, bit for bit.
+Q4_0 and Q8_0 say just that, Q4_1 with an offset; Q4_K and Q6_K once their nested scales are multiplied out: bit for bit
+what `gguf`'s own dequantisation gives.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGUFReader
@@ -29,10 +28,6 @@ from numpy.typing import NDArray
 from workshop_lib.errors import DataFileError
 from workshop_lib.show.text import one_line, without_home
 
-if TYPE_CHECKING:
-    from tqdm.auto import tqdm
-
-MODEL_FILE, WEIGHTS_FILE = "model.onnx", "model.onnx.data"
 Precision = Literal["exact4", "int8", "int4", "fp32"]
 
 OFFICIAL_ROUTE = (
@@ -58,8 +53,6 @@ _MEANINGS = {
     "final_logit_softcapping": "caps its logits",
 }
 _FLOATS = {Kind.F32, Kind.F16, Kind.BF16}
-_GARBAGE = (ValueError, KeyError, IndexError, TypeError, OverflowError, ZeroDivisionError)
-"""What reading a damaged file raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,41 +80,38 @@ class GgufFile:
 
     Attributes:
         path: where it lies.
+        fields: the values of its metadata by key.
         shape: its architecture.
         counts: how many weights each tensor has, by name.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._reader = _opened(path)
-        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
-        self._taken: set[str] = set()
-        self.counts = {name: int(tensor.n_elements) for name, tensor in self._tensors.items()}
-        kind = self.value("general.architecture")
-        if kind not in ARCHITECTURES:
-            raise self.refusal(f"has the architecture {kind!r}; this import knows {' and '.join(ARCHITECTURES)}")
-        if self.value("split.count", 0) > 1:
-            raise self.refusal(f"is one of {self.value('split.count')} parts of a model")
-        self._refuse_unknown_keys(kind)
-        try:
+        with undamaged(path):
+            with path.open("rb") as file:
+                if file.read(4) != b"GGUF":
+                    raise DataFileError(f"{without_home(str(path))} is no GGUF file.", _GIVE_GGUF)
+            reader = _Bounded(path)
+            self.fields = {name: field.contents() for name, field in reader.fields.items()}
+            self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+            self._taken: set[str] = set()
+            self.counts = {name: int(tensor.n_elements) for name, tensor in self._tensors.items()}
+            kind = self.value("general.architecture")
+            if kind not in ARCHITECTURES:
+                raise self.refusal(f"has the architecture {kind!r}; this import knows {' and '.join(ARCHITECTURES)}")
+            if self.value("split.count", 0) > 1:
+                raise self.refusal(f"is one of {self.value('split.count')} parts of a model")
+            for name, value in self.fields.items():
+                key = name.removeprefix(f"{kind}.")
+                if key not in {name, *_USED} and value:
+                    raise self.refusal(_MEANINGS.get(key, f"sets {name}, which this import does not know"))
             self.shape = self._shape(kind)
-        except _GARBAGE as error:
-            raise _damaged(path, error) from None
 
     def value(self, key: str, default: Any = None) -> Any:
         """The value of a key of the metadata; without a default it has to be there."""
-        if key in self._reader.fields:
-            try:
-                return self._reader.fields[key].contents()
-            except _GARBAGE as error:
-                raise _damaged(self.path, error) from None
-        if default is None:
+        if (found := self.fields.get(key, default)) is None:
             raise self.refusal(f"lacks the key {key}")
-        return default
-
-    def has_key(self, key: str) -> bool:
-        """Whether the metadata have such a key."""
-        return key in self._reader.fields
+        return found
 
     def has(self, name: str) -> bool:
         """Whether there is such a tensor."""
@@ -151,12 +141,9 @@ class GgufFile:
 
     def megabytes(self, precision: Precision) -> float:
         """An upper bound for the folder's weights, 10^6 bytes, scales included."""
-        numbers = {"exact4": ("F32", "F16", "BF16"), "fp32": ("",)}.get(precision, ())
-        each = 0.75 if precision == "int4" else 1.25
-        kinds = {name: tensor.tensor_type.name for name, tensor in self._tensors.items()}
-        return (
-            sum(count * (4 if kinds[name].startswith(numbers) else each) for name, count in self.counts.items()) / 1e6
-        )
+        each = {"fp32": 4.0, "int4": 0.75}.get(precision, 1.25)
+        wide = _FLOATS if precision == "exact4" else ()
+        return sum(float(t.n_elements) * (4 if t.tensor_type in wide else each) for t in self._tensors.values()) / 1e6
 
     def refuse_unused(self) -> None:
         """Raise `DataFileError` where a tensor was never asked for: the model would lack a part."""
@@ -166,12 +153,6 @@ class GgufFile:
     def refusal(self, why: str) -> DataFileError:
         """The error for a file that cannot be imported, with the official route."""
         return DataFileError(f"{without_home(str(self.path))} {one_line(why, 300)}.", OFFICIAL_ROUTE)
-
-    def _refuse_unknown_keys(self, kind: str) -> None:
-        for name in self._reader.fields:
-            key = name.removeprefix(f"{kind}.")
-            if key != name and key not in _USED and self.value(name):
-                raise self.refusal(_MEANINGS.get(key, f"sets {name}, which this import does not know"))
 
     def _shape(self, kind: str) -> Architecture:
         def number(key: str, default: float | None = None) -> Any:
@@ -206,18 +187,6 @@ class GgufFile:
         )
 
 
-def check_magic(path: Path) -> None:
-    """Raise `DataFileError` for a file that cannot be read, or does not begin as a GGUF file does."""
-    named = without_home(str(path))
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise DataFileError(f"{named} cannot be read: {error.strerror}.", _GIVE_GGUF) from None
-    if magic != b"GGUF":
-        raise DataFileError(f"{named} is no GGUF file.", _GIVE_GGUF)
-
-
 class _Bounded(GGUFReader):
     """A reader that stops at the end of a file, where the original one would count on without end."""
 
@@ -229,17 +198,17 @@ class _Bounded(GGUFReader):
         raise IndexError("it ends too early")
 
 
-def _opened(path: Path) -> GGUFReader:
-    check_magic(path)
+@contextmanager
+def undamaged(path: Path) -> Iterator[None]:
+    """Turn what reading a damaged file raises, or one that cannot be read, into a `DataFileError`."""
+    named = without_home(str(path))
     try:
-        return _Bounded(path)
-    except _GARBAGE as error:
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> DataFileError:
-    what = f"{without_home(str(path))} is damaged or incomplete ({one_line(str(error), 120)})."
-    return DataFileError(what, "Download it again, and compare its size and its SHA-256.")
+        yield
+    except OSError as error:
+        raise DataFileError(f"{named} cannot be read: {error.strerror or error}.", _GIVE_GGUF) from None
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError, ZeroDivisionError) as error:
+        what = f"{named} is damaged or incomplete ({one_line(str(error), 120)})."
+        raise DataFileError(what, "Download it again, and compare its size and its SHA-256.") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,65 +227,9 @@ class Codes:
     offsets: NDArray[np.float32] | None
     bits: Literal[4, 8]
 
-    @property
-    def values(self) -> NDArray[np.float32]:
-        """The weights, float32 `[rows, columns]`."""
-        weights = self.codes.astype(np.float32) * self.scales[..., None]
-        if self.offsets is not None:
-            weights += self.offsets[..., None]
-        return weights.reshape(len(self.codes), -1)
-
 
 Weights = Codes | NDArray[np.float32]
 """A matrix as it goes into the folder: codes, or numbers `[rows, columns]`."""
-
-
-@dataclass(frozen=True, slots=True)
-class TensorReport:
-    """What became of one tensor; `exact` = each weight is the very number that the file means."""
-
-    name: str
-    kind: str
-    exact: bool
-    how: str
-
-
-class Tensors:
-    """The tensors of a file in one precision, with a bar that shows how many weights are done.
-
-    Attributes:
-        treated: what became of each tensor that was asked for.
-    """
-
-    def __init__(self, file: GgufFile, precision: Precision, bar: tqdm) -> None:
-        self._file, self._precision, self._bar = file, precision, bar
-        self.treated: list[TensorReport] = []
-
-    def vector(self, name: str) -> NDArray[np.float32]:
-        """The numbers of a name, which has to be there."""
-        kind = self._file.kind(name)
-        self._done(name, exact=True, how="kept as float32")
-        return dequantize(self._file.raw(name), kind)
-
-    def biases(self, *names: str) -> NDArray[np.float32] | None:
-        """The numbers of these names behind each other; None where the model has none."""
-        return np.concatenate([self.vector(name) for name in names]) if self._file.has(names[0]) else None
-
-    def matrices(self, *names: str) -> list[Weights]:
-        """Matrices of these names; those of one type that stand next to each other become one, below each other."""
-        found = []
-        for kind, group in groupby(names, self._file.kind):
-            same = list(group)
-            raw = np.concatenate([self._file.raw(name) for name in same])
-            weights, exact, how = keep(raw, kind, self._precision)
-            found.append(weights)
-            for name in same:
-                self._done(name, exact=exact, how=how)
-        return found
-
-    def _done(self, name: str, *, exact: bool, how: str) -> None:
-        self.treated.append(TensorReport(name, self._file.kind(name).name, exact, how))
-        self._bar.update(self._file.counts[name])
 
 
 def keep(raw: NDArray[np.generic], kind: Kind, precision: Precision) -> tuple[Weights, bool, str]:
@@ -335,8 +248,8 @@ def keep(raw: NDArray[np.generic], kind: Kind, precision: Precision) -> tuple[We
         return own, True, f"{own.bits}-bit codes kept"
     bits: Literal[4, 8] = 4 if precision == "int4" else 8
     if own is not None and own.offsets is None and own.bits <= bits:
-        return Codes(own.codes, own.scales, None, bits), True, f"codes kept, in {bits} bits"
-    values = own.values if own is not None else dequantize(raw, kind)
+        return replace(own, bits=bits), True, f"codes kept, in {bits} bits"
+    values = dequantize(raw, kind)
     if values.shape[1] % BLOCK:
         return values, True, f"kept as float32: rows of {values.shape[1]} have no blocks of {BLOCK}"
     return rounded(values, bits), False, f"rounded to {bits} bits"

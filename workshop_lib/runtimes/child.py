@@ -2,7 +2,7 @@
 
 It reads its job, a JSON object on one line of standard input, answers with JSON lines on standard output (events, or
 one `error` as the last of them), and lives until standard input closes: it dies with its parent however the parent
-dies, on every operating system. `child_process` starts it.
+dies, on every operating system. It imports little: what it holds counts as the model's memory.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from workshop_lib.errors import WorkshopError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    Emit = Callable[[Mapping[str, Any]], None]
+Event = Mapping[str, Any]
+Emit = Callable[[Event], None]
 
 PARENT_CHECK_S = 1.0
+_ending = threading.Lock()
+"""Held by the one thread that ends the process, and never given back."""
 
 
-def do_the_job(work: Callable[[Mapping[str, Any], Emit], None], *, on_exit: Callable[[], None] = lambda: None) -> None:
+def do_the_job(work: Callable[[Event, Emit], None], *, on_exit: Callable[[], object] = lambda: None) -> None:
     """Give the job that standard input names to `work`, and end the process when it returns.
 
     Args:
@@ -33,9 +35,10 @@ def do_the_job(work: Callable[[Mapping[str, Any], Emit], None], *, on_exit: Call
         on_exit: gives back what the child holds, within half a second: its parent waits one, then kills.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted notebook cell keeps its models
-    emit, parent = take_standard_output(), _take_standard_input()
-    line = parent.readline()
-    if not line:
+    emit, parent = take_standard_output(), os.fdopen(os.dup(0), "rb")
+    with Path(os.devnull).open() as nothing:  # on Windows a library that looks at the pipe would wait for our own read
+        os.dup2(nothing.fileno(), 0)
+    if not (line := parent.readline()):
         return  # the parent ended before it could say what to do
     _end_with(parent, on_exit)
     try:
@@ -49,24 +52,13 @@ def do_the_job(work: Callable[[Mapping[str, Any], Emit], None], *, on_exit: Call
     _end(on_exit)
 
 
-_ending = threading.Lock()
-"""Held by the one thread that ends the process; it is never given back."""
-
-
-def _end(on_exit: Callable[[], None]) -> None:
-    """End the process, once: the job, the pipe and the parent may all end at the same moment."""
-    _ending.acquire()
-    on_exit()
-    os._exit(0)  # closing a runtime takes a second, and nothing of it needs saving
-
-
 def take_standard_output() -> Emit:
     """Keep standard output for events; all that prints, natively too, goes to standard error."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     lock = threading.Lock()
 
-    def emit(event: Mapping[str, Any]) -> None:
+    def emit(event: Event) -> None:
         with lock:  # progress comes from threads of the runtime
             events.write(f"{json.dumps(event)}\n")
             events.flush()
@@ -74,16 +66,7 @@ def take_standard_output() -> Emit:
     return emit
 
 
-def _take_standard_input() -> BinaryIO:
-    """Keep standard input for the parent: on Windows a library that looks at it would wait for our own read."""
-    parent = os.fdopen(os.dup(0), "rb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    return parent
-
-
-def _end_with(parent_pipe: BinaryIO, on_exit: Callable[[], None]) -> None:
+def _end_with(parent_pipe: BinaryIO, on_exit: Callable[[], object]) -> None:
     """End this process when the parent closes the pipe, or is gone: a fork of the parent holds the pipe open."""
 
     def at_end_of_pipe() -> None:
@@ -98,3 +81,10 @@ def _end_with(parent_pipe: BinaryIO, on_exit: Callable[[], None]) -> None:
     threading.Thread(target=at_end_of_pipe, daemon=True).start()
     if sys.platform != "win32":
         threading.Thread(target=at_new_parent, args=[os.getppid()], daemon=True).start()
+
+
+def _end(on_exit: Callable[[], object]) -> None:
+    """End the process, once: the job, the pipe and the parent may all end at the same moment."""
+    _ending.acquire()
+    on_exit()
+    os._exit(0)  # closing a runtime takes a second, and nothing of it needs saving

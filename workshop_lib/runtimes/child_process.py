@@ -1,7 +1,7 @@
 """The parent's hold on one child process: its job sent, its events read, its end explained.
 
 Every wait has a time limit, and every way a child can end becomes one clear error. `ServedChild` is a model that such a
-process serves.
+process serves; `child` is the other side.
 """
 
 from __future__ import annotations
@@ -17,26 +17,25 @@ import threading
 import weakref
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from workshop_lib import errors, machine
 from workshop_lib.errors import ModelServerError
 from workshop_lib.places import cache_root, search_path
-from workshop_lib.runtimes.protocols import ServedModel
+from workshop_lib.runtimes.profiles import ServedModel
 from workshop_lib.show.text import without_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from workshop_lib.records import ModelVariant
+    from workshop_lib.runtimes.child import Event
 
 STOP_S = 1.0
-_LOOPBACK = "127.0.0.1,localhost"
-_END: Mapping[str, Any] = {"event": "end"}
-_MEMORY_FIX = "Stop other models, close other programs, or choose a smaller variant."
-_CRASH_FIX = "Try again, or choose another variant."
-_WINDOWS_NO_MEMORY = {0xC0000017, 0xC000012D}
-_WINDOWS_FAULT = 0xC0000000
+_END: Event = {"event": "end"}
+_MEMORY = (-9, 0xC0000017, 0xC000012D)
+"""Exit codes of a process that found no memory: a signal, and two codes of Windows."""
+_FAULTS = 0xC0000000
 """Codes from here on are errors that Windows ended the process for."""
 
 
@@ -54,14 +53,12 @@ class ChildProcess:
     def __init__(
         self, module: str, job: Mapping[str, object], *, name: str, doing: str, names: Mapping[Path, str] | None = None
     ) -> None:
-        self.name = name
-        self.doing = doing
+        self.name, self.doing = name, doing
         home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises without a home
         self._places = {home: "~", cache_root(): "<cache>", **(names or {})}
-        self._events: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_release`
-        self._last_words = ""
-        self._stopped = False
+        self._last_words, self._stopped = "", False
         self._child = subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
@@ -77,9 +74,7 @@ class ChildProcess:
                 self._child.stdin.write(json.dumps(job).encode() + b"\n")
                 self._child.stdin.flush()
 
-    def wait_for(
-        self, kind: str, *, timeout_s: float, on_progress: Callable[[float], None] | None = None
-    ) -> Mapping[str, Any]:
+    def wait_for(self, kind: str, *, timeout_s: float, on_progress: Callable[[float], None] | None = None) -> Event:
         """Wait for an event; the limit begins anew with every sign of progress.
 
         Raises:
@@ -125,7 +120,7 @@ class ChildProcess:
         try:
             how, fix = how_it_ended(self._child.wait(timeout=STOP_S))
         except subprocess.TimeoutExpired:
-            how, fix = "fell silent", _CRASH_FIX
+            how, fix = "fell silent", "Try again, or choose another variant."
         return ModelServerError(f"The {self.name}'s process {how} while {self.doing}.", f"{fix}{self._tail()}")
 
     def _tail(self) -> str:
@@ -133,9 +128,8 @@ class ChildProcess:
         if self._log.closed:
             return self._last_words
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 4096))
-        lines = self._log.read().decode("utf-8", errors="replace").split("\n")
-        words = [line.strip() for line in lines if line.strip()]
-        return f" Its last words: {without_places(words[-1], self._places)[:300]}" if words else ""
+        words = self._log.read().decode("utf-8", errors="replace").strip().split("\n")[-1]
+        return f" Its last words: {without_places(words.strip(), self._places)[:300]}" if words else ""
 
 
 class ServedChild(ServedModel):
@@ -145,22 +139,21 @@ class ServedChild(ServedModel):
     model, or died; it is ended then.
     """
 
+    load_s: float
+
     def __init__(self, variant: ModelVariant, process: ChildProcess, *, timeout_s: float) -> None:
         try:
-            ready = process.wait_for("ready", timeout_s=timeout_s)
+            self.ready = ready = process.wait_for("ready", timeout_s=timeout_s)
         except BaseException:  # also when a person interrupts the load
             process.stop()
             raise
         super().__init__(variant, ready["base_url"])
         process.doing = f"serving {variant.model_id}"
-        self.ready = ready
-        self.load_s: float = ready["load_s"]
+        self.load_s, self.threads = ready["load_s"], ready.get("threads")
         self.registered_providers = tuple(ready["registered"])
-        self.threads = ready.get("threads")
         self.pid: int = ready["pid"]
-        self.resident_mb = machine.resident_mb(self.pid)
+        self._peak_mb = self.resident_mb = machine.resident_mb(self.pid)
         self._process = process
-        self._peak_mb = self.resident_mb
 
     def peak_resident_mb(self) -> float | None:
         """Highest resident memory so far in 10^6 bytes, kept when the process has ended.
@@ -183,27 +176,26 @@ class ServedChild(ServedModel):
 
 def child_environment(inherited: Mapping[str, str]) -> dict[str, str]:
     """The environment of a child: no telemetry, no proxy for loopback requests, the package where the parent has it."""
-    environment = {**inherited, "CI": "true", "PYTHONPATH": search_path()}
-    for name in ("NO_PROXY", "no_proxy"):
-        environment[name] = ",".join(filter(None, [inherited.get(name), _LOOPBACK]))
-    return environment
+    proxies = {
+        name: ",".join(filter(None, [inherited.get(name), "127.0.0.1,localhost"])) for name in ("NO_PROXY", "no_proxy")
+    }
+    return {**inherited, **proxies, "CI": "true", "PYTHONPATH": search_path()}
 
 
 def how_it_ended(exit_code: int) -> tuple[str, str]:
     """What an exit code says happened, and what to do next; a negative one is a signal."""
-    if exit_code == -9:
-        return "was killed by signal 9 (SIGKILL), probably because the memory ran out", _MEMORY_FIX
-    if exit_code < 0:
-        name = next((each.name for each in signal.Signals if each == -exit_code), "unknown")
-        return f"crashed with signal {-exit_code} ({name})", _CRASH_FIX
-    if exit_code in _WINDOWS_NO_MEMORY:
-        return "ended because the memory ran out", _MEMORY_FIX
-    if exit_code >= _WINDOWS_FAULT:
-        return f"crashed ({exit_code:#x})", _CRASH_FIX
-    return f"ended with exit code {exit_code}", _CRASH_FIX
+    if exit_code in _MEMORY:
+        how = "was killed by signal 9 (SIGKILL), probably" if exit_code < 0 else "ended"
+        return (
+            f"{how} because the memory ran out",
+            "Stop other models, close other programs, or choose a smaller variant.",
+        )
+    names = {-each: f"crashed with signal {each.value} ({each.name})" for each in signal.Signals}
+    crash = f"crashed ({exit_code:#x})" if exit_code >= _FAULTS else f"ended with exit code {exit_code}"
+    return names.get(exit_code, crash), "Try again, or choose another variant."
 
 
-def _read_events(lines: IO[bytes] | None, events: queue.SimpleQueue[Mapping[str, Any]]) -> None:
+def _read_events(lines: IO[bytes] | None, events: queue.SimpleQueue[Event]) -> None:
     """Run in a thread, as only a queue can be waited on with a limit; it must not keep the `ChildProcess` alive."""
     if lines is not None:
         with lines, suppress(ValueError):  # a line that was cut off when the child was killed

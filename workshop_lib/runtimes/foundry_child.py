@@ -1,8 +1,8 @@
 """The child process that holds the Foundry Local runtime: look at the catalog, download a model, or serve one.
 
-Run as `python -m workshop_lib.runtimes.foundry_child`. The only module that imports the SDK. A model of this machine is
-registered with the runtime's local catalog, from its own folder, under `/catalogs/local/v1`; one of the public catalog
-is served under `/v1`.
+Run as `python -m workshop_lib.runtimes.foundry_child`; its job is what `registry.foundry_process` says. The only module
+that imports the SDK. A model of this machine is registered with the runtime's local catalog, from its own folder, under
+`/catalogs/local/v1`; one of the public catalog is served under `/v1`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workshop_lib.errors import ModelNotFoundError, ModelServerError, RuntimeUnavailableError
 from workshop_lib.machine import CPU_PROVIDER
-from workshop_lib.runtimes import child
+from workshop_lib.runtimes.child import Emit, do_the_job
 from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from foundry_local_sdk import FoundryLocalManager, IModel
+
+    Job = Mapping[str, Any]
 
 APP_NAME = "edge-ai-workshop"
 CONFIG = "genai_config.json"
@@ -40,54 +41,26 @@ _NATIVE_PLACE = re.compile(r"\S+\.(?:cc|h):\d+ (?:(?:[^():]|::)*\((?:[^()]|\([^(
 """Where in its own source the runtime met a fault: nothing that a reader can use."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What to do.
-
-    Attributes:
-        task: `look`, `download` or `serve`.
-        logs_dir: where the runtime writes its log.
-        models_dir: the cache of the public catalog; empty = the public catalog is not asked.
-        catalog_url: where that one is, ending in `/asset-gallery/v1.0/models`; empty = the runtime's own.
-        model_id: the exact `name:version` to download or serve.
-        folder: the files of a model of this machine; empty = it is the public catalog's.
-        threads: how many that model uses; None = what its folder sets.
-        execution_provider: what the model is built for; None when unknown.
-    """
-
-    task: str
-    logs_dir: str
-    models_dir: str = ""
-    catalog_url: str = ""
-    model_id: str = ""
-    folder: str = ""
-    threads: int | None = None
-    execution_provider: str | None = None
-
-
-def _do(cache: str, described: Mapping[str, Any], emit: child.Emit) -> None:
-    """Do a `Job`, with the events `listing`, `progress`, `downloaded`, `ready`. Raises `WorkshopError`.
+def _do(cache: str, job: Job, emit: Emit) -> None:
+    """Do a job, with the events `listing`, `progress`, `downloaded`, `ready`. Raises `WorkshopError`.
 
     The local catalog keeps its registrations in the model cache, for every process that shares it, and reads them again
     at each request. So each child has an empty cache of its own for as long as it lives.
     """
-    job = Job(**described)
-    manager = _start(job, cache)
-    if job.threads:
-        job = replace(job, folder=str(_with_threads(Path(job.folder), job.threads, Path(cache) / "served")))
-    {"look": _look, "download": _download, "serve": _serve}[job.task](manager, job, emit)
+    manager = _start(job, job["models_dir"] or cache)
+    if job["threads"]:
+        job = {**job, "folder": str(_with_threads(Path(job["folder"]), job["threads"], Path(cache) / "served"))}
+    {"look": _look, "download": _download, "serve": _serve}[job["task"]](manager, job, emit)
 
 
-def _start(job: Job, cache: str) -> FoundryLocalManager:
-    models_dir = job.models_dir or cache
+def _start(job: Job, models_dir: str) -> FoundryLocalManager:
     try:
         from foundry_local_sdk import Configuration, FoundryLocalException, FoundryLocalManager
 
-        urls: list[tuple[str, str | None]] = [(job.catalog_url, None)] if job.catalog_url else []
+        options: dict[str, Any] = {"model_cache_dir": models_dir, "logs_dir": job["logs_dir"]}
+        options["catalog_urls"] = [(job["catalog_url"], None)] if job["catalog_url"] else []
         web = Configuration.WebService(urls="http://127.0.0.1:0")
-        return FoundryLocalManager(
-            Configuration(APP_NAME, model_cache_dir=models_dir, logs_dir=job.logs_dir, web=web, catalog_urls=urls)
-        )
+        return FoundryLocalManager(Configuration(APP_NAME, web=web, **options))
     except (ImportError, OSError) as error:
         what = f"The Foundry Local runtime cannot run here ({_one_line(error)})."
         raise RuntimeUnavailableError(what, _INSTALL) from error
@@ -97,50 +70,45 @@ def _start(job: Job, cache: str) -> FoundryLocalManager:
         raise RuntimeUnavailableError(what, fix) from error
 
 
-def _look(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
+def _look(manager: FoundryLocalManager, job: Job, emit: Emit) -> None:
     fault = _register_providers(manager)
-    models = manager.catalog.list_models() if job.models_dir else []
-    emit(
-        {
-            "event": "listing",
-            "models": [_description(variant) for model in models for variant in model.variants],
-            "registered": _registered(manager),
-            "discoverable": sorted(provider.name for provider in manager.discover_eps()),
-            "fault": fault,
-        }
-    )
+    models = manager.catalog.list_models() if job["models_dir"] else []
+    described = [_description(variant) for model in models for variant in model.variants]
+    known = sorted(provider.name for provider in manager.discover_eps())
+    listing = {"models": described, "registered": _registered(manager), "discoverable": known, "fault": fault}
+    emit({"event": "listing", **listing})
 
 
-def _download(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
-    if job.execution_provider not in {None, CPU_PROVIDER}:
+def _download(manager: FoundryLocalManager, job: Job, emit: Emit) -> None:
+    if job["execution_provider"] not in {None, CPU_PROVIDER}:
         _register_providers(manager)  # the catalog offers a GPU build only then
-    model = _public_model(manager, job.model_id)
+    model = _public_model(manager, job["model_id"])
     fix = "Check the network and try again; what has arrived is kept where the runtime can."
-    with _faults(f"{job.model_id} could not be downloaded", fix):
+    with _faults(f"{job['model_id']} could not be downloaded", fix):
         model.download(lambda percent: emit({"event": "progress", "percent": percent}))
     emit({"event": "downloaded"})
 
 
-def _serve(manager: FoundryLocalManager, job: Job, emit: child.Emit) -> None:
+def _serve(manager: FoundryLocalManager, job: Job, emit: Emit) -> None:
     """Load a model, serve it, and stay: the process ends by its parent's will."""
     _require_provider(job, manager)
-    model = _local_model(manager, job) if job.folder else _public_model(manager, job.model_id)
+    model = _local_model(manager, job) if job["folder"] else _public_model(manager, job["model_id"])
     if not model.is_cached:
-        raise ModelServerError(f"{job.model_id} is not in the model cache.", "Download it first.")
+        raise ModelServerError(f"{job['model_id']} is not in the model cache.", "Download it first.")
     with _faults("The web service could not start on 127.0.0.1", "Try again."):
         manager.start_web_service()
     started = time.perf_counter()
     fix = "Stop other models, choose a smaller variant, or download or convert it again."
-    with _faults(f"{job.model_id} could not be loaded", fix):
+    with _faults(f"{job['model_id']} could not be loaded", fix):
         model.load()
     emit(
         {
             "event": "ready",
             "load_s": time.perf_counter() - started,
-            "base_url": f"{(manager.urls or [''])[0].rstrip('/')}{'/catalogs/local' if job.folder else ''}/v1",
+            "base_url": f"{(manager.urls or [''])[0].rstrip('/')}{'/catalogs/local' if job['folder'] else ''}/v1",
             "pid": os.getpid(),
             "registered": _registered(manager),
-            "threads": _threads(Path(job.folder or model.get_path())),
+            "threads": _threads(Path(job["folder"] or model.get_path())),
         }
     )
     threading.Event().wait()
@@ -150,7 +118,7 @@ def main() -> None:
     """Do the job that standard input names, and end."""
     os.environ["CI"] = "true"  # the runtime then sends no telemetry
     with tempfile.TemporaryDirectory(prefix=f"{APP_NAME}-", ignore_cleanup_errors=True) as cache:
-        child.do_the_job(partial(_do, cache), on_exit=partial(shutil.rmtree, cache, ignore_errors=True))
+        do_the_job(partial(_do, cache), on_exit=partial(shutil.rmtree, cache, ignore_errors=True))
 
 
 def _local_model(manager: FoundryLocalManager, job: Job) -> IModel:
@@ -158,15 +126,14 @@ def _local_model(manager: FoundryLocalManager, job: Job) -> IModel:
 
     info = ModelInfoBuilder().set_string_property("task", "chat-completion")
     with _faults("The runtime does not take the folder", "Give a folder for ONNX Runtime GenAI."):
-        return manager.get_catalog(CatalogType.LOCAL).register_model(job.folder, job.model_id, info)
+        return manager.get_catalog(CatalogType.LOCAL).register_model(job["folder"], job["model_id"], info)
 
 
 def _public_model(manager: FoundryLocalManager, model_id: str) -> IModel:
     model = manager.catalog.get_model_variant(model_id)
     if model is None:
-        raise ModelNotFoundError(
-            f"The catalog does not offer '{model_id}' here.", "List the models for their exact ids."
-        )
+        what = f"The catalog does not offer '{model_id}' here."
+        raise ModelNotFoundError(what, "List the models for their exact ids.")
     return model
 
 
@@ -193,34 +160,24 @@ def _registered(manager: FoundryLocalManager) -> list[str]:
 
 def _require_provider(job: Job, manager: FoundryLocalManager) -> None:
     """Refuse what the runtime would run on the CPU without a word, as if it were the GPU."""
-    wanted = job.execution_provider
+    wanted = job["execution_provider"]
     if wanted in {None, CPU_PROVIDER}:
         return
     fault = _register_providers(manager)
     if wanted not in _registered(manager):
         reason = f" ({fault})" if fault else ""
-        what = f"{job.model_id} needs {wanted}, which is not registered on this machine{reason}."
+        what = f"{job['model_id']} needs {wanted}, which is not registered on this machine{reason}."
         raise RuntimeUnavailableError(what, "Choose a CPU variant, or install the driver and the libraries it needs.")
 
 
 def _with_threads(folder: Path, threads: int, place: Path) -> Path:
     """Make a folder with the files of another that tells the runtime how many threads to use."""
-    shutil.copytree(folder, place, ignore=shutil.ignore_patterns(CONFIG), copy_function=_link_or_copy)
-    text = (folder / CONFIG).read_text(encoding="utf-8")
+    shutil.copytree(folder, place, copy_function=shutil.copyfile)  # some megabytes
     with suppress(ValueError, LookupError, TypeError):  # a damaged one: the runtime says better what is wrong
-        config = json.loads(text)
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         config["model"]["decoder"]["session_options"]["intra_op_num_threads"] = threads
-        text = json.dumps(config)
-    (place / CONFIG).write_text(text, encoding="utf-8")
+        (place / CONFIG).write_text(json.dumps(config), encoding="utf-8")
     return place
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    """A second name for the file takes no room and no time; between two disks there is none."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _threads(folder: Path) -> int | None:
