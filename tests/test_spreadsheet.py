@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.annotation_helpers import run_with
-from workshop_lib.errors import DataFileError
+from workshop_lib.errors import ConfigurationError, DataFileError
 from workshop_lib.quality import scores, spreadsheet
-from workshop_lib.quality.annotation import JudgingError, Session, clean_comment
+from workshop_lib.quality.annotation import Session, clean_comment
 from workshop_lib.quality.spreadsheet import add_scores, read_scores, restore, write_template
 from workshop_lib.show.text import csv_cell, printable
 
@@ -60,7 +60,7 @@ def test_the_template_is_blind_and_complete(session: Session, path: Path):
     assert {row["score"] + row["comment"] for row in rows} == {""}
     assert "int4" not in path.read_text("utf-8") and "x:1" not in path.read_text("utf-8")
     assert "'=cmd|' /C calc'!A0" in {row["answer"] for row in rows}, "what begins like a formula is shown, not run"
-    with pytest.raises(JudgingError, match="holds grades, not pairs"):
+    with pytest.raises(ConfigurationError, match="holds grades, not pairs"):
         write_template(Session(session.run, session.folder, mode="pairwise"))
 
 

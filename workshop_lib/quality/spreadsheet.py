@@ -14,9 +14,9 @@ import unicodedata
 from pathlib import Path
 
 from workshop_lib import data, files
-from workshop_lib.errors import DataFileError
+from workshop_lib.errors import ConfigurationError, DataFileError
 from workshop_lib.quality import scores
-from workshop_lib.quality.annotation import JudgingError, Session, clean_comment
+from workshop_lib.quality.annotation import Session, clean_comment
 from workshop_lib.quality.scores import GRADES, Answer, Score
 from workshop_lib.show.text import FORMULA_STARTS, csv_cell, one_line
 
@@ -38,10 +38,10 @@ def write_template(session: Session) -> Path:
     """Write one row per answer with empty score and comment; a score already given is filled in.
 
     It lies beside the raters' files. A file that is there is left as it is: it may hold an hour's work.
-    Raises `JudgingError` if the session judges pairs, `ConfigurationError` if the file cannot be written.
+    Raises `ConfigurationError` if the session judges pairs, or if the file cannot be written.
     """
     if session.mode != "rubric":
-        raise JudgingError("A CSV template holds grades, not pairs.", "Use the rubric mode for it.")
+        raise ConfigurationError("A CSV template holds grades, not pairs.", "Use the rubric mode for it.")
     name = re.sub(r"[^\w.-]", "_", f"{session.rater}-{session.run.run_id}")
     path = session.folder / f"{name}.csv"
     if not path.exists():
