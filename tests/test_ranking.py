@@ -8,7 +8,7 @@ import re
 import pytest
 
 from workshop_lib.quality import ranking
-from workshop_lib.quality.ranking import OrderBias, order_bias, rank
+from workshop_lib.quality.ranking import order_bias, rank
 from workshop_lib.quality.scores import Answer, Score
 from workshop_lib.records import Prompt
 
@@ -50,7 +50,7 @@ def test_strengths_are_agresti_s(monkeypatch: pytest.MonkeyPatch) -> None:
     found = rank(given_, known)
     values = {each.model: each.value.value for each in found.strengths}
     assert [round(values[team] - values["Baltimore"], 2) for team in teams] == AGRESTI_STRENGTHS
-    assert (found.comparisons, found.reason, found.strengths[0].model) == (273, None, "Milwaukee")
+    assert (found.reason, found.strengths[0].model) == (None, "Milwaukee")
 
 
 def test_odds_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_a_tie_is_half_a_win_for_each_and_both_bad_is_nothing() -> None:
     """One win, one tie and one `both_bad` are two comparisons and one and a half wins."""
     given_ = [verdict("x", "y", choice, f"p{place}") for place, choice in enumerate(["a", "tie", "both_bad"])]
     found = rank(given_, authors("x y", ["p0", "p1", "p2"]))
-    assert (found.comparisons, [each.wins for each in found.strengths]) == (2, [1.5, 0.5])
+    assert [(each.wins, each.comparisons) for each in found.strengths] == [(1.5, 2), (0.5, 2)]
     assert found.reason == "2 prompts are too few for an interval."
 
 
@@ -93,7 +93,7 @@ def test_models_with_the_same_answer_share_its_verdicts() -> None:
     """Where X and Z said the same and it beat Y, both beat Y; Z does not play against X."""
     known = {("p", sha("x", "p")): ["x", "z"], ("p", sha("y", "p")): ["y"]}
     found = rank([verdict("x", "y", "a")], known)
-    assert (found.comparisons, {each.model: each.wins for each in found.strengths}) == (2, {"x": 1, "z": 1, "y": 0})
+    assert {each.model: each.wins for each in found.strengths} == {"x": 1, "z": 1, "y": 0}
 
 
 ORDERS = [
@@ -128,9 +128,7 @@ def test_flip_and_first_position_rates_by_hand() -> None:
         for place, (forward, backward) in enumerate(orders)
         for each in (verdict("x", "y", forward, f"p{place}"), verdict("y", "x", backward, f"p{place}"))
     ]
-    found = order_bias(given_, "ada")
-    assert found == OrderBias(pytest.approx(1 / 3), pytest.approx(4 / 6), 3, 1)
-    assert [re.findall(r"\d+", each) for each in found.sentences] == [["3", "1"], ["33"], ["67", "50"]]
-    assert OrderBias(None, None, 0, 2).sentences == ()
-    assert order_bias([verdict("x", "y", "a")], "ben") == OrderBias(None, None, 0, 0)
-    assert order_bias([verdict("x", "y", "tie"), verdict("y", "x", "tie")], "ada") == OrderBias(0.0, None, 1, 0)
+    assert [re.findall(r"\d+", each) for each in order_bias(given_, "ada")] == [["3", "1"], ["33"], ["67", "50"]]
+    assert order_bias([verdict("x", "y", "a")], "ada") == order_bias(given_, "ben") == []
+    ties = order_bias([verdict("x", "y", "tie"), verdict("y", "x", "tie")], "ada")
+    assert [re.findall(r"\d+", each) for each in ties] == [["1", "0"], ["0"]]

@@ -148,7 +148,7 @@ def judge_run(run: Run, folder: Path, *, model: str = "", endpoint: str = "", se
         given = scores.current(ScoreFile(folder, rater_of(variant)).lines().values())
         theirs = [given.get(key_of([each], version)) for each in strangers(variant, answers)]
         said += _did(theirs, time.monotonic() - began)
-        said += order_bias(given.values(), rater_of(variant)).sentences
+        said += order_bias(given.values(), rater_of(variant))
     return tuple(said)
 
 
