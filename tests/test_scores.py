@@ -216,6 +216,6 @@ def test_the_shipped_grades_fit_answers_of_the_shipped_prompts() -> None:
     found = scores.read_reference()
     assert found.read_by.strip() and found.method.strip()
     prompts = (*data.read_prompts("course"), *data.read_prompts(data.TASK))
-    assert {each.prompt_id for each in found.scores} == {prompt.id for prompt in prompts}
-    assert len({(each.prompt_id, each.answer_sha256) for each in found.scores}) == len(found.scores)
+    assert {each.prompt_id for each in found.as_scores()} == {prompt.id for prompt in prompts}
+    assert len({(each.rater, each.key) for each in found.as_scores()}) == len(found.as_scores())
     assert found.rubric_version == scores.version_for(prompts)
