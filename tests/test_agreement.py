@@ -13,7 +13,6 @@ from workshop_lib.quality.agreement import (
     FACTS,
     Agreement,
     against_readings,
-    follows_best,
     krippendorff_alpha,
     pair_by_pair,
     ratings,
@@ -160,24 +159,3 @@ def test_a_rater_is_compared_with_the_readings_by_rank_and_so_is_the_fact_check(
     assert found["ben"].value is None and found["judge:m"].value is None and found["judge:m"].n == 1
     assert found["judge:n"].n == 0 and "reference:1" not in found
     assert list(found)[:2] == [FACTS, "ada"]
-
-
-BEST = [
-    ([], "No automatic check"),
-    (
-        [("ada", 1.0, 1.0, 1.0), ("aspects", 0.9, 0.8, 0.95)],
-        "aspects (0.90). There is no other",
-    ),
-    ([("aspects", 0.9, 0.8, 0.95), (FACTS, 0.6, 0.4, 0.81)], "overlaps that of fact check"),
-    ([("judge:m", 0.9, 0.8, 0.95), (FACTS, 0.6, 0.4, 0.79)], "judge:m (0.90). Its interval overlaps no"),
-    ([("aspects", 0.9, None, None), (FACTS, 0.6, 0.4, 0.79)], "overlaps that of fact check"),
-]
-
-
-@pytest.mark.parametrize(("rows", "part"), BEST)
-def test_the_best_automatic_check_is_named_and_whether_others_might_overtake_it(
-    rows: list[tuple[str, float, float | None, float | None]], part: str
-) -> None:
-    """People are no automatic check; without an interval nobody is ahead for certain."""
-    found = [Agreement((rater, "reference"), 9, value, low, high) for rater, value, low, high in rows]
-    assert part in follows_best(found)

@@ -97,16 +97,13 @@ def test_moving_stays_between_the_first_item_and_the_end(session: Session) -> No
 
 
 def test_raters_are_apart(session: Session) -> None:
-    """Each has a file and a place of their own; an impossible name changes nothing."""
+    """Each has a file and a place of their own."""
     session.judge(5)
-    session.switch("Bob")
-    assert (session.rater, session.judged) == ("bob", 0)
-    session.judge(1)
-    with pytest.raises(ConfigurationError):
-        session.switch("../x")
-    assert session.rater == "bob"
-    session.switch("ada")
-    assert (session.judged, session.position) == (1, 1)
+    bob = Session(session.run, session.folder, rater="Bob")
+    assert (bob.rater, bob.judged) == ("bob", 0)
+    bob.judge(1)
+    again = Session(session.run, session.folder, rater="ada")
+    assert (again.judged, again.position) == (1, 1)
     assert {score.rater: score.value for score in scores.read_all(session.folder)} == {"ada": 5, "bob": 1}
 
 
@@ -185,7 +182,6 @@ COMMANDS = [
     ({"command": "comment", "value": "hm"}, "Saved: comment"),
     ({"command": "move", "value": "-1"}, ""),
     ({"command": "skipped"}, ""),
-    ({"command": "rater", "value": "bob"}, "Judging as bob"),
 ]
 
 
@@ -230,8 +226,8 @@ def test_a_command_of_an_older_turn_is_not_carried_out(session: Session) -> None
     assert (widget.view["judged"], widget.view["said"], widget.view["turn"]) == (1, "Saved: excellent", 1)
     widget._receive(widget, press, [])
     assert (widget.view["judged"], widget.view["said"], widget.view["turn"]) == (1, "", 2)
-    widget._receive(widget, {"turn": 2, "command": "rater", "value": "a/b"}, [])
-    assert "cannot be a rater's name" in widget.view["problem"]
+    widget._receive(widget, {"turn": 2, "command": "reveal"}, [])
+    assert "39 of 40 are still to be judged" in widget.view["problem"]
 
 
 def test_without_a_widget_there_are_words(session: Session) -> None:

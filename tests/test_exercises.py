@@ -22,7 +22,6 @@ from tests.measurement_helpers import completion, run_of
 from workshop_lib import benchmark, places, storage
 from workshop_lib.choice.decide import Evidence, gather_evidence
 from workshop_lib.comparison import Estimate
-from workshop_lib.errors import ConfigurationError
 from workshop_lib.exercises import EXERCISES, NOT_ANSWERED, Expected, check
 from workshop_lib.programs import notebooks
 from workshop_lib.records import Completion, ModelVariant, Prompt, Run, Serving
@@ -243,5 +242,3 @@ def test_a_checkpoint_is_shown_as_text_and_as_escaped_html() -> None:
     shown = check("01-smallest-variant", "<b>x</b>", OFFERED)
     assert repr(shown).startswith("Not yet. '<b>x</b>' is none")
     assert shown._repr_html_().startswith("<p><strong>Not yet.</strong> &#x27;&lt;b&gt;x")
-    with pytest.raises(ConfigurationError, match=r"no exercise '02-median'.*'02-median-latency'"):
-        check("02-median", 1, EMPTY)

@@ -84,9 +84,8 @@ def test_defusing_can_be_undone(text: str):
 )
 def test_grades_and_comments_come_back(tmp_path: Path, grades: list[int | None], comments: list[str]):
     """What was judged in the notebook and written out is read in again, cell by cell."""
+    (tmp_path / "annotations" / "ada.jsonl").unlink(missing_ok=True)
     session = Session(run_with(TEXTS), tmp_path / "annotations", rater="ada")
-    session.file.path.unlink(missing_ok=True)
-    session.switch("ada")
     for grade, comment in zip(grades, comments, strict=True):
         session.judge(grade, comment)
     path = session.folder / "ada-20260101T000000Z.csv"

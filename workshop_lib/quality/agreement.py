@@ -114,20 +114,6 @@ def against_readings(run: Run, scores: Iterable[Score]) -> list[Agreement]:
     return sorted(found, key=lambda each: (each.value is None, -(each.value or 0.0), each.raters))
 
 
-def follows_best(found: Iterable[Agreement]) -> str:
-    """Which automatic check follows the readings best, and whether others might on other prompts."""
-    known = [each for each in found if each.value is not None]
-    checks = [each for each in known if each.raters[0] == FACTS or kind_of(each.raters[0]) != "people"]
-    if not checks:
-        return "No automatic check can be compared with the shipped readings: none of them covers answers of this run."
-    best, *others = checks
-    said = f"Closest to the readings of all automatic checks: {best.raters[0]} ({best.value:.2f})."
-    near = [each.raters[0] for each in others if best.low is None or each.high is None or each.high >= best.low]
-    if near:
-        return f"{said} Its interval overlaps that of {', '.join(near)}: other prompts may reverse the order."
-    return f"{said} Its interval overlaps no other's." if others else f"{said} There is no other."
-
-
 def _readings_as_one(run: Run, scores: Iterable[Score]) -> dict[str, Grades]:
     """The grades of each rater on answers of the run; of all readings the median, of two the lower one."""
     here = {answer.key for answer in distinct_answers(run)}

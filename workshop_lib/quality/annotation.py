@@ -120,20 +120,15 @@ class Session:
     def __init__(self, run: Run, folder: Path, *, rater: str = "me", mode: str = "rubric", seed: int = 20) -> None:
         if mode not in ("rubric", "pairwise"):
             raise ConfigurationError(f"There is no mode {mode!r}.", "Use rubric or pairwise.")
-        self.run, self.folder, self.mode, self.seed = run, folder, mode, seed
+        self.run, self.folder, self.mode = run, folder, mode
         self.rubric = scores.read_rubric()
         grades = (Step(line.grade, str(line.grade), line.name, line.meaning) for line in self.rubric.grades)
         self.scale = tuple(grades) if mode == "rubric" else PAIR_SCALE
         self.version = scores.version_for(run.prompts)
         self.answers = scores.distinct_answers(run)
-        self.switch(rater)
-
-    def switch(self, rater: str) -> None:
-        """Go on as another rater, where that one stopped; after an error the rater stays as before. Raises as above."""
-        file = ScoreFile(self.folder, rater)
-        file.lines()
-        self.file, self.rater, self.revealed = file, file.rater, False
-        self.items = draw_items(self.answers, self.mode, rater=self.rater, seed=self.seed)
+        self.file = ScoreFile(folder, rater)
+        self.rater, self.revealed = self.file.rater, False
+        self.items = draw_items(self.answers, mode, rater=self.rater, seed=seed)
         self.total = len(self.items)
         self.refresh()
         self.position = self._first(None, 0)
@@ -316,9 +311,6 @@ def obey(session: Session, message: Mapping[str, Any]) -> str:
         case "undo":
             session.undo()
             return "Saved: taken back"
-        case "rater":
-            session.switch(text)
-            return f"Judging as {session.rater}"
         case "move":
             session.move(int(text))
         case "skipped":

@@ -12,7 +12,7 @@ const command = (name, key, shown, label, value = "") =>
 
 const PAGE = `
   <header>
-    <label>Rater <input class="ws-rater" maxlength="40" spellcheck="false" autocomplete="off"></label>
+    <span class="ws-rater"></span>
     <span><progress class="ws-bar" aria-label="Judged"></progress> <span class="ws-count"></span></span>
   </header>
   <div class="ws-judging">
@@ -77,7 +77,6 @@ function render({ model, el }) {
   const part = (name) => root.querySelector(`.ws-${name}`);
   const [previous, next, skip, undo] = part("buttons").children;
   const comment = part("comment");
-  const rater = part("rater");
   const focusHere = () => root.focus({ preventScroll: true });
   const view = () => model.get("view");
   let shown = {};
@@ -106,15 +105,14 @@ function render({ model, el }) {
     part("problem").hidden = now.problem === "";
     skipped.hidden = now.skipped === 0;
     reveal.hidden = !now.finished;
-    if (["position", "rater", "stage"].some((name) => now[name] !== shown[name])) {
+    if (["position", "stage"].some((name) => now[name] !== shown[name])) {
       drawItem(now);
       comment.value = now.comment;
       part("revealed").replaceChildren(...now.revealed.map(table));
     }
     if (now.comment !== shown.comment) comment.value = now.comment;
-    if (document.activeElement !== rater || !now.problem) rater.value = now.rater;
     shown = now;
-    for (const name of ["heading", "prompt", "count", "done", "problem"]) write(part(name), now[name]);
+    for (const name of ["rater", "heading", "prompt", "count", "done", "problem"]) write(part(name), now[name]);
     write(part("status"), now.said);
     part("bar").value = now.judged;
     part("bar").max = now.total || 1;
@@ -148,7 +146,7 @@ function render({ model, el }) {
   }
 
   function onKey(event) {
-    if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey || event.target === rater) return;
+    if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target === comment) return onCommentKey(event);
     const key = event.key.length === 1 ? event.key.toUpperCase() : event.key;
     const meant = root.querySelectorAll(`[aria-keyshortcuts="${CSS.escape(key)}"]`);
@@ -188,7 +186,6 @@ function render({ model, el }) {
     if (pressed) send(pressed.dataset.command, pressed.dataset.value);
   });
   comment.addEventListener("input", drawDraft);
-  rater.addEventListener("change", () => send("rater", rater.value));
   window.addEventListener("keydown", allowSaving, true);
   model.on("change:view", draw);
   el.append(root);
