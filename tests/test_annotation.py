@@ -156,11 +156,11 @@ def test_means_are_per_model_and_shared_answers_count_for_both(tmp_path: Path) -
     session = Session(run_with(SMALL), tmp_path)
     while session.item:
         session.judge({"first": 2, "second": None, "third": 5}[text(session)])
-    assert annotation.reveal_models(session)["rows"] == [
+    assert annotation.reveal(session)[0]["rows"] == [
         ["y · int4 · cpu", "5.00", "1"],
         ["x · int4 · cpu", "3.50", "2"],
     ]
-    assert ["What is one?", "second", "y · int4 · cpu", "skipped"] in annotation.reveal_answers(session)["rows"]
+    assert ["What is one?", "second", "y · int4 · cpu", "skipped"] in annotation.reveal(session)[1]["rows"]
 
 
 def test_choices_are_counted_per_model(tmp_path: Path) -> None:
@@ -169,11 +169,11 @@ def test_choices_are_counted_per_model(tmp_path: Path) -> None:
     for choice in ("x", "x", "tie", "both_bad", None):
         sides = [answer.authors[0].alias for answer in session.item]
         session.judge("ab"[sides.index(choice)] if choice == "x" else choice)
-    assert annotation.reveal_models(session)["rows"] == [
+    assert annotation.reveal(session)[0]["rows"] == [
         ["x · int4 · cpu", "0.62", "4"],
         ["y · int4 · cpu", "0.12", "4"],
     ]
-    assert {row[3] for row in annotation.reveal_answers(session)["rows"]} >= {"Tie", "Both bad", "skipped"}
+    assert {row[3] for row in annotation.reveal(session)[1]["rows"]} >= {"Tie", "Both bad", "skipped"}
 
 
 COMMANDS = [

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -63,22 +63,17 @@ def draw_items(answers: Sequence[Answer], mode: str, *, rater: str, seed: int) -
     """
     items: list[Item] = [(answer,) for answer in answers]
     if mode == "pairwise":
-        by_prompt: dict[str, list[Answer]] = {}
-        for answer in sorted(answers, key=lambda answer: _draw(seed, answer.key)):
-            by_prompt.setdefault(answer.prompt.id, []).append(answer)
-        pairs = [pair for each in by_prompt.values() for pair in pairwise([*each, each[0]] if len(each) > 2 else each)]
-        items = [_sides(pair, rater) for pair in pairs]
+        circles = [
+            sorted(each, key=lambda one: _draw(seed, one.key)) for _, each in groupby(answers, lambda a: a.prompt)
+        ]
+        pairs = [pair for circle in circles for pair in pairwise(circle + circle[: len(circle) > 2])]
+        hashed = [(sorted(answer.key for answer in pair), pair) for pair in pairs]
+        items = [tuple(sorted(pair, key=lambda one: _draw(rater, both, one.key))) for both, pair in hashed]
 
     def place(item: Item) -> tuple[bytes, bytes]:
         return _draw(seed, rater, item[0].prompt.id), _draw(seed, rater, sorted(key_of(item, "")))
 
     return tuple(sorted(items, key=place))
-
-
-def _sides(pair: Item, rater: str) -> Item:
-    """The pair with the answer first that this rater sees as A."""
-    both = sorted(answer.key for answer in pair)
-    return tuple(sorted(pair, key=lambda answer: _draw(rater, both, answer.key)))
 
 
 def _draw(*what: object) -> bytes:
@@ -230,29 +225,28 @@ def model_name(variant: ModelVariant) -> str:
     return printable(f"{variant.alias} · {variant.precision or 'unknown'} · {variant.device}")
 
 
-def reveal_models(session: Session) -> dict[str, Any]:
-    """One row per model, best first, as caption, headings and rows. An answer of several models counts for each."""
+def reveal(session: Session) -> list[dict[str, Any]]:
+    """Two tables: models, best first, where an answer of several models counts for each of them; and all items."""
     got: dict[str, list[float]] = {model_name(author): [] for each in session.answers for author in each.authors}
-    for item in session.items:
-        if (score := session.score(item)) and score.value is not None:
-            for side, answer in zip("ab", item, strict=False):
-                points = {side: 1.0, "tie": 0.5}.get(str(score.value), 0.0)
-                for author in answer.authors:
-                    got[model_name(author)].append(float(score.value) if score.is_grade else points)
-    best_first = sorted(got, key=lambda model: -fmean(got[model] or [0.0]))
-    rows = [[model, f"{fmean(got[model]):.2f}" if got[model] else "none", str(len(got[model]))] for model in best_first]
-    mean = "Mean grade" if session.mode == "rubric" else "Share won, a tie as half"
-    return {"caption": "Models", "headings": ["Model", mean, "n"], "rows": rows}
-
-
-def reveal_answers(session: Session) -> dict[str, Any]:
-    """Question, answer, model and verdict of each item, the first two cut."""
     rows = []
     for item in session.items:
-        answers = "\n".join(one_line(answer.text, SHORT) for answer in item)
+        value = score.value if (score := session.score(item)) else None
+        for side, answer in zip("ab", item, strict=False) if value is not None else ():
+            points = float(value) if isinstance(value, int) else {side: 1.0, "tie": 0.5}.get(value or "", 0.0)
+            for author in answer.authors:
+                got[model_name(author)].append(points)
+        texts = "\n".join(one_line(answer.text, SHORT) for answer in item)
         models = "\n".join(", ".join(map(model_name, answer.authors)) for answer in item)
-        rows.append([one_line(item[0].prompt.text, SHORT), answers, models, session.said(item)])
-    return {"caption": "Answers", "headings": ["Question", "Answer", "Model", "Verdict"], "rows": rows}
+        rows.append([one_line(item[0].prompt.text, SHORT), texts, models, session.said(item)])
+    best_first = sorted(got, key=lambda model: -fmean(got[model] or [0.0]))
+    means = [
+        [model, f"{fmean(got[model]):.2f}" if got[model] else "none", str(len(got[model]))] for model in best_first
+    ]
+    mean = "Mean grade" if session.mode == "rubric" else "Share won, a tie as half"
+    return [
+        {"caption": "Models", "headings": ["Model", mean, "n"], "rows": means},
+        {"caption": "Answers", "headings": ["Question", "Answer", "Model", "Verdict"], "rows": rows},
+    ]
 
 
 # -- the widget
@@ -329,6 +323,8 @@ def view(session: Session) -> dict[str, Any]:
     if not still_open:
         end = "All answers are judged. Thank you." if session.total else "This run holds no answers to judge."
     what = "Answer" if session.mode == "rubric" else "Pair"
+    texts = [printable(answer.text) for answer in item or ()]
+    checks = [check_answer(item[0].prompt.text, text) for text in texts] if item else []
     plain = ("rater", "mode", "position", "total", "judged", "skipped", "finished")
     return {
         **{name: getattr(session, name) for name in plain},
@@ -337,16 +333,10 @@ def view(session: Session) -> dict[str, Any]:
         "count": f"{session.judged} of {session.total}" + (f", {session.skipped} skipped" if session.skipped else ""),
         "done": end,
         "prompt": printable(item[0].prompt.text) if item else "",
-        "answers": [printable(answer.text) for answer in item or ()],
-        "invented": [_invented(answer) for answer in item or ()],
+        "answers": texts,
+        "invented": [list(found.places) if found else [] for found in checks],
         "verdict": str(score.value) if score else "",
         "comment": score.comment if score else "",
         "scale": [step._asdict() for step in session.scale],
-        "revealed": [reveal_models(session), reveal_answers(session)] if session.revealed else [],
+        "revealed": reveal(session) if session.revealed else [],
     }
-
-
-def _invented(answer: Answer) -> list[list[int]]:
-    """Where the answer states what the notes of its prompt do not hold, as characters of what is shown."""
-    found = check_answer(answer.prompt.text, printable(answer.text))
-    return [list(place) for place in found.places] if found else []

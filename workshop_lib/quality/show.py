@@ -62,7 +62,7 @@ def inventions(run: Run) -> Table:
     answers = scores.distinct_answers(run)
     checked = [(each.authors, check_answer(each.prompt.text, each.text, each.prompt.aspects)) for each in answers]
     lines = []
-    for model in [serving.variant for serving in run.servings]:
+    for model in dict.fromkeys(serving.variant for serving in run.servings):
         mine = [check for authors, check in checked if check and model in authors]
         invented = [len(check.unsupported) for check in mine]
         if mine:
