@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.annotation_helpers import SMALL, forty, run_with
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.quality import annotation, scores
+from workshop_lib.quality import annotation
 from workshop_lib.quality.annotation import AnnotationWidget, Session, obey, view
 from workshop_lib.quality.scores import key_of
 
@@ -96,17 +96,6 @@ def test_moving_stays_between_the_first_item_and_the_end(session: Session) -> No
     assert (session.judged, session.skipped, session.position) == (40, 0, 40)
 
 
-def test_raters_are_apart(session: Session) -> None:
-    """Each has a file and a place of their own."""
-    session.judge(5)
-    bob = Session(session.run, session.folder, rater="Bob")
-    assert (bob.rater, bob.judged) == ("bob", 0)
-    bob.judge(1)
-    again = Session(session.run, session.folder, rater="ada")
-    assert (again.judged, again.position) == (1, 1)
-    assert {score.rater: score.value for score in scores.read_all(session.folder)} == {"ada": 5, "bob": 1}
-
-
 def test_pairs_connect_all_answers_and_are_the_same_for_everybody(tmp_path: Path) -> None:
     """Five answers make a circle of five pairs, two make one; raters differ in order and in which side is A."""
     ada, bob = (Session(forty(), tmp_path, rater=name, mode="pairwise") for name in ("ada", "bob"))
@@ -176,21 +165,6 @@ def test_choices_are_counted_per_model(tmp_path: Path) -> None:
     assert {row[3] for row in annotation.reveal(session)[1]["rows"]} >= {"Tie", "Both bad", "skipped"}
 
 
-COMMANDS = [
-    ({"command": "judge", "value": "4"}, "Saved: good"),
-    ({"command": "judge", "value": ""}, "Saved: skipped"),
-    ({"command": "comment", "value": "hm"}, "Saved: comment"),
-    ({"command": "move", "value": "-1"}, ""),
-    ({"command": "skipped"}, ""),
-]
-
-
-@pytest.mark.parametrize(("message", "said"), COMMANDS)
-def test_commands_do_what_they_say(session: Session, message: dict[str, str], said: str) -> None:
-    """Each command of the page is one call of the session."""
-    assert obey(session, message) == said
-
-
 SENSELESS = [{"command": "judge", "value": "x"}, {"command": "undo"}, {"command": "reveal"}]
 
 
@@ -200,22 +174,6 @@ def test_commands_that_make_no_sense_are_refused(session: Session, message: dict
     with pytest.raises(ConfigurationError):
         obey(session, message)
     assert not session.file.path.exists()
-
-
-def test_a_draft_is_saved_with_the_verdict(session: Session) -> None:
-    """A comment that was typed but not entered is not lost by grading, and is shown with the verdict."""
-    obey(session, {"command": "judge", "value": "2", "comment": "typed"})
-    session.move(-1)
-    seen = view(session)
-    assert (seen["verdict"], seen["comment"], seen["stage"]) == ("2", "typed", "item")
-
-
-def test_pairs_have_a_scale_of_their_own(tmp_path: Path) -> None:
-    """Four choices with their keys; a choice is said by its name."""
-    session = Session(run_with({"q": {"x": "a", "y": "b"}}), tmp_path, mode="pairwise")
-    assert [line["key"] for line in view(session)["scale"]] == ["A", "B", "T", "X"]
-    assert obey(session, {"command": "judge", "value": "tie"}) == "Saved: Tie"
-    assert obey(session, {"command": "reveal"}) == ""
 
 
 def test_a_command_of_an_older_turn_is_not_carried_out(session: Session) -> None:

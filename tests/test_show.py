@@ -32,9 +32,9 @@ def test_agreement_is_shown_pair_by_pair() -> None:
     nearly, one = replace(alpha, value=0.9, low=0.797, high=0.95), Agreement(("ben", "judge:m"), 1, 0.0)
     found = show.agreements([alpha, nearly, one, apart, equal, replace(apart, raters=("aspects", "judge:m"))])
     assert found.to_numpy().tolist() == [
-        ["ada and aspects", 9, "0.50", "0.25 to 0.75", show.TRUST["unreliable"]],
-        ["ada and aspects", 9, "0.90", "0.797 to 0.95", show.TRUST[nearly.trust]],
-        ["ben and judge:m", 1, "none", "none", show.TRUST[one.trust]],
+        ["ada and aspects", 9, "0.50", "0.25 to 0.75", alpha.follows],
+        ["ada and aspects", 9, "0.90", "0.797 to 0.95", nearly.follows],
+        ["ben and judge:m", 1, "none", "none", one.follows],
         ["ben and ada", 3, "undefined", "none", "All ratings are equal (4)."],
         ["ada and judge:m; aspects and judge:m", 0, "none", "none", "They share no answer."],
     ]

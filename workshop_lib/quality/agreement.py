@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 
@@ -31,7 +30,6 @@ FACTS = "fact check"
 
 Grades = Mapping[Key, int]
 """What a grade is about → the grade."""
-Trust = Literal["reliable", "tentative", "unreliable", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +51,14 @@ class Agreement:
     reason: str | None = None
 
     @property
-    def trust(self) -> Trust:
-        """May one stand for the other? By the interval's lower end: a few lucky grades are no evidence."""
-        if self.low is None:
-            return "unknown"
-        return "reliable" if self.low >= RELIABLE else "tentative" if self.low >= TENTATIVE else "unreliable"
+    def follows(self) -> str:
+        """What it allows, by the interval's lower end: a few lucky grades are no evidence. Else why it is undefined."""
+        if self.reason or self.low is None:
+            return self.reason or "Too few answers in common to say."
+        if self.low >= TENTATIVE:
+            hint = "A hint: check the models that decide."
+            return "Each can stand in for the other on answers like these." if self.low >= RELIABLE else hint
+        return "Too little agreement to choose a model by."
 
 
 def ratings(scores: Iterable[Score]) -> dict[str, dict[Key, int]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from workshop_lib.comparison import Estimate
 from workshop_lib.quality import scores
-from workshop_lib.quality.agreement import RELIABLE, TENTATIVE, Agreement, Trust
+from workshop_lib.quality.agreement import RELIABLE, TENTATIVE, Agreement
 from workshop_lib.quality.annotation import Session
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.quality.facts import check_answer
@@ -18,14 +18,6 @@ from workshop_lib.show.text import printable
 NO_NOTES = "The prompt holds no notes to compare the answer with."
 LONGEST = 300
 """Characters of an answer in a table; the widget shows all of it."""
-
-TRUST: dict[Trust, str] = {
-    "reliable": "Each can stand in for the other on answers like these.",
-    "tentative": "A hint: check the models that decide.",
-    "unreliable": "Too little agreement to choose a model by.",
-    "unknown": "Too few answers in common to say.",
-}
-"""What agreement allows."""
 
 
 def rubric(session: Session) -> Table:
@@ -83,8 +75,8 @@ def agreements(found: Sequence[Agreement]) -> Table:
     lines, apart = [], [each for each in found if not each.n]
     for each in (each for each in found if each.n):
         figure = "none" if each.low is None else f"{each.value:.2f}"  # of too few answers alpha says nothing
-        value, follows = "undefined" if each.value is None else figure, each.reason or TRUST[each.trust]
-        lines.append((" and ".join(each.raters), each.n, value, _between(each), follows))
+        value = "undefined" if each.value is None else figure
+        lines.append((" and ".join(each.raters), each.n, value, _between(each), each.follows))
     if apart:
         raters = "; ".join(" and ".join(each.raters) for each in apart)
         lines.append((raters or "none", 0, "none", "none", str(apart[0].reason)))
