@@ -11,14 +11,13 @@ Plackett-Luce Models", 2015). Ties count half for each; `both_bad` does not say 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from workshop_lib import comparison
-from workshop_lib.comparison import Estimate
-from workshop_lib.quality.scores import JUDGE, AnswerKey, Score, Value
+from workshop_lib.quality.scores import JUDGE, Answer, AnswerKey, Score, Value
+from workshop_lib.show.table import Table
 
 ALPHA = 0.01
 """I-LSR's regularisation: keeps the strength of a model that never lost finite, and pulls all slightly together."""
@@ -82,37 +81,15 @@ def order_bias(scores: Iterable[Score], rater: str) -> list[str]:
     return said
 
 
-@dataclass(frozen=True, slots=True)
-class Strength:
-    """One model in a ranking.
+def rank(scores: Iterable[Score], answers: Iterable[Answer]) -> Table:
+    """One line per model behind the answers that were compared, strongest first; else the reason why there is none.
 
-    Attributes:
-        value: logarithm of its strength, with its interval over prompts; the mean over the models is 0.
-        best_share: how often it is the strongest when prompts are drawn again; None without an interval.
-        wins: ties count half.
-        comparisons: preferences that said something about it.
+    Models that gave the same answer share its scores. A strength is a logarithm with mean 0 over the models, its
+    interval is over prompts; of fewer than three there is none. *Is the best* counts the draws of prompts in which the
+    model is the strongest. In *wins* a tie is half a win; *comparisons* are those that said something about the model.
     """
-
-    model: str
-    value: Estimate
-    best_share: float | None
-    wins: float
-    comparisons: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """Models from strongest to weakest, empty when that is undefined; why there is no ranking, or no interval."""
-
-    strengths: tuple[Strength, ...]
-    reason: str | None = None
-
-
-def rank(scores: Iterable[Score], authors: Mapping[AnswerKey, Collection[str]]) -> Ranking:
-    """Rank the models behind the answers that were compared; models that gave the same answer share its scores."""
+    authors = {answer.key: {author.model_id for author in answer.authors} for answer in answers}
     games = [game for pair in pairs(scores) for game in _games(pair, authors)]
-    if not games:
-        return Ranking((), "No verdict says which of two models is better.")
     models = sorted({model for _, *both, _ in games for model in both})
     prompts = sorted({prompt for prompt, *_ in games})
     by_prompt = np.zeros((len(prompts), len(models), len(models)))  # wins by [prompt, winner, loser]
@@ -121,24 +98,21 @@ def rank(scores: Iterable[Score], authors: Mapping[AnswerKey, Collection[str]]) 
         by_prompt[place, winner, loser] += share
         by_prompt[place, loser, winner] += 1 - share
     won = by_prompt.sum(axis=0)
-    if reason := _split(models, won):
-        return Ranking((), reason)
-    values, few = _fit(won), len(prompts) < comparison.FEWEST_PROMPTS
+    if reason := _undefined(models, won):
+        return Table.of([[reason]], "no ranking")
+    values, few = fit(won), len(prompts) < comparison.FEWEST_PROMPTS
     draws = comparison.draws(len(prompts), 20, 1 if few else RESAMPLES)
-    drawn = np.array([_fit(by_prompt[draw].sum(axis=0)) for draw in draws])
+    drawn = np.array([fit(by_prompt[draw].sum(axis=0)) for draw in draws])
     top = drawn >= drawn.max(axis=1, keepdims=True) - 1e-9  # several strongest share a draw
     best = (top / top.sum(axis=1, keepdims=True)).mean(axis=0)
-    found = [
-        Strength(
-            models[place],
-            comparison.estimate(float(values[place]), len(prompts), drawn[:, place]),
-            best_share=None if few else float(best[place]),
-            wins=float(won[place].sum()),
-            comparisons=round(won[place].sum() + won[:, place].sum()),
-        )
-        for place in np.argsort(-values, kind="stable")
-    ]
-    return Ranking(tuple(found), found[0].value.reason)
+    lines = []
+    for place in np.argsort(-values, kind="stable"):
+        between = None if few else comparison.interval(drawn[:, place])
+        interval = f"{between[0]:.2f} to {between[1]:.2f}" if between else "none"
+        is_best = "unknown" if few else f"{best[place]:.0%} of draws"
+        wins, losses = float(won[place].sum()), float(won[:, place].sum())
+        lines.append((models[place], f"{values[place]:.2f}", interval, is_best, wins, round(wins + losses)))
+    return Table.of(lines, "model", "strength", "95 % CI", "is the best", "wins", "comparisons")
 
 
 def _games(pair: Pair, authors: Mapping[AnswerKey, Collection[str]]) -> list[tuple[str, str, str, float]]:
@@ -150,10 +124,12 @@ def _games(pair: Pair, authors: Mapping[AnswerKey, Collection[str]]) -> list[tup
     return [(pair.prompt_id, one, other, share) for one in ones for other in others if one != other]
 
 
-def _split(models: list[str], won: np.ndarray) -> str | None:
-    """Which models no comparison links with the others, so that there is no common scale."""
+def _undefined(models: list[str], won: np.ndarray) -> str | None:
+    """Why there is no ranking: no wins, or no comparison that links some models with the others."""
     from scipy.sparse.csgraph import connected_components
 
+    if not models:
+        return "No verdict says which of two models is better."
     _, group = connected_components(won, directed=False)
     if not group.any():
         return None
@@ -161,8 +137,8 @@ def _split(models: list[str], won: np.ndarray) -> str | None:
     return f"No comparison links {apart} with {linked}: compare some of them with each other."
 
 
-def _fit(won: np.ndarray) -> np.ndarray:
-    """Strengths with mean 0."""
+def fit(won: np.ndarray) -> np.ndarray:
+    """Strengths with mean 0 from a table of wins by winner and loser."""
     import choix
 
     values = choix.ilsr_pairwise_dense(won, alpha=ALPHA, max_iter=MAX_STEPS)

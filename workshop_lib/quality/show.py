@@ -10,7 +10,6 @@ from workshop_lib.quality.agreement import RELIABLE, TENTATIVE, Agreement
 from workshop_lib.quality.annotation import Session
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.quality.facts import check_answer
-from workshop_lib.quality.ranking import Ranking
 from workshop_lib.records import Run
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import printable
@@ -89,23 +88,11 @@ def against_readings(found: Sequence[Agreement]) -> Table:
     return Table.of(lines, "rater", "shared answers", "rank correlation with the readings", "95 % CI")
 
 
-def strengths(ranking: Ranking) -> Table:
-    """One line per model, strongest first; where the ranking is undefined, the reason."""
-    if not ranking.strengths:
-        return Table.of([[str(ranking.reason)]], "no ranking")
-    lines = []
-    for each in ranking.strengths:
-        best = "unknown" if each.best_share is None else f"{each.best_share:.0%} of draws"
-        figures = f"{each.value.value:.2f}", _between(each.value), best, each.wins, each.comparisons
-        lines.append((each.model, *figures))
-    return Table.of(lines, "model", "strength", "95 % CI", "is the best", "wins", "comparisons")
-
-
 def _listed(words: Iterable[str]) -> str:
     return ", ".join(words) or "—"
 
 
-def _between(figure: Estimate | Agreement) -> str:
+def _between(figure: Agreement) -> str:
     if figure.low is None:
         return "none"
     near = any(abs(figure.low - bound) < 0.005 for bound in (RELIABLE, TENTATIVE))  # two decimals might cross it
