@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.annotation_helpers import run_with
 from workshop_lib.quality.agreement import (
     FACTS,
     Agreement,
     against_readings,
-    follows_best,
     krippendorff_alpha,
     pair_by_pair,
     ratings,
@@ -85,30 +82,13 @@ def test_the_last_grade_counts_and_none_withdraws() -> None:
     assert ratings(given_) == {"ada": {given_[0].key: 4, given_[2].key: 1}}
 
 
-GRADED = st.dictionaries(st.integers(0, 12), st.integers(1, 5), max_size=13)
-
-
-@settings(max_examples=40)
-@given(st.lists(GRADED, min_size=2, max_size=4), st.randoms(use_true_random=False))
-def test_the_order_of_raters_and_answers_makes_no_difference(rows: list[dict[int, int]], shuffle) -> None:
-    """Alpha is the same for any names and order of raters, and never nan."""
-    table = {f"r{place}": {unit(number): grade for number, grade in row.items()} for place, row in enumerate(rows)}
-    names = list(table)
-    shuffle.shuffle(names)
-    renamed = {f"s{place}": dict(reversed(table[name].items())) for place, name in enumerate(names)}
-    one, other = krippendorff_alpha(table), krippendorff_alpha(renamed)
-    assert (one.value is None) == (one.reason is not None)
-    assert one.n == other.n and one.value == pytest.approx(other.value)
-    assert one.value is None or (math.isfinite(one.value) and one.value <= 1 + 1e-9)
-
-
 @pytest.mark.parametrize(
-    ("low", "trust"),
-    [(0.8, "reliable"), (0.79, "tentative"), (0.66, "unreliable"), (-0.4, "unreliable"), (None, "unknown")],
+    ("low", "part"),
+    [(0.8, "stand in"), (0.79, "A hint"), (0.66, "Too little"), (-0.4, "Too little"), (None, "Too few")],
 )
-def test_agreement_is_trusted_by_the_lower_end_of_its_interval(low: float | None, trust: str) -> None:
+def test_agreement_is_trusted_by_the_lower_end_of_its_interval(low: float | None, part: str) -> None:
     """A few lucky grades are no evidence, and an alpha without an interval rests on too few prompts."""
-    assert Agreement(("a", "b"), 3, 0.9, low, low).trust == trust
+    assert part in Agreement(("a", "b"), 3, 0.9, low, low).follows
 
 
 RUN = run_with({f"prompt-{number}": {"x": "said"} for number in range(10)})
@@ -160,24 +140,3 @@ def test_a_rater_is_compared_with_the_readings_by_rank_and_so_is_the_fact_check(
     assert found["ben"].value is None and found["judge:m"].value is None and found["judge:m"].n == 1
     assert found["judge:n"].n == 0 and "reference:1" not in found
     assert list(found)[:2] == [FACTS, "ada"]
-
-
-BEST = [
-    ([], "No automatic check"),
-    (
-        [("ada", 1.0, 1.0, 1.0), ("aspects", 0.9, 0.8, 0.95)],
-        "aspects (0.90). There is no other",
-    ),
-    ([("aspects", 0.9, 0.8, 0.95), (FACTS, 0.6, 0.4, 0.81)], "overlaps that of fact check"),
-    ([("judge:m", 0.9, 0.8, 0.95), (FACTS, 0.6, 0.4, 0.79)], "judge:m (0.90). Its interval overlaps no"),
-    ([("aspects", 0.9, None, None), (FACTS, 0.6, 0.4, 0.79)], "overlaps that of fact check"),
-]
-
-
-@pytest.mark.parametrize(("rows", "part"), BEST)
-def test_the_best_automatic_check_is_named_and_whether_others_might_overtake_it(
-    rows: list[tuple[str, float, float | None, float | None]], part: str
-) -> None:
-    """People are no automatic check; without an interval nobody is ahead for certain."""
-    found = [Agreement((rater, "reference"), 9, value, low, high) for rater, value, low, high in rows]
-    assert part in follows_best(found)

@@ -133,14 +133,6 @@ def test_every_aspect_is_either_matched_or_missing(answer: str, expected: list[s
     assert score.share is None or 0.0 <= score.share <= 1.0
 
 
-@given(st.lists(st.sampled_from(["fast", "private", "offline"]), min_size=1, unique=True))
-def test_adding_a_sentence_never_lowers_the_share(words: list[str]) -> None:
-    """More sentences can only mention more."""
-    prompt = Prompt("p", "?", aspects=("fast", "private", "offline"))
-    shares = [score_aspects(". ".join(words[: count + 1]), prompt).share or 0.0 for count in range(len(words))]
-    assert shares == sorted(shares)
-
-
 def test_the_example_in_the_documentation_holds() -> None:
     """The doctest of the module runs."""
     assert doctest.testmod(aspects).failed == 0

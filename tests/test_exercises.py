@@ -22,8 +22,7 @@ from tests.measurement_helpers import completion, run_of
 from workshop_lib import benchmark, places, storage
 from workshop_lib.choice.decide import Evidence, gather_evidence
 from workshop_lib.comparison import Estimate
-from workshop_lib.errors import ConfigurationError
-from workshop_lib.exercises import EXERCISES, NOT_ANSWERED, Number, Word, check
+from workshop_lib.exercises import EXERCISES, NOT_ANSWERED, Expected, check
 from workshop_lib.programs import notebooks
 from workshop_lib.records import Completion, ModelVariant, Prompt, Run, Serving
 
@@ -128,12 +127,11 @@ EVIDENCE: dict[str, tuple[str, Any]] = {
 ANSWERS: list[tuple[str, Any, str]] = [
     ("sizes", " INT4:1 ", "The answer is 'int4:1'"),
     ("sizes", "fp32:1", "fp32:1 takes 8.00 MB, and there is a smaller one"),
-    ("sizes", "small", "an alias that stands for 3 variants of different size"),
-    ("sizes", "large", "an alias: it stands for several variants"),
+    ("sizes", "small", "an alias: it stands for several variants"),
     ("sizes", "int4", "Did you mean 'int4:1'?"),
     ("sizes", 2.0, "Write a text in quotes"),
     ("median", np.float64(200.4), "This run gives 200 ms"),
-    ("median", 0.2, "the median in seconds"),
+    ("median", 0.2, "1000 times too small: check the unit"),
     ("median", 340.0, "the mean"),  # (100 + 200 + 200 + 300 + 900) / 5
     ("median", 100.0, "the first token"),
     ("median", 900.0, "the slowest request"),
@@ -147,14 +145,12 @@ ANSWERS: list[tuple[str, Any, str]] = [
     ("rate", 10, "This run gives 10 tok/s"),
     ("rate", 30.0, "counts the prompt's tokens too"),  # (40 + 20) / 2
     ("rate", 20.0, "only the prompt's tokens"),  # 40 / 2
-    ("rate", 40.0, "the line about the prompt"),  # 40 / 1
-    ("rate", 0.01, "tokens per millisecond"),
     ("rate", 0.1, "seconds per token, upside down"),
     ("rate", 5.0, "counts chunks"),
-    ("rate", 25.0, "counts characters or words"),
+    ("rate", 25.0, "counts characters"),
     ("decode", 10.0, "That is the decode rate"),
     ("overlap", 30, "This run gives 30 %"),
-    ("overlap", 0.3, "a share between 0 and 1"),
+    ("overlap", 0.3, "100 times too small"),
     ("overlap", 3, "a number of requests"),
     ("overlap", 70, "the share that was slower"),
     ("overlap", 40, "compares with the mean"),
@@ -166,12 +162,11 @@ ANSWERS: list[tuple[str, Any, str]] = [
     ("faster", "quicker", "is none of the possible answers"),
     ("unclear", "faster", "The ratio alone, 0.96, looks so"),
     ("unclear", "slower", "Not even the ratio, 0.96, says so"),
-    ("wide", "faster", "spans a factor of more than 20, so nothing can be said"),
+    ("wide", "faster", "too wide, a factor of more than 20"),
     ("noise", "faster", "repeating shifts by up to 2%"),
     ("grade", 3, "This run gives 3 as a grade"),
     ("grade", 2.6, "right before rounding"),
-    ("grade", 0.4, "the share of aspects, from 0 to 1"),
-    ("grade", 40, "the share in per cent"),
+    ("grade", 0.4, "the share of aspects"),
     ("grade", 2, "how many aspects were found"),
     ("grade", 1.6, "4 x share, without the 1"),
     ("grade", 3.4, "takes the missing aspects for the found ones"),  # 1 + 4 x 0.6
@@ -182,13 +177,10 @@ ANSWERS: list[tuple[str, Any, str]] = [
     ("steps", 16, "That is the ratio"),
     ("steps", math.log(16), "the natural logarithm"),
     ("steps", math.log10(16), "the logarithm to base 10"),
-    ("steps", 8, "half the ratio"),
     ("steps", 30, "a difference in MB"),
     ("steps", -4, "upside down"),
     ("wait", 2000, "This run gives 2,000 ms"),
     ("wait", 1.5, "That is the ratio"),
-    ("wait", 50, "the difference in per cent"),
-    ("wait", 2.0, "the difference in seconds"),
     ("wait", -2000, "the other way round"),
     ("wait", 3000, "the difference of the means"),
     ("wait", 6000, "the adapter's median itself"),
@@ -206,10 +198,10 @@ def test_each_typical_answer_has_its_own_diagnosis(evidence: str, answer: Any, s
 
 def test_a_number_as_the_table_rounds_it_is_right_and_the_nearest_mistake_is_named() -> None:
     """15.1 is 15.0528 with three digits, although the mean, 15.1438, is nearer to it."""
-    expected = Number(15.0528, "ms", {"That is the mean.": 15.1438, "Unknown.": None}, "Look.", tolerance=0.003)
+    expected = Expected(15.0528, {"That is the mean.": 15.1438, "Unknown.": None}, "Look.", "ms", tolerance=0.003)
     assert expected.judge(15.1)[0] == "right"
     assert expected.judge(15.14) == ("not yet", "That is the mean.")
-    assert Number(1.0, "ms", {"First.": 2.0, "Second.": 2.01}, "Look.").judge(2.008) == ("not yet", "Second.")
+    assert Expected(1.0, {"First.": 2.0, "Second.": 2.01}, "Look.", "ms").judge(2.008) == ("not yet", "Second.")
 
 
 # -- whatever the run, whatever the answer
@@ -238,10 +230,10 @@ ANYTHING = st.one_of(
 @given(answer=ANYTHING, right=st.floats(1e-6, 1e6))
 def test_no_answer_raises_and_right_means_near(answer: Any, right: float) -> None:
     """Whatever a cell leaves behind has a sentence of one line; no number far off is called right."""
-    for expected in (Number(right, "ms", {"Twice.": 2 * right}, "Look."), Word("a", {"b": "No."}, "Look.")):
+    for expected in (Expected(right, {"Twice.": 2 * right}, "Look.", "ms"), Expected("a", {"No.": "b"}, "Look.")):
         verdict, said = expected.judge(answer)
         assert said and "\n" not in said
-        if verdict == "right" and isinstance(expected, Number):
+        if verdict == "right" and expected.unit:
             assert abs(answer - right) <= 0.01 * max(abs(answer), right) + 1e-9
 
 
@@ -250,5 +242,3 @@ def test_a_checkpoint_is_shown_as_text_and_as_escaped_html() -> None:
     shown = check("01-smallest-variant", "<b>x</b>", OFFERED)
     assert repr(shown).startswith("Not yet. '<b>x</b>' is none")
     assert shown._repr_html_().startswith("<p><strong>Not yet.</strong> &#x27;&lt;b&gt;x")
-    with pytest.raises(ConfigurationError, match=r"no exercise '02-median'.*'02-median-latency'"):
-        check("02-median", 1, EMPTY)

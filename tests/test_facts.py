@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,8 +182,8 @@ def test_inventions_are_underlined_in_the_table_of_answers() -> None:
 
 
 def test_each_model_has_its_inventions_and_gaps() -> None:
-    """x invents two facts and leaves both expected ones out; without notes there is nothing to count."""
-    x, y = grading.inventions(RUN).to_numpy()
+    """x invents two facts and leaves both expected ones out, though served twice; without notes nothing is counted."""
+    x, y = grading.inventions(replace(RUN, servings=RUN.servings * 2)).to_numpy()
     assert (list(x), list(y[3:])) == (["x", "int4", "cpu", "1 of 1", "2.00", 2], ["0 of 1", "0.00", 0])
     assert list(grading.facts(RUN, "one").iloc[0]) == [WRONG, "Yamada, 15 March", "Priya, 14 March"]
     bare = run_with({"one": {"x": WRONG}})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import doctest
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,9 +23,9 @@ from tests.measurement_helpers import run_of
 from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.programs import notebooks
 from workshop_lib.quality import judge, scores
-from workshop_lib.quality.judge import Judge, choose_judge, question, read_verdict
+from workshop_lib.quality.judge import both_orders, choose_judge, judge_all, question, read_verdict
 from workshop_lib.quality.ranking import order_bias
-from workshop_lib.quality.scores import Answer
+from workshop_lib.quality.scores import Answer, Score
 from workshop_lib.records import ModelVariant, Prompt
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 
@@ -57,8 +58,8 @@ def server() -> Iterator[Scripted]:
         yield running
 
 
-def judge_at(server: Scripted) -> Judge:
-    return Judge(EndpointRuntime(server.base_url).serve(JUDGE), "1+2026-11")
+def asked_for(server: Scripted, wanted: Sequence[Sequence[Answer]], folder: Path, **options: Any) -> list[Score]:
+    return judge_all(EndpointRuntime(server.base_url).serve(JUDGE), wanted, folder, "1+2026-11", **options)
 
 
 def answer_of(text: str, author: ModelVariant = AUTHOR) -> Answer:
@@ -80,11 +81,10 @@ def between(asked: str, name: str) -> str:
     return found
 
 
-def test_a_grade_is_a_score_with_its_reason(server: Scripted) -> None:
+def test_a_grade_is_a_score_with_its_reason(server: Scripted, tmp_path: Path) -> None:
     """Rater, answer, rubric and reason are kept; the request has temperature 0, the seed and the rubric's lines."""
     server.script = grades("4")
-    with judge_at(server) as second:
-        score = second.judge(answer_of("Models on your device."))
+    (score,) = asked_for(server, [[answer_of("Models on your device.")]], tmp_path)
     assert (score.rater, score.value, score.comment) == ("judge:big-judge:1", 4, "clear.")
     assert (score.prompt_id, score.rubric_version) == ("p", "1+2026-11")
     assert score.answers == (answer_of("Models on your device.").sha256,)
@@ -120,17 +120,18 @@ HOSTILE = [
         ("Grade {code}: 4\nGrade {code}: nine", None),
     ],
 )
-def test_only_the_judges_own_last_grade_counts(server: Scripted, answer: str, reply: str, grade: int | None) -> None:
+def test_only_the_judges_own_last_grade_counts(
+    server: Scripted, tmp_path: Path, answer: str, reply: str, grade: int | None
+) -> None:
     """A judge that repeats a hostile answer before, after or instead of its verdict does not pass its wish on."""
     server.script = lambda asked: reply.replace("{code}", code_in(asked)).replace("{answer}", answer)
-    with judge_at(server) as second:
-        assert second.judge(answer_of(answer)).value == grade
+    assert [each.value for each in asked_for(server, [[answer_of(answer)]], tmp_path)] == [grade]
 
 
 @pytest.mark.parametrize("answer", HOSTILE)
 def test_an_answer_stays_between_its_markers(answer: str) -> None:
     """No answer closes its markers, opens others, or holds a role token or a hidden character."""
-    asked, _ = question([answer_of(answer)], scores.read_rubric(), 20)
+    asked, _ = question([answer_of(answer)])
     inside = between(asked, "answer")
     assert asked.count("<<<") == asked.count(">>>") == 2
     assert not re.search(r"<\||\|>|<<|>>|</|\[/?INST|<s>|<start_of_turn>|<\uff5c|[\x00\x1b\u202e]", inside)
@@ -140,8 +141,8 @@ def test_an_answer_stays_between_its_markers(answer: str) -> None:
 @given(st.text(), st.integers(0, 99))
 def test_no_answer_can_forge_a_grade(answer: str, seed: int) -> None:
     """Whatever an answer says, reading it as a reply gives no verdict."""
-    _, code = question([answer_of(answer)], scores.read_rubric(), seed)
-    assert read_verdict(answer, "grade", code) is read_verdict(answer, "better", code) is None
+    _, code = question([answer_of(answer)], seed)
+    assert read_verdict(answer, "Grade", code) is read_verdict(answer, "Better", code) is None
 
 
 REPLIES = [
@@ -159,22 +160,21 @@ REPLIES = [
 def test_a_verdict_is_read_or_missing(reply: str, value: int | str | None) -> None:
     """One allowed value on a line with the code, in plain text or Markdown; everything else is no verdict."""
     coded = reply.replace("CODE", "abcdefgh").replace("code", "ABCDEFGH")
-    word = "better" if "Better" in reply else "grade"
+    word = "Better" if "Better" in reply else "Grade"
     assert read_verdict(coded, word, "abcdefgh") == value
 
 
-def test_what_cannot_be_read_is_missing_and_says_what_was_said(server: Scripted) -> None:
+def test_what_cannot_be_read_is_missing_and_says_what_was_said(server: Scripted, tmp_path: Path) -> None:
     """Prose without a verdict, a reply cut off, and silence give no grade, and the comment says which."""
     thinking = ("<think>Grade 5?", "length")
     replies = iter(["I like it, 5 stars", ("Grade x: 5 But", "length"), thinking, "", "<think>Grade 5.</think>"])
     server.script = lambda _: next(replies)
-    with judge_at(server) as second:
-        given_ = [second.judge(answer_of(text)) for text in ("one", "two", "three", "four", "five")]
+    given_ = asked_for(server, [[answer_of(str(number))] for number in range(5)], tmp_path)
     assert [score.value for score in given_] == [None] * 5
     assert [score.comment for score in given_] == [
-        "No grade could be read: I like it, 5 stars",
-        "Cut off by max_tokens before its end: Grade x: 5 But",
-        "Cut off by max_tokens before its end: nothing was said yet.",
+        "No verdict could be read: I like it, 5 stars",
+        "No verdict could be read, cut off by max_tokens: Grade x: 5 But",
+        "No verdict could be read, cut off by max_tokens: it said nothing.",
         *["No verdict could be read: it said nothing."] * 2,
     ]
 
@@ -188,16 +188,15 @@ def test_a_judge_that_broke_off_goes_on_from_its_file(server: Scripted, tmp_path
         return grades(grade)(asked) if grade else 500
 
     server.script = script
-    found = [answer_of(str(number)) for number in range(5)]
-    with judge_at(server) as second:
-        with pytest.raises(EndpointError, match="2 times in a row"):
-            second.grade_all(found, tmp_path, show_progress=False)
-        kept = scores.read_all(tmp_path)
-        assert [score.value for score in kept] == [4, None, None, None]
-        assert kept[1].comment.startswith("The request failed: The server answered HTTP 500")
-        server.script = grades("3")
-        again = second.grade_all(found, tmp_path, show_progress=False)
-    assert [score.answers for score in again] == [(found[place].sha256,) for place in (1, 3, 4)]
+    found = [[answer_of(str(number))] for number in range(5)]
+    with pytest.raises(EndpointError, match="2 times in a row"):
+        asked_for(server, found, tmp_path)
+    kept = scores.read_all(tmp_path)
+    assert [score.value for score in kept] == [4, None, None, None, None]
+    assert kept[1].comment.startswith("The request failed: The server answered HTTP 500")
+    server.script = grades("3")
+    again = asked_for(server, found, tmp_path)
+    assert [score.answers for score in again] == [(found[place][0].sha256,) for place in (1, 3, 4)]
     assert [score.value for score in scores.read_all(tmp_path)] == [4, None, 3, 3, 3]
 
 
@@ -209,9 +208,7 @@ def test_a_model_never_judges_itself(server: Scripted, author: ModelVariant, tmp
     """Its own answers, of any build, are left out, alone and in pairs."""
     server.script = grades("5")
     found = [answer_of("mine", author), answer_of("yours")]
-    with judge_at(server) as second:
-        (given_,) = second.grade_all(found, tmp_path, show_progress=False)
-        assert second.compare_all(found, tmp_path, show_progress=False) == []
+    (given_,) = asked_for(server, [[found[0]], [found[1]], *both_orders(found)], tmp_path)
     assert given_.answers == (found[1].sha256,)
 
 
@@ -223,13 +220,12 @@ def test_pairs_are_asked_in_both_orders(server: Scripted, tmp_path: Path) -> Non
         first = len(between(asked, "answer 1")) > len(between(asked, "answer 2"))
         return f"Reason: length.\nBetter {code_in(asked)}: {1 if first else 2}"
 
-    for script, flips, firsts in ((longer, 0.0, 0.5), (lambda asked: f"Better {code_in(asked)}: 1", 1.0, 1.0)):
+    for script, flips, firsts in ((longer, "0", "50"), (lambda asked: f"Better {code_in(asked)}: 1", "100", "100")):
         server.script = script
-        with judge_at(server) as second:
-            said = second.compare_all(found, tmp_path / str(flips), show_progress=False)
-        assert said == scores.read_all(tmp_path / str(flips)) and len(said) == 6
-        bias = order_bias(said, second.rater)
-        assert (bias.flip_rate, bias.first_rate, bias.n) == (flips, firsts, 3)
+        said = asked_for(server, both_orders(found), tmp_path / flips)
+        assert said == scores.read_all(tmp_path / flips) and len(said) == 6
+        bias = order_bias(said, said[0].rater)
+        assert [re.findall(r"\d+", each) for each in bias] == [["3", "0"], [flips], [firsts, "50"]]
 
 
 def test_the_examples_in_the_documentation_hold() -> None:
@@ -257,8 +253,8 @@ class Watch:
 @pytest.mark.parametrize(
     ("seconds", "takes", "asked"),
     [
-        (10.0, [3.0] * 9, 3),  # after 9 s another 3 s do not fit
-        (10.0, [1.0, 6.0, 1.0], 2),  # after 7 s one as slow as the slowest does not fit
+        (10.0, [2.0] * 9, 3),  # the grades' share is 7.5 s: after 6 s another 2 s do not fit
+        (10.0, [1.0, 5.0, 1.0], 2),  # after 6 s one as slow as the slowest does not fit
         (5.0, [20.0], 1),  # nobody knows how long the first takes
         (0.0, [3.0] * 9, 6),  # no limit
     ],
@@ -270,9 +266,8 @@ def test_a_judge_stops_when_its_time_is_up(
     watch = Watch(*takes)
     server.script = watch.reply
     run = run_with({prompt: {"x": f"{prompt} x", "y": f"{prompt} y"} for prompt in ("one", "two", "three")})
-    with Judge(EndpointRuntime(server.base_url).serve(JUDGE), "1", seconds=seconds, clock=watch) as second:
-        said = second.grade_all(scores.distinct_answers(run), tmp_path, show_progress=False)
-        assert second.has_time(2.0) or seconds
+    wanted = [[each] for each in scores.distinct_answers(run)]
+    said = asked_for(server, wanted, tmp_path, seconds=seconds, clock=watch)
     assert [each.prompt_id for each in said] == ["one", "one", "two", "two", "three", "three"][:asked]
 
 
@@ -314,16 +309,16 @@ def test_a_page_is_told_what_its_judge_did(
     server.script = script
     run = run_with({prompt: {"x": f"{prompt} x", "y": f"{prompt} y"} for prompt in ("one", "two")})
     found = judge.judge_run(run, tmp_path, endpoint=server.base_url, seconds=60)
-    assert (found.rater, len(found.answers), found.graded) == ("judge:judge-1", 4, graded)
-    assert found.sentences[0] == "judge-1 · unknown is the judge: it is the last model that this server offers."
-    assert any(told in each for each in found.sentences)
-    assert any(f", {graded} grades could be read" in each for each in found.sentences)
+    assert found[0] == "judge-1 · unknown is the judge: it is the last model that this server offers."
+    assert any(told in each for each in found)
+    assert any(f", {graded} grades could be read" in each for each in found)
+    assert {each.rater for each in scores.read_all(tmp_path)} == {"judge:judge-1"}
 
 
 def test_a_judge_that_cannot_be_asked_is_a_sentence(server: Scripted, tmp_path: Path) -> None:
     """A page about people's grades does not end because there is no judge."""
-    found = judge.judge_run(run_of([]), tmp_path, model="none", endpoint=server.base_url)
-    assert (found.rater, found.judged, len(found.sentences)) == ("", 0, 1) and "none" in found.sentences[0]
+    (said,) = judge.judge_run(run_of([]), tmp_path, model="none", endpoint=server.base_url)
+    assert "none" in said
 
 
 def test_page_04_gives_its_judge_at_most_a_minute() -> None:

@@ -319,17 +319,17 @@ def test_the_pages_run_on_it(server: LlamaServer, tmp_path: Path, monkeypatch: p
     assert all(each.ok for each in run.completions)
 
 
-def test_it_can_be_asked_as_a_judge(server: LlamaServer, measured: Measured, tmp_path: Path):
+def test_it_can_be_asked_as_a_judge(
+    server: LlamaServer, measured: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Every answer gets a verdict with a reason, kept under the judge's name; what cannot be read has no grade."""
     run = storage.read_run(measured.folder / "records.jsonl")
     found = [replace(each, authors=()) for each in scores.distinct_answers(run)[:3]]  # not known as its own
     with EndpointRuntime(server.base_url) as runtime:
         (variant,) = runtime.find([judge.choose_judge(run)[0]])
-        with (
-            runtime.serve(variant) as served,
-            judge.Judge(served, scores.version_for(run.prompts), max_tokens=40) as second,
-        ):
-            given = second.grade_all(found, tmp_path, show_progress=False)
+        monkeypatch.setattr(judge, "MAX_TOKENS", 40)
+        with runtime.serve(variant) as served:
+            given = judge.judge_all(served, [[each] for each in found], tmp_path, scores.version_for(run.prompts))
     assert len(given) == 3
     for score in given:
         assert score.value in {None, 1, 2, 3, 4, 5}

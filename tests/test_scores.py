@@ -195,27 +195,14 @@ def test_the_version_names_rubric_and_prompts() -> None:
     assert len(versions) == 2 and all(len(version) == len("1+") + 12 for version in versions)
 
 
-ENTRY = {"prompt_id": "p", "answer_sha256": "0" * 64, "grade": 4, "second_grade": None}
-
-
-def test_two_readings_are_two_raters_and_say_who_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each reading is a score of its own; a missing second grade is no score."""
-    content = {"schema": 1, "rubric_version": "1", "read_by": "a reader", "read_at": "2026", "method": "twice"}
-    path = tmp_path / "scores.json"
-    path.write_text(json.dumps({**content, "scores": [{**ENTRY, "second_grade": 3}, {**ENTRY, "prompt_id": "q"}]}))
-    monkeypatch.setattr(scores, "REFERENCE_FILE", path)
-    found = scores.read_reference()
-    assert [(each.rater, each.prompt_id, each.value) for each in found.as_scores()] == [
-        ("reference:1", "p", 4), ("reference:2", "p", 3), ("reference:1", "q", 4),
-    ]  # fmt: skip
-    assert (found.read_by, found.as_scores()[0].scored_at) == ("a reader", "2026")
-
-
 def test_the_shipped_grades_fit_answers_of_the_shipped_prompts() -> None:
     """Somebody is named as their reader; every prompt of the course and of the team's own task has grades, no other."""
     found = scores.read_reference()
     assert found.read_by.strip() and found.method.strip()
+    assert {each.scored_at for each in found.as_scores()} == {found.read_at}
+    assert {each.rater for each in found.as_scores()} == {"reference:1", "reference:2"}
+    assert all(each.value for each in found.as_scores())  # a missing second grade is no score
     prompts = (*data.read_prompts("course"), *data.read_prompts(data.TASK))
-    assert {each.prompt_id for each in found.scores} == {prompt.id for prompt in prompts}
-    assert len({(each.prompt_id, each.answer_sha256) for each in found.scores}) == len(found.scores)
+    assert {each.prompt_id for each in found.as_scores()} == {prompt.id for prompt in prompts}
+    assert len({(each.rater, each.key) for each in found.as_scores()}) == len(found.as_scores())
     assert found.rubric_version == scores.version_for(prompts)

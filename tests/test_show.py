@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.annotation_helpers import forty, run_with
-from workshop_lib.quality import ranking, show
+from workshop_lib.quality import show
 from workshop_lib.quality.agreement import Agreement
 from workshop_lib.quality.annotation import Session
-from workshop_lib.quality.scores import Score
 from workshop_lib.records import Prompt
 
 
@@ -32,9 +31,9 @@ def test_agreement_is_shown_pair_by_pair() -> None:
     nearly, one = replace(alpha, value=0.9, low=0.797, high=0.95), Agreement(("ben", "judge:m"), 1, 0.0)
     found = show.agreements([alpha, nearly, one, apart, equal, replace(apart, raters=("aspects", "judge:m"))])
     assert found.to_numpy().tolist() == [
-        ["ada and aspects", 9, "0.50", "0.25 to 0.75", show.TRUST["unreliable"]],
-        ["ada and aspects", 9, "0.90", "0.797 to 0.95", show.TRUST[nearly.trust]],
-        ["ben and judge:m", 1, "none", "none", show.TRUST[one.trust]],
+        ["ada and aspects", 9, "0.50", "0.25 to 0.75", alpha.follows],
+        ["ada and aspects", 9, "0.90", "0.797 to 0.95", nearly.follows],
+        ["ben and judge:m", 1, "none", "none", one.follows],
         ["ben and ada", 3, "undefined", "none", "All ratings are equal (4)."],
         ["ada and judge:m; aspects and judge:m", 0, "none", "none", "They share no answer."],
     ]
@@ -42,14 +41,4 @@ def test_agreement_is_shown_pair_by_pair() -> None:
     assert beside.to_numpy().tolist() == [
         ["ada", 9, "0.50", "0.25 to 0.75"],
         ["judge:m", 0, "They share no answer.", "none"],
-    ]
-
-
-def test_strengths_are_shown_or_the_reason_why_there_are_none() -> None:
-    """One line per model; without verdicts one sentence and no empty table."""
-    found = ranking.rank([Score("ada", "p", ("x", "y"), "a", "1", "2026")], {("p", name): [name] for name in "xy"})
-    assert list(show.strengths(found)["model"]) == ["x", "y"]
-    assert list(show.strengths(found)["is the best"]) == ["unknown"] * 2
-    assert show.strengths(ranking.rank([], {})).to_numpy().tolist() == [
-        ["No verdict says which of two models is better."]
     ]

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.annotation_helpers import run_with
-from workshop_lib.errors import DataFileError
+from workshop_lib.errors import ConfigurationError, DataFileError
 from workshop_lib.quality import scores, spreadsheet
-from workshop_lib.quality.annotation import JudgingError, Session, clean_comment
-from workshop_lib.quality.spreadsheet import add_scores, read_scores, restore, write_template
+from workshop_lib.quality.annotation import Session, clean_comment
+from workshop_lib.quality.spreadsheet import add_scores, restore, write_template
 from workshop_lib.show.text import csv_cell, printable
 
 FIXTURE = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -60,7 +60,7 @@ def test_the_template_is_blind_and_complete(session: Session, path: Path):
     assert {row["score"] + row["comment"] for row in rows} == {""}
     assert "int4" not in path.read_text("utf-8") and "x:1" not in path.read_text("utf-8")
     assert "'=cmd|' /C calc'!A0" in {row["answer"] for row in rows}, "what begins like a formula is shown, not run"
-    with pytest.raises(JudgingError, match="holds grades, not pairs"):
+    with pytest.raises(ConfigurationError, match="holds grades, not pairs"):
         write_template(Session(session.run, session.folder, mode="pairwise"))
 
 
@@ -84,15 +84,17 @@ def test_defusing_can_be_undone(text: str):
 )
 def test_grades_and_comments_come_back(tmp_path: Path, grades: list[int | None], comments: list[str]):
     """What was judged in the notebook and written out is read in again, cell by cell."""
+    (tmp_path / "annotations" / "ada.jsonl").unlink(missing_ok=True)
     session = Session(run_with(TEXTS), tmp_path / "annotations", rater="ada")
-    session.file.path.unlink(missing_ok=True)
-    session.switch("ada")
     for grade, comment in zip(grades, comments, strict=True):
         session.judge(grade, comment)
     path = session.folder / "ada-20260101T000000Z.csv"
     path.unlink(missing_ok=True)
-    read = read_scores(write_template(session), session)
-    assert [(each.value, each.comment) for each in read] == [
+    write_template(session)
+    other = Session(session.run, tmp_path / "other", rater="ada")
+    other.file.path.unlink(missing_ok=True)
+    add_scores(path, other)
+    assert [(each.value, each.comment) for each in other.given.values()] == [
         (grade, clean_comment(comment))
         for grade, comment in zip(grades, comments, strict=True)
         if grade or clean_comment(comment)
@@ -137,7 +139,8 @@ def test_a_file_is_read_as_spreadsheets_leave_it(session: Session, path: Path, s
     keys = [(row["prompt_id"], row["answer_id"]) for row in rows_of(write_template(session))]
     text = "".join(f"{','.join(row)}\r\n" for row in [HEADING, (*keys[0], "4", "gut é"), (*keys[1], "2.0", "")])
     path.write_bytes(SHAPES[shape](text).encode(encoding))
-    assert [(score.value, score.comment) for score in read_scores(path, session)] == [(4, "gut é"), (2, "")]
+    assert add_scores(path, session) == 2
+    assert [(score.value, score.comment) for score in session.given.values()] == [(4, "gut é"), (2, "")]
 
 
 def test_a_changed_grade_replaces_the_old_one(session: Session, path: Path):
@@ -179,7 +182,7 @@ def test_every_fault_is_named_with_row_and_column(session: Session, path: Path):
         (b"prompt_id,answer_id,score,score,comment\n", "no single column 'score'"),
         ("prompt_id,answer_id,score,comment\np,a,,é".encode("cp1252"), "position 39"),
         (b'prompt_id,answer_id,score,comment\np,a,"x', "is not CSV"),
-        (b"\nprompt_id,answer_id,score,comment\n\np,a,4,0,\n", "row 4: 5 cells under a heading of fewer.*in quotes"),
+        (b"\nprompt_id,answer_id,score,comment\n\np,a,4,0,\n", "row 4: more cells than the heading has; .*in quotes"),
         (b"p,sha256-0,4,good\n", "no single column 'prompt_id' in row 1.*prompt_id, answer_id, prompt, answer"),
         (b"prompt_id,answer_id,score,comment\n" + b"x" * 140_000, "is not CSV"),
     ],
@@ -191,13 +194,14 @@ def test_other_files_are_refused(session: Session, path: Path, content: bytes, s
     spreadsheet.check_file("")
     path.write_bytes(content)
     with pytest.raises(DataFileError, match=said):
-        read_scores(path, session)
+        add_scores(path, session)
 
 
 def test_short_rows_and_extra_columns_do_no_harm(session: Session, path: Path):
     """Spreadsheets drop empty cells at the end of a row, and people add columns and empty rows."""
     write_template(session)
     row = rows_of(path)[0]
-    text = f"Score,prompt_id,answer_id,comment,mine\r\n5,{row['prompt_id']},{row['answer_id']}\r\n,,,,\r\n"
+    text = f"Score,prompt_id,answer_id,comment,mine,,\r\n5,{row['prompt_id']},{row['answer_id']}\r\n,,,,,,\r\n"
     path.write_text(text, encoding="utf-8", newline="")
-    assert [score.value for score in read_scores(path, session)] == [5]
+    assert add_scores(path, session) == 1
+    assert [score.value for score in session.given.values()] == [5]

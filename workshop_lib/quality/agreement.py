@@ -13,23 +13,23 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+
+import numpy as np
 
 from workshop_lib import comparison
 from workshop_lib.quality.facts import check_answer
 from workshop_lib.quality.scores import GRADES, REFERENCE, Key, Score, distinct_answers, kind_of, version_for
 from workshop_lib.records import Run
 
-RESAMPLES = 500
+RESAMPLES, SEED = 500, 20
 RELIABLE, TENTATIVE = 0.8, 0.667
 """Krippendorff's own thresholds ("Content Analysis", 2004, section 11.4)."""
-REFERENCE_READER = REFERENCE.rstrip(":")
+READER = REFERENCE.rstrip(":")
 FACTS = "fact check"
 """How the fact check is called among raters; with a space, as no rater's name has."""
 
-Ratings = Mapping[str, Mapping[Key, int]]
-"""Rater → what a grade is about → grade."""
-Trust = Literal["reliable", "tentative", "unreliable", "unknown"]
+Grades = Mapping[Key, int]
+"""What a grade is about → the grade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,14 @@ class Agreement:
     reason: str | None = None
 
     @property
-    def trust(self) -> Trust:
-        """May one stand for the other? By the interval's lower end: a few lucky grades are no evidence."""
-        if self.low is None:
-            return "unknown"
-        return "reliable" if self.low >= RELIABLE else "tentative" if self.low >= TENTATIVE else "unreliable"
+    def follows(self) -> str:
+        """What it allows, by the interval's lower end: a few lucky grades are no evidence. Else why it is undefined."""
+        if self.reason or self.low is None:
+            return self.reason or "Too few answers in common to say."
+        if self.low >= TENTATIVE:
+            hint = "A hint: check the models that decide."
+            return "Each can stand in for the other on answers like these." if self.low >= RELIABLE else hint
+        return "Too little agreement to choose a model by."
 
 
 def ratings(scores: Iterable[Score]) -> dict[str, dict[Key, int]]:
@@ -68,6 +71,19 @@ def ratings(scores: Iterable[Score]) -> dict[str, dict[Key, int]]:
     return table
 
 
+def krippendorff_alpha(table: Mapping[str, Grades]) -> Agreement:
+    """Ordinal alpha of all raters in a table on the answers that they share, with an interval over prompts."""
+    raters = tuple(sorted(rater for rater, grades in table.items() if grades))
+    shared = {key: grades for key, grades in _by_answer(table.values()).items() if len(grades) > 1}
+    if len(raters) < 2:
+        reason = "Only one rater: nobody to agree with." if raters else "Nobody graded an answer of this run."
+    elif not shared:
+        reason = "They share no answer under one rubric."
+    else:
+        reason = f"All ratings are equal ({next(iter(shared.values()))[0]}): agreement cannot be told from chance."
+    return _agreement(raters, shared, _alpha, reason)
+
+
 def pair_by_pair(run: Run, scores: Iterable[Score]) -> list[Agreement]:
     """Alpha of each two raters, on the answers of a run that both graded; of a single rater, why there is none.
 
@@ -78,69 +94,37 @@ def pair_by_pair(run: Run, scores: Iterable[Score]) -> list[Agreement]:
     return [krippendorff_alpha({rater: table[rater] for rater in pair}) for pair in pairs]
 
 
-def _readings_as_one(run: Run, scores: Iterable[Score]) -> dict[str, Mapping[Key, int]]:
-    """The grades of each rater on answers of the run, those of all readings under one name."""
-    here = {answer.key for answer in distinct_answers(run)}
-    table: dict[str, Mapping[Key, int]] = dict(ratings(score for score in scores if score.key[1:] in here))
-    readings = [table.pop(rater) for rater in list(table) if kind_of(rater) == "reference"]
-    return table | {REFERENCE_READER: middle_grades(readings)} if readings else table
-
-
-def against_readings(run: Run, scores: Iterable[Score], *, seed: int = 20) -> list[Agreement]:
+def against_readings(run: Run, scores: Iterable[Score]) -> list[Agreement]:
     """How closely each rater, and the fact check, puts a run's answers in the order of the shipped readings.
 
     Spearman's rank correlation on the answers that both judged, with an interval over prompts, the highest first. For
     the fact check an answer ranks higher, the fewer facts it invents or leaves out.
     """
     given, answers, version = list(scores), distinct_answers(run), version_for(run.prompts)
-    here = {(version, *each.key) for each in answers}
-    others = {each.rater for each in given if each.key in here and kind_of(each.rater) != "reference"}
-    table: dict[str, Mapping[Key, int]] = {rater: {} for rater in others} | _readings_as_one(run, given)
-    readings = table.pop(REFERENCE_READER, {})
+    here = {(version, *answer.key) for answer in answers}
+    table: dict[str, Grades] = {score.rater: {} for score in given if score.key in here}  # also who gave no grade
+    table = {rater: {} for rater in table if kind_of(rater) != "reference"} | _readings_as_one(run, given)
+    readings = table.pop(READER, {})
     checks = [(each, check_answer(each.prompt.text, each.text, each.prompt.aspects)) for each in answers]
     table[FACTS] = {(version, *each.key): -len(c.unsupported) - len(c.missing) for each, c in checks if c}
     found = []
     for rater, ranks in table.items():
-        pair, shared = (rater, REFERENCE_READER), {key: (readings[key], ranks[key]) for key in ranks if key in readings}
-        value, reason = _rank_correlation(list(shared.values())), "All are equal on one side."
-        if math.isnan(value):
-            found.append(Agreement(pair, len(shared), reason=reason if shared else "No grades in common."))
-        else:
-            found.append(Agreement(pair, len(shared), value, *_over_prompts(shared, _rank_correlation, seed)))
+        shared = {key: (readings[key], ranks[key]) for key in ranks if key in readings}
+        reason = "All are equal on one side." if shared else "No grades in common."
+        found.append(_agreement((rater, READER), shared, _rank_correlation, reason))
     return sorted(found, key=lambda each: (each.value is None, -(each.value or 0.0), each.raters))
 
 
-def follows_best(found: Iterable[Agreement]) -> str:
-    """Which automatic check follows the readings best, and whether others might on other prompts."""
-    known = [each for each in found if each.value is not None]
-    checks = [each for each in known if each.raters[0] == FACTS or kind_of(each.raters[0]) != "people"]
-    if not checks:
-        return "No automatic check can be compared with the shipped readings: none of them covers answers of this run."
-    best, *others = checks
-    said = f"Closest to the readings of all automatic checks: {best.raters[0]} ({best.value:.2f})."
-    near = [each.raters[0] for each in others if best.low is None or each.high is None or each.high >= best.low]
-    if near:
-        return f"{said} Its interval overlaps that of {', '.join(near)}: other prompts may reverse the order."
-    return f"{said} Its interval overlaps no other's." if others else f"{said} There is no other."
+def _readings_as_one(run: Run, scores: Iterable[Score]) -> dict[str, Grades]:
+    """The grades of each rater on answers of the run; of all readings the median, of two the lower one."""
+    here = {answer.key for answer in distinct_answers(run)}
+    table: dict[str, Grades] = dict(ratings(score for score in scores if score.key[1:] in here))
+    readings = _by_answer([table.pop(rater) for rater in list(table) if kind_of(rater) == "reference"])
+    middle = {key: sorted(grades)[(len(grades) - 1) // 2] for key, grades in readings.items()}
+    return table | {READER: middle} if middle else table
 
 
-def _rank_correlation(pairs: Sequence[Sequence[int]]) -> float:
-    """Spearman's coefficient, ties sharing their mean rank; nan where all on a side are equal."""
-    import numpy as np
-    from scipy.stats import rankdata
-
-    sides = list(zip(*pairs, strict=True))
-    if any(len(set(side)) < 2 for side in sides or [()]):
-        return float("nan")
-    return float(np.corrcoef([rankdata(side) for side in sides])[0, 1])
-
-
-def middle_grades(raters: Iterable[Mapping[Key, int]]) -> dict[Key, int]:
-    """The median grade of several raters for each answer; of an even number the lower one, which was given."""
-    return {key: sorted(grades)[(len(grades) - 1) // 2] for key, grades in _by_answer(raters).items()}
-
-
-def _by_answer(raters: Iterable[Mapping[Key, int]]) -> dict[Key, list[int]]:
+def _by_answer(raters: Iterable[Grades]) -> dict[Key, list[int]]:
     given: dict[Key, list[int]] = {}
     for grades in raters:
         for key, grade in grades.items():
@@ -148,46 +132,38 @@ def _by_answer(raters: Iterable[Mapping[Key, int]]) -> dict[Key, list[int]]:
     return given
 
 
-def krippendorff_alpha(table: Ratings, *, seed: int = 20) -> Agreement:
-    """Ordinal alpha of all raters in a table on the answers that they share, with an interval over prompts."""
-    raters = tuple(sorted(rater for rater, grades in table.items() if grades))
-    shared = {key: grades for key, grades in _by_answer(table.values()).items() if len(grades) > 1}
-    given = {grade for grades in shared.values() for grade in grades}
-    if len(given) < 2:
-        return Agreement(raters, len(shared), reason=_undefined(raters, given))
-    return Agreement(raters, len(shared), _alpha(list(shared.values())), *_over_prompts(shared, _alpha, seed))
+Figure = Callable[[Sequence[Sequence[int]]], float]
+"""From the grades that each answer was given to a coefficient; nan where it is undefined."""
 
 
-def _over_prompts(
-    shared: Mapping[Key, Sequence[int]], figure: Callable[[Sequence[Sequence[int]]], float], seed: int
-) -> tuple[float, float] | tuple[None, None]:
-    """Interval of a figure of the shared grades when the prompts are drawn again; None and None for too few."""
+def _agreement(raters: tuple[str, ...], shared: Mapping[Key, Sequence[int]], figure: Figure, reason: str) -> Agreement:
+    """A figure of the shared grades, with its interval when the prompts are drawn again; else why there is none."""
+    value = figure(list(shared.values()))
+    if math.isnan(value):
+        return Agreement(raters, len(shared), reason=reason)
     by_prompt: dict[str, list[Sequence[int]]] = {}
     for key in sorted(shared, key=lambda key: key[1:]):
         by_prompt.setdefault(key[1], []).append(shared[key])
     groups = list(by_prompt.values())
-    if len(groups) < comparison.FEWEST_PROMPTS:
-        return None, None
-    draws = comparison.draws(len(groups), seed, RESAMPLES)
-    found = comparison.interval([figure([each for place in draw for each in groups[place]]) for draw in draws])
-    return found or (None, None)
-
-
-def _undefined(raters: Sequence[str], given: set[int]) -> str:
-    """Why there is no alpha of raters who share fewer than two different grades."""
-    if len(raters) < 2:
-        return "Only one rater: nobody to agree with." if raters else "Nobody graded an answer of this run."
-    if not given:
-        return "They share no answer under one rubric."
-    return f"All ratings are equal ({max(given)}): agreement cannot be told from chance."
+    draws = comparison.draws(len(groups), SEED, RESAMPLES)
+    drawn = [figure([grades for place in draw for grades in groups[place]]) for draw in draws]
+    between = comparison.estimate(value, len(groups), drawn)
+    return Agreement(raters, len(shared), value, between.low, between.high)
 
 
 def _alpha(shared: Sequence[Sequence[int]]) -> float:
-    """Alpha of the grades of each answer; nan where all are equal."""
     import krippendorff
-    import numpy as np
 
-    if len({grade for grades in shared for grade in grades}) == 1:
-        return float("nan")
+    if len({grade for grades in shared for grade in grades}) < 2:
+        return math.nan
     counts = np.array([[list(grades).count(grade) for grade in GRADES] for grades in shared])
     return float(krippendorff.alpha(value_counts=counts, value_domain=GRADES, level_of_measurement="ordinal"))
+
+
+def _rank_correlation(pairs: Sequence[Sequence[int]]) -> float:
+    """Spearman's coefficient, ties sharing their mean rank."""
+    from scipy.stats import rankdata
+
+    if any(len(set(side)) < 2 for side in zip(*pairs, strict=True)) or not pairs:
+        return math.nan
+    return float(np.corrcoef(rankdata(pairs, axis=0), rowvar=False)[0, 1])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,27 +21,19 @@ from workshop_lib.records import Prompt
 
 Mentions = Literal["no_answer", "not_scored", "all", "some", "none", "forbidden"]
 
-NEGATIONS = frozenset(
-    """
-    no not non none nothing nobody never neither nor without cannot hardly barely rarely seldom
-    lack lacks lacking fail fails failed unable cant dont doesnt isnt arent wont
-    """.split()  # noqa: SIM905 - easier to read than thirty quoted words
-)
-AFFIRMING = frozenset(("only", "just", "merely", "simply", "doubt"))
-"""After a negation these take it back: "not only private but fast"."""
-
 REACH = 4
 """How many words a negation reaches forward."""
-
 _WORD = r"\d+(?:[.,]\d+)+|[^\W_]+(?:'[^\W_]+)*"
 _WORD_OR_END = re.compile(rf"{_WORD}|[.,;:!?()\n\u2013\u2014]+")
 _STARRED_WORD = re.compile(rf"({_WORD})(\*?)")
-_CLAUSE_WORDS = frozenset(
-    """
-    and but so because while which when if since although though however whereas
-    """.split()  # noqa: SIM905 - as above
+_NEGATION = re.compile(
+    r"(?<!\S)(?:no|not|non|none|nothing|nobody|never|neither|nor|without|cannot|hardly|barely|rarely|seldom|lack|lacks"
+    r"|lacking|fail|fails|failed|unable|cant|dont|doesnt|isnt|arent|wont|\S*n't)"
+    r"(?! (?:only|just|merely|simply|doubt) )(?!\S)"  # "not only private but fast"
 )
-_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u2032`", "'"))
+_CLAUSE = re.compile(
+    r"(?<!\S)(?:and|but|so|because|while|which|when|if|since|although|though|however|whereas|[^\w\s]\S*)(?!\S)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,68 +74,47 @@ def score_aspects(answer: str | None, prompt: Prompt) -> AspectScore:
     >>> score_aspects("It keeps data private.", prompt).missing
     ('offline',)
     """
+    expected = prompt.aspects
     words = _WORD_OR_END.findall(_plain(answer or ""))
     if not any(word[0].isalnum() for word in words):
-        return AspectScore("no_answer", missing=prompt.aspects)
-    used = _negations_in(prompt.aspects, words)
-    found = {aspect: evidence for aspect in prompt.aspects if (evidence := _find(aspect, words, used))}
-    matched = tuple(aspect for aspect in prompt.aspects if aspect in found)
-    missing = tuple(aspect for aspect in prompt.aspects if aspect not in found)
-    forbidden = tuple(aspect for aspect in prompt.forbidden if _find(aspect, words))
+        return AspectScore("no_answer", missing=expected)
+    text = " ".join(words)
+    own = [phrase for aspect in expected for phrase in _phrases(aspect)]
+    found = [_find(aspect, text, own) for aspect in expected]
+    matched = tuple(aspect for aspect, evidence in zip(expected, found, strict=True) if evidence)
+    missing = tuple(aspect for aspect in expected if aspect not in matched)
+    forbidden = tuple(aspect for aspect in prompt.forbidden if _find(aspect, text))
     mentions: Mentions = "some" if matched and missing else "all" if matched else "none"
     return AspectScore(
-        verdict="forbidden" if forbidden else mentions if prompt.aspects else "not_scored",
-        matched=matched,
-        missing=missing,
-        evidence=tuple(found[aspect] for aspect in matched),
-        forbidden_found=forbidden,
-        share=len(matched) / len(prompt.aspects) if prompt.aspects else None,
+        "forbidden" if forbidden else mentions if expected else "not_scored",
+        matched,
+        missing,
+        tuple(filter(None, found)),
+        forbidden,
+        len(matched) / len(expected) if expected else None,
     )
 
 
 def _plain(text: str) -> str:
     """Fold case, width and apostrophes, which say nothing about the meaning."""
-    return unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
+    return re.sub("[\u2018\u2019\u02bc\u2032`]", "'", unicodedata.normalize("NFKC", text).casefold())
 
 
-Used = frozenset[tuple[int, int]]
-"""Negations that are part of an expected phrase: their position, and where that phrase ends."""
+def _phrases(aspect: str) -> list[re.Pattern[str]]:
+    """A pattern for each alternative: `look* up` is `look` with any ending, then `up`."""
+    alternatives = map(_STARRED_WORD.findall, _plain(aspect).split("|"))
+    written = [" ".join(re.escape(word) + star.replace("*", r"\S*") for word, star in each) for each in alternatives]
+    return [re.compile(rf"(?<!\S){each}(?!\S)") for each in written if each]
 
 
-def _find(aspect: str, words: list[str], used: Used = frozenset()) -> str | None:
-    """Return the first words that are one of the aspect's alternatives and are not negated."""
-    for alternative in aspect.split("|"):
-        for start, end in _places(alternative, words):
-            if not _is_negated(words, start, used):
-                return " ".join(words[start:end])
+def _find(aspect: str, text: str, own: Iterable[re.Pattern[str]] = ()) -> str | None:
+    """The first words that are one of the alternatives and not negated; a negation within an `own` phrase is none."""
+    for phrase in _phrases(aspect):
+        for match in phrase.finditer(text):
+            before = text[: match.start()]
+            for each in own:
+                before = each.sub(lambda said: _NEGATION.sub("_", said[0]), before)
+            window = " ".join(_CLAUSE.split(before)[-1].split()[-REACH:])
+            if not _NEGATION.search(f"{window} "):
+                return match[0]
     return None
-
-
-def _negations_in(aspects: tuple[str, ...], words: list[str]) -> Used:
-    """The negations that the aspects' own wordings account for, such as `not` in `not sent`."""
-    alternatives = (alternative for aspect in aspects for alternative in aspect.split("|"))
-    spans = [span for alternative in alternatives for span in _places(alternative, words)]
-    return frozenset((place, end) for start, end in spans for place in range(start, end) if _is_negation(words[place]))
-
-
-def _is_negation(word: str) -> bool:
-    return word in NEGATIONS or word.endswith("n't")
-
-
-def _places(alternative: str, words: list[str]) -> Iterator[tuple[int, int]]:
-    """Where a phrase begins and ends: `look* up` is `look` with any ending, then `up`."""
-    found = _STARRED_WORD.findall(_plain(alternative))
-    pattern = [re.compile(re.escape(word) + (r"\S*" if star else "")) for word, star in found]
-    for start in range(len(words) - len(pattern) + 1 if pattern else 0):
-        if all(part.fullmatch(word) for part, word in zip(pattern, words[start:], strict=False)):
-            yield start, start + len(pattern)
-
-
-def _is_negated(words: list[str], start: int, used: Used) -> bool:
-    for place in range(start - 1, max(-1, start - 1 - REACH), -1):
-        word = words[place]
-        if word in _CLAUSE_WORDS or not word[0].isalnum():
-            return False
-        if _is_negation(word) and not any(place == negation and end <= start for negation, end in used):
-            return words[place + 1] not in AFFIRMING or place + 1 == start
-    return False

@@ -111,9 +111,9 @@ def check_facts(notes: str, summary: str, expected: Sequence[str] = ()) -> FactC
     FactCheck(unsupported=('Yamada', '15 March'), missing=('Priya', '14 March'), places=((0, 6), (34, 42)))
     """
     known, stated = _read(notes), _read(summary)
-    wanted = [_read(each) for phrase in expected for each in phrase.split("|")]
-    unsupported = [fact for fact in stated.facts if not fact.is_vague and not known.holds(fact)]
-    missing = [fact for fact in known.facts if not fact.is_vague and not stated.holds(fact)]
+    wanted = [_read(phrase) for each in expected for phrase in each.split("|")]
+    unsupported = [fact for fact in stated.facts if fact.is_definite and not known.holds(fact)]
+    missing = [fact for fact in known.facts if fact.is_definite and not stated.holds(fact)]
     if expected:
         missing = [fact for fact in missing if any(phrase.holds(fact) for phrase in wanted)]
     places = tuple((fact.start, fact.start + len(fact.text)) for fact in unsupported)
@@ -134,9 +134,9 @@ class Fact(NamedTuple):
     values: frozenset[Any]
 
     @property
-    def is_vague(self) -> bool:
-        """Whether it only supports facts of the other text: "one", "second", "a week"."""
-        return bool(re.fullmatch(rf"one|half an?|{_NTH}|an? (?!{_SCALE}).+", self.text, re.IGNORECASE))
+    def is_definite(self) -> bool:
+        """False of "one", "second" or "a week", which only support facts of the other text."""
+        return not re.fullmatch(rf"one|half an?|{_NTH}|an? (?!{_SCALE}).+", self.text, re.IGNORECASE)
 
     def implies(self, claim: Fact) -> bool:
         """A bare number may repeat any figure; a date may be less exact, and a year binds where both give one."""
@@ -157,17 +157,17 @@ class _Reading(NamedTuple):
 
     def holds(self, claim: Fact) -> bool:
         """Whether the text says so: a name by its first or last word, anything else by a fact that implies it."""
-        if claim.kind == "name":
-            return bool(claim.values & self.words)
-        return any(fact.implies(claim) for fact in self.facts)
+        is_name = claim.kind == "name"
+        return bool(claim.values & self.words) if is_name else any(fact.implies(claim) for fact in self.facts)
 
 
 def _distinct(facts: Sequence[Fact]) -> tuple[str, ...]:
     """Each fact once, as it is written first: "Yamada" after "Kenji Yamada" is the same."""
     kept: list[Fact] = []
     for fact in facts:
-        seen = (each.values for each in kept if each.kind == fact.kind)
-        if not any(fact.values <= other or fact.values >= other for other in seen):
+        if not any(
+            fact.kind == each.kind and (fact.values <= each.values or fact.values >= each.values) for each in kept
+        ):
             kept.append(fact)
     return tuple(fact.text for fact in kept)
 
@@ -274,14 +274,10 @@ PATTERNS = {
     "number": (rf"(?<![\w.,])v?{_ANY}(?:st|nd|rd|th)?(?!\w)", rf"\b(?:{_NTH})\b"),
 }
 """How the facts of each kind are written; the first pattern that finds something at a place has it."""
-READ: dict[str, Callable[[re.Match[str]], frozenset[Any]]] = {
-    "date": _date,
-    "time": _time,
-    "code": lambda match: frozenset({match[0].casefold().replace("-", "")}),
-    "amount": _amount,
-    "number": lambda match: frozenset({_number(match[0])}),
-}
-"""What a match means, in normal form."""
+READ: dict[str, Callable[[re.Match[str]], frozenset[Any]]] = {"date": _date, "time": _time, "amount": _amount}
+"""What a match means, in normal form: of a code its letters, of a number its value."""
+READ |= {"code": lambda match: frozenset({match[0].casefold().replace("-", "")})}
+READ |= {"number": lambda match: frozenset({_number(match[0])})}
 _PATTERNS = [(kind, re.compile(way, re.IGNORECASE)) for kind, ways in PATTERNS.items() for way in ways]
 _NO_FACTS = re.compile(
     r"[\w.+-]{1,64}@\S+|https?://\S+|\b24/7\b|(?<=[.!?;])\s+\(?\d{1,2}[.)]\s+(?=[A-Z*])|(?<=:)\s+\(?1[.)]\s+(?=[A-Z*])"

@@ -11,144 +11,86 @@ Plackett-Luce Models", 2015). Ties count half for each; `both_bad` does not say 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from workshop_lib import comparison
-from workshop_lib.comparison import Estimate
-from workshop_lib.quality.scores import JUDGE, AnswerKey, Score
+from workshop_lib.quality.scores import JUDGE, Answer, AnswerKey, Score, Value
+from workshop_lib.show.table import Table
 
 ALPHA = 0.01
 """I-LSR's regularisation: keeps the strength of a model that never lost finite, and pulls all slightly together."""
 RESAMPLES = 1_000
 MAX_STEPS = 10_000
 
-Authors = Mapping[AnswerKey, Collection[str]]
-"""Answer → the models that gave it."""
-
 
 class Pair(NamedTuple):
-    """One rater's preferences on one pair of answers.
+    """One rater's preferences on a pair of answers, known by their hashes in alphabetical order.
 
-    `one` and `other` are their hashes in alphabetical order; `one_first` and `other_first` what was said when that
-    answer was shown first: `one`, `other`, `tie`, `both_bad`, or None.
+    `first` is what was said when `one` was shown first, `turned` when `other` was: `a` where `one` is better, `b`
+    where `other` is, `tie`, `both_bad`, or None.
     """
 
     rater: str
     prompt_id: str
     one: str
     other: str
-    one_first: str | None = None
-    other_first: str | None = None
+    first: Value
+    turned: Value
 
     @property
-    def is_complete(self) -> bool:
-        """True when both orders say something."""
-        return self.one_first is not None and self.other_first is not None
-
-    @property
-    def outcome(self) -> str | None:
+    def outcome(self) -> Value:
         """What counts; None when nothing was said, or only one order of a judge."""
-        if self.is_complete:
-            return self.one_first if self.one_first == self.other_first else "tie"
-        return None if self.rater.startswith(JUDGE) else self.one_first or self.other_first
+        if self.first and self.turned:
+            return self.first if self.first == self.turned else "tie"
+        return None if self.rater.startswith(JUDGE) else self.first or self.turned
 
 
 def pairs(scores: Iterable[Score]) -> list[Pair]:
     """The preferences, pair by pair; of those on the same order the last one counts, None withdraws it."""
-    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    found: dict[tuple[str, ...], list[Value]] = {}
     for score in scores:
         if not score.is_grade:
             one, other = sorted(score.answers)
-            first, second = ("one", "other") if score.answers[0] == one else ("other", "one")
-            orders = found.setdefault((score.rubric_version, score.rater, score.prompt_id, one, other), {})
-            orders[f"{first}_first"] = {"a": first, "b": second}.get(str(score.value), score.value)
-    return [Pair(*key[1:], **orders) for key, orders in found.items()]
+            is_turned, swapped = score.answers[0] == other, {"a": "b", "b": "a"}.get(str(score.value), score.value)
+            said = found.setdefault((score.rubric_version, score.rater, score.prompt_id, one, other), [None, None])
+            said[is_turned] = swapped if is_turned else score.value
+    return [Pair(*key[1:], *said) for key, said in found.items()]
 
 
-@dataclass(frozen=True, slots=True)
-class OrderBias:
-    """How much a rater's preferences depend on which answer comes first.
+def order_bias(scores: Iterable[Score], rater: str) -> list[str]:
+    """How much a rater's preferences depend on which answer comes first; empty where no pair was read in both orders.
 
-    Attributes:
-        flip_rate: share of the pairs, read in both orders, that changed with the order; 0 is best, None without pairs.
-        first_rate: share of their wins that went to the answer shown first; 0.5 is best, None without wins.
-        n, unread: pairs read in both orders, and pairs of which at least one order said nothing.
+    The flip rate is the share of pairs whose verdict changed with the order, 0 is best; the first-position rate the
+    share of wins that went to the answer shown first, 0.5 is best.
     """
-
-    flip_rate: float | None
-    first_rate: float | None
-    n: int
-    unread: int
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """How much the order mattered; nothing where no pair was read in both orders."""
-        said = [f"{self.n} pairs were read in both orders, {self.unread} were not."] if self.n else []
-        if self.flip_rate is not None:
-            said.append(f"The verdict changed with the order in {self.flip_rate:.0%} of them; those count as ties.")
-        if self.first_rate is not None:
-            said.append(f"{self.first_rate:.0%} of the wins went to the answer shown first; 50 % is even.")
-        return tuple(said)
-
-
-def order_bias(scores: Iterable[Score], rater: str) -> OrderBias:
-    """Flip rate and first-position rate over the pairs that a rater judged in both orders."""
     seen = [pair for pair in pairs(scores) if pair.rater == rater]
-    complete = [pair for pair in seen if pair.is_complete]
-    flips = sum(pair.one_first != pair.other_first for pair in complete)
-    first = sum((pair.one_first == "one") + (pair.other_first == "other") for pair in complete)
-    last = sum((pair.one_first == "other") + (pair.other_first == "one") for pair in complete)
-    return OrderBias(
-        flip_rate=flips / len(complete) if complete else None,
-        first_rate=first / (first + last) if first + last else None,
-        n=len(complete),
-        unread=len(seen) - len(complete),
-    )
+    read = [pair for pair in seen if pair.first and pair.turned]
+    if not read:
+        return []
+    flips = sum(pair.first != pair.turned for pair in read)
+    first = sum((pair.first == "a") + (pair.turned == "b") for pair in read)
+    last = sum((pair.first == "b") + (pair.turned == "a") for pair in read)
+    said = [
+        f"{len(read)} pairs were read in both orders, {len(seen) - len(read)} were not.",
+        f"The verdict changed with the order in {flips / len(read):.0%} of them; those count as ties.",
+    ]
+    if first + last:
+        said.append(f"{first / (first + last):.0%} of the wins went to the answer shown first; 50 % is even.")
+    return said
 
 
-@dataclass(frozen=True, slots=True)
-class Strength:
-    """One model in a ranking.
+def rank(scores: Iterable[Score], answers: Iterable[Answer]) -> Table:
+    """One line per model behind the answers that were compared, strongest first; else the reason why there is none.
 
-    Attributes:
-        value: logarithm of its strength, with its interval over prompts; the mean over the models is 0.
-        best_share: how often it is the strongest when prompts are drawn again; None without an interval.
-        wins: ties count half.
-        comparisons: preferences that said something about it.
+    Models that gave the same answer share its scores. A strength is a logarithm with mean 0 over the models, its
+    interval is over prompts; of fewer than three there is none. *Is the best* counts the draws of prompts in which the
+    model is the strongest. In *wins* a tie is half a win; *comparisons* are those that said something about the model.
     """
-
-    model: str
-    value: Estimate
-    best_share: float | None
-    wins: float
-    comparisons: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """Models from strongest to weakest.
-
-    Attributes:
-        strengths: empty when the ranking is undefined.
-        comparisons, prompts: preferences between two models that were used, and how many prompts they come from.
-        reason: why there is no ranking, or no interval.
-    """
-
-    strengths: tuple[Strength, ...]
-    comparisons: int
-    prompts: int
-    reason: str | None = None
-
-
-def rank(scores: Iterable[Score], authors: Authors) -> Ranking:
-    """Rank the models behind the answers that were compared; models that gave the same answer share its scores."""
-    from scipy.sparse.csgraph import connected_components
-
+    authors = {answer.key: {author.model_id for author in answer.authors} for answer in answers}
     games = [game for pair in pairs(scores) for game in _games(pair, authors)]
-    models = sorted({model for _, one, other, _ in games for model in (one, other)})
+    models = sorted({model for _, *both, _ in games for model in both})
     prompts = sorted({prompt for prompt, *_ in games})
     by_prompt = np.zeros((len(prompts), len(models), len(models)))  # wins by [prompt, winner, loser]
     for prompt, one, other, share in games:
@@ -156,43 +98,47 @@ def rank(scores: Iterable[Score], authors: Authors) -> Ranking:
         by_prompt[place, winner, loser] += share
         by_prompt[place, loser, winner] += 1 - share
     won = by_prompt.sum(axis=0)
-    if not games:
-        return Ranking((), 0, 0, "No verdict says which of two models is better.")
-    _, group = connected_components(won, directed=False)
-    if group.any():
-        linked, apart = (", ".join(np.array(models)[(group > 0) == away]) for away in (False, True))
-        why = f"No comparison links {apart} with {linked}: compare some of them with each other."
-        return Ranking((), len(games), len(prompts), why)
-    values, few = _fit(won), len(prompts) < comparison.FEWEST_PROMPTS
+    if reason := _undefined(models, won):
+        return Table.of([[reason]], "no ranking")
+    values, few = fit(won), len(prompts) < comparison.FEWEST_PROMPTS
     draws = comparison.draws(len(prompts), 20, 1 if few else RESAMPLES)
-    drawn = np.array([_fit(by_prompt[draw].sum(axis=0)) for draw in draws])
+    drawn = np.array([fit(by_prompt[draw].sum(axis=0)) for draw in draws])
     top = drawn >= drawn.max(axis=1, keepdims=True) - 1e-9  # several strongest share a draw
     best = (top / top.sum(axis=1, keepdims=True)).mean(axis=0)
-    found = [
-        Strength(
-            model,
-            comparison.estimate(float(values[place]), len(prompts), drawn[:, place]),
-            best_share=None if few else float(best[place]),
-            wins=float(won[place].sum()),
-            comparisons=round(won[place].sum() + won[:, place].sum()),
-        )
-        for place, model in enumerate(models)
-    ]
-    found.sort(key=lambda strength: -(strength.value.value or 0))
-    return Ranking(tuple(found), len(games), len(prompts), found[0].value.reason)
+    lines = []
+    for place in np.argsort(-values, kind="stable"):
+        between = None if few else comparison.interval(drawn[:, place])
+        interval = f"{between[0]:.2f} to {between[1]:.2f}" if between else "none"
+        is_best = "unknown" if few else f"{best[place]:.0%} of draws"
+        wins, losses = float(won[place].sum()), float(won[:, place].sum())
+        lines.append((models[place], f"{values[place]:.2f}", interval, is_best, wins, round(wins + losses)))
+    return Table.of(lines, "model", "strength", "95 % CI", "is the best", "wins", "comparisons")
 
 
-def _games(pair: Pair, authors: Authors) -> list[tuple[str, str, str, float]]:
+def _games(pair: Pair, authors: Mapping[AnswerKey, Collection[str]]) -> list[tuple[str, str, str, float]]:
     """Prompt, model, model, and how much of a win the first one had: 1, 0.5 or 0."""
-    share = {"one": 1.0, "other": 0.0, "tie": 0.5}.get(pair.outcome or "")
+    share = {"a": 1.0, "b": 0.0, "tie": 0.5}.get(str(pair.outcome))
     if share is None:
         return []
     ones, others = (authors.get((pair.prompt_id, hashed), ()) for hashed in (pair.one, pair.other))
     return [(pair.prompt_id, one, other, share) for one in ones for other in others if one != other]
 
 
-def _fit(won: np.ndarray) -> np.ndarray:
-    """Strengths with mean 0."""
+def _undefined(models: list[str], won: np.ndarray) -> str | None:
+    """Why there is no ranking: no wins, or no comparison that links some models with the others."""
+    from scipy.sparse.csgraph import connected_components
+
+    if not models:
+        return "No verdict says which of two models is better."
+    _, group = connected_components(won, directed=False)
+    if not group.any():
+        return None
+    linked, apart = (", ".join(np.array(models)[(group > 0) == away]) for away in (False, True))
+    return f"No comparison links {apart} with {linked}: compare some of them with each other."
+
+
+def fit(won: np.ndarray) -> np.ndarray:
+    """Strengths with mean 0 from a table of wins by winner and loser."""
     import choix
 
     values = choix.ilsr_pairwise_dense(won, alpha=ALPHA, max_iter=MAX_STEPS)

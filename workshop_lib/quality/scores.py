@@ -25,7 +25,7 @@ from workshop_lib import data, files
 from workshop_lib.data import STRICT, read_as
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.quality import aspects
-from workshop_lib.records import Completion, ModelVariant, Prompt, Run, variant_key
+from workshop_lib.records import ModelVariant, Prompt, Run, variant_key
 
 RUBRIC_FILE = data.DATA_FOLDER / "rubric.json"
 REFERENCE_FILE = data.DATA_FOLDER / "reference" / "practice" / "scores.json"
@@ -68,17 +68,20 @@ class Answer:
 def distinct_answers(run: Run) -> tuple[Answer, ...]:
     """Each model's first timed answer to each prompt, the same text once, in the order of prompts and of models."""
     variants = {variant_key(serving.variant): serving.variant for serving in run.servings}
-    first: dict[tuple[str, str, str], Completion] = {}
-    for completion in sorted(run.completions, key=lambda completion: completion.round):
-        if completion.ok and completion.round:
-            first.setdefault((completion.prompt_id, completion.model_id, completion.device), completion)
+    texts: dict[tuple[str, tuple[str, str]], str] = {}
+    for each in sorted(run.completions, key=lambda completion: completion.round):
+        if each.ok and each.round:
+            texts.setdefault((each.prompt_id, (each.model_id, each.device)), each.text)
     authors: dict[tuple[str, str], list[ModelVariant]] = {}
-    for (prompt_id, model_id, device), completion in first.items():
-        if (variant := variants.get((model_id, device))) and completion.text.strip():
-            authors.setdefault((prompt_id, completion.text), []).append(variant)
-    prompts = {prompt.id: prompt for prompt in run.prompts}
-    found = [Answer(prompts[prompt_id], text, tuple(given)) for (prompt_id, text), given in authors.items()]
-    return tuple(sorted(found, key=lambda answer: list(prompts).index(answer.prompt.id)))
+    for (prompt_id, model), text in texts.items():
+        if model in variants and text.strip():
+            authors.setdefault((prompt_id, text), []).append(variants[model])
+    return tuple(
+        Answer(prompt, text, tuple(by))
+        for prompt in run.prompts
+        for (prompt_id, text), by in authors.items()
+        if prompt_id == prompt.id
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +121,8 @@ def key_of(shown: Sequence[Answer], version: str) -> Key:
 
 def score_now(shown: Sequence[Answer], rater: str, value: Value, version: str, comment: str) -> Score:
     """A score given now: a grade of one answer, or a preference between two."""
-    _, prompt_id, *hashes = key_of(shown, version)
-    return Score(rater, prompt_id, tuple(hashes), value, version, now(), comment)
+    hashes = tuple(answer.sha256 for answer in shown)
+    return Score(rater, shown[0].prompt.id, hashes, value, version, now(), comment)
 
 
 def current(scores: Iterable[Score]) -> dict[Key, Score]:
@@ -147,11 +150,8 @@ _JUDGE = re.compile(r"judge:[^\s\x00-\x1f\x7f]+")  # ids of models are paths at 
 
 def kind_of(rater: str) -> Kind:
     """Who a rater is, by the form of its name."""
-    if rater.startswith(JUDGE):
-        return "judge"
-    if rater.startswith(REFERENCE):
-        return "reference"
-    return "aspects" if rater == ASPECTS else "people"
+    kinds: dict[str, Kind] = {"judge": "judge", "reference": "reference", ASPECTS: "aspects"}
+    return kinds.get(rater.partition(":")[0], "people")
 
 
 def rater_name(typed: str) -> str:
@@ -172,11 +172,10 @@ def rater_name(typed: str) -> str:
 
 def score_aspects(run: Run) -> list[Score]:
     """The aspect check of every distinct answer of a run as a rater; a prompt without aspects gets no grade."""
-    version, found = version_for(run.prompts), distinct_answers(run)
-    grades = [aspects.score_aspects(each.text, each.prompt).grade for each in found]
+    version, check = version_for(run.prompts), aspects.score_aspects
     return [
-        Score(ASPECTS, each.prompt.id, (each.sha256,), grade, version, run.started_at)
-        for each, grade in zip(found, grades, strict=True)
+        Score(ASPECTS, each.prompt.id, (each.sha256,), check(each.text, each.prompt).grade, version, run.started_at)
+        for each in distinct_answers(run)
     ]
 
 
@@ -184,12 +183,8 @@ def score_aspects(run: Run) -> list[Score]:
 
 LOCK_TIMEOUT_S = 10.0
 """Longer than any line takes to write; whoever holds the lock longer is stuck."""
-
-_FORMS = {
-    "score": (("answer_sha256",), "grade", GRADES),
-    "preference": (("a_sha256", "b_sha256"), "choice", CHOICES),
-}
-"""Kind of a line → its keys of the answers, its key of the value, and the values that it may have."""
+_GRADE, _PREFERENCE = (("answer_sha256",), "grade", GRADES), (("a_sha256", "b_sha256"), "choice", CHOICES)
+"""Of a line: its keys of the answers, its key of the value, and the values that it may have."""
 _LONGEST_FILE_NAME = 120
 _RESTORE = "Restore the file from a copy, or move it out of the folder."
 
@@ -208,7 +203,7 @@ class ScoreFile:
             RecordFileError: the file is broken, not this rater's, or locked.
             ConfigurationError, DiskSpaceError: it cannot be written.
         """
-        self._append(map(_entry, scores))
+        self._append(map(_line, scores))
 
     def undo(self, line: int) -> None:
         """Append a line that takes back the score of an earlier line. Raises as `add`."""
@@ -225,18 +220,18 @@ class ScoreFile:
                 header = [{"kind": "scores", "schema": SCHEMA, "rater": self.rater}] if _read(self.path) is None else []
                 files.append_lines(self.path, [*header, *entries])
         except TimeoutError:
-            raise RecordFileError(
-                f"{self.path.name} has been locked by another program for {LOCK_TIMEOUT_S:.0f} s.",
-                "Close the other notebook that scores under this name, then try again.",
-            ) from None
+            what = f"{self.path.name} has been locked by another program for {LOCK_TIMEOUT_S:.0f} s."
+            fix = "Close the other notebook that scores under this name, then try again."
+            raise RecordFileError(what, fix) from None
         except OSError as error:
             raise files.unwritable(self.path, error) from error
 
 
 def read_all(folder: Path) -> list[Score]:
     """The current scores of all raters in a folder. Raises `RecordFileError`, also on a copied or renamed file."""
-    found = [current((_read(path) or {}).values()) for path in sorted(folder.glob("*.jsonl"))]
-    return [score for scores in found for score in scores.values()]
+    return [
+        score for path in sorted(folder.glob("*.jsonl")) for score in current((_read(path) or {}).values()).values()
+    ]
 
 
 def _read(path: Path) -> dict[int, Score] | None:
@@ -253,40 +248,38 @@ def _read(path: Path) -> dict[int, Score] | None:
         try:
             entry = json.loads(line)
             if number == 1:
-                rater = _rater_of(path, entry)
+                rater = _rater_of(path, **entry)
             elif entry["kind"] == "undo":
                 found.pop(entry["line"], None)
             else:
-                found[number] = _score(entry, rater)
+                found[number] = _score(rater, **entry)
         except (ValueError, TypeError, KeyError) as error:
             raise RecordFileError(f"{path.name}, line {number}: not a score ({error}).", _RESTORE) from error
     return found if lines else None
 
 
-def _rater_of(path: Path, header: dict[str, Any]) -> str:
-    if header["schema"] != SCHEMA:
-        what = f"{path.name} has schema {header['schema']!r}, this version reads {SCHEMA}."
+def _rater_of(path: Path, kind: str, schema: int, rater: str) -> str:  # noqa: ARG001 - all that a header holds
+    if schema != SCHEMA:
+        what = f"{path.name} has schema {schema!r}, this version reads {SCHEMA}."
         raise RecordFileError(what, "Read it with the version of the workshop that wrote it.")
-    rater = str(header["rater"])
     if path.name != _file_name(rater):  # a copy would count a rater twice
         raise RecordFileError(f"{path.name} holds the scores of {rater!r}.", f"Name it {_file_name(rater)}.")
     return rater
 
 
-def _score(entry: dict[str, Any], rater: str) -> Score:
-    hashes, name, allowed = _FORMS[entry.pop("kind")]
+def _score(rater: str, kind: str, **entry: Any) -> Score:
+    hashes, name, allowed = {"score": _GRADE, "preference": _PREFERENCE}[kind]
     value = entry.pop(name)
     if value is not None and value not in allowed:
         raise ValueError(f"{value!r} is no {name}")
     return Score(rater, answers=tuple(entry.pop(each) for each in hashes), value=value, **entry)
 
 
-def _entry(score: Score) -> dict[str, Any]:
-    kind = "score" if score.is_grade else "preference"
-    hashes, name, _ = _FORMS[kind]
-    shown = dict(zip(hashes, score.answers, strict=True))
+def _line(score: Score) -> dict[str, Any]:
+    hashes, name, _ = _GRADE if score.is_grade else _PREFERENCE
+    kind = {"kind": "score" if score.is_grade else "preference", "prompt_id": score.prompt_id}
     given = {"rubric_version": score.rubric_version, "scored_at": score.scored_at, "comment": score.comment}
-    return {"kind": kind, "prompt_id": score.prompt_id, **shown, name: score.value, **given}
+    return {**kind, **dict(zip(hashes, score.answers, strict=True)), name: score.value, **given}
 
 
 def _file_name(rater: str) -> str:
@@ -325,7 +318,7 @@ def read_rubric() -> Rubric:
     return read_as(Rubric, RUBRIC_FILE)
 
 
-def version_for(prompts: Iterable[Prompt], rubric: Rubric | None = None) -> str:
+def version_for(prompts: Iterable[Prompt]) -> str:
     """The `rubric_version` of scores on answers to these prompts, e.g. `1+2026-11`.
 
     The part after `+` is the version of `prompts.json` where all prompts are in it as they are here; else a hash of the
@@ -333,7 +326,7 @@ def version_for(prompts: Iterable[Prompt], rubric: Rubric | None = None) -> str:
     """
     mine = tuple(prompts)
     shipped = data.read_prompt_file()
-    name = (rubric or read_rubric()).version
+    name = read_rubric().version
     if {prompt for each in shipped.sets.values() for prompt in each}.issuperset(mine):
         return f"{name}+{shipped.version}"
     words = repr(sorted((prompt.id, prompt.text, prompt.aspects, prompt.forbidden) for prompt in mine))
@@ -341,19 +334,12 @@ def version_for(prompts: Iterable[Prompt], rubric: Rubric | None = None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ReferenceScore:
-    """The grades of one answer at the first and the second reading; None where a reading gave none."""
-
-    prompt_id: str
-    answer_sha256: str
-    grade: Grade | None
-    second_grade: Grade | None = None
-    comment: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class ReferenceGrades:
-    """Shipped grades of the practice models' answers: who or what read them, when (ISO 8601) and how."""
+    """Shipped grades of the practice models' answers: who or what read them, when (ISO 8601) and how.
+
+    `scores` has for each answer the `prompt_id`, `answer_sha256`, `comment`, and `grade` and `second_grade`, those of
+    the first and the second reading; null where a reading gave none.
+    """
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
@@ -362,15 +348,16 @@ class ReferenceGrades:
     read_by: str
     read_at: str
     method: str
-    scores: tuple[ReferenceScore, ...]
+    scores: tuple[dict[str, Any], ...]
 
     def as_scores(self) -> list[Score]:
         """Both readings as scores of two raters, `reference:1` and `reference:2`."""
+        about = (self.rubric_version, self.read_at)
         return [
-            Score(rater, each.prompt_id, (each.answer_sha256,), grade, self.rubric_version, self.read_at, each.comment)
+            Score(rater, each["prompt_id"], (each["answer_sha256"],), each[reading], *about, each.get("comment", ""))
             for each in self.scores
-            for rater, grade in ((f"{REFERENCE}1", each.grade), (f"{REFERENCE}2", each.second_grade))
-            if grade is not None
+            for rater, reading in ((f"{REFERENCE}1", "grade"), (f"{REFERENCE}2", "second_grade"))
+            if each.get(reading) is not None
         ]
 
 

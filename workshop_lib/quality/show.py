@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from workshop_lib.comparison import Estimate
 from workshop_lib.quality import scores
-from workshop_lib.quality.agreement import RELIABLE, TENTATIVE, Agreement, Trust
+from workshop_lib.quality.agreement import RELIABLE, TENTATIVE, Agreement
 from workshop_lib.quality.annotation import Session
 from workshop_lib.quality.aspects import score_aspects
-from workshop_lib.quality.facts import FactCheck, check_answer
-from workshop_lib.quality.ranking import Ranking
-from workshop_lib.records import ModelVariant, Run
+from workshop_lib.quality.facts import check_answer
+from workshop_lib.records import Run
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import printable
 
 NO_NOTES = "The prompt holds no notes to compare the answer with."
 LONGEST = 300
 """Characters of an answer in a table; the widget shows all of it."""
-
-TRUST: dict[Trust, str] = {
-    "reliable": "Each can stand in for the other on answers like these.",
-    "tentative": "A hint: check the models that decide.",
-    "unreliable": "Too little agreement to choose a model by.",
-    "unknown": "Too few answers in common to say.",
-}
-"""What agreement allows."""
-
-
-# -- annotation
 
 
 def rubric(session: Session) -> Table:
@@ -40,12 +28,11 @@ def rubric(session: Session) -> Table:
 def aspects(run: Run, prompt_id: str) -> Table:
     """For each different answer to one prompt, which expected aspects it mentions and which not."""
     lines = []
-    for answer in scores.distinct_answers(run):
-        if answer.prompt.id == prompt_id:
-            found, said = score_aspects(answer.text, answer.prompt), printable(answer.text)
-            missing = [aspect.split("|")[0] for aspect in found.missing]
-            words = [", ".join(part) or "—" for part in (found.evidence, missing, found.forbidden_found)]
-            lines.append((said if len(said) <= LONGEST else f"{said[:LONGEST]}…", found.verdict, *words))
+    for answer in (each for each in scores.distinct_answers(run) if each.prompt.id == prompt_id):
+        found, said = score_aspects(answer.text, answer.prompt), printable(answer.text)
+        missing = [aspect.split("|")[0] for aspect in found.missing]
+        words = map(_listed, (found.evidence, missing, found.forbidden_found))
+        lines.append((said if len(said) <= LONGEST else f"{said[:LONGEST]}…", found.verdict, *words))
     table = Table(lines, columns=["answer", "mentions", "words found", "missing, e.g.", "must not say"])
     return table if "forbidden" in set(table["mentions"]) else table.drop(columns="must not say")
 
@@ -53,52 +40,44 @@ def aspects(run: Run, prompt_id: str) -> Table:
 def facts(run: Run, prompt_id: str) -> Table:
     """For each different answer to a prompt with notes, the facts it invents (underlined) and leaves out."""
     lines, places = [], {}
-    for answer in scores.distinct_answers(run):
+    for answer in (each for each in scores.distinct_answers(run) if each.prompt.id == prompt_id):
         said = printable(answer.text)
-        if answer.prompt.id == prompt_id and (found := check_answer(answer.prompt.text, said, answer.prompt.aspects)):
+        if found := check_answer(answer.prompt.text, said, answer.prompt.aspects):
             places[said] = found.places
-            lines.append((said, *(", ".join(words) or "—" for words in (found.unsupported, found.missing))))
+            lines.append((said, _listed(found.unsupported), _listed(found.missing)))
     return Table(lines or [(NO_NOTES, "—", "—")], columns=["answer", "not in the notes", "left out"]).underline(places)
 
 
 def inventions(run: Run) -> Table:
     """Which model invents: one line per model over all its answers to prompts with notes."""
-    found: dict[ModelVariant, list[FactCheck]] = {serving.variant: [] for serving in run.servings}
-    for answer in scores.distinct_answers(run):
-        if check := check_answer(answer.prompt.text, answer.text, answer.prompt.aspects):
-            for author in answer.authors:
-                found[author].append(check)
+    answers = scores.distinct_answers(run)
+    checked = [(each.authors, check_answer(each.prompt.text, each.text, each.prompt.aspects)) for each in answers]
     lines = []
-    for model, checks in ((model, checks) for model, checks in found.items() if checks):
-        invented = [len(check.unsupported) for check in checks]
-        lines.append(
-            {
+    for model in dict.fromkeys(serving.variant for serving in run.servings):
+        mine = [check for authors, check in checked if check and model in authors]
+        invented = [len(check.unsupported) for check in mine]
+        if mine:
+            line = {
                 "model": printable(model.alias),
                 "precision": model.precision or "unknown",
                 "device": model.device,
-                "answers with an invented fact": f"{sum(map(bool, invented))} of {len(checks)}",
-                "invented facts per answer": f"{sum(invented) / len(checks):.2f}",
-                "expected facts left out": sum(len(check.missing) for check in checks),
+                "answers with an invented fact": f"{sum(map(bool, invented))} of {len(mine)}",
+                "invented facts per answer": f"{sum(invented) / len(mine):.2f}",
+                "expected facts left out": sum(len(check.missing) for check in mine),
             }
-        )
+            lines.append(line)
     return Table(lines or [{"which model invents": NO_NOTES}])
-
-
-# -- agreement and ranking
 
 
 def agreements(found: Sequence[Agreement]) -> Table:
     """One line per two raters with answers in common: how many, alpha, and what follows; the others on a last line."""
-    lines, apart = [], [alpha for alpha in found if not alpha.n]
-    for alpha in found:
-        if alpha.n:
-            figure = "none" if alpha.low is None else f"{alpha.value:.2f}"  # of too few answers alpha says nothing
-            value = "undefined" if alpha.value is None else figure
-            lines.append(
-                (" and ".join(alpha.raters), alpha.n, value, _between(alpha), alpha.reason or TRUST[alpha.trust])
-            )
+    lines, apart = [], [each for each in found if not each.n]
+    for each in (each for each in found if each.n):
+        figure = "none" if each.low is None else f"{each.value:.2f}"  # of too few answers alpha says nothing
+        value = "undefined" if each.value is None else figure
+        lines.append((" and ".join(each.raters), each.n, value, _between(each), each.follows))
     if apart:
-        raters = "; ".join(" and ".join(alpha.raters) for alpha in apart)
+        raters = "; ".join(" and ".join(each.raters) for each in apart)
         lines.append((raters or "none", 0, "none", "none", str(apart[0].reason)))
     return Table.of(lines, "raters", "shared answers", "alpha", "95 % CI", "what follows")
 
@@ -109,25 +88,11 @@ def against_readings(found: Sequence[Agreement]) -> Table:
     return Table.of(lines, "rater", "shared answers", "rank correlation with the readings", "95 % CI")
 
 
-def strengths(ranking: Ranking) -> Table:
-    """One line per model, strongest first; where the ranking is undefined, the reason."""
-    if not ranking.strengths:
-        return Table.of([[str(ranking.reason)]], "no ranking")
-    lines = [
-        (
-            printable(strength.model),
-            f"{strength.value.value:.2f}",
-            _between(strength.value),
-            "unknown" if strength.best_share is None else f"{strength.best_share:.0%} of draws",
-            strength.wins,
-            strength.comparisons,
-        )
-        for strength in ranking.strengths
-    ]
-    return Table(lines, columns=["model", "strength", "95 % CI", "is the best", "wins", "comparisons"])
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(words) or "—"
 
 
-def _between(figure: Estimate | Agreement) -> str:
+def _between(figure: Agreement) -> str:
     if figure.low is None:
         return "none"
     near = any(abs(figure.low - bound) < 0.005 for bound in (RELIABLE, TENTATIVE))  # two decimals might cross it
