@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tests.benchmarks import drift_rates
 from tests.comparison_helpers import gpu_run, mislabelled_run
 from tests.measurement_helpers import VARIANT, completion, run_of
-from workshop_lib import timing
 from workshop_lib.records import Chunk, Completion, Prompt, Row, Serving
 from workshop_lib.show import tables
 from workshop_lib.summary import (
@@ -25,7 +24,6 @@ from workshop_lib.summary import (
     name_of,
     outliers,
     rounds_needed,
-    row_from,
     row_object,
     spread,
     stability_notes,
@@ -69,14 +67,6 @@ def test_a_percentile_needs_enough_samples(samples: int, given_: str):
             assert (value is not None) == (str(percent) in given_.split() or f"{stem}{percent}" == "latency95")
             if value is not None:  # of 1 ... n, linear: 1 + (n - 1) x share
                 assert value == pytest.approx(factor * (1 + (samples - 1) * percent / 100))
-
-
-def test_rows_written_before_percentiles_can_be_read():
-    """A report of an older version has neither percentiles nor a prompt set: they are unknown, and null again."""
-    new = {*(name for name in timing.row_names() if "_p" in name), "prompt_set", "trained_on_prompts"}
-    old = {name: value for name, value in row_object(row_of([timed(1.0)])).items() if name not in new - {"latency_p95"}}
-    read = row_object(row_from(old))
-    assert {read[name] for name in new - {"latency_p95"}} == {None} and read["latency_p95"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -363,15 +363,14 @@ def changes_since_another(path: Path) -> comparison.Changes:
     Without one under `runs/` it is compared with the shipped reference results; with neither, the remark says so.
     Raises `RecordFileError`, `DataFileError`.
     """
-    this = comparison.read_results(path)
+    this = comparison.results_of(path)
     for other in _other_results(path):
         with suppress(ConfigurationError):  # it did other work, or measured other models
-            found = comparison.compare_results(other, this)
+            found = comparison.compare(other, this)
             said = f"This run, {this.name}, against {other.name}: a ratio is this run's in units of the other's."
-            return replace(found, remarks=(said, *found.remarks))
-    return comparison.Changes(
-        (), ("There is no other run of the same work to compare with: run page 02 once more.",), ()
-    )
+            return found._replace(remarks=(said, *found.remarks))
+    nothing = "There is no other run of the same work to compare with: run page 02 once more."
+    return comparison.Changes(remarks=(nothing,))
 
 
 def _other_results(path: Path) -> Iterator[comparison.Results]:
@@ -379,4 +378,4 @@ def _other_results(path: Path) -> Iterator[comparison.Results]:
         if other.resolve() != path.resolve():
             yield comparison.results_of(run, other.parent.name)
     for reference in comparison.read_references():
-        yield replace(reference.results, name=f"the reference of {reference.label}")
+        yield replace(reference, name=f"the reference of {reference.label}")

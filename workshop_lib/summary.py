@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
 from itertools import starmap
 from statistics import fmean, median
@@ -48,6 +48,7 @@ OF_THE_VARIANT = ("alias", "model_id", "device", "precision", "execution_provide
 OF_THE_SERVING = ("load_s", "resident_mb", "peak_resident_mb", "gpu_memory_mb", "request_notes")
 """Fields of a row that are copied."""
 
+NO_PROVIDER = "gpu_not_registered"
 WARNINGS: dict[str, str] = {
     "too_few_samples": f"Fewer than {ENOUGH_SAMPLES} requests: the p95 is little more than the slowest one.",
     "unstable": "The spread is 10 % of the mean or more: differences of that size may be noise.",
@@ -66,7 +67,7 @@ WARNINGS: dict[str, str] = {
     "cached_prompt": "Prompts asked before start sooner (a prompt cache): first tokens of new prompts take longer.",
     "cold_start": "The first request took more than twice as long as the others: it is shown apart.",
     "not_streamed": "Answers came in one piece: there is no first-token time.",
-    "gpu_not_registered": "Built for a GPU, but no GPU provider was registered where it ran: it may have run on a CPU.",
+    NO_PROVIDER: "Built for a GPU, but no GPU provider was registered where it ran: it may have run on a CPU.",
     "trained_on_prompts": "Trained on these prompts or close copies: what it does here says little about others.",
     "coarse_energy": "Requests are short for the energy meter: each also got energy of its neighbours'.",
 }
@@ -103,17 +104,6 @@ def row_object(row: Row) -> dict[str, Any]:
     }
 
 
-def row_from(entry: Mapping[str, Any]) -> Row:
-    """The row of a JSON object; what no metric of this version is called is dropped."""
-    own = {each.name for each in fields(Row)}
-    names = set(timing.row_names()) - own
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in entry.items() if name in own
-    }
-    values["warnings"] = tuple(values.get("warnings") or ())
-    return Row(**values, more={name: value for name, value in entry.items() if name in names})
-
-
 def _row(run: Run, serving: Serving, completions: Sequence[Completion]) -> Row:
     """The row of one variant from its serving and all its requests, warm-ups and failures included."""
     variant, prompt_set = serving.variant, run.prompt_set
@@ -134,7 +124,7 @@ def _row(run: Run, serving: Serving, completions: Sequence[Completion]) -> Row:
     if is_coarse(energy_source, _mean(latencies)):
         warnings.append("coarse_energy")
     if status == "ok" and variant.device == "gpu" and not machine.has_gpu(serving.registered_providers):
-        warnings.append("gpu_not_registered")
+        warnings.append(NO_PROVIDER)
     if trained and answered:
         warnings.append("trained_on_prompts")
     return Row(

@@ -138,16 +138,15 @@ def compare(first: Path, second: Path, *, model: str = "", against: str = "", fa
         ConfigurationError: `against` without `model`, or results that cannot be compared.
         ModelNotFoundError: no model of that name was measured.
     """
-    from workshop_lib.comparison import compare_named, compare_results, read_results
+    from workshop_lib import comparison
     from workshop_lib.show import tables
 
     if against and not model:
         raise ConfigurationError(f"--against is {against!r} without --model.", "Name the model of the first file too.")
-    a, b = read_results(first), read_results(second)
-    found = compare_named(a, b, model, against or model) if model else compare_results(a, b)
+    found = comparison.compare(first, second, model, against)
     terminal.show(tables.changes(found), "What changed")
     terminal.say((*found.remarks, *found.texts))
-    latencies = [each.ratio for each in found.lines if each.measure == "latency"]
+    latencies = [each.ratio for each in found.lines if each.metric.name == "latency_s"]
     slower = any(ratio.is_clear and (ratio.value or 0) > 1 for ratio in latencies)
     return int(fail_if_slower and slower)
 
