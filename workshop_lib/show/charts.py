@@ -74,7 +74,7 @@ def requests(run: Run, metric: Metric) -> Figure:
         row = next(row for row in rows if key(row) == which)
         asked = [(each, metric.shown(metric.measure(each))) for each in run.completions if key(each) == which]
         timed = [(each, value) for each, value in asked if each.round and value is not None]
-        far = {each.request_id for each in summary.outliers([each for each, _ in timed])}
+        far = {each.request_id for each, _ in summary.outliers([each for each, _ in timed])}
         rings = [metric is LATENCY and each.request_id in far for each, _ in timed]
         warm_ups = [value for each, value in asked if not each.round and value is not None]
         why = NOT_MEASURED if row.status == "ok" else f"{row.status}: {row.error or 'no answer'}"
