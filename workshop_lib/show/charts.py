@@ -284,7 +284,7 @@ def loads(found: Sequence[Load]) -> Figure:
 def prompt_lengths(found: PromptLengths) -> Figure:
     """Draw the wait for the first token (s) against the prompt tokens, with the fitted line and minutes of meeting."""
     fit, model = found.fit, found.variant.model_id
-    asked = [(tokens, first_s) for group in found.requests for tokens, first_s in group]
+    asked = [wait for group in found.waits for wait in group]
     subtitle = "No line: fewer than three lengths, or the first token does not clearly depend on them."
     if fit:
         low, high = fit.prefill_range
