@@ -206,7 +206,7 @@ def _warnings(
     cold_s = timing.latency_s(cold_start) if cold_start else None
     usual = _by_prompt(answered).get(cold_start.prompt_id) if cold_start else None
     counted = set(measured["tokens_source"]) == {"usage"} or all(each.completion_tokens for each in answered)
-    cached = any(map(timing.is_prompt_cached, answered)) or looks_cached(_starts(answered, measured))
+    cached = any(map(timing.is_prompt_cached, answered)) or looks_cached(answered)
     trend = drift(answered)
     return {
         "too_few_samples": len(answered) < ENOUGH_SAMPLES,
@@ -228,46 +228,31 @@ def _warnings(
     }
 
 
-class Start(NamedTuple):
-    """One successful first attempt: its prompt and round, seconds to the first token and from there to the end."""
-
-    prompt_id: str
-    round: int
-    first_token_s: float
-    rest_s: float
-
-
-def _starts(answered: Sequence[Completion], measured: Mapping[str, Sequence[Any]]) -> Iterator[Start]:
-    for each, first_s, end_s in zip(answered, measured["first_token_s"], measured["latency_s"], strict=True):
-        if each.attempt == 1 and first_s is not None:
-            yield Start(each.prompt_id, each.round, first_s, end_s - first_s)
-
-
-def looks_cached(starts: Iterable[Start]) -> bool:
+def looks_cached(answered: Iterable[Completion]) -> bool:
     """True when repeated prompts were answered from a cache, judged by time, for servers that do not say so.
 
     For each prompt the time to first token of round 1 is divided by the median of its later rounds, and likewise the
     time from there to the end. The prompt was cached where the median over prompts of the first ratio is above
     `FIRST_OVER_LATER` times that of the second (not below 1): a machine that was busy in the first round slows the
     whole answer down, a cache only quickens its beginning. Without `ENOUGH_LATER_ANSWERS` later answers nothing is
-    said. The warm-up is another text (see `Plan`) and takes no part.
+    said. The warm-up is another text (see `Plan`) and takes no part; nor do repeated attempts.
     """
-    first: dict[str, Start] = {}
-    later: dict[str, list[Start]] = {}
-    for start in starts:
-        if start.round == 1:
-            first[start.prompt_id] = start
-        else:
-            later.setdefault(start.prompt_id, []).append(start)
+    first: dict[str, list[tuple[float, float]]] = {}
+    later: dict[str, list[tuple[float, float]]] = {}
+    for each in answered:
+        start_s = timing.first_token_s(each)
+        if each.attempt == 1 and start_s is not None:
+            times = start_s, (timing.latency_s(each) or 0.0) - start_s
+            (first if each.round == 1 else later).setdefault(each.prompt_id, []).append(times)
     both = first.keys() & later.keys()
     if sum(len(later[prompt]) for prompt in both) < ENOUGH_LATER_ANSWERS:
         return False
 
-    def over(name: str) -> float:
-        usual_s = {prompt: median(getattr(each, name) for each in later[prompt]) for prompt in both}
-        return median(getattr(first[prompt], name) / usual_s[prompt] if usual_s[prompt] > 0 else 1.0 for prompt in both)
+    def over(part: int) -> float:
+        usual_s = {prompt: median(times[part] for times in later[prompt]) for prompt in both}
+        return median(first[prompt][0][part] / usual_s[prompt] if usual_s[prompt] > 0 else 1.0 for prompt in both)
 
-    return over("first_token_s") > FIRST_OVER_LATER * max(1.0, over("rest_s"))
+    return over(0) > FIRST_OVER_LATER * max(1.0, over(1))
 
 
 def _energy(answered: Sequence[Completion], measured: Mapping[str, Sequence[Any]]) -> tuple[float | None, str | None]:

@@ -55,10 +55,8 @@ class Criterion:
         per: what has a value: each prompt (the median of its requests, so that one asked more often does not count for
             more), each request, each model, or each graded answer.
         measure: a completion's value, or for a model its row's.
-        quantile: the figure over all values; None = their mean.
         shaken_by: warnings of a row (`summary.WARNINGS`) that cast doubt on it.
         limit: the setting that bounds it, in the unit of `measure`; empty = none.
-        step: what one step is, a factor of two or one point.
     """
 
     name: str
@@ -67,10 +65,13 @@ class Criterion:
     better: Literal["lower", "higher"]
     per: Literal["prompt", "request", "model", "answer"]
     measure: Callable[[Any], float | None]
-    quantile: float | None = None
     shaken_by: tuple[str, ...] = ()
     limit: str = ""
-    step: Literal["doubling", "point"] = "doubling"
+
+    @property
+    def quantile(self) -> float | None:
+        """The figure over all values: the median, of requests the 95th percentile; None = the mean of grades."""
+        return {"request": 0.95, "answer": None}.get(self.per, 0.5)
 
     def steps(self, values: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Values → steps, more is better; nan where a value is unknown or, not being above 0, has no ratio.
@@ -80,7 +81,7 @@ class Criterion:
         known = np.asarray(values, dtype=float)
         if floor:
             known = np.maximum(known, floor) if self.better == "lower" else np.minimum(known, floor)
-        if self.step == "doubling":
+        if self.per != "answer":
             known = np.log2(known, out=np.full(known.shape, np.nan), where=known > 0)
         return known if self.better == "higher" else -known
 
@@ -98,15 +99,13 @@ _LATENCY, _FIRST, _DECODE = timing.latency_s, timing.first_token_s, timing.decod
 _SLOWEST, _CACHED, _BURSTS = ("unstable", "too_few_samples"), ("unstable", "cached_prompt"), ("unstable", "bursts")
 _TRAINED = ("trained_on_prompts", "does_not_fit")
 _ROWS = (
-    Criterion("quality", "quality", "", "higher", "answer", float, None, _TRAINED, "min_quality", "point"),
-    Criterion("latency", "latency", "ms", "lower", "prompt", _LATENCY, 0.5, ("unstable", "drift")),
-    Criterion("latency_p95", "p95 latency", "ms", "lower", "request", _LATENCY, 0.95, _SLOWEST, "max_latency_s"),
-    Criterion("first_token", "first token", "ms", "lower", "prompt", _FIRST, 0.5, _CACHED, "max_first_token_s"),
-    Criterion("throughput", "decode speed", "tok/s", "higher", "prompt", _DECODE, 0.5, _BURSTS),
-    Criterion(
-        "memory", "peak memory", "MB", "lower", "model", attrgetter("peak_resident_mb"), 0.5, limit="max_memory_mb"
-    ),
-    Criterion("footprint", "size on disk", "MB", "lower", "model", attrgetter("size_mb"), 0.5, limit="max_size_mb"),
+    Criterion("quality", "quality", "", "higher", "answer", float, _TRAINED, "min_quality"),
+    Criterion("latency", "latency", "ms", "lower", "prompt", _LATENCY, ("unstable", "drift")),
+    Criterion("latency_p95", "p95 latency", "ms", "lower", "request", _LATENCY, _SLOWEST, "max_latency_s"),
+    Criterion("first_token", "first token", "ms", "lower", "prompt", _FIRST, _CACHED, "max_first_token_s"),
+    Criterion("throughput", "decode speed", "tok/s", "higher", "prompt", _DECODE, _BURSTS),
+    Criterion("memory", "peak memory", "MB", "lower", "model", attrgetter("peak_resident_mb"), limit="max_memory_mb"),
+    Criterion("footprint", "size on disk", "MB", "lower", "model", attrgetter("size_mb"), limit="max_size_mb"),
 )
 CRITERIA: dict[str, Criterion] = {each.name: each for each in _ROWS}
 LIMITS: dict[str, Criterion] = {each.limit: each for each in _ROWS if each.limit}

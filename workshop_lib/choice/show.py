@@ -172,7 +172,7 @@ def weights(given: Mapping[str, float]) -> Table:
     for name, which in CRITERIA.items():
         step = f"{'half' if which.better == 'lower' else 'twice'} the {which.label}"
         share = f"{100 * given.get(name, 0.0) / sum(given.values()):.3g} %"
-        lines.append((which.label, "one grade" if which.step == "point" else step, f"{given.get(name, 0.0):g}", share))
+        lines.append((which.label, "one grade" if which.per == "answer" else step, f"{given.get(name, 0.0):g}", share))
     return Table.of(lines, "criterion", "one step", "weight", "share")
 
 
