@@ -75,7 +75,7 @@ def evidence_of(models: Mapping[str, Values], *, prompts: int = 4) -> Evidence:
             [np.broadcast_to(values.get(name, np.nan), prompts) for values in models.values()], dtype=float
         )
         figures[name] = tuple(_estimate(column.tolist(), name) for column in table)
-        draws[name] = table.T[drawn].mean(axis=1)
+        draws[name] = np.vstack([table.mean(axis=1), table.T[drawn].mean(axis=1)])
     return Evidence(rows, figures, draws, "people")
 
 

@@ -21,7 +21,6 @@ from tests import notebook_rules
 from tests.measurement_helpers import completion, run_of
 from workshop_lib import benchmark, places, storage
 from workshop_lib.choice.decide import Evidence, gather_evidence
-from workshop_lib.comparison import Estimate
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.exercises import EXERCISES, NOT_ANSWERED, Number, Word, check
 from workshop_lib.programs import notebooks
@@ -71,7 +70,7 @@ def sized(model_id: str, size_mb: float | None, alias: str = "small") -> ModelVa
 
 
 def sizes(*sizes_mb: float | None) -> Evidence:
-    return Evidence((), {"footprint": tuple(map(Estimate, sizes_mb))}, {}, "people")
+    return Evidence((), {}, {"footprint": np.array([sizes_mb], dtype=float)}, "people")
 
 
 def asked(variant: ModelVariant, latencies_s: Sequence[float], part: float = 0.25) -> list[Completion]:

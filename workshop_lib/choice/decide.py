@@ -157,7 +157,8 @@ class Evidence:
     Attributes:
         rows: the models that answered.
         figures: criterion → figure of each model, with its interval over prompts; none where it is measured once.
-        drawn: criterion → its figures by `[draw, model]`, the same prompts in every criterion's draw.
+        drawn: criterion → its figures by `[draw, model]`, nan where there is none, the same prompts in every
+            criterion's draw; draw 0 is the prompts as they are.
         measure: whose grades are the quality.
         grades: each kind of rater that graded answers of the run → mean grade from 1 to 5 of each model.
     """
@@ -171,7 +172,7 @@ class Evidence:
 
     def values(self, name: str) -> np.ndarray:
         """A criterion's figures by `[model]`; nan where there is none."""
-        return np.array([each.value for each in self.figures[name]], dtype=float)
+        return np.asarray(self.drawn[name][0])
 
 
 def gather_evidence(run: Run, scores: Iterable[Score] = ()) -> Evidence:
@@ -188,8 +189,8 @@ def gather_evidence(run: Run, scores: Iterable[Score] = ()) -> Evidence:
         raise ConfigurationError(f"No model answered in run {run.run_id}.", "Choose a run in which one did.")
     graded, remarks = _graded(run, rows, tuple(scores))
     measure = decisive_measure(graded)
-    nothing, picked = np.full((len(run.prompts), len(rows)), np.nan), comparison.draws(len(run.prompts), seed=20)
-    figures, drawn = {}, {}
+    count, figures, drawn = len(run.prompts), {}, {}
+    nothing, picked = np.full((count, len(rows)), np.nan), np.vstack([range(count), comparison.draws(count, 20)])
     for name, which in CRITERIA.items():
         table = graded.get(measure, nothing)[:, None] if which.per == "answer" else _measured(which, run, rows)
         figures[name], drawn[name] = _figures(which.quantile, table, picked)
@@ -266,17 +267,11 @@ def _measured(which: Criterion, run: Run, rows: Sequence[Row]) -> np.ndarray:
 
 def _figures(quantile: float | None, table: np.ndarray, picked: np.ndarray) -> tuple[list[Estimate], np.ndarray]:
     """Each model's figure over a table by `[prompt, request, model]`, and those of every draw by `[draw, model]`."""
-
-    def figure(part: np.ndarray) -> np.ndarray:
-        return _middle(part.reshape(len(part), -1, part.shape[-1]), quantile)
-
-    values, counts = figure(table[None])[0], np.isfinite(table).any(axis=1).sum(axis=0)
-    drawn = np.concatenate([figure(table[part]) for part in np.array_split(picked, 20)])  # parts that fit into memory
-    found = [
-        comparison.estimate(float(value) if n else None, int(n), drawn[:, place])
-        for place, (value, n) in enumerate(zip(values, counts, strict=True))
-    ]
-    return found, drawn
+    parts = (table[part] for part in np.array_split(picked, 20))  # parts that fit into memory
+    drawn = np.concatenate([_middle(part.reshape(len(part), -1, part.shape[-1]), quantile) for part in parts])
+    counts = np.isfinite(table).any(axis=1).sum(axis=0).tolist()
+    found = zip(counts, drawn[0].tolist(), drawn[1:].T, strict=True)
+    return [comparison.estimate(value if n else None, n, draws) for n, value, draws in found], drawn
 
 
 def _middle(table: np.ndarray, quantile: float | None) -> np.ndarray:
@@ -291,7 +286,7 @@ def front(known: Evidence) -> list[tuple[bool, float | None]]:
 
     The share is None where fewer than `comparison.FEWEST_PROMPTS` prompts were graded; nothing unknown is on the front.
     """
-    latency, quality = (np.vstack([known.values(name), known.drawn[name]]) for name in ("latency", "quality"))
+    latency, quality = known.drawn["latency"], known.drawn["quality"]
     fast, slow, good, poor = latency[:, :, None], latency[:, None], quality[:, :, None], quality[:, None]
     beaten = ((fast <= slow) & (good >= poor) & ((fast < slow) | (good > poor))).any(axis=1)
     kept = ~beaten & np.isfinite(latency) & np.isfinite(quality)
@@ -329,6 +324,7 @@ class Decision:
         weights: those of the criteria that count, all above 0.
         floors: from where on a criterion is good enough.
         ranked: the models in order, the first first; empty where every model is excluded.
+        steps: of the criteria that count, by `[model, criterion]`.
         excluded: position in `evidence.rows` → broken limit, or criterion that was not measured → reason in words.
         prompts: how many prompts the draws rest on: the fewest of any figure that counts and varies; else 0.
     """
@@ -338,6 +334,7 @@ class Decision:
     limits: Mapping[str, float]
     floors: Mapping[str, float]
     licences: str
+    steps: np.ndarray
     ranked: tuple[Ranked, ...]
     excluded: Mapping[int, Mapping[str, str]]
     prompts: int
@@ -412,18 +409,20 @@ def decide(
         limits = {name: BOUNDS[name] for name in BOUNDS if np.isfinite(known.values(LIMITS[name].name)).any()}
     asked, bounds = check_weights(**(weights or WEIGHTS)), check_limits(**limits)
     lowest = check_floors(**(FLOORS if floors is None else floors))
-    steps = {name: CRITERIA[name].steps(known.values(name), lowest.get(name, 0.0)) for name in asked}
-    counted = {name: weight for name, weight in asked.items() if np.isfinite(steps[name]).any()}
+    steps = np.stack([CRITERIA[name].steps(known.drawn[name], lowest.get(name, 0.0)) for name in asked], axis=-1)
+    has = np.isfinite(steps[0])
+    counted = {name: asked[name] for name, some in zip(asked, has.any(axis=0), strict=True) if some}
+    steps, has = steps[..., has.any(axis=0)], has[:, has.any(axis=0)]
     missing = [CRITERIA[name].label for name in asked if name not in counted]
     if not counted:
         what = f"Nothing that has a weight was measured: {', '.join(missing)}."
         raise ConfigurationError(what, "Give a weight to something that was measured.")
     excluded: dict[int, dict[str, str]] = {}
-    for place in range(len(known.rows)):
-        broken = _broken(known, bounds, licences, place)
-        unknown = (name for name in counted if np.isnan(steps[name][place]))
-        broken |= {name: f"{CRITERIA[name].label} was not measured" for name in unknown}
-        excluded |= {place: broken} if broken else {}
+    for place, measured in enumerate(has):
+        unknown = (name for name, is_known in zip(counted, measured, strict=True) if not is_known)
+        broken = {name: f"{CRITERIA[name].label} was not measured" for name in unknown}
+        if broken := _broken(known, bounds, licences, place) | broken:
+            excluded[place] = broken
     keep = [place for place in range(len(known.rows)) if place not in excluded]
     remarks = [
         *known.remarks,
@@ -433,8 +432,12 @@ def decide(
     ]
     varying = [known.figures[name][place].n for name in counted for place in keep if CRITERIA[name].per != "model"]
     prompts = min(varying, default=0)
-    ranked = _rank(known, counted, lowest, keep, sure=prompts >= FEWEST_CLEAR) if keep else ()
-    return Decision(known, counted, bounds, lowest, licences, ranked, excluded, prompts, tuple(remarks))
+    ranked = _rank(known.rows, steps[:, keep] @ _shares(counted), keep, sure=prompts >= FEWEST_CLEAR)
+    return Decision(known, counted, bounds, lowest, licences, steps[0], ranked, excluded, prompts, tuple(remarks))
+
+
+def _shares(weights: Mapping[str, float]) -> np.ndarray:
+    return np.array(list(weights.values())) / sum(weights.values())
 
 
 def _good_enough(
@@ -472,25 +475,19 @@ def _broken(known: Evidence, limits: Mapping[str, float], licences: str, place: 
     return broken
 
 
-def _steps(names: Iterable[str], values: Callable[[str], np.ndarray], floors: Mapping[str, float]) -> np.ndarray:
-    """Steps by `[..., model, criterion]`, from each criterion's values by `[..., model]`."""
-    return np.stack([CRITERIA[name].steps(values(name), floors.get(name, 0.0)) for name in names], axis=-1)
+def _rank(rows: Sequence[Row], scores: np.ndarray, keep: Sequence[int], *, sure: bool) -> tuple[Ranked, ...]:
+    """The models at `keep` in the order of their scores by `[draw, model]`, draw 0 as it was measured.
 
-
-def _rank(
-    known: Evidence, weights: Mapping[str, float], floors: Mapping[str, float], keep: list[int], *, sure: bool
-) -> tuple[Ranked, ...]:
-    """The models at `keep` in order; without `sure`, in how many draws each comes first is not said."""
-    own = np.array(list(weights.values())) / sum(weights.values())
-    scores = np.round(_steps(weights, known.values, floors)[keep] @ own, DECIMALS)
-    drawn = np.round(_steps(weights, known.drawn.__getitem__, floors)[:, keep] @ own, DECIMALS)
-    drawn = drawn[np.isfinite(drawn).all(axis=1)]  # hardly any: six prompts or more have a figure
+    Without `sure` it is not said in how many draws each comes first.
+    """
+    scores = np.round(scores, DECIMALS)
+    own, drawn = scores[0], scores[1:][np.isfinite(scores[1:]).all(axis=1)]
     best = drawn == drawn.max(axis=1, keepdims=True, initial=-np.inf)
     shares = (best / best.sum(axis=1, keepdims=True)).sum(axis=0) / max(len(drawn), 1)  # who is equal shares a draw
     ranked = []
     for at, place in enumerate(keep):
-        rank, behind = 1 + int((scores > scores[at]).sum()), float(scores.max() - scores[at])
-        ranked.append(Ranked(place, known.rows[place], rank, behind, float(shares[at]) if sure else None))
+        rank, behind = 1 + int((own > own[at]).sum()), float(own.max() - own[at])
+        ranked.append(Ranked(place, rows[place], rank, behind, float(shares[at]) if sure else None))
     return tuple(sorted(ranked, key=lambda each: each.rank))
 
 
@@ -502,15 +499,14 @@ def sweep(decision: Decision) -> dict[str, list[tuple[int, int, int]]]:
     Returns:
         Criterion → (from per cent, to per cent, position in `evidence.rows`) in order, from 101 points.
     """
-    keep, own = [each.place for each in decision.ranked], np.array(list(decision.weights.values()))
+    keep, own, found = [each.place for each in decision.ranked], _shares(decision.weights), {}
     if not keep:
         return {name: [] for name in decision.weights}
-    table = _steps(decision.weights, decision.evidence.values, decision.floors)[keep]
-    shares, found = np.linspace(0, 1, 101)[:, None], {}
+    table, share = decision.steps[keep], np.linspace(0, 1, 101)[:, None]
     for at, name in enumerate(decision.weights):
         others = np.delete(own, at)
         rest = np.delete(table, at, axis=1) @ (others / (others.sum() or 1.0))
-        leaders = np.round((1 - shares) * rest + shares * table[:, at], DECIMALS).argmax(axis=1)
+        leaders = np.round((1 - share) * rest + share * table[:, at], DECIMALS).argmax(axis=1)
         parts = [(keep[leader], list(part)) for leader, part in groupby(range(101), key=leaders.__getitem__)]
         found[name] = [(part[0], part[-1], place) for place, part in parts]
     return found
