@@ -26,7 +26,7 @@ from tests.choice_helpers import (
 )
 from tests.report_helpers import run_of_models
 from workshop_lib.choice import decide as deciding
-from workshop_lib.choice.decide import CRITERIA, LIMITS, Decision, Evidence, front, gather_evidence
+from workshop_lib.choice.decide import CRITERIA, Decision, Evidence, front, gather_evidence
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.programs import notebooks
 from workshop_lib.records import Prompt, Serving
@@ -259,13 +259,6 @@ def test_what_was_not_measured_keeps_no_limit() -> None:
     }
 
 
-def test_limits_come_before_weights() -> None:
-    """The best by weights is excluded where it breaks a limit; every criterion with a limit can exclude."""
-    decision = decided(min_quality=3.5)
-    assert (order(decision), decision.outcome) == (["careful"], "only")
-    assert {each.limit for each in CRITERIA.values() if each.limit} == set(LIMITS)
-
-
 # -- the order
 
 
@@ -413,18 +406,3 @@ def test_the_sweep_by_hand() -> None:
     assert deciding.sweep(decided()) == {"quality": [(0, 66, 1), (67, 100, 0)], "latency": [(0, 33, 0), (34, 100, 1)]}
     assert deciding.sweep(decided({"quality": 1})) == {"quality": [(0, 100, 0)]}
     assert deciding.sweep(decided(max_size_mb=1)) == {"quality": [], "latency": []}
-
-
-@settings(max_examples=40)
-@given(st.lists(models, min_size=2, max_size=5), worth, st.sampled_from(NAMES), st.integers(1, 99))
-def test_the_leader_of_the_sweep_has_the_highest_score(
-    each: list[dict[str, float]], given_: dict[str, float], name: str, at: int
-):
-    """With a criterion at a share of the weights and the others in proportion, the leader there ranks first."""
-    stretches = deciding.sweep(decide(crowd(each), given_))[name]
-    assert [start for start, _, _ in stretches] == [0, *(end + 1 for _, end, _ in stretches[:-1])]
-    leader = next(place for start, end, place in stretches if start <= at <= end)
-    others = sum(weight for key, weight in given_.items() if key != name)
-    changed = {key: at if key == name else (100 - at) * given_[key] / others for key in NAMES}
-    first = next(place for place in decide(crowd(each), changed).ranked if place.place == leader)
-    assert first.behind == pytest.approx(0, abs=1e-6)

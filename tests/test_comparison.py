@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.comparison_helpers import ALIASES, WHY, cpu_run, gpu_run, mislabelled_run, reference
 from tests.measurement_helpers import completion, run_of
@@ -55,23 +53,14 @@ def test_only_shared_prompts_are_compared():
     assert (nothing.value, nothing.is_clear, describe(nothing, "lower")) == (None, False, "nothing to compare")
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.floats(0.2, 5.0))
+@pytest.mark.parametrize("factor", [0.2, 1.0, 5.0])
 def test_the_interval_holds_the_ratio_and_scales_with_it(factor: float):
-    """Multiplying one side multiplies ratio and interval; the same seed gives the same interval."""
-    assert compare_samples(EVEN, scaled(EVEN, factor)) == compare_samples(EVEN, scaled(EVEN, factor))
+    """Multiplying one side multiplies ratio and interval."""
     ratio, base = compare_samples(EVEN, scaled(EVEN, factor)), compare_samples(EVEN, EVEN)
     assert ratio.value == pytest.approx(factor)
     assert ratio.low is not None and ratio.high is not None and base.low is not None and base.high is not None
     assert ratio.low <= ratio.value <= ratio.high
     assert (ratio.low, ratio.high) == pytest.approx((base.low * factor, base.high * factor))
-
-
-def test_a_difference_smaller_than_a_repeat_is_not_clear():
-    """1 % is below what repeating a run shifts by, however small the scatter."""
-    tight = {"a": [1.0, 1.00001, 0.99999], "b": [2.0, 2.00002, 1.99998]}
-    assert not compare_samples(tight, scaled(tight, 1.01)).is_clear
-    assert compare_samples(tight, scaled(tight, 1.05)).is_clear
 
 
 def test_equal_models_are_told_apart_in_at_most_7_of_100_repeats_and_ten_percent_is_found():
@@ -120,12 +109,6 @@ def test_equal_models_are_told_apart_in_at_most_7_of_100_repeats_and_ten_percent
 def test_verdicts_read_as_sentences(ratio: Ratio, better, sentence: str):
     """Faster and slower follow the metric's direction; an unclear difference says so with its interval."""
     assert describe(ratio, better) == sentence
-
-
-def test_too_wide_an_interval_is_never_clear():
-    """Ends that lie a factor of 20 apart still count; further apart nothing is clear, even without 1."""
-    assert Ratio(6.0, 1.5, 30.0).is_clear
-    assert not Ratio(6.0, 1.5, 30.1).is_clear
 
 
 def change(p: float | None) -> Change:
@@ -197,12 +180,6 @@ def test_a_run_against_itself_has_no_clear_difference_and_the_same_answers():
     assert changes.texts == ("tiny:1 on cpu: 2 of 2 answers are the same.",)
 
 
-def test_a_slower_run_is_found_in_every_measure():
-    """Everything takes 1.5 times as long: three clear verdicts, two of them lower-is-better."""
-    changes = compare(run(*answers()), run(*answers(1.5)))
-    assert [line.verdict.split(" (")[0] for line in changes.lines] == ["1.50x slower"] * 3
-
-
 def test_changed_answers_are_named():
     """Deterministic mode compares the texts prompt by prompt."""
     changes = compare(run(*answers()), run(*answers(text=" other")))
@@ -252,21 +229,15 @@ def test_unclear_names_are_answered_with_what_there_is(name: str, what: str):
         find(results_of(run(*third, *twins)), name)
 
 
-def test_failed_and_warm_up_requests_are_no_samples():
-    """Only successful timed requests are compared."""
-    mixed = run(*answers(), completion([9.0], round=0), completion([9.0], error="broke", error_kind="reset"))
-    assert len(results_of(mixed).samples) == 6
-
-
 def test_results_read_back_from_both_files(tmp_path: Path):
-    """A record file and a report hold the same samples, up to a microsecond."""
-    measured = run(*answers())
+    """A record file and a report hold the same samples, up to a microsecond; warm-ups and failures are none."""
+    measured = run(*answers(), completion([9.0], round=0), completion([9.0], error="broke", error_kind="reset"))
     with RunWriter(tmp_path / "records.jsonl", measured) as writer:
         for record in measured.completions:
             writer.append(record)
     write_report(measured, tmp_path / "report.json")
     from_records, from_report = (results_of(tmp_path / name) for name in ("records.jsonl", "report.json"))
-    assert from_records.samples == results_of(measured).samples
+    assert from_records.samples == results_of(measured).samples and len(from_records.samples) == 6
     assert [each.metrics["latency_s"] for each in from_report.samples] == pytest.approx(
         [each.metrics["latency_s"] for each in from_records.samples], abs=1e-6
     )
@@ -404,12 +375,6 @@ def write_whole(run: Run, folder: Path) -> Path:
     return path
 
 
-def test_no_reference_is_a_normal_state(tmp_path: Path):
-    """A folder that does not exist, or holds no report, gives nothing and raises nothing."""
-    assert comparison.read_references(tmp_path / "none") == ()
-    assert comparison.gpu_references(tmp_path) == ()
-
-
 def test_a_report_is_read_back_as_it_was_written(tmp_path: Path):
     """Rows and samples of a report that this version wrote; its name is the folder's."""
     run = gpu_run()
@@ -424,7 +389,8 @@ def test_a_report_is_read_back_as_it_was_written(tmp_path: Path):
 
 
 def test_only_a_registered_provider_makes_a_gpu_reference(tmp_path: Path):
-    """CPU results, and results labelled gpu without a provider, are references but none of a GPU."""
+    """CPU results, and results labelled gpu without a provider, are references but none of a GPU; none is fine."""
+    assert comparison.gpu_references(tmp_path) == comparison.read_references(tmp_path / "none") == ()
     write_whole(cpu_run(), tmp_path / "cpu")
     write_whole(mislabelled_run(), tmp_path / "label")
     assert len(comparison.read_references(tmp_path)) == 2

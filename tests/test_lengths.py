@@ -11,7 +11,7 @@ from tests.fault_server import FaultServer
 from tests.fault_steps import DONE, OPEN, Behaviour, Exchange, finish, refuse, tokens
 from workshop_lib import lengths, report, summary
 from workshop_lib.errors import ConfigurationError, RecordFileError
-from workshop_lib.lengths import PromptLengths, Shape, measure_prompt_lengths
+from workshop_lib.lengths import Point, PromptLengths, measure_prompt_lengths
 from workshop_lib.records import Chunk, Completion, ModelVariant, Row
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 
@@ -102,7 +102,7 @@ def test_the_standard_shape_by_hand():
     """512 tokens, 32 of them cached, in 0.3, 0.4 and 0.6 s: 480 / 0.4 is 1,200; then 2 tokens, 10 ms apart: 100."""
     found = found_of({64: [0.1], 512: [0.3, 0.4, 0.6]})
     cached = replace(found, completions=tuple(replace(each, cached_tokens=32) for each in found.completions))
-    assert cached.shape == Shape(512, 2, pytest.approx(1200), pytest.approx(100), 3)
+    assert cached.shape == Point(512, 0.4, pytest.approx(100), 3, 2, pytest.approx(1200))
     said = cached.sentences()[1]
     assert all(
         figure in said for figure in ("512 prompt + 2 answer", "pp512) 1,200 tok/s", "tg2 at depth 512) 100 tok/s")

@@ -309,12 +309,13 @@ def results_of(source: Run | Path | str, name: str = "") -> Results:
 
 def sample_objects(run: Run) -> list[dict[str, Any]]:
     """The samples as JSON objects fit for version control, times rounded to microseconds and rates to a tenth."""
-    flat = ({**asdict(sample), **sample.metrics} for sample in results_of(run).samples)
-    return [{name: _rounded(value) for name, value in each.items() if name != "metrics"} for each in flat]
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, 6 if abs(value) < 100 else 1) if isinstance(value, float) else value
+    found = []
+    for sample in results_of(run).samples:
+        values = asdict(sample)
+        for name, value in values.pop("metrics").items():
+            values[name] = value if value is None else round(value, 6 if abs(value) < 100 else 1)
+        found.append(values)
+    return found
 
 
 def _read_report(path: Path, name: str) -> Results:

@@ -51,12 +51,19 @@ _RESAMPLES = 400
 
 
 class Point(NamedTuple):
-    """One length: medians over its requests; `prompt_tokens` as the server counted them."""
+    """One length: medians over its requests; tokens as the server counted them. The first four are its JSON.
+
+    The prefill rate is taken up to the first token, so it holds what a request costs beside the prompt (network, chat
+    template, tokenizer, the first token itself): at most llama-bench's pp512. The decode rate is the pace after it,
+    tg128 at a depth of 512: llama-bench's tg128 alone begins with an empty context.
+    """
 
     prompt_tokens: float
     first_token_s: float
     decode_tokens_per_sec: float | None
     requests: int
+    answer_tokens: float
+    prefill_tokens_per_sec: float | None
 
 
 class Fit(NamedTuple):
@@ -73,21 +80,6 @@ class Fit(NamedTuple):
     def first_token_s(self, prompt_tokens: float) -> float:
         """The wait for the first token that the line gives for a prompt of this length."""
         return self.overhead_s + prompt_tokens / self.prefill_tokens_per_s
-
-
-class Shape(NamedTuple):
-    """The standard shape, 512 prompt and 128 answer tokens, as medians over its requests; tokens as the server counted.
-
-    `prefill_tokens_per_s` is taken up to the first token, so it holds what a request costs beside the prompt (network,
-    chat template, tokenizer, the first token itself): at most llama-bench's pp512. `decode_tokens_per_s` is the pace
-    after it, tg128 at a depth of 512: llama-bench's tg128 alone begins with an empty context.
-    """
-
-    prompt_tokens: float
-    answer_tokens: float
-    prefill_tokens_per_s: float | None
-    decode_tokens_per_s: float | None
-    requests: int
 
 
 @dataclass(frozen=True)
@@ -137,14 +129,10 @@ class PromptLengths:
         return Fit(overhead, 1 / slope, (1 / most, 1 / least), max(misses))
 
     @property
-    def shape(self) -> Shape | None:
-        """The standard shape; None where that length was not asked, or not answered."""
-        for group, point in zip(self._by_length, self.points, strict=True):
-            if group[0].prompt_id == f"length-{STANDARD[0]}":
-                answer = median(each.completion_tokens or 0 for each in group)
-                prefill = _middle(map(timing.prefill_tokens_per_s, group))
-                return Shape(point.prompt_tokens, answer, prefill, point.decode_tokens_per_sec, point.requests)
-        return None
+    def shape(self) -> Point | None:
+        """The standard shape, 512 prompt and 128 answer tokens; None where that was not asked, or not answered."""
+        standard = (group[0].prompt_id == f"length-{STANDARD[0]}" for group in self._by_length)
+        return next((point for point, is_it in zip(self.points, standard, strict=True) if is_it), None)
 
     def tokens(self, minutes: float) -> float:
         """Prompt tokens of a meeting of so many minutes."""
@@ -180,7 +168,7 @@ class PromptLengths:
         """The sentence, and the standard shape where it was measured."""
         said, shape = [self.sentence()], self.shape
         if shape:
-            rates = (shape.prefill_tokens_per_s, shape.decode_tokens_per_s)
+            rates = (shape.prefill_tokens_per_sec, shape.decode_tokens_per_sec)
             prefill, decode = ("not measured" if rate is None else f"{rate:,.0f} tok/s" for rate in rates)
             written = f"{shape.answer_tokens:.0f}"
             size = f"{shape.prompt_tokens:.0f} prompt + {written} answer tokens"
@@ -202,7 +190,9 @@ def _wait(answer: Completion) -> tuple[float, float]:
 
 def _point(answers: Sequence[Completion]) -> Point:
     tokens, firsts = zip(*map(_wait, answers), strict=True)
-    return Point(median(tokens), median(firsts), _middle(map(timing.decode_tokens_per_s, answers)), len(answers))
+    decode, prefill = (map(measure, answers) for measure in (timing.decode_tokens_per_s, timing.prefill_tokens_per_s))
+    written = median(each.completion_tokens or 0 for each in answers)
+    return Point(median(tokens), median(firsts), _middle(decode), len(answers), written, _middle(prefill))
 
 
 def _middle(rates: Iterable[float | None]) -> float | None:
@@ -234,8 +224,8 @@ def measure_prompt_lengths(
     A run stands for that of its models which answered and has the longest context.
 
     Lengths that leave no room for an answer in the model's context are not asked. Answers have up to 32 tokens, those
-    to 512 tokens up to 128 (see `Shape`). Nothing is asked where there are no `lengths`; with `folder` every request is
-    kept there. `options` None = those of the environment.
+    to 512 tokens up to 128, as llama-bench has it. Nothing is asked where there are no `lengths`; with `folder` every
+    request is kept there. `options` None = those of the environment.
 
     Raises:
         ConfigurationError: a length below 32 tokens, or repeats below 1.
@@ -343,11 +333,15 @@ def _figures(found: PromptLengths) -> dict[str, float | None]:
         "first_token_overhead_s": fit and fit.overhead_s,
     }
     if shape:
-        figures["pp512_tokens_per_sec"] = shape.prefill_tokens_per_s
-        figures["tg128_d512_tokens_per_sec"] = shape.decode_tokens_per_s
+        figures["pp512_tokens_per_sec"] = shape.prefill_tokens_per_sec
+        figures["tg128_d512_tokens_per_sec"] = shape.decode_tokens_per_sec
     return figures
 
 
 def point_objects(found: Iterable[PromptLengths]) -> list[dict[str, Any]]:
     """The points of all models as JSON objects."""
-    return [{"model_id": each.variant.model_id, **point._asdict()} for each in found for point in each.points]
+    return [
+        {"model_id": each.variant.model_id, **dict(zip(Point._fields[:4], point, strict=False))}
+        for each in found
+        for point in each.points
+    ]

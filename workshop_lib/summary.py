@@ -33,6 +33,8 @@ FAR, STEPS, LEAST_TIME = 8.0, 10, 0.05
 """What counts as a drift, see `drift`. First requests may meet cold caches: getting a little faster does not."""
 CONFIDENCE, WANTED_HALF_WIDTH, MOST_ROUNDS = 0.95, 0.05, 100
 
+SURE: tuple[TokensSource, ...] = ("unknown", "chunks", "usage")
+"""A row is only as sure of its tokens as its least sure request."""
 OF_THE_VARIANT = ("alias", "model_id", "device", "precision", "execution_provider", "licence", "size_mb")
 OF_THE_SERVING = ("load_s", "resident_mb", "peak_resident_mb", "gpu_memory_mb", "request_notes")
 """Fields of a row that are copied."""
@@ -108,9 +110,10 @@ def _row(run: Run, serving: Serving, completions: Sequence[Completion]) -> Row:
         figures |= _figures(metric, measured.get(metric.name, ()))
     more = {name: figures.pop(name) for name in list(figures) if name not in Row.__dataclass_fields__}
     cut = [each.finish_reason for each in answered].count("length")
+    update_s = machine.UPDATE_S.get(energy_source or "", 0.0)  # how often the meter's counter moves
     warnings = _warnings(timed, answered, measured, cold_start)
     warnings |= {
-        "coarse_energy": sum(measured["latency_s"]) < len(answered) * ENOUGH_UPDATES * _update_s(energy_source),
+        "coarse_energy": answered and fmean(measured["latency_s"]) < ENOUGH_UPDATES * update_s,
         NO_PROVIDER: status == "ok" and variant.device == "gpu" and not machine.has_gpu(serving.registered_providers),
         "trained_on_prompts": trained and answered,
     }
@@ -123,7 +126,7 @@ def _row(run: Run, serving: Serving, completions: Sequence[Completion]) -> Row:
         requests_ok=len(answered),
         prompts=len({each.prompt_id for each in timed}),
         prompts_not_fitting=len({each.prompt_id for each in timed if not each.fits}),
-        tokens_source=_weakest(measured["tokens_source"]),
+        tokens_source=min(measured["tokens_source"], key=SURE.index, default="unknown"),
         prompt_tokens_avg=_mean([each.prompt_tokens for each in answered]),
         completion_tokens_avg=_mean(measured["tokens"]),
         warnings=tuple(code for code, is_so in warnings.items() if is_so),
@@ -183,12 +186,6 @@ def _figures(metric: timing.Metric, values: Sequence[float | None]) -> dict[str,
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
-
-
-def _weakest(sources: Sequence[TokensSource]) -> TokensSource:
-    """A row is only as sure as its least sure request."""
-    weakest_first: tuple[TokensSource, ...] = ("unknown", "chunks", "usage")
-    return next((source for source in weakest_first if source in sources), "unknown")
 
 
 # -- warnings
@@ -268,11 +265,6 @@ def _energy(answered: Sequence[Completion], measured: Mapping[str, Sequence[Any]
         return None, None
     sources = {each.energy_source for each, _ in known}
     return joules / 3600 / tokens * 1000, sources.pop() if len(sources) == 1 else machine.ASSUMED
-
-
-def _update_s(energy_source: str | None) -> float:
-    """How often the meter's counter moves, in seconds; 0 where nothing was measured."""
-    return machine.UPDATE_S.get(energy_source or "", 0.0)
 
 
 def spread(answered: Sequence[Completion]) -> float:

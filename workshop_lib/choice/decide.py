@@ -300,13 +300,10 @@ def front(known: Evidence) -> list[tuple[bool, float | None]]:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """One model in the order.
+    """One model in the order, at `place` of `evidence.rows`: 1 is the first rank, and equal scores share one.
 
-    Attributes:
-        place: its position in `evidence.rows`; `row` is that row.
-        rank: 1 = first; equal scores share a rank.
-        behind: weighted steps behind the first.
-        best_share: in what share of the draws of prompts it comes first; None where there are too few to say.
+    It is weighted steps `behind` the first. `best_share` says in what share of the draws of prompts it comes first;
+    None where there are too few to say.
     """
 
     place: int
