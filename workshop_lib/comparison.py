@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -233,7 +234,7 @@ class Sample:
     metrics: Mapping[str, float | None] = field(default_factory=dict, hash=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Results:
     """A run as rows and samples, with the machine and the plan that say what it may be compared with."""
 
@@ -243,7 +244,7 @@ class Results:
     rows: tuple[Row, ...]
     samples: tuple[Sample, ...]
 
-    @property
+    @cached_property
     def models(self) -> dict[Key, list[Sample]]:
         """The samples of each model id and device."""
         found: dict[Key, list[Sample]] = {}
