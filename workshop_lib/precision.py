@@ -121,7 +121,10 @@ def percent(share: Estimate) -> str:
 
 
 def _build(results: Results, row: Row) -> Build:
-    return Build(row, {each.prompt_id: each.text for each in reversed(results.models[key(row)])})  # the first stays
+    answers = dict[str, str]()
+    for each in results.models[key(row)]:
+        answers.setdefault(each.prompt_id, each.text)
+    return Build(row, answers)
 
 
 def _against(reference: Build, build: Build, latency: Ratio) -> Build:
