@@ -11,7 +11,7 @@ import numpy as np
 
 from workshop_lib import comparison
 from workshop_lib.choice import decide as deciding
-from workshop_lib.choice.decide import CRITERIA, MEASURED_ONCE, Decision, Evidence
+from workshop_lib.choice.decide import CRITERIA, Decision, Evidence
 from workshop_lib.comparison import Estimate
 from workshop_lib.quality import scores
 from workshop_lib.quality.scores import Score, score_now
@@ -75,7 +75,7 @@ def evidence_of(models: Mapping[str, Values], *, prompts: int = 4) -> Evidence:
             [np.broadcast_to(values.get(name, np.nan), prompts) for values in models.values()], dtype=float
         )
         figures[name] = tuple(_estimate(column.tolist(), name) for column in table)
-        draws[name] = table.T[drawn].mean(axis=1)
+        draws[name] = np.vstack([table.mean(axis=1), table.T[drawn].mean(axis=1)])
     return Evidence(rows, figures, draws, "people")
 
 
@@ -89,20 +89,13 @@ def _estimate(column: Sequence[float], name: str) -> Estimate:
     if np.isnan(mean):
         return Estimate(None, reason="Not measured.")
     if name in {"memory", "footprint"}:
-        return Estimate(mean, reason=MEASURED_ONCE)
+        return Estimate(mean, n=len(column))
     return Estimate(mean, min(column), max(column), n=len(column))
 
 
 def unsure() -> Evidence:
     """Two models that are each better on half of the prompts, the second a little more."""
     return evidence_of({"a": {"quality": [5, 5, 1, 1] * 2}, "b": {"quality": [1, 1, 5, 5.5] * 2}}, prompts=8)
-
-
-def holes() -> Evidence:
-    """Draws of which most lack a figure."""
-    found = evidence_of(TWO)
-    quality_ = np.where(np.arange(200)[:, None] < 150, np.nan, found.drawn["quality"])
-    return replace(found, drawn={**found.drawn, "quality": quality_})
 
 
 def trained() -> Evidence:
@@ -120,6 +113,5 @@ OUTCOMES = {
     "tie": (evidence_of(TWO, prompts=8), {"quality": 2, "latency": 1}),
     "none": (evidence_of({"a": {"quality": 4}, "b": {"latency": 1.0}}), EVEN),
     "only": (evidence_of({"a": TWO["quick"]}, prompts=8), EVEN),
-    "unknown": (evidence_of(TWO, prompts=2), EVEN),
     "trained": (trained(), EVEN),
 }

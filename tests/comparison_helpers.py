@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.report_helpers import run_of_models
-from workshop_lib.comparison import Reference, results_of
+from workshop_lib.comparison import Results, results_of
 from workshop_lib.records import Completion, ModelVariant, Run, Serving
-from workshop_lib.summary import summarise
 
 WHY = "No GPU provider is registered: the runtime found no GPU that it can use. Install a driver."
 PLAN = {"rounds": 3, "seed": 20, "max_tokens": 120, "temperature": 0.0, "stream": True}
@@ -38,10 +37,9 @@ def mislabelled_run() -> Run:
     return replace(run, servings=tuple(servings))
 
 
-def reference(factor: float = 0.5) -> Reference:
+def reference(factor: float = 0.5) -> Results:
     """`gpu_run` as the result of another machine."""
-    run = gpu_run(factor)
-    return Reference(results_of(run, "elsewhere"), summarise(run))
+    return results_of(gpu_run(factor), "elsewhere")
 
 
 def scaled(completion: Completion, factor: float) -> Completion:

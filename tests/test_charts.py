@@ -13,12 +13,12 @@ from tests.comparison_helpers import WHY, cpu_run, gpu_run, mislabelled_run, ref
 from tests.figure_helpers import assert_words_are_clear, draw, legend, marks
 from tests.measurement_helpers import run_of
 from tests.report_helpers import HOSTILE, row, run_of_models
-from workshop_lib.comparison import Reference
+from workshop_lib.comparison import Results
 from workshop_lib.records import Run
 from workshop_lib.show import charts, style
 
 NONE = run_of_models(0, failed=0)
-CASES: dict[str, tuple[Run, tuple[Reference, ...]]] = {
+CASES: dict[str, tuple[Run, tuple[Results, ...]]] = {
     "6 models": (run_of_models(6), ()),
     "12 models, a GPU here": (gpu_run(), ()),
     "a reference": (cpu_run(), (reference(0.02),)),

@@ -94,10 +94,10 @@ def test_only_what_is_ready_is_chosen_and_the_preferred_device_first() -> None:
     assert chosen(variant("tiny", size_mb=2.0, model_id="b"), variant("tiny", size_mb=1.0, model_id="a")) == "a"
 
 
-@pytest.mark.parametrize("listed", list(permutations(["tiny", "middle", "huge"])))
-def test_the_order_of_the_listing_does_not_matter(listed: tuple[str, ...]) -> None:
+def test_the_order_of_the_listing_does_not_matter() -> None:
     """The same offer gives the same route, however it is sorted."""
-    assert chosen(*(variant(alias, size_mb=1.0) for alias in listed)) == "huge-cpu:1"
+    for listed in permutations(["tiny", "middle", "huge"]):
+        assert chosen(*(variant(alias, size_mb=1.0) for alias in listed)) == "huge-cpu:1"
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_the_order_of_the_listing_does_not_matter(listed: tuple[str, ...]) -> No
     [
         ({"capability": "explian"}, r"capability 'explian'. Did you mean explain\? There are: code, explain, reason\."),
         ({"capability": "poems"}, r"capability 'poems'. There are: code"),
-        ({"capability": "reason", "max_size_mb": 100}, r"huge \(12,000 MB, allowed 100 MB\); unsized \(size unknown"),
-        ({"capability": "reason", "licences": ["BSD"]}, r"huge \(licence MIT\); unsized \(licence unknown\)"),
+        ({"capability": "reason", "max_size_mb": 100}, r"huge \(12,000 MB, MIT\), unsized \(size unknown, unknown\)"),
+        ({"capability": "reason", "licences": ["BSD"]}, "keeps the limits on size and licence"),
         ({"capability": "a\x1b[31m\nb"}, r"capability 'a�\[31m b'"),
     ],
 )

@@ -10,11 +10,15 @@ from pathlib import Path
 import mistune
 import pytest
 
+from tests.annotation_helpers import write_run
 from tests.choice_helpers import EVEN, OUTCOMES, TWO, decide, decided, evidence_of, grade, made_run
+from tests.measurement_helpers import completion
 from tests.report_helpers import HOSTILE, run_of_models
+from workshop_lib import comparison, data
 from workshop_lib.choice import show
 from workshop_lib.choice.decide import CRITERIA, FLOORS, LIMITS, Decision, gather_evidence
 from workshop_lib.choice.show import ChoiceWidget
+from workshop_lib.records import ModelVariant, Run, Serving
 from workshop_lib.show import style
 
 RUN = made_run()
@@ -23,7 +27,7 @@ QUICK, CAREFUL = "quick · int4 · cpu", "careful · int4 · cpu"
 DRAWS = "comes first, in 100 % of the draws of prompts"
 VERDICTS = {
     "clear": f"{QUICK} {DRAWS}.",
-    "few": f"{QUICK} {DRAWS}, but 5 prompts are too few to rely on that: it takes 6.",
+    "few": f"{QUICK} comes first, but it rests on 5 prompts, too few to say how surely: it takes 6.",
     "unsure": r"b · int4 · cpu comes first, but only in [\d.]+ % of the draws of prompts \(a · int4 · cpu in \d+ %\): "
     "other prompts could change the order; with 8 prompts, 99.5 % would be clear.",
     "slight": f"a · int4 · cpu {DRAWS}, but by so little that measuring again could change the order.",
@@ -31,8 +35,6 @@ VERDICTS = {
     "none": "Every model is excluded: 1 by latency, 1 by quality.",
     "only": "a · int4 · cpu is the only model left, so nothing was compared.",
     "trained": f"{QUICK} † {DRAWS}, but it was trained on these prompts: others can change the order.",
-    "unknown": f"{QUICK} comes first, but there is too little data to say how surely: "
-    "It takes at least 3 prompts, and there are 2.",
 }
 
 
@@ -80,8 +82,8 @@ def test_the_tables_say_what_counts_and_what_is_excluded() -> None:
         ["latency", "half the latency", "1", "25 %"],
     ]
     assert show.limits_set({"max_size_mb": 10, "min_quality": 3}, "MIT, BSD", {"latency": 1.0}) == [
-        "size on disk at most 10 MB",
         "quality at least 3",
+        "size on disk at most 10 MB",
         "licence: MIT, BSD",
         "latency good enough at 1,000 ms",
     ]
@@ -151,12 +153,12 @@ def test_nothing_untrusted_acts() -> None:
     ours = {"h1", "h2", "p", "ul", "li", "strong", "blockquote", "table", "thead", "tbody", "tr", "th", "td"}
     assert set(re.findall(r"<(\w+)", page)) == ours
     assert page.count("<h1>") == 1 and "&lt;script&gt;alert" in page
-    widget = ChoiceWidget(decide(decision.evidence, EVEN))
+    widget = ChoiceWidget(decide(decision.evidence, EVEN), RUN, Path())
     known = decision.evidence
     tables = (show.evidence(known), show.speed_and_quality(known), show.limits(decision), show.sentences(decision))
     named = replace(known, rows=tuple(replace(row, precision="int4") for row in known.rows))
     figures = map(style.shown, (show.weight_sensitivity(widget.decision), show.speed_against_quality(named)))
-    for shown in (*(each._repr_html_() for each in (*tables, *figures)), widget._shown.value, show.bars(decision)):
+    for shown in (*(each._repr_html_() for each in (*tables, *figures)), widget._shown.value):
         assert "<script" not in shown and "\x1b" not in shown
 
 
@@ -178,15 +180,79 @@ def test_a_choice_is_two_files_that_overwrite_none(tmp_path: Path) -> None:
     assert json.loads(second.with_suffix(".json").read_text("utf-8"))["model_id"] is None
 
 
+# -- another prompt set
+
+CHOICE = {"weights": {"latency": 1.0}, "limits": {}}
+MINE = {"quick": 1.0, "slow": 2.0}
+
+
+def run_of(set_name: str, seconds: dict[str, float]) -> Run:
+    """A run of these models, each as slow on every prompt as given."""
+    prompts = data.read_prompts(set_name)
+    variants = [ModelVariant(alias, f"{alias}:1", "cpu", "int4") for alias in seconds]
+    asked = [
+        completion(
+            [at_s / 2, at_s], alias=alias, model_id=f"{alias}:1", prompt_id=prompt.id, request_id=f"{alias}{prompt.id}"
+        )
+        for alias, at_s in seconds.items()
+        for prompt in prompts
+    ]
+    servings = tuple(Serving(variant) for variant in variants)
+    when = "2026-01-01T00:00:00+00:00"
+    return Run("20260101T000000Z", when, "practice", {"cpu": "x"}, {"rounds": 1}, prompts, servings, tuple(asked))
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No run and no shipped result but the test's own."""
+    monkeypatch.setenv("WORKSHOP_RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setattr(comparison, "REFERENCES", tmp_path / "reference")
+    return tmp_path
+
+
+def test_the_winner_of_another_set_stands_beside_it(places: Path) -> None:
+    """The newest run of another set; a model that this run has not takes no part, however quick."""
+    write_run(
+        run_of("course", {"quick": 2.0, "slow": 1.0, "stranger": 0.1}),
+        places / "runs" / "20260102T000000Z" / "records.jsonl",
+    )
+    write_run(run_of("meeting-notes", MINE), places / "runs" / "20260103T000000Z" / "records.jsonl")
+    table = show.by_task(run_of("meeting-notes", MINE), **CHOICE)
+    assert list(table["prompts"]) == ["meeting-notes", "course"]
+    assert list(table["models"]) == [2, 2]
+    assert [first.split()[0] for first in table["comes first"]] == ["quick", "slow"]
+    assert "20260102T000000Z" in table["measured in"][1]
+
+
+def test_shipped_results_stand_in_and_keep_their_models_where_none_is_shared(places: Path) -> None:
+    """Without another run the shipped results answer; models of other names are all taken."""
+    write_run(run_of("course", {"other": 1.0, "third": 3.0}), places / "reference" / "practice" / "records.jsonl")
+    table = show.by_task(run_of("meeting-notes", MINE), **CHOICE)
+    assert (table["models"][1], table["comes first"][1].split()[0]) == (2, "other")
+    assert table["measured in"][1] == "the shipped results practice"
+
+
+@pytest.mark.parametrize(("set_name", "other"), [("meeting-notes", "course"), ("course", "meeting-notes")])
+@pytest.mark.usefixtures("places")
+def test_without_another_set_the_table_says_how_to_measure_one(set_name: str, other: str) -> None:
+    """One command, for the set that this run has not; prompts of one's own have no set."""
+    table = show.by_task(run_of(set_name, MINE), **CHOICE)
+    assert table["prompts"][1] == other
+    assert table["how sure"][1].endswith(f"run --prompt-set {other}")
+    own = run_of(set_name, MINE)
+    changed = tuple(replace(prompt, text=f"{prompt.text} Be brief.") for prompt in own.prompts)
+    assert show.by_task(replace(own, prompts=changed), **CHOICE)["prompts"][0] == "your own"
+
+
 # -- sliders
 
 
 def test_sliders_order_anew_without_measuring() -> None:
     """A moved weight, limit or floor changes sentence, bars and table at once; the controls begin as was decided."""
-    widget = ChoiceWidget(decided(max_size_mb=10))
+    widget = ChoiceWidget(decided(max_size_mb=10), RUN, Path())
     assert (set(widget.weights), set(widget.limits), set(widget.floors)) == (set(CRITERIA), set(LIMITS), set(FLOORS))
     assert (widget.weights["quality"].value, widget.limits["max_size_mb"].value) == (1, 10)
-    assert widget.decision.ranked[0].row.alias == "quick" and "0.50 steps behind" in widget._shown.value
+    assert widget.decision.ranked[0].row.alias == "quick" and ">0.50<" in widget._shown.value
     widget.floors["latency"].value = 1.0
     assert widget.decision.ranked[0].row.alias == "careful"
     widget.floors["latency"].value = 0.0
@@ -195,7 +261,7 @@ def test_sliders_order_anew_without_measuring() -> None:
     widget.limits["max_size_mb"].value = 3.0
     assert [each.row.alias for each in widget.decision.ranked] == ["quick"]
     widget.limits["max_size_mb"].value = 1.0
-    assert "excluded: size on disk 2 MB, the limit is 1 MB" in widget._shown.value
+    assert "size on disk 2 MB, the limit is 1 MB" in widget._shown.value
 
 
 def test_the_button_writes_down_what_the_sliders_say(tmp_path: Path) -> None:
@@ -212,12 +278,11 @@ def test_the_button_writes_down_what_the_sliders_say(tmp_path: Path) -> None:
     nowhere = ChoiceWidget(decided(), RUN, tmp_path / "file")
     nowhere.button.click()
     assert "cannot be written" in nowhere._written.value
-    assert widget.button not in ChoiceWidget(decided()).children
 
 
 def test_what_is_impossible_is_said_and_the_last_order_stays() -> None:
     """A negative limit, or no weight at all, leaves a sentence and no traceback; the next possible value heals it."""
-    widget = ChoiceWidget(decided())
+    widget = ChoiceWidget(decided(), RUN, Path())
     widget.limits["max_memory_mb"].value = -1
     assert 'role="status"' in widget._said.value and "max_memory_mb is -1" in widget._said.value
     assert widget.decision.ranked[0].row.alias == "quick"

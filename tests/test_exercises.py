@@ -21,7 +21,6 @@ from tests import notebook_rules
 from tests.measurement_helpers import completion, run_of
 from workshop_lib import benchmark, places, storage
 from workshop_lib.choice.decide import Evidence, gather_evidence
-from workshop_lib.comparison import Estimate
 from workshop_lib.exercises import EXERCISES, NOT_ANSWERED, Expected, check
 from workshop_lib.programs import notebooks
 from workshop_lib.records import Completion, ModelVariant, Prompt, Run, Serving
@@ -70,7 +69,7 @@ def sized(model_id: str, size_mb: float | None, alias: str = "small") -> ModelVa
 
 
 def sizes(*sizes_mb: float | None) -> Evidence:
-    return Evidence((), {"footprint": tuple(map(Estimate, sizes_mb))}, {}, "people")
+    return Evidence((), {}, {"footprint": np.array([sizes_mb], dtype=float)}, "people")
 
 
 def asked(variant: ModelVariant, latencies_s: Sequence[float], part: float = 0.25) -> list[Completion]:
@@ -162,7 +161,7 @@ ANSWERS: list[tuple[str, Any, str]] = [
     ("faster", "quicker", "is none of the possible answers"),
     ("unclear", "faster", "The ratio alone, 0.96, looks so"),
     ("unclear", "slower", "Not even the ratio, 0.96, says so"),
-    ("wide", "faster", "too wide, a factor of more than 20"),
+    ("wide", "faster", "spans a factor of more than 20"),
     ("noise", "faster", "repeating shifts by up to 2%"),
     ("grade", 3, "This run gives 3 as a grade"),
     ("grade", 2.6, "right before rounding"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ from tests.test_precision import run_of
 from workshop_lib import data, fit, places
 from workshop_lib.data import ModelCard
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.fit import Estimate, Fit, Machine, Need, Shape, calibrate, estimate_fit
+from workshop_lib.fit import Estimate, Machine, Need, Shape, calibrate, estimate_fit
 from workshop_lib.records import Chunk, Completion, Run
 from workshop_lib.show import tables
-from workshop_lib.storage import read_run
 
 MILLION: Shape = {"parameters": 1_000_000, "hidden_size": 100, "vocab_size": 2000}
 REFERENCE = places.DATA / "reference" / "practice" / "records.jsonl"
@@ -52,16 +50,6 @@ def test_the_kv_cache_of_qwen_is_worked_by_hand() -> None:
     """2 x 24 layers x 2 heads x 64 numbers x 4 096 tokens: 50.3 MB at 2 bytes each, twice that in a CPU build."""
     shape = data.read_models()["qwen2.5-0.5b"].shape
     assert model(shape, tokens=4096).counted()[2] == pytest.approx(2 * 50.331648)
-
-
-@pytest.mark.parametrize(("size_mb", "counted"), [(7.0, (7.0, 7.0, 0.0)), (None, (0.0, 0.0, 0.0))])
-def test_without_a_shape_all_of_the_files_is_read(size_mb: float | None, counted: tuple[float, ...]) -> None:
-    """A size is an honest stand-in for weights; nothing is invented where nothing is known."""
-    unknown = Estimate("m", "int4", {}, 4096, Need(size_mb))
-    assert unknown.counted() == counted
-    assert Machine(0.0, {"int4": 0.001}, (50.0, 1.0, 0.0)).estimate(unknown).need == (
-        Need(7.0, 57.0, pytest.approx(1000 / 7)) if size_mb else Need()
-    )
 
 
 @pytest.mark.parametrize("alias", ["qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-7b", "phi-3.5-mini", "phi-4-mini"])
@@ -242,12 +230,3 @@ def test_where_nothing_ran_nothing_is_claimed(run: Run) -> None:
     assert found.estimates[1].need.size_mb == pytest.approx(312.5)
     assert list(found.sentences()) == []
     assert set(tables.fit(found).iloc[:, -1]) == {"unknown"}
-
-
-def test_the_shipped_run_shows_how_far_estimates_are_off() -> None:
-    """Every model that really ran has three estimates; their errors are printed (`-s`), not judged."""
-    found = estimate_fit(read_run(REFERENCE))
-    ran = [each for each in found.estimates if each.ran]
-    assert isinstance(found, Fit) and len(ran) >= 6
-    assert all(value and value > 0 for each in found.estimates if each.shape for value in each.need)
-    sys.stdout.write("\n".join([tables.fit(found).to_string(), *found.sentences(), ""]))

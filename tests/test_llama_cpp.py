@@ -273,8 +273,8 @@ def test_the_standard_shape_is_what_the_server_measures(model: Path, monkeypatch
     shape, served = found.shape, server_times(b"".join(piece for _, piece in arrivals[-1]))
     assert shape and shape.prompt_tokens == served["cache_n"] + served["prompt_n"] == pytest.approx(512, abs=3)
     assert shape.answer_tokens == served["predicted_n"] == 128
-    assert 0.95 <= shape.prefill_tokens_per_s / served["prompt_per_second"] <= 1
-    assert shape.decode_tokens_per_s == pytest.approx(served["predicted_per_second"], rel=0.05)
+    assert 0.95 <= shape.prefill_tokens_per_sec / served["prompt_per_second"] <= 1
+    assert shape.decode_tokens_per_sec == pytest.approx(served["predicted_per_second"], rel=0.05)
 
 
 @pytest.mark.usefixtures("wheel")

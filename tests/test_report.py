@@ -15,7 +15,7 @@ import pytest
 from tests.comparison_helpers import cpu_run, reference, scaled
 from tests.report_helpers import FAILURE, HOSTILE, row, run_of_models
 from workshop_lib import report, timing
-from workshop_lib.comparison import compare_results, read_report, read_results, results_of
+from workshop_lib.comparison import compare, results_of
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.records import Completion, ModelVariant, Prompt, Run, Serving
 from workshop_lib.show import tables
@@ -145,8 +145,8 @@ def test_json_round_trips_and_keeps_null(run: Run, tmp_path: Path):
     assert written["threads"] == {each.variant.model_id: None for each in run.servings if each.status == "ok"}
     assert list(written["rows"][0])[:5] == ["alias", "model_id", "device", "status", "error"]
     assert written["rows"][-1]["latency_avg"] is None
-    assert read_report(files.json).rows == summarise(run)
-    assert len(read_results(files.json).samples) == 5 * 2 * 3
+    assert results_of(files.json).rows == summarise(run)
+    assert len(results_of(files.json).samples) == 5 * 2 * 3
     assert row_object(row(latency_avg=float("nan")))["latency_avg"] is None
 
 
@@ -271,6 +271,6 @@ def test_a_new_metric_appears_everywhere(run: Run, tmp_path: Path, monkeypatch: 
     assert "first gap" in tables.differences(run).columns
     assert "First gap of every request." in files.html.read_text("utf-8")
     assert [path.stem for path in files.figures] == [*FIGURES[:-1], "first_gap_s"]
-    assert read_report(files.json).rows[0].more["first_gap_s"] == pytest.approx(0.001)
-    changed = compare_results(results_of(run), read_results(files.json)).lines
-    assert {line.measure: line.ratio.value for line in changed}["first gap"] == pytest.approx(1.0)
+    assert results_of(files.json).rows[0].more["first_gap_s"] == pytest.approx(0.001)
+    changed = compare(run, files.json).lines
+    assert {line.metric.title: line.ratio.value for line in changed}["first gap"] == pytest.approx(1.0)

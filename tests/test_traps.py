@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from tests.behaviours import BEHAVIOURS, STEADY, openai_error, picky
 from tests.fault_server import FaultServer, fault_server
 from tests.fault_steps import Refusal, refuse, scaled
+from tests.measurement_helpers import completion
 from workshop_lib import timing
 from workshop_lib.benchmark import run_plan
 from workshop_lib.plan import make_plan
 from workshop_lib.records import Completion, Prompt, Row, Run
 from workshop_lib.runtimes.profiles import open_runtime
 from workshop_lib.summary import WARNINGS, looks_cached, stability_notes, summarise
-from workshop_lib.summary import Start as Answered
 
 Metric = Callable[[Completion], float | None]
 SCALE = 0.25
@@ -150,12 +150,12 @@ def test_a_server_without_a_cache_is_not_accused(base_url: str, tmp_path: Path, 
     assert "cached_prompt" not in rows[model].warnings
 
 
-def answers(starts: np.ndarray, rests: np.ndarray) -> list[Answered]:
+def answers(starts: np.ndarray, rests: np.ndarray) -> list[Completion]:
     """Prompts down, rounds across."""
     return [
-        Answered(str(prompt), number, float(starts[prompt, number - 1]), float(rests[prompt, number - 1]))
+        completion([start, start + rests[prompt, number - 1]], prompt_id=str(prompt), round=number)
         for prompt in range(starts.shape[0])
-        for number in range(1, starts.shape[1] + 1)
+        for number, start in enumerate(starts[prompt], 1)
     ]
 
 

@@ -90,11 +90,11 @@ def run_apart(folder: Path, prompt_set: str) -> int:
 def _may_replace(old: Path, new: Path) -> bool:
     print("Against the reference until now:")
     try:
-        before, after = comparison.read_report(_report(old)), comparison.read_report(_report(new))
+        before, after = comparison.results_of(_report(old)), comparison.results_of(_report(new))
         if before.gpu_rows and not after.gpu_rows:
             print(f"It holds results of a GPU ({before.label}), and this machine has none: it stays. Use --output.")
             return False
-        found = comparison.compare_results(before.results, after.results)
+        found = comparison.compare(before, after)
         terminal.show(tables.changes(found), "What changed")
         terminal.say((*found.remarks, *found.texts))
     except WorkshopError as error:

@@ -347,13 +347,13 @@ def changes_since_another(path: Path) -> comparison.Changes:
     Without one under `runs/` it is compared with the shipped reference results; with neither, the remark says so.
     Raises `RecordFileError`, `DataFileError`.
     """
-    this = comparison.read_results(path)
+    this = comparison.results_of(path)
     others = (comparison.results_of(run, at.parent.name) for at, run in _runs() if at.resolve() != path.resolve())
-    shipped = (replace(each.results, name=f"the reference of {each.label}") for each in comparison.read_references())
+    shipped = (replace(each, name=f"the reference of {each.label}") for each in comparison.read_references())
     for other in chain(others, shipped):
         with suppress(ConfigurationError):  # it did other work, or measured other models
-            found = comparison.compare_results(other, this)
+            found = comparison.compare(other, this)
             said = f"This run, {this.name}, against {other.name}: a ratio is this run's in units of the other's."
-            return replace(found, remarks=(said, *found.remarks))
+            return found._replace(remarks=(said, *found.remarks))
     said = "There is no other run of the same work to compare with: run page 02 once more."
-    return comparison.Changes((), (said,), ())
+    return comparison.Changes(remarks=(said,))

@@ -1,7 +1,7 @@
 """Is B really faster than A? Two models, devices, machines or commits, compared request by request.
 
-    changes = compare_results(read_results(old), read_results(new))
-    builds = side_by_side(run, gpu_references())          # CPU beside GPU, another machine's where this one has none
+    changes = compare(old, new)                    # runs, their records, or reports
+    builds = side_by_side(run, gpu_references())   # CPU beside GPU, another machine's where this one has none
 
 The ratio is the geometric mean, over the prompts both sides answered, of median B / median A. Its interval comes from
 resampling the scatter: the logarithms of all samples around their own prompt's mean are pooled per side (three
@@ -19,18 +19,21 @@ bootstrap; Davison and Hinkley 1997, section 3.8; percentile method of Efron and
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from workshop_lib import places, timing
+from pydantic import TypeAdapter
+
+from workshop_lib import data, places, timing
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
 from workshop_lib.records import Row, Run
+from workshop_lib.show.text import Key, key
 from workshop_lib.storage import read_run
-from workshop_lib.summary import name_of, row_from, summarise
+from workshop_lib.summary import NO_PROVIDER, WARNINGS, summarise
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,45 +78,62 @@ Samples = Mapping[str, Sequence[float]]
 """Prompt id → the values measured for it, one per round, all positive."""
 
 
+# -- ratios
+
+
 @dataclass(frozen=True, slots=True)
 class Ratio:
     """B in units of A: 1.25 means that B's values are 25 % larger; None when nothing can be compared.
 
-    The interval needs at least two rounds of some prompt on both sides. `prompts` counts those that both answered,
-    `samples` the values used; a difference below the share `smallest` is not called clear. `p` is the two-sided share
-    of draws beyond 1, corrected for the `among` ratios that stand side by side.
+    The interval needs at least two rounds of some prompt on both sides. A difference below the share `smallest` is not
+    called clear. `p` is the two-sided share of draws beyond 1, corrected for the `among` ratios side by side.
     """
 
     value: float | None
-    low: float | None
-    high: float | None
-    prompts: int
-    samples: int
+    low: float | None = None
+    high: float | None = None
     smallest: float = SAME_RUN
     p: float | None = None
     among: int = 1
 
     @property
     def doubt(self) -> str:
-        """Why the difference is not clear although the interval excludes 1; empty where it is clear or holds 1."""
-        if self.value is None or self.low is None or self.high is None or self.low <= 1 <= self.high:
+        """Why no difference is claimed, as a sentence; empty where the difference is clear."""
+        if self.value is None:
+            return "nothing to compare"
+        if self.low is None or self.high is None:
+            return f"{digits(self.value)}x, no interval: at least 2 rounds are needed"
+        if self.high > WIDEST * self.low:
+            return f"nothing can be said ({digits(self.value)}x, 95 % CI spans a factor of more than {WIDEST})"
+        if self.low <= 1 <= self.high:
+            why = ""
+        elif max(self.value, 1 / self.value) - 1 < self.smallest:
+            why = f"; repeating shifts by up to {self.smallest:.0%}"
+        elif self.among > 1 and (self.p is None or self.p >= 1 - CONFIDENCE):
+            why = f"; one of {self.among} comparisons"
+        else:
             return ""
-        if max(self.value, 1 / self.value) - 1 < self.smallest:
-            return f"repeating shifts by up to {self.smallest:.0%}"
-        by_chance = self.among > 1 and (self.p is None or self.p >= 1 - CONFIDENCE)
-        return f"one of {self.among} comparisons" if by_chance else ""
-
-    @property
-    def is_too_wide(self) -> bool:
-        """True when the ends of the interval differ by more than the factor `WIDEST`."""
-        return self.low is not None and self.high is not None and self.high > WIDEST * self.low
+        interval = f"95 % CI {digits(self.low)}-{digits(self.high)}"
+        return f"no clear difference ({digits(self.value)}x, {interval}{why})"
 
     @property
     def is_clear(self) -> bool:
         """True when the interval, not too wide, excludes 1, and neither repeats nor many comparisons explain it."""
-        if self.low is None or self.high is None or self.is_too_wide or self.doubt:
-            return False
-        return self.low > 1 or self.high < 1
+        return not self.doubt
+
+
+def describe(ratio: Ratio, better: Literal["lower", "higher"]) -> str:
+    """The comparison in words: `1.80x faster (95 % CI 1.60-2.00)` or `no clear difference (...)`."""
+    ends = ratio.value or 1.0, ratio.low or 1.0, ratio.high or 1.0
+    is_gain = (ends[0] > 1) == (better == "higher")
+    value, low, high = ends if ends[0] > 1 else (1 / ends[0], 1 / ends[2], 1 / ends[1])
+    said = f"{digits(value)}x {'faster' if is_gain else 'slower'} (95 % CI {digits(low)}-{digits(high)})"
+    return ratio.doubt or said
+
+
+def digits(times: float) -> str:
+    """A ratio with the digits that mean something: 1.53, 34.7, 268."""
+    return f"{times:.{2 if times < 10 else 1 if times < 100 else 0}f}"
 
 
 def compare_samples(a: Samples, b: Samples, *, smallest: float = SAME_RUN, seed: int = 20) -> Ratio:
@@ -121,20 +141,18 @@ def compare_samples(a: Samples, b: Samples, *, smallest: float = SAME_RUN, seed:
     import numpy as np
 
     shared = sorted(prompt for prompt in a.keys() & b.keys() if a[prompt] and b[prompt])
-    used = sum(len(side[prompt]) for side in (a, b) for prompt in shared)
     if not shared:
-        return Ratio(None, None, None, 0, 0, smallest)
+        return Ratio(None, smallest=smallest)
     logs = [[np.log(np.asarray(side[prompt], dtype=float)) for prompt in shared] for side in (a, b)]
     log_ratio = np.mean([np.median(late) - np.median(early) for early, late in zip(*logs, strict=True)])
     value = float(np.exp(log_ratio))
     if any(max(map(len, side)) < 2 for side in logs):
-        return Ratio(value, None, None, len(shared), used, smallest)
+        return Ratio(value, smallest=smallest)
     generator = np.random.default_rng(seed)
     shift = _median_noise(logs[1], generator) - _median_noise(logs[0], generator)
     low, high = np.exp(log_ratio - np.percentile(shift, [100 - TAIL_PERCENT, TAIL_PERCENT]))
     beyond = 1 + min((shift >= log_ratio).sum(), (shift <= log_ratio).sum())
-    p = min(1.0, 2 * float(beyond) / (1 + RATIO_RESAMPLES))
-    return Ratio(value, float(low), float(high), len(shared), used, smallest, p)
+    return Ratio(value, float(low), float(high), smallest, min(1.0, 2 * float(beyond) / (1 + RATIO_RESAMPLES)))
 
 
 def _median_noise(prompts: list[np.ndarray], generator: np.random.Generator) -> np.ndarray:
@@ -154,29 +172,7 @@ def _median_noise(prompts: list[np.ndarray], generator: np.random.Generator) -> 
     return noise
 
 
-def digits(times: float) -> str:
-    """A ratio with the digits that mean something: 1.53, 34.7, 268."""
-    return f"{times:.{2 if times < 10 else 1 if times < 100 else 0}f}"
-
-
-def describe(ratio: Ratio, better: Literal["lower", "higher"]) -> str:
-    """The comparison in words: `1.80x faster (95 % CI 1.60-2.00)` or `no clear difference (...)`.
-
-    Where the interval is wider than the factor `WIDEST`, its ends are left out: nothing can be said.
-    """
-    if ratio.value is None:
-        return "nothing to compare"
-    if ratio.low is None or ratio.high is None:
-        return f"{digits(ratio.value)}x, no interval: at least 2 rounds are needed"
-    if ratio.is_too_wide:
-        return f"nothing can be said ({digits(ratio.value)}x, 95 % CI spans a factor of more than {WIDEST})"
-    if not ratio.is_clear:
-        why = f"; {ratio.doubt}" if ratio.doubt else ""
-        return f"no clear difference ({digits(ratio.value)}x, 95 % CI {digits(ratio.low)}-{digits(ratio.high)}{why})"
-    is_gain = (ratio.value > 1) == (better == "higher")
-    times = [ratio.value, ratio.low, ratio.high]
-    value, low, high = times if ratio.value > 1 else (1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
-    return f"{digits(value)}x {'faster' if is_gain else 'slower'} (95 % CI {digits(low)}-{digits(high)})"
+# -- figures over prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +218,12 @@ def estimate(value: float | None, n: int, figures: Sequence[float] | np.ndarray,
     return Estimate(value, *between, n=n)
 
 
+# -- what was measured, as a report keeps it
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One successful timed request: who answered what, and by name its compared `METRICS`, beside the rest in JSON."""
+    """One successful timed request; its compared `METRICS` by name stand beside the rest in JSON."""
 
     alias: str
     model_id: str
@@ -236,40 +235,79 @@ class Sample:
     burst: bool = False
     metrics: Mapping[str, float | None] = field(default_factory=dict, hash=False)
 
-    def value(self, name: str) -> float | None:
-        """A metric by its name."""
-        return self.metrics.get(name)
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Results:
-    """A run as its samples, with the machine and the plan that say what it may be compared with."""
+    """A run as rows and samples, with the machine and the plan that say what it may be compared with."""
 
     name: str
     machine: Mapping[str, Any]
     plan: Mapping[str, Any]
+    rows: tuple[Row, ...]
     samples: tuple[Sample, ...]
 
+    @cached_property
+    def models(self) -> dict[Key, list[Sample]]:
+        """The samples of each model id and device."""
+        found: dict[Key, list[Sample]] = {}
+        for each in self.samples:
+            found.setdefault((each.model_id, each.device), []).append(each)
+        return found
 
-def results_of(run: Run, name: str = "") -> Results:
-    """The results of a run: one sample per successful timed request, in the order in which they happened."""
+    @property
+    def answered(self) -> list[Row]:
+        """The rows of the models that answered."""
+        return [row for row in self.rows if row.status == "ok"]
+
+    @property
+    def cpu_rows(self) -> list[Row]:
+        """Those of builds for the CPU."""
+        return [row for row in self.answered if row.device == "cpu"]
+
+    @property
+    def gpu_rows(self) -> list[Row]:
+        """Those that really ran on a GPU: a GPU provider was registered."""
+        return [row for row in self.answered if row.device == "gpu" and NO_PROVIDER not in row.warnings]
+
+    @property
+    def label(self) -> str:
+        """The machine by its graphics card, if its name was recorded, else by its processor; and the date."""
+        hardware = self.machine.get("gpu") or self.machine.get("cpu") or "machine unknown"
+        return f"{hardware}, {str(self.machine.get('started_at') or '')[:10] or 'date unknown'}"
+
+    def by_prompt(self, which: Key, metric: str) -> dict[str, list[float]]:
+        """A model's positive values of a metric, by prompt.
+
+        A prompt is its id and the hash of its text: a reworded one is another. With a unique prefix every round sends
+        another text; then the id alone tells the prompt.
+        """
+        grouped: dict[str, list[float]] = {}
+        for each in self.models.get(which, ()):
+            if (value := each.metrics.get(metric)) and value > 0:
+                grouped.setdefault(self.prompt(each), []).append(value)
+        return grouped
+
+    def prompt(self, sample: Sample) -> str:
+        """What tells the prompt of a sample from others."""
+        same_text = not self.plan.get("unique_prefix")
+        return f"{sample.prompt_id} {sample.prompt_sha256}" if same_text else sample.prompt_id
+
+
+def results_of(source: Run | Path | str, name: str = "") -> Results:
+    """What a run, its `records.jsonl` or a `benchmark_report.json` holds: a sample per successful timed request.
+
+    Raises `DataFileError`, `RecordFileError`.
+    """
+    if not isinstance(source, Run):
+        path = Path(source)
+        name = name or path.parent.name or path.name
+        return results_of(read_run(path), name) if path.suffix == ".jsonl" else _read_report(path, name)
     samples = []
-    for each in run.completions:
-        if each.ok and each.round > 0:
-            own = {part: getattr(each, part) for part in _IDENTITY}
-            metrics = {metric.name: metric.measure(each) for metric in timing.metrics_of("comparison")}
-            samples.append(Sample(**own, burst=timing.has_burst(each), metrics=metrics))
-    return Results(name or run.run_id, run.machine, run.plan, tuple(samples))
-
-
-_IDENTITY = ("alias", "model_id", "device", "prompt_id", "prompt_sha256", "round", "text")
-
-
-def _sample(values: Mapping[str, Any]) -> Sample:
-    """The sample of a JSON object; what no metric of this version is called is dropped."""
-    own = {name: values[name] for name in _IDENTITY}
-    metrics = {metric.name: values[metric.name] for metric in timing.METRICS if metric.name in values}
-    return Sample(**own, burst=values.get("burst", False), metrics=metrics)
+    for each in (completion for completion in source.completions if completion.ok and completion.round > 0):
+        who = (each.alias, each.model_id, each.device, each.prompt_id, each.prompt_sha256, each.round, each.text)
+        metrics = {metric.name: metric.measure(each) for metric in timing.metrics_of("comparison")}
+        samples.append(Sample(*who, timing.has_burst(each), metrics))
+    return Results(name or source.run_id, source.machine, source.plan, summarise(source), tuple(samples))
 
 
 def sample_objects(run: Run) -> list[dict[str, Any]]:
@@ -277,94 +315,50 @@ def sample_objects(run: Run) -> list[dict[str, Any]]:
     found = []
     for sample in results_of(run).samples:
         values = asdict(sample)
-        values |= values.pop("metrics")
-        found.append({name: _rounded(value) for name, value in values.items()})
+        for name, value in values.pop("metrics").items():
+            values[name] = value if value is None else round(value, 6 if abs(value) < 100 else 1)
+        found.append(values)
     return found
 
 
-def _rounded(value: object) -> object:
-    if not isinstance(value, float):
-        return value
-    return round(value, 6) if abs(value) < 100 else round(value, 1)
-
-
-def read_results(path: Path) -> Results:
-    """Read a `benchmark_report.json` or a `records.jsonl`. Raises `DataFileError`, `RecordFileError`."""
-    return results_of(read_run(path), path.parent.name) if path.suffix == ".jsonl" else read_report(path).results
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A report as it was written: its samples, machine and plan, and its rows. Some ship with the workshop."""
-
-    results: Results
-    rows: tuple[Row, ...]
-
-    @property
-    def gpu_rows(self) -> tuple[Row, ...]:
-        """What really ran on a GPU there: answered, and a GPU provider was registered."""
-        return tuple(row for row in self.rows if row.status == "ok" and _is_gpu(row))
-
-    @property
-    def label(self) -> str:
-        """The machine by its graphics card, if its name was recorded, else by its processor; and the date."""
-        machine = self.results.machine
-        hardware = machine.get("gpu") or machine.get("cpu") or "machine unknown"
-        return f"{hardware}, {str(machine.get('started_at') or '')[:10] or 'date unknown'}"
-
-
-def read_report(path: Path) -> Reference:
-    """Read one `benchmark_report.json`. Raises `DataFileError`."""
-    fix = "Give a benchmark_report.json or a records.jsonl that this workshop wrote."
+def _read_report(path: Path, name: str) -> Results:
+    report: Any = data.read_untyped(path)
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        samples = tuple(map(_sample, report["samples"]))
-        results = Results(path.parent.name or path.name, report["machine"], report["plan"], samples)
-        return Reference(results, tuple(map(row_from, report["rows"])))
-    except OSError as error:
-        raise DataFileError(f"{path} cannot be read: {error.strerror}.", fix) from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise DataFileError(f"{path} is no benchmark report with samples and rows ({error}).", fix) from error
+        rows = [_nested(Row, "more", timing.row_names(), each) for each in report["rows"]]
+        samples = [_nested(Sample, "metrics", [one.name for one in timing.METRICS], each) for each in report["samples"]]
+        whole = {"name": name, "machine": report["machine"], "plan": report["plan"], "rows": rows, "samples": samples}
+    except (LookupError, TypeError, AttributeError) as error:
+        what = f"{path} is no benchmark report with samples and rows ({error})."
+        raise DataFileError(what, "Give a benchmark_report.json or a records.jsonl that this workshop wrote.") from None
+    return data.checked(TypeAdapter(Results), whole, path)
 
 
-def read_references(folder: Path | None = None) -> tuple[Reference, ...]:
-    """Every shipped report under `folder` (None = `data/reference/`), by name; none is fine. Raises `DataFileError`."""
-    return tuple(read_report(path) for path in sorted((folder or REFERENCES).glob(f"*/{REPORT}")))
+def _nested(kind: type[Row | Sample], inner: str, metrics: Iterable[str], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An object of a report, with its metrics in the field `inner` of their own; what is unknown is dropped."""
+    own = {name: value for name, value in entry.items() if name in kind.__dataclass_fields__}
+    return own | {inner: {name: entry[name] for name in metrics if name in entry and name not in own}}
 
 
-def gpu_references(folder: Path | None = None) -> tuple[Reference, ...]:
-    """The shipped reports that hold results of a GPU; empty where none was made. Raises as `read_references`."""
-    return tuple(reference for reference in read_references(folder) if reference.gpu_rows)
+def gpu_references(folder: Path | None = None) -> tuple[Results, ...]:
+    """The shipped reports (in `data/reference/`) that hold results of a GPU. Raises `DataFileError`."""
+    return tuple(found for found in read_references(folder) if found.gpu_rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two things compared: the samples of some model in some results."""
-
-    results: Results
-    model_id: str
-    device: str
-
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        """Its samples."""
-        wanted = self.model_id, self.device
-        return tuple(sample for sample in self.results.samples if (sample.model_id, sample.device) == wanted)
+def read_references(folder: Path | None = None) -> tuple[Results, ...]:
+    """Every shipped report, by name; none is fine. Raises `DataFileError`."""
+    return tuple(map(results_of, sorted((folder or REFERENCES).glob(f"*/{REPORT}"))))
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One line: B against A in one metric, as a ratio and as a sentence."""
+# -- comparing
 
-    a: Side
-    b: Side
+
+class Change(NamedTuple):
+    """One line: model and device `b` against `a` in one metric."""
+
+    a: Key
+    b: Key
     metric: timing.Metric
     ratio: Ratio
-
-    @property
-    def measure(self) -> str:
-        """The metric's name in headings."""
-        return self.metric.title
 
     @property
     def verdict(self) -> str:
@@ -372,55 +366,55 @@ class Change:
         return describe(self.ratio, self.metric.better)
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """All lines, what is unlike between the runs, and how many answers stayed the same per model."""
 
-    lines: tuple[Change, ...]
-    remarks: tuple[str, ...]
-    texts: tuple[str, ...]
+    lines: tuple[Change, ...] = ()
+    remarks: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
-def compare(a: Run | Path | str, b: Run | Path | str) -> Changes:
-    """What changed from run `a` to run `b`, prompt by prompt; a ratio is b's in units of a's.
+Source = Results | Run | Path | str
 
-    Each is a run, its `records.jsonl`, or a `benchmark_report.json`. Raises `ConfigurationError` where they did
-    different work or share no model, `RecordFileError` and `DataFileError` for files that cannot be used.
+
+def compare(a: Source, b: Source, first: str = "", second: str = "") -> Changes:
+    """What changed from `a` to `b`, prompt by prompt: a ratio is b's in units of a's.
+
+    Each is a run, its `records.jsonl`, or a `benchmark_report.json`. Compared is every model and device that both have;
+    with `first`, that model of `a` with `second` (empty = the same) of `b`.
+
+    Raises:
+        ConfigurationError: they did different work or share no model.
+        ModelNotFoundError: none is meant by such a name, or several are; it names what there is.
+        RecordFileError, DataFileError: a file cannot be used.
     """
-    results = [results_of(each, each.run_id) if isinstance(each, Run) else read_results(Path(each)) for each in (a, b)]
-    return compare_results(*results)
-
-
-def compare_results(a: Results, b: Results) -> Changes:
-    """Compare every model and device that both results have. Raises `ConfigurationError`."""
-    remarks = _unlike(a, b)
-    shared = [key for key in _variants(a) if key in _variants(b)]
+    left = a if isinstance(a, Results) else results_of(a)
+    right = left if a == b else b if isinstance(b, Results) else results_of(b)
+    if first:
+        pair = find(left, first), find(right, second or first)
+        return Changes(changes_of(left, right, [pair]), _unlike(left, right))
+    remarks = _unlike(left, right)
+    shared = [which for which in left.models if which in right.models]
     if not shared:
-        names = [", ".join(model_id for model_id, _ in _variants(side)) or "none" for side in (a, b)]
+        names = [", ".join(model_id for model_id, _ in side.models) or "none" for side in (left, right)]
         what = f"The runs share no model: {' against '.join(names)}."
         raise ConfigurationError(what, "Compare runs that measured the same models.")
-    pairs = [(Side(a, *key), Side(b, *key)) for key in shared]
-    lines = corrected([change for pair in pairs for change in compare_sides(*pair)])
-    return Changes(lines, remarks, tuple(_texts(*pair) for pair in pairs))
+    lines = changes_of(left, right, [(which, which) for which in shared])
+    return Changes(lines, remarks, tuple(_texts(left, right, which) for which in shared))
 
 
-def compare_named(a: Results, b: Results, first: str, second: str) -> Changes:
-    """Compare one model of `a` with one of `b`. Raises `ConfigurationError`, `ModelNotFoundError`."""
-    sides = find_side(a, first), find_side(b, second)
-    return Changes(corrected(compare_sides(*sides)), _unlike(a, b), ())
+def changes_of(a: Results, b: Results, pairs: Iterable[tuple[Key, Key]]) -> tuple[Change, ...]:
+    """Compare each pair in every metric; where a side lacks one, its verdict says so."""
+    return corrected([_change(a, b, *pair, metric) for pair in pairs for metric in timing.metrics_of("comparison")])
 
 
-def compare_sides(a: Side, b: Side) -> tuple[Change, ...]:
-    """Compare two models, devices or runs in every metric; where a side lacks one, its verdict says so."""
-    return tuple(_change(a, b, metric) for metric in timing.metrics_of("comparison"))
-
-
-def _change(a: Side, b: Side, metric: timing.Metric) -> Change:
-    smallest = SAME_RUN if a.results is b.results else BETWEEN_RUNS
-    if metric.name == "decode_tokens_per_s" and any(each.burst for each in (*a.samples, *b.samples)):
+def _change(a: Results, b: Results, first: Key, second: Key, metric: timing.Metric) -> Change:
+    smallest = SAME_RUN if a is b else BETWEEN_RUNS
+    asked = [*a.models.get(first, ()), *b.models.get(second, ())]
+    if metric.name == "decode_tokens_per_s" and any(each.burst for each in asked):
         smallest = WITH_BURSTS
-    sides = (_by_prompt(side, metric.name) for side in (a, b))
-    return Change(a, b, metric, compare_samples(*sides, smallest=smallest))
+    sides = a.by_prompt(first, metric.name), b.by_prompt(second, metric.name)
+    return Change(first, second, metric, compare_samples(*sides, smallest=smallest))
 
 
 def corrected(changes: Sequence[Change]) -> tuple[Change, ...]:
@@ -429,55 +423,47 @@ def corrected(changes: Sequence[Change]) -> tuple[Change, ...]:
     adjusted, floor = dict[int, float](), 0.0
     for rank, (p, place) in enumerate(order):
         adjusted[place] = floor = max(floor, min(1.0, p * (len(order) - rank)))
-    ratios = [replace(each.ratio, p=adjusted.get(place), among=len(order)) for place, each in enumerate(changes)]
-    return tuple(replace(change, ratio=ratio) for change, ratio in zip(changes, ratios, strict=True))
+    ratios = (replace(each.ratio, p=adjusted.get(place), among=len(order)) for place, each in enumerate(changes))
+    return tuple(change._replace(ratio=ratio) for change, ratio in zip(changes, ratios, strict=True))
 
 
 def between_builds(run: Run) -> tuple[Change, ...]:
     """Each build of a model that answered against its first one, in every metric."""
-    found, first_of = list[Change](), dict[str, Side]()
-    for alias, side in _answered(run):
-        first = first_of.setdefault(alias, side)
-        found += compare_sides(first, side) if first is not side else ()
-    return corrected(found)
+    results, first_of = results_of(run), dict[str, Key]()
+    pairs = [(first_of.setdefault(row.alias, key(row)), key(row)) for row in results.answered]
+    return changes_of(results, results, [(first, other) for first, other in pairs if first != other])
 
 
 def against_the_best(run: Run) -> tuple[Change, ...]:
     """Every model that answered against the one with the best median, metric by metric."""
-    found, sides = list[Change](), [side for _, side in _answered(run)]
+    results, found = results_of(run), list[Change]()
     for metric in timing.metrics_of("comparison"):
-        middles: list[tuple[float, int]] = []
-        for place, side in enumerate(sides):
-            if values := [value for each in side.samples if (value := each.value(metric.name)) is not None]:
-                middles.append((median(values) if metric.better == "lower" else -median(values), place))
-        ordered = [sides[place] for _, place in sorted(middles)]
-        found += [_change(ordered[0], other, metric) for other in ordered[1:]]
+        middles: list[tuple[float, int, Key]] = []
+        for place, row in enumerate(results.answered):
+            measured = (each.metrics.get(metric.name) for each in results.models.get(key(row), ()))
+            if values := [value for value in measured if value is not None]:
+                middles.append((median(values) if metric.better == "lower" else -median(values), place, key(row)))
+        best, *others = [which for *_, which in sorted(middles)] or [("", "")]
+        found += [_change(results, results, best, other, metric) for other in others]
     return corrected(found)
 
 
-def _answered(run: Run) -> list[tuple[str, Side]]:
-    """Alias and side of each model that answered, in the order of the rows."""
-    results = results_of(run)
-    return [(row.alias, Side(results, row.model_id, row.device)) for row in summarise(run) if row.status == "ok"]
+def find(results: Results, name: str) -> Key:
+    """The model and device that a name means: an exact id, or an alias with one variant, optionally with `@device`.
 
-
-def find_side(results: Results, name: str) -> Side:
-    """The side that a name means: an exact id, or an alias with one variant, optionally with `@device`.
-
-    Raises:
-        ModelNotFoundError: none is meant, and names what there is; or several are, and names those.
+    Raises `ModelNotFoundError`, which names what there is, or the several that are meant.
     """
     wanted, _, device = name.partition("@")
-    meant = {
-        (sample.model_id, sample.device)
-        for sample in results.samples
-        if wanted in (sample.model_id, sample.alias) and device in ("", sample.device)
-    }
+    meant = [
+        which
+        for which, samples in results.models.items()
+        if wanted in (which[0], *(each.alias for each in samples)) and device in ("", which[1])
+    ]
     if len(meant) != 1:
         what = "No model" if not meant else "More than one model"
-        there = ", ".join("@".join(key) for key in _variants(results) if key in meant or not meant)
+        there = ", ".join(map("@".join, meant or results.models))
         raise ModelNotFoundError(f"{what} in {results.name} is meant by {name!r}.", f"There are: {there}.")
-    return Side(results, *meant.pop())
+    return meant[0]
 
 
 def _unlike(a: Results, b: Results) -> tuple[str, ...]:
@@ -487,7 +473,7 @@ def _unlike(a: Results, b: Results) -> tuple[str, ...]:
             values = f"{a.plan.get(name)!r} in {a.name}, {b.plan.get(name)!r} in {b.name}"
             what = f"The runs did different work: {name} is {values}."
             raise ConfigurationError(what, f"Measure both with the same {name}.")
-    prompts_a, prompts_b = ({_prompt_key(side, sample) for sample in side.samples} for side in (a, b))
+    prompts_a, prompts_b = ({side.prompt(each) for each in side.samples} for side in (a, b))
     both = prompts_a & prompts_b
     if not both:
         raise ConfigurationError("The runs share no prompt.", "Measure both with the same prompts.")
@@ -499,51 +485,30 @@ def _unlike(a: Results, b: Results) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _by_prompt(side: Side, metric: str) -> dict[str, list[float]]:
-    grouped: dict[str, list[float]] = {}
-    for sample in side.samples:
-        value = sample.value(metric)
-        if value is not None and value > 0:
-            grouped.setdefault(_prompt_key(side.results, sample), []).append(value)
-    return grouped
-
-
-def _prompt_key(results: Results, sample: Sample) -> str:
-    """The prompt's id and the hash of its text, so that a reworded prompt is another prompt.
-
-    With a unique prefix every round sends another text; then the id alone tells the prompt.
-    """
-    return sample.prompt_id if results.plan.get("unique_prefix") else f"{sample.prompt_id} {sample.prompt_sha256}"
-
-
-def _texts(a: Side, b: Side) -> str:
+def _texts(a: Results, b: Results, which: Key) -> str:
     """How many prompts got the same answer in both runs; at temperature 0 a difference is a change of the model."""
-    firsts: list[dict[tuple[str, str | None], str]] = [{}, {}]
-    for side, first in zip((a, b), firsts, strict=True):
-        for sample in side.samples:
-            first.setdefault((sample.prompt_id, sample.prompt_sha256), sample.text)
-    before, after = firsts
-    shared = [key for key in before if key in after]
-    changed = [key[0] for key in shared if before[key] != after[key]]
-    same = f"{a.model_id} on {a.device}: {len(shared) - len(changed)} of {len(shared)} answers are the same"
+    before, after = (
+        {(each.prompt_id, each.prompt_sha256): each.text for each in reversed(side.models[which])} for side in (a, b)
+    )  # of several rounds the first
+    shared = [prompt for prompt in reversed(before) if prompt in after]
+    changed = [prompt[0] for prompt in shared if before[prompt] != after[prompt]]
+    same = f"{' on '.join(which)}: {len(shared) - len(changed)} of {len(shared)} answers are the same"
     return f"{same}; changed: {', '.join(changed)}." if changed else f"{same}."
 
 
-def _variants(results: Results) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((sample.model_id, sample.device) for sample in results.samples))
+# -- CPU beside GPU
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
-    """One build of a model on one device: its row and samples, where it ran, and what it is worth.
+class Build(NamedTuple):
+    """One build of a model on one device: its row and samples, and where it ran.
 
     `first_token` and `decode` compare it with the CPU build `against`, of the machine that it ran on, e.g. `1.80x
-    faster (95 % CI 1.60-2.00)`; all three are empty for a CPU build.
+    faster (95 % CI 1.60-2.00)`; all three are empty for a CPU build, and where there is none.
     """
 
     row: Row
-    samples: tuple[Sample, ...]
-    where: str = HERE
+    samples: Sequence[Sample]
+    where: str
     against: str = ""
     first_token: str = ""
     decode: str = ""
@@ -553,76 +518,50 @@ class Build:
         """True when another machine measured it."""
         return self.where != HERE
 
-    @property
-    def is_confirmed(self) -> bool:
-        """False for a build labelled gpu that no GPU provider was registered for: its device is not known."""
-        return "gpu_not_registered" not in self.row.warnings
 
-
-def side_by_side(run: Run, references: Sequence[Reference] = ()) -> tuple[Build, ...]:
+def side_by_side(run: Run, references: Sequence[Results] = ()) -> tuple[Build, ...]:
     """The CPU builds of each model, then its GPU builds: those of this machine or, where it has none, the references'.
 
-    What a process registered decides what counts as a GPU, never a variant's label: a build labelled gpu without a
-    registered GPU provider is listed and compared with nothing.
+    What a process registered decides what counts as a GPU, never a variant's label. Nothing where there is no GPU.
     """
-    here, rows = results_of(run), [row for row in summarise(run) if row.status == "ok"]
-    found: list[Build] = []
-    for alias in dict.fromkeys(row.alias for row in rows):
-        own = [row for row in rows if row.alias == alias]
-        gpus = [row for row in own if row.device == "gpu"]
-        found += [_build(here, row, own) for row in own if row.device == "cpu"]
-        found += [_build(here, row, own) for row in gpus]
-        if not any(map(_is_gpu, gpus)):
-            for there in references:
-                theirs = [row for row in there.rows if (row.alias, row.status) == (alias, "ok")]
-                found += [_build(there.results, row, theirs, there.label) for row in there.gpu_rows if row in theirs]
-    return tuple(found)
+    here, found = results_of(run), list[Build]()
+    for alias in dict.fromkeys(row.alias for row in here.answered):
+        cpus, gpus = ([row for row in rows if row.alias == alias] for rows in (here.cpu_rows, here.gpu_rows))
+        found += [_build(here, row, HERE) for row in (*cpus, *gpus)]
+        theirs = [(there, row) for there in references for row in there.gpu_rows if row.alias == alias and not gpus]
+        found += [_build(there, row, there.label) for there, row in theirs]
+    return tuple(found) if any(build.row.device == "gpu" for build in found) else ()
 
 
-def _build(results: Results, row: Row, rows: Sequence[Row], where: str = HERE) -> Build:
+def _build(results: Results, row: Row, where: str) -> Build:
     """Compare a GPU build with the CPU build of the same precision, else with the first, of the same machine."""
-    side = Side(results, row.model_id, row.device)
-    if row.device == "cpu":
-        return Build(row, side.samples, where)
-    if not _is_gpu(row):
-        return Build(row, side.samples, where, "", "not compared", "not compared")
-    cpus = [each for each in rows if each.device == "cpu"]
-    if not cpus:
-        return Build(row, side.samples, where, "no CPU build", "nothing to compare", "nothing to compare")
-    cpu = next((each for each in cpus if each.precision == row.precision), cpus[0])
-    changes = corrected(compare_sides(Side(results, cpu.model_id, cpu.device), side))
-    said = {line.measure: line.verdict for line in changes}
-    against = f"{cpu.precision or 'precision unknown'} · {cpu.device}"
-    return Build(row, side.samples, where, against, said["first token"], said["decode"])
-
-
-def has_gpu_build(builds: Sequence[Build]) -> bool:
-    """True when there is a GPU to draw: this machine's or a reference's."""
-    return any(_is_gpu(build.row) for build in builds)
+    build = Build(row, results.models.get(key(row), ()), where)
+    cpus = sorted(
+        (each for each in results.cpu_rows if each.alias == row.alias), key=lambda each: each.precision != row.precision
+    )
+    if row.device == "cpu" or not cpus:
+        return build
+    said = {line.metric.title: line.verdict for line in changes_of(results, results, [(key(cpus[0]), key(row))])}
+    against = f"{cpus[0].precision or 'precision unknown'} · cpu"
+    return build._replace(against=against, first_token=said["first token"], decode=said["decode"])
 
 
 def absent_gpus(run: Run) -> dict[str, str]:
     """Each model without a GPU build that answered here → the reason that was recorded."""
-    rows = [row for row in summarise(run) if row.device == "gpu"]
-    measured = {row.alias for row in rows if row.status == "ok"}
-    return {row.alias: row.error or "no reason was recorded." for row in rows if row.alias not in measured}
+    here = results_of(run)
+    asked, measured = [row for row in here.rows if row.device == "gpu"], {row.alias for row in here.gpu_rows}
+    why = {row.alias: row.error or WARNINGS[NO_PROVIDER] for row in asked}
+    return {alias: reason for alias, reason in why.items() if alias not in measured}
 
 
-def device_notes(run: Run, references: Sequence[Reference] = ()) -> tuple[str, ...]:
-    """What a reader of the comparison must know: why a GPU is absent, what stands in for it, what cannot be trusted."""
+def device_notes(run: Run, references: Sequence[Results] = ()) -> tuple[str, ...]:
+    """What a reader of the comparison must know: why a GPU is absent, and what stands in for it."""
     builds = side_by_side(run, references)
     said = [f"There are no GPU figures of this machine. {why}" for why in dict.fromkeys(absent_gpus(run).values())]
     if not said and not any(row.device == "gpu" for row in summarise(run)):
         said.append("This run has no GPU model: none was asked for, or the server does not say what it runs on.")
-    if doubtful := [name_of(build.row) for build in builds if not build.is_confirmed]:
-        what = "labelled gpu, but no GPU provider was registered where it ran, so it counts as no GPU"
-        said.append(f"{', '.join(doubtful)}: {what}.")
-    if not has_gpu_build(builds):
+    if not builds:
         said.append("The shipped GPU reference results hold none of these models." if references else NO_GPU)
     if labels := ", ".join(dict.fromkeys(build.where for build in builds if build.is_reference)):
         said.append(f"GPU figures are those of another machine, against its own CPU: {labels}.")
     return tuple(said)
-
-
-def _is_gpu(row: Row) -> bool:
-    return row.device == "gpu" and "gpu_not_registered" not in row.warnings

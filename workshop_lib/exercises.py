@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workshop_lib import timing
 from workshop_lib.benchmark import answered
-from workshop_lib.comparison import WIDEST, between_builds
+from workshop_lib.comparison import between_builds
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.quality.scores import distinct_answers
 from workshop_lib.records import Completion, ModelVariant, Run, variant_key
@@ -195,7 +195,7 @@ def overlap(run: Run) -> Expected | str:
 
 def first_token_verdict(run: Run) -> Expected | str:
     """03: the first line of the table of differences: is that build's first token sooner? The interval decides."""
-    ratio = next((each.ratio for each in between_builds(run) if each.measure == "first token"), None)
+    ratio = next((each.ratio for each in between_builds(run) if each.metric.name == "first_token_s"), None)
     if ratio is None or ratio.low is None or ratio.high is None or ratio.value is None:
         return "This run has no two builds of one model with first tokens of at least two rounds."
     direction, opposite = (FASTER, SLOWER) if ratio.value < 1 else (SLOWER, FASTER)
@@ -207,11 +207,9 @@ def first_token_verdict(run: Run) -> Expected | str:
             f"{interval} and leaves 1 out: this difference is shown.": UNCLEAR,
         }
         return Expected(direction, mistakes, look_at)
-    why = f", but {ratio.doubt}" if ratio.doubt else " and holds 1"
-    interval = f"The interval is too wide, a factor of more than {WIDEST}" if ratio.is_too_wide else f"{interval}{why}"
     mistakes = {
-        f"The ratio alone, {ratio.value:.2f}, looks so. {interval}: the data do not show a difference.": direction,
-        f"Not even the ratio, {ratio.value:.2f}, says so. {interval}: the data do not show a difference.": opposite,
+        f"The ratio alone, {ratio.value:.2f}, looks so, but the table says: {ratio.doubt}.": direction,
+        f"Not even the ratio, {ratio.value:.2f}, says so, and the table says: {ratio.doubt}.": opposite,
     }
     return Expected(UNCLEAR, mistakes, look_at)
 

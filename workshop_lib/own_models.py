@@ -118,11 +118,10 @@ def same_answers(run: Run, *pairs: tuple[str, str]) -> Table:
 
 def price(run: Run, first: str, second: str) -> comparison.Changes:
     """What the second model costs in units of the first; where one of them was not measured, that is the remark."""
-    measured = comparison.results_of(run)
     try:
-        return comparison.compare_named(measured, measured, first, second)
+        return comparison.compare(run, run, first, second)
     except WorkshopError as error:
-        return comparison.Changes((), (str(error),), ())
+        return comparison.Changes(remarks=(str(error),))
 
 
 def _forget(folder: Path) -> None:

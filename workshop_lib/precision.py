@@ -14,24 +14,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import combinations, takewhile
 from statistics import fmean
+from typing import NamedTuple
 
 from workshop_lib import comparison
-from workshop_lib.comparison import Estimate, Ratio, Side
+from workshop_lib.comparison import Estimate, Ratio, Results
 from workshop_lib.records import Row, Run
-from workshop_lib.show.text import key
-from workshop_lib.summary import name_of, summarise
+from workshop_lib.show.text import NOT_MEASURED, key
+from workshop_lib.summary import name_of
 
-ITSELF, ALL_WORDS = Ratio(1.0, None, None, 0, 0), Estimate(1.0)
-NOTHING = "what fewer bits cost is not known from it."
+NOTHING = "This run has no two precisions of one model that answered: what fewer bits cost is not known from it."
 DRAWN = "The temperature was above 0: answers are drawn at random, and differ for that reason too."
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
-    """One precision of the model, and how it compares with the reference.
+class Build(NamedTuple):
+    """One precision of the model, and how it compares with the reference, which is once itself with all its words.
 
     Attributes:
         row: its figures.
@@ -39,14 +37,12 @@ class Build:
         latency: its latency in units of the reference's, paired by prompt.
         words: share of the reference's words that it repeats, mean and interval over prompts.
         same, shared: answers equal to the reference's letter for letter, of those that both gave.
-
-    The reference is once itself, with all its words.
     """
 
     row: Row
-    answers: Mapping[str, str] = field(hash=False)
-    latency: Ratio = ITSELF
-    words: Estimate = ALL_WORDS
+    answers: Mapping[str, str]
+    latency: Ratio = Ratio(1.0)
+    words: Estimate = Estimate(1.0)
     same: int = 0
     shared: int = 0
 
@@ -61,8 +57,7 @@ class Build:
         return comparison.describe(self.latency, "lower")
 
 
-@dataclass(frozen=True, slots=True)
-class Precisions:
+class Precisions(NamedTuple):
     """The builds of one model on one device, the reference first, then by bits and size, and what they say.
 
     Where there is nothing to compare, `builds` is empty and the one sentence says why.
@@ -72,42 +67,26 @@ class Precisions:
     sentences: tuple[str, ...]
 
 
-def compare_precisions(run: Run, alias: str = "") -> Precisions:
-    """Compare the builds of one model with that of most bits.
+def compare_precisions(run: Run) -> Precisions:
+    """Compare the builds of one model with that of most bits, side by side.
 
-    What counts as a clear difference of latency is corrected for the builds and metrics of all models of the run, as
-    where they stand side by side (`comparison.between_builds`).
-
-    Args:
-        run: what was measured.
-        alias: the model; empty = the largest on disk that answered in two precisions or more on one device.
+    It is the largest on disk of those that answered in two precisions or more on one device.
     """
-    several = _several_precisions(run)
-    wanted = [rows for rows in several if alias in ("", rows[0].alias)]
-    if not wanted:
-        return Precisions((), (f"This run has no two precisions of {alias or 'one model'} that answered: {NOTHING}",))
-    results = comparison.results_of(run)
-    sides = {key(row): Side(results, row.model_id, row.device) for rows in several for row in rows}
-    pairs = [(sides[key(rows[0])], sides[key(row)]) for rows in several for row in rows[1:]]
-    changes = comparison.corrected([change for pair in pairs for change in comparison.compare_sides(*pair)])
-    latencies = {(each.b.model_id, each.b.device): each.ratio for each in changes if each.measure == "latency"}
-    first, *others = max(wanted, key=lambda rows: max(row.size_mb or 0.0 for row in rows))
-    reference = Build(first, _answers(sides[key(first)]))
-    compared = [_build(row, _answers(sides[key(row)]), latencies[key(row)], reference) for row in others]
+    results, builds = comparison.results_of(run), dict[tuple[str, str], list[Row]]()
+    for row in sorted(results.answered, key=lambda row: (-bits(row.precision), -(row.size_mb or 0.0))):
+        if row.precision:
+            builds.setdefault((row.alias, row.device), []).append(row)
+    several = [rows for rows in builds.values() if len({row.precision for row in rows}) > 1]
+    if not several:
+        return Precisions((), (NOTHING,))
+    first, *others = max(several, key=lambda rows: max(row.size_mb or 0.0 for row in rows))
+    changes = comparison.changes_of(results, results, [(key(first), key(row)) for row in others])
+    latencies = [change.ratio for change in changes if change.metric.name == "latency_s"]
+    reference = _build(results, first)
+    compared = [_against(reference, _build(results, row), ratio) for row, ratio in zip(others, latencies, strict=True)]
     said = [_sentence(build, reference) for build in compared]
     said += [DRAWN] if run.plan.get("temperature") else _on_rounding(compared, reference)
     return Precisions((reference, *compared), tuple(said))
-
-
-def _several_precisions(run: Run) -> list[list[Row]]:
-    """The rows of each model that answered in several precisions on one device, by bits and size, most first."""
-    builds: dict[tuple[str, str], list[Row]] = {}
-    for row in summarise(run):
-        if row.status == "ok" and row.precision:
-            builds.setdefault((row.alias, row.device), []).append(row)
-    for rows in builds.values():
-        rows.sort(key=lambda row: (bits(row.precision), row.size_mb or 0.0), reverse=True)
-    return [rows for rows in builds.values() if len({row.precision for row in rows}) > 1]
 
 
 def bits(precision: str | None) -> int:
@@ -131,17 +110,31 @@ def repeated(reference: str, text: str) -> str:
     return text[: same[-1][1].end()] if same else ""
 
 
-def share_repeated(reference: str, text: str) -> float | None:
-    """Share of the words of `reference` that `text` begins with, 0 to 1; None where it has no words.
+def percent(share: Estimate) -> str:
+    """A share in words: `77 % (95 % CI 60-90)`; without an interval the number of prompts."""
+    if share.value is None:
+        return NOT_MEASURED
+    between = f"{share.n} prompts"
+    if share.low is not None and share.high is not None:
+        between = f"95 % CI {100 * share.low:.0f}-{100 * share.high:.0f}"
+    return f"{100 * share.value:.0f} % ({between})"
 
-    >>> share_repeated("A model answers quickly.", "A model writes quickly.")
-    0.5
-    """
-    words = len(reference.split())
-    return len(repeated(reference, text).split()) / words if words else None
+
+def _build(results: Results, row: Row) -> Build:
+    answers = dict[str, str]()
+    for each in results.models[key(row)]:
+        answers.setdefault(each.prompt_id, each.text)
+    return Build(row, answers)
 
 
-def mean_share(shares: Sequence[float], *, seed: int = 20) -> Estimate:
+def _against(reference: Build, build: Build, latency: Ratio) -> Build:
+    pairs = [(text, build.answers[prompt]) for prompt, text in reference.answers.items() if prompt in build.answers]
+    shares = [len(repeated(text, other).split()) / len(text.split()) for text, other in pairs if text.split()]
+    same = sum(text == other for text, other in pairs)
+    return build._replace(latency=latency, words=mean_share(shares), same=same, shared=len(pairs))
+
+
+def mean_share(shares: Sequence[float]) -> Estimate:
     """The mean over prompts, with the interval of a bootstrap over prompts; none where all are equal.
 
     Prompts that are all alike stay so however they are drawn: an interval of no width would claim too much.
@@ -150,31 +143,8 @@ def mean_share(shares: Sequence[float], *, seed: int = 20) -> Estimate:
 
     if len(set(shares)) < 2:
         return Estimate(shares[0] if shares else None, n=len(shares), reason="The prompts do not differ.")
-    drawn = np.asarray(shares)[comparison.draws(len(shares), seed)]
+    drawn = np.asarray(shares)[comparison.draws(len(shares), seed=20)]
     return comparison.estimate(fmean(shares), len(shares), drawn.mean(axis=1))
-
-
-def percent(share: Estimate) -> str:
-    """A share in words: `77 % (95 % CI 60-90)`; without an interval the number of prompts."""
-    if share.value is None:
-        return "not measured"
-    between = f"{share.n} prompts"
-    if share.low is not None and share.high is not None:
-        between = f"95 % CI {100 * share.low:.0f}-{100 * share.high:.0f}"
-    return f"{100 * share.value:.0f} % ({between})"
-
-
-def _build(row: Row, answers: Mapping[str, str], latency: Ratio, reference: Build) -> Build:
-    pairs = [(text, answers[prompt]) for prompt, text in reference.answers.items() if prompt in answers]
-    shares = [share for pair in pairs if (share := share_repeated(*pair)) is not None]
-    return Build(row, answers, latency, mean_share(shares), sum(text == other for text, other in pairs), len(pairs))
-
-
-def _answers(side: Side) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for sample in side.samples:
-        found.setdefault(sample.prompt_id, sample.text)
-    return found
 
 
 def _sentence(build: Build, reference: Build) -> str:

@@ -18,7 +18,7 @@ import jinja2
 from workshop_lib import comparison, files, lengths, summary
 from workshop_lib.choice import show as choosing
 from workshop_lib.choice.decide import Decision, decide
-from workshop_lib.comparison import Change, Reference
+from workshop_lib.comparison import Change, Results
 from workshop_lib.errors import WorkshopError
 from workshop_lib.quality import annotation, scores
 from workshop_lib.records import Row, Run
@@ -52,7 +52,7 @@ class ReportFiles:
     decision: str
 
 
-def write_report(run: Run, folder: Path, gpu_references: Sequence[Reference] | None = None) -> ReportFiles:
+def write_report(run: Run, folder: Path, gpu_references: Sequence[Results] | None = None) -> ReportFiles:
     """Write the report of `run` into `folder`, replacing an older one.
 
     Args:
@@ -110,7 +110,7 @@ def report_csv(rows: Sequence[Row]) -> str:
 
 
 def report_markdown(
-    run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference] = (), concluded: Conclusion | None = None
+    run: Run, rows: Sequence[Row], gpu_references: Sequence[Results] = (), concluded: Conclusion | None = None
 ) -> str:
     """The report for people: the decision, highlights, table, what the warnings mean, machine and plan."""
     content = _content(run, rows, gpu_references, concluded or conclude(run))
@@ -130,7 +130,7 @@ def report_markdown(
 
 
 def report_html(
-    run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference] = (), concluded: Conclusion | None = None
+    run: Run, rows: Sequence[Row], gpu_references: Sequence[Results] = (), concluded: Conclusion | None = None
 ) -> str:
     """The report as one page: pictures inside, no script and no network."""
     environment = jinja2.Environment(
@@ -151,11 +151,9 @@ def report_html(
     return template.render(**content, figures=list(pictures), questions=_questions(run, rows))
 
 
-def _content(
-    run: Run, rows: Sequence[Row], gpu_references: Sequence[Reference], concluded: Conclusion
-) -> dict[str, Any]:
+def _content(run: Run, rows: Sequence[Row], gpu_references: Sequence[Results], concluded: Conclusion) -> dict[str, Any]:
     """What both pages for people say; `devices` is None where there is no GPU to compare with."""
-    compared = comparison.has_gpu_build(comparison.side_by_side(run, gpu_references))
+    compared = comparison.side_by_side(run, gpu_references)
     rounds = run.plan.get("rounds", "an unknown number of")
     answered = sum(row.status == "ok" for row in rows)
     asked = sum(row.status != "skipped" for row in rows)  # the highlights name the others, with the reason
@@ -303,15 +301,15 @@ def _separated(changes: Sequence[Change], called: Mapping[Key, str]) -> Iterator
     ties, number = [], len([each for each in changes if each.ratio.low is not None])
     for metric, group in groupby(changes, key=lambda each: each.metric):
         found = list(group)
-        best = called[found[0].a.model_id, found[0].a.device]
+        best = called[found[0].a]
         clear = sorted((each for each in found if each.ratio.is_clear), key=_times)
-        close = [called[each.b.model_id, each.b.device] for each in found if each not in clear and each.ratio.low]
+        close = [called[each.b] for each in found if each not in clear and each.ratio.low]
         if close:
             who = f"all {len(close)} others" if len(close) == len(found) > 2 else _and(close)
             ties.append(f"{metric.title} of {who} from {best}")
         if clear:
             last, count = clear[-1], f"; {len(clear)} of {len(found)} differ clearly from it" if len(found) > 1 else ""
-            yield f"{metric.label}: {called[last.b.model_id, last.b.device]} is {last.verdict} than {best}{count}."
+            yield f"{metric.label}: {called[last.b]} is {last.verdict} than {best}{count}."
     if ties:
         yield f"Too close to call: {'; '.join(ties)}."
     if number > 1:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
-from itertools import starmap
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -22,32 +21,25 @@ from workshop_lib.show.text import TRAINED
 
 ENOUGH_SAMPLES = timing.PERCENTILES[95]
 """Below this many requests a 95th percentile is little more than the maximum."""
-
-ENOUGH_FOR_FENCES = 8
-SMALLEST_OUTLIER = 0.05
+ENOUGH_FOR_FENCES, SMALLEST_OUTLIER, SHOWN_OUTLIERS = 8, 0.05, 3
 UNSTABLE_SPREAD = 0.10
-
 ENOUGH_UPDATES = 10
 """Of an energy meter's counter during a typical request; with fewer, neighbours' energy is counted too."""
-
-FIRST_OVER_LATER = 2.0
+FIRST_OVER_LATER, ENOUGH_LATER_ANSWERS = 2.0, 4
 """A first time that takes more than twice as long as later ones is no ordinary noise."""
-ENOUGH_LATER_ANSWERS = 4
-
 SLOWER, FASTER = 1.20, 1 / 1.5
 ENOUGH_REPEATS, DRIFT_CONFIDENCE = 10, 0.999
 FAR, STEPS, LEAST_TIME = 8.0, 10, 0.05
 """What counts as a drift, see `drift`. First requests may meet cold caches: getting a little faster does not."""
+CONFIDENCE, WANTED_HALF_WIDTH, MOST_ROUNDS = 0.95, 0.05, 100
 
-CONFIDENCE = 0.95
-WANTED_HALF_WIDTH = 0.05
-MOST_ROUNDS = 100
-SHOWN_OUTLIERS = 3
-
+SURE: tuple[TokensSource, ...] = ("unknown", "chunks", "usage")
+"""A row is only as sure of its tokens as its least sure request."""
 OF_THE_VARIANT = ("alias", "model_id", "device", "precision", "execution_provider", "licence", "size_mb")
 OF_THE_SERVING = ("load_s", "resident_mb", "peak_resident_mb", "gpu_memory_mb", "request_notes")
 """Fields of a row that are copied."""
 
+NO_PROVIDER = "gpu_not_registered"
 WARNINGS: dict[str, str] = {
     "too_few_samples": f"Fewer than {ENOUGH_SAMPLES} requests: the p95 is little more than the slowest one.",
     "unstable": "The spread is 10 % of the mean or more: differences of that size may be noise.",
@@ -66,7 +58,7 @@ WARNINGS: dict[str, str] = {
     "cached_prompt": "Prompts asked before start sooner (a prompt cache): first tokens of new prompts take longer.",
     "cold_start": "The first request took more than twice as long as the others: it is shown apart.",
     "not_streamed": "Answers came in one piece: there is no first-token time.",
-    "gpu_not_registered": "Built for a GPU, but no GPU provider was registered where it ran: it may have run on a CPU.",
+    NO_PROVIDER: "Built for a GPU, but no GPU provider was registered where it ran: it may have run on a CPU.",
     "trained_on_prompts": "Trained on these prompts or close copies: what it does here says little about others.",
     "coarse_energy": "Requests are short for the energy meter: each also got energy of its neighbours'.",
 }
@@ -103,40 +95,28 @@ def row_object(row: Row) -> dict[str, Any]:
     }
 
 
-def row_from(entry: Mapping[str, Any]) -> Row:
-    """The row of a JSON object; what no metric of this version is called is dropped."""
-    own = {each.name for each in fields(Row)}
-    names = set(timing.row_names()) - own
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in entry.items() if name in own
-    }
-    values["warnings"] = tuple(values.get("warnings") or ())
-    return Row(**values, more={name: value for name, value in entry.items() if name in names})
-
-
 def _row(run: Run, serving: Serving, completions: Sequence[Completion]) -> Row:
     """The row of one variant from its serving and all its requests, warm-ups and failures included."""
     variant, prompt_set = serving.variant, run.prompt_set
     trained = None if variant.trained_on is None or prompt_set is None else prompt_set in variant.trained_on
-    timed = [completion for completion in completions if completion.round > 0]
-    answered = [completion for completion in timed if completion.ok]
+    timed, answered = [each for each in completions if each.round > 0], _timed(completions)
     status, error = _outcome(serving, completions, answered)
-    cold_start = next((completion for completion in completions if completion.round == 0 and completion.fits), None)
+    cold_start = next((each for each in completions if each.round == 0 and each.fits), None)
     measured = _columns(answered)
-    latencies = measured["latency_s"]
     energy_wh, energy_source = _energy(answered, measured)
     price = run.plan.get("price_per_kwh")
     figures: dict[str, Any] = {}
     for metric in timing.METRICS:
         figures |= _figures(metric, measured.get(metric.name, ()))
     more = {name: figures.pop(name) for name in list(figures) if name not in Row.__dataclass_fields__}
+    cut = [each.finish_reason for each in answered].count("length")
+    update_s = machine.UPDATE_S.get(energy_source or "", 0.0)  # how often the meter's counter moves
     warnings = _warnings(timed, answered, measured, cold_start)
-    if is_coarse(energy_source, _mean(latencies)):
-        warnings.append("coarse_energy")
-    if status == "ok" and variant.device == "gpu" and not machine.has_gpu(serving.registered_providers):
-        warnings.append("gpu_not_registered")
-    if trained and answered:
-        warnings.append("trained_on_prompts")
+    warnings |= {
+        "coarse_energy": answered and fmean(measured["latency_s"]) < ENOUGH_UPDATES * update_s,
+        NO_PROVIDER: status == "ok" and variant.device == "gpu" and not machine.has_gpu(serving.registered_providers),
+        "trained_on_prompts": trained and answered,
+    }
     return Row(
         **{name: getattr(variant, name) for name in OF_THE_VARIANT},
         **{name: getattr(serving, name) for name in OF_THE_SERVING},
@@ -144,14 +124,14 @@ def _row(run: Run, serving: Serving, completions: Sequence[Completion]) -> Row:
         error=error,
         rounds=int(run.plan.get("rounds", 0)),
         requests_ok=len(answered),
-        prompts=len({completion.prompt_id for completion in timed}),
-        prompts_not_fitting=len({completion.prompt_id for completion in timed if not completion.fits}),
-        tokens_source=_weakest(measured["tokens_source"]),
-        prompt_tokens_avg=_mean(_known(completion.prompt_tokens for completion in answered)),
-        completion_tokens_avg=_mean(_known(measured["tokens"])),
-        warnings=tuple(warnings),
+        prompts=len({each.prompt_id for each in timed}),
+        prompts_not_fitting=len({each.prompt_id for each in timed if not each.fits}),
+        tokens_source=min(measured["tokens_source"], key=SURE.index, default="unknown"),
+        prompt_tokens_avg=_mean([each.prompt_tokens for each in answered]),
+        completion_tokens_avg=_mean(measured["tokens"]),
+        warnings=tuple(code for code, is_so in warnings.items() if is_so),
         cold_start_s=timing.latency_s(cold_start) if cold_start else None,
-        truncated_share=_truncated_share(answered),
+        truncated_share=cut / len(answered) if answered else None,
         energy_per_1000_tokens_wh=energy_wh,
         energy_source=energy_source,
         energy_cost_per_million_tokens=None if price is None or energy_wh is None else price * energy_wh,  # kWh
@@ -162,10 +142,14 @@ def _row(run: Run, serving: Serving, completions: Sequence[Completion]) -> Row:
     )
 
 
+def _timed(completions: Iterable[Completion]) -> list[Completion]:
+    return [each for each in completions if each.ok and each.round > 0]
+
+
 def _outcome(
     serving: Serving, completions: Sequence[Completion], answered: Sequence[Completion]
 ) -> tuple[Status, str | None]:
-    last_failure = next((completion.error for completion in reversed(completions) if completion.error), None)
+    last_failure = next((each.error for each in reversed(completions) if each.error), None)
     if serving.status != "ok":
         return serving.status, serving.error or last_failure
     return ("ok", None) if answered else ("failed", last_failure or "No request was sent.")
@@ -183,44 +167,28 @@ def _columns(answered: Sequence[Completion]) -> dict[str, list[Any]]:
     return columns
 
 
-def _figures(metric: timing.Metric, values: Iterable[float | None]) -> dict[str, float | None]:
+def _figures(metric: timing.Metric, values: Sequence[float | None]) -> dict[str, float | None]:
     """The average and the percentiles of a metric by their names in a row; None where there are too few samples.
 
     `latency_p95` alone is given for any number: the course's contract has it so, with the warning `too_few_samples`.
     """
-    known, found = _known(values), dict[str, float | None]()
+    import numpy as np
+
+    known, found = [value for value in values if value is not None], dict[str, float | None]()
     if "rows" in metric.places:
-        average = median if metric.average == "median" else fmean
-        found[metric.row_name] = average(known) if known else None
+        found[metric.row_name] = (median(known) if metric.average == "median" else fmean(known)) if known else None
     for name, percent in metric.percentile_names.items():
         fewest = 1 if name == "latency_p95" else timing.PERCENTILES[percent]
-        found[name] = _percentile(known, percent) if len(known) >= fewest else None
+        found[name] = float(np.percentile(known, percent)) if len(known) >= fewest else None
     return found
 
 
-def _truncated_share(answered: Sequence[Completion]) -> float | None:
-    cut = [completion.finish_reason for completion in answered].count("length")
-    return cut / len(answered) if answered else None
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
-
-
-def _percentile(values: Sequence[float], percent: int) -> float:
-    import numpy as np
-
-    return float(np.percentile(values, percent))
-
-
-def _weakest(sources: Sequence[TokensSource]) -> TokensSource:
-    """A row is only as sure as its least sure request."""
-    weakest_first: tuple[TokensSource, ...] = ("unknown", "chunks", "usage")
-    return next((source for source in weakest_first if source in sources), "unknown")
+# -- warnings
 
 
 def _warnings(
@@ -228,129 +196,91 @@ def _warnings(
     answered: Sequence[Completion],
     measured: Mapping[str, Sequence[Any]],
     cold_start: Completion | None,
-) -> list[str]:
+) -> dict[str, object]:
+    """Which codes concern these requests; what is true counts."""
     if not answered:
-        return []
+        return {}
     cold_s = timing.latency_s(cold_start) if cold_start else None
     usual = _by_prompt(answered).get(cold_start.prompt_id) if cold_start else None
     counted = set(measured["tokens_source"]) == {"usage"} or all(each.completion_tokens for each in answered)
-    cached = any(map(timing.is_prompt_cached, answered)) or looks_cached(_starts(answered, measured))
+    cached = any(map(timing.is_prompt_cached, answered)) or looks_cached(answered)
     trend = drift(answered)
-    found = {
+    return {
         "too_few_samples": len(answered) < ENOUGH_SAMPLES,
         "unstable": spread(answered) >= UNSTABLE_SPREAD,
         "drift": trend.is_clear and not (cached and trend.times < 1),
-        "outliers": bool(outliers(answered)),
-        "does_not_fit": not all(completion.fits for completion in timed),
-        "some_failed": len(answered) < sum(completion.fits for completion in timed),
+        "outliers": outliers(answered),
+        "does_not_fit": not all(each.fits for each in timed),
+        "some_failed": len(answered) < sum(each.fits for each in timed),
         "no_usage": not counted,
         "usage_mismatch": any(measured["has_usage_mismatch"]),
-        "empty_answers": any(completion.is_empty for completion in answered),
-        "truncated": _truncated_share(answered),
+        "empty_answers": any(each.is_empty for each in answered),
+        "truncated": any(each.finish_reason == "length" for each in answered),
         "hidden_tokens": any(measured["has_hidden_tokens"]),
         "coalesced_chunks": any(measured["has_coalesced_chunks"]),
         "bursts": any(measured["has_burst"]),
         "cached_prompt": cached,
-        "not_streamed": not all(completion.streamed for completion in answered),
+        "not_streamed": not all(each.streamed for each in answered),
         "cold_start": cold_s and usual and cold_s > 2 * median(usual),
     }
-    return [code for code, is_so in found.items() if is_so]
 
 
-class Start(NamedTuple):
-    """One successful first attempt: its prompt and round, seconds to the first token and from there to the end."""
-
-    prompt_id: str
-    round: int
-    first_token_s: float
-    rest_s: float
-
-
-def _starts(answered: Sequence[Completion], measured: Mapping[str, Sequence[Any]]) -> Iterator[Start]:
-    times = zip(answered, measured["first_token_s"], measured["latency_s"], strict=True)
-    for completion, first_s, latency_s in times:
-        if completion.attempt == 1 and first_s is not None:
-            yield Start(completion.prompt_id, completion.round, first_s, latency_s - first_s)
-
-
-def looks_cached(starts: Iterable[Start]) -> bool:
+def looks_cached(answered: Iterable[Completion]) -> bool:
     """True when repeated prompts were answered from a cache, judged by time, for servers that do not say so.
 
     For each prompt the time to first token of round 1 is divided by the median of its later rounds, and likewise the
     time from there to the end. The prompt was cached where the median over prompts of the first ratio is above
     `FIRST_OVER_LATER` times that of the second (not below 1): a machine that was busy in the first round slows the
     whole answer down, a cache only quickens its beginning. Without `ENOUGH_LATER_ANSWERS` later answers nothing is
-    said. The warm-up is another text (see `Plan`) and takes no part.
+    said. The warm-up is another text (see `Plan`) and takes no part; nor do repeated attempts.
     """
-    first: dict[str, Start] = {}
-    later: dict[str, list[Start]] = {}
-    for start in starts:
-        if start.round == 1:
-            first[start.prompt_id] = start
-        else:
-            later.setdefault(start.prompt_id, []).append(start)
-    both = [(first[prompt_id], later[prompt_id]) for prompt_id in first.keys() & later.keys()]
-    if sum(len(others) for _, others in both) < ENOUGH_LATER_ANSWERS:
+    first: dict[str, list[tuple[float, float]]] = {}
+    later: dict[str, list[tuple[float, float]]] = {}
+    for each in answered:
+        start_s = timing.first_token_s(each)
+        if each.attempt == 1 and start_s is not None:
+            times = start_s, (timing.latency_s(each) or 0.0) - start_s
+            (first if each.round == 1 else later).setdefault(each.prompt_id, []).append(times)
+    both = first.keys() & later.keys()
+    if sum(len(later[prompt]) for prompt in both) < ENOUGH_LATER_ANSWERS:
         return False
-    sooner = median(_over(one.first_token_s, (each.first_token_s for each in others)) for one, others in both)
-    slower = median(_over(one.rest_s, (each.rest_s for each in others)) for one, others in both)
-    return sooner > FIRST_OVER_LATER * max(1.0, slower)
 
+    def over(part: int) -> float:
+        usual_s = {prompt: median(times[part] for times in later[prompt]) for prompt in both}
+        return median(first[prompt][0][part] / usual_s[prompt] if usual_s[prompt] > 0 else 1.0 for prompt in both)
 
-def _over(first_s: float, later_s: Iterable[float]) -> float:
-    usual_s = median(later_s)
-    return first_s / usual_s if usual_s > 0 else 1.0
-
-
-def wh_per_1000_tokens(joules: float | None, tokens: int) -> float | None:
-    """Watt-hours per 1 000 completion tokens; None without joules or tokens.
-
-    For assumed power the joules are watts x seconds, so this is watts x seconds per token x 1 000 / 3 600.
-
-    >>> wh_per_1000_tokens(36.0, 100)
-    0.1
-    """
-    return joules / 3600 / tokens * 1000 if joules and tokens else None
-
-
-def is_coarse(energy_source: str | None, latency_avg: float | None) -> bool:
-    """True when the requests are so short that the meter's counter moves fewer than ten times in a typical one."""
-    update_s = machine.UPDATE_S.get(energy_source or "", 0.0)
-    return latency_avg is not None and latency_avg < ENOUGH_UPDATES * update_s
+    return over(0) > FIRST_OVER_LATER * max(1.0, over(1))
 
 
 def _energy(answered: Sequence[Completion], measured: Mapping[str, Sequence[Any]]) -> tuple[float | None, str | None]:
     """Watt-hours per 1 000 completion tokens of these requests, and what the energy is known from.
 
-    Only requests count whose energy and tokens (by the server's `usage`) are both known. Measured and assumed energy
-    never mix into a measured figure: it is then called assumed.
+    Only requests count whose energy and tokens (by the server's `usage`) are both known. For assumed power the joules
+    are watts x seconds. Measured and assumed energy never mix into a measured figure: it is then called assumed.
     """
     rows = zip(answered, measured["tokens"], measured["tokens_source"], strict=True)
     known = [(each, tokens) for each, tokens, source in rows if each.energy_j is not None and source == "usage"]
-    figure = wh_per_1000_tokens(sum(each.energy_j or 0.0 for each, _ in known), sum(tokens for _, tokens in known))
+    joules, tokens = sum(each.energy_j or 0.0 for each, _ in known), sum(count for _, count in known)
+    if not joules or not tokens:
+        return None, None
     sources = {each.energy_source for each, _ in known}
-    return figure, None if figure is None else sources.pop() if len(sources) == 1 else machine.ASSUMED
+    return joules / 3600 / tokens * 1000, sources.pop() if len(sources) == 1 else machine.ASSUMED
 
 
 def spread(answered: Sequence[Completion]) -> float:
     """Standard deviation over mean of the latencies of one prompt, median over prompts; 0 when nothing was repeated."""
     import numpy as np
 
-    groups = [np.asarray(latencies) for latencies in _by_prompt(answered).values() if len(latencies) > 1]
-    return median([float(group.std(ddof=1) / group.mean()) for group in groups]) if groups else 0.0
+    groups = [latencies for latencies in _by_prompt(answered).values() if len(latencies) > 1]
+    return median(float(np.std(group, ddof=1) / np.mean(group)) for group in groups) if groups else 0.0
 
 
-def outliers(answered: Sequence[Completion]) -> list[Completion]:
-    """Requests whose latency, relative to the median of their prompt, lies beyond 1.5 interquartile ranges.
+def outliers(answered: Sequence[Completion]) -> list[tuple[Completion, float]]:
+    """Requests whose latency, relative to the median of their prompt, lies beyond 1.5 interquartile ranges; and that.
 
     Prompts differ in length, so each latency is divided by its prompt's median first. Needs eight requests; deviations
     under 5 % are never outliers, however even the rest is.
     """
-    return [completion for completion, _ in _outliers(answered)]
-
-
-def _outliers(answered: Sequence[Completion]) -> list[tuple[Completion, float]]:
-    """The outliers, and how many times the median of its prompt each took."""
     import numpy as np
 
     if len(answered) < ENOUGH_FOR_FENCES:
@@ -365,8 +295,8 @@ def _outliers(answered: Sequence[Completion]) -> list[tuple[Completion, float]]:
 
 def _by_prompt(answered: Iterable[Completion]) -> dict[str, list[float]]:
     grouped: dict[str, list[float]] = {}
-    for completion in answered:
-        grouped.setdefault(completion.prompt_id, []).append(timing.latency_s(completion) or 0.0)
+    for each in answered:
+        grouped.setdefault(each.prompt_id, []).append(timing.latency_s(each) or 0.0)
     return grouped
 
 
@@ -436,6 +366,9 @@ def drift(answered: Sequence[Completion]) -> Drift:
     return Drift(times, low, high, points)
 
 
+# -- what to know before relying on the figures
+
+
 def stability_notes(run: Run) -> tuple[str, ...]:
     """What a reader should know before relying on the figures; empty when there is nothing.
 
@@ -444,37 +377,15 @@ def stability_notes(run: Run) -> tuple[str, ...]:
     """
     rows, asked = [row for row in summarise(run) if row.status == "ok"], by_variant(run)
     timed = [(row, _timed(asked[row.model_id, row.device])) for row in rows]
-    notes = [note for row, answered in timed for note in _notes(row, answered)]
+    notes = [f"{name_of(row)}: {note}." for row, answered in timed for note in _notes(row, answered)]
     notes += [f"{name_of(row)}: {drift(answered).sentence}." for row, answered in timed if "drift" in row.warnings]
     loads = [f"{name_of(row)} {row.load_s:.2f} s" for row in rows if row.load_s is not None]
     return (*notes, *([f"Load times, in no other figure: {', '.join(loads)}."] if loads else []))
 
 
-def rounds_needed(relative_spread: float, *, prompts: int, rounds: int) -> int:
-    """Rounds after which the mean is known to 5 %, and 20 requests are there for a 95th percentile.
-
-    The half-width of the 95 % interval of a mean over n requests is t(0.975, df) s / sqrt(n), where s is the spread
-    within prompts, relative to the mean, and df its degrees of freedom. Setting it to 0.05 gives
-    n = (t s / 0.05)^2 (NIST/SEMATECH e-Handbook of Statistical Methods, section 7.2.2.2).
-
-    The spread is the standard deviation over the mean of requests with the same prompt, measured with that many
-    prompts and rounds: prompts x (rounds - 1) degrees of freedom. Returned are rounds in all, at most `MOST_ROUNDS`.
-    """
-    from scipy import special
-
-    freedom = max(1, prompts * (rounds - 1))
-    quantile = float(special.stdtrit(freedom, 0.5 + CONFIDENCE / 2))
-    requests = max((quantile * relative_spread / WANTED_HALF_WIDTH) ** 2, ENOUGH_SAMPLES)
-    return min(MOST_ROUNDS, math.ceil(requests / prompts))
-
-
-def _timed(completions: Iterable[Completion]) -> list[Completion]:
-    return [completion for completion in completions if completion.ok and completion.round > 0]
-
-
 def _notes(row: Row, answered: Sequence[Completion]) -> Iterator[str]:
-    name, prompts = name_of(row), len({completion.prompt_id for completion in answered})
-    rounds, scatter = max(1, len(answered) // prompts), spread(answered)
+    prompts, scatter = len({each.prompt_id for each in answered}), spread(answered)
+    rounds = max(1, len(answered) // prompts)
     needed = rounds_needed(scatter, prompts=prompts, rounds=rounds)
     more = f"about {needed - rounds} more round{'s' * (needed - rounds > 1)} would do"
     if needed >= MOST_ROUNDS:
@@ -482,17 +393,28 @@ def _notes(row: Row, answered: Sequence[Completion]) -> Iterator[str]:
     elif needed <= rounds:
         more = "the mean is known to 5 % all the same"
     if row.prompts_not_fitting:
-        yield f"{name}: {row.prompts_not_fitting} of {row.prompts} prompts do not fit its context and are in no figure."
+        yield f"{row.prompts_not_fitting} of {row.prompts} prompts do not fit its context and are in no figure"
     if scatter >= UNSTABLE_SPREAD:
-        yield f"{name}: requests with the same prompt scatter by {100 * scatter:.0f} % of their mean; {more}."
+        yield f"requests with the same prompt scatter by {100 * scatter:.0f} % of their mean; {more}"
     elif needed > rounds:
-        yield f"{name}: {len(answered)} requests are few; {more}."
-    if far := sorted(_outliers(answered), key=lambda found: -found[1]):
-        others = f"; {len(far) - SHOWN_OUTLIERS} more outliers" if len(far) > SHOWN_OUTLIERS else ""
-        yield f"{name}: {'; '.join(starmap(_outlier, far[:SHOWN_OUTLIERS]))}{others}."
+        yield f"{len(answered)} requests are few; {more}"
+    if far := sorted(outliers(answered), key=lambda found: -found[1]):
+        said = [f"prompt {each.prompt_id}, round {each.round} took {times:.1f}x its median" for each, times in far]
+        others = [f"{len(far) - SHOWN_OUTLIERS} more outliers"] if len(far) > SHOWN_OUTLIERS else []
+        yield "; ".join([*said[:SHOWN_OUTLIERS], *others])
     if row.cold_start_s is not None and "cold_start" in row.warnings:
-        yield f"{name}: the first request took {row.cold_start_s:.2f} s; it is in no average."
+        yield f"the first request took {row.cold_start_s:.2f} s; it is in no average"
 
 
-def _outlier(completion: Completion, times: float) -> str:
-    return f"prompt {completion.prompt_id}, round {completion.round} took {times:.1f}x its median"
+def rounds_needed(relative_spread: float, *, prompts: int, rounds: int) -> int:
+    """Rounds after which the mean is known to 5 %, and 20 requests are there for a 95th percentile.
+
+    The half-width of the 95 % interval of a mean over n requests is t(0.975, df) s / sqrt(n), where s is the spread
+    within prompts, relative to the mean, and df its degrees of freedom, prompts x (rounds - 1). Setting it to 0.05
+    gives n = (t s / 0.05)^2 (NIST/SEMATECH e-Handbook of Statistical Methods, section 7.2.2.2). At most `MOST_ROUNDS`.
+    """
+    from scipy import special
+
+    quantile = float(special.stdtrit(max(1, prompts * (rounds - 1)), 0.5 + CONFIDENCE / 2))
+    requests = max((quantile * relative_spread / WANTED_HALF_WIDTH) ** 2, ENOUGH_SAMPLES)
+    return min(MOST_ROUNDS, math.ceil(requests / prompts))

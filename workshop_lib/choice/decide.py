@@ -18,30 +18,30 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from scipy import special, stats
 
 from workshop_lib import comparison, summary, timing
 from workshop_lib.comparison import SAME_RUN, Estimate
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.quality import agreement
 from workshop_lib.quality.aspects import score_aspects
-from workshop_lib.quality.scores import Answer, AnswerKey, Kind, Score, distinct_answers, kind_of
-from workshop_lib.records import variant_key
+from workshop_lib.quality.scores import AnswerKey, Kind, Score, distinct_answers, kind_of
 from workshop_lib.settings import BenchmarkSettings
+from workshop_lib.show.text import key
 
 if TYPE_CHECKING:
     from workshop_lib.records import Row, Run
 
-Outcome = Literal["none", "tie", "only", "unknown", "few", "unsure", "slight", "trained", "clear"]
+Outcome = Literal["none", "tie", "only", "few", "unsure", "slight", "trained", "clear"]
 FEWEST_CLEAR = 6
 """Of two equal models, one is better in all of 5 prompts in 6 % of runs, in all of 6 prompts in 3 %."""
-MEASURED_ONCE = "Measured once per model, so without an interval."
 DECIMALS = 9
 """Scores that differ by less are equal: sums of floats are not exact."""
 
@@ -55,10 +55,8 @@ class Criterion:
         per: what has a value: each prompt (the median of its requests, so that one asked more often does not count for
             more), each request, each model, or each graded answer.
         measure: a completion's value, or for a model its row's.
-        quantile: the figure over all values; None = their mean.
         shaken_by: warnings of a row (`summary.WARNINGS`) that cast doubt on it.
         limit: the setting that bounds it, in the unit of `measure`; empty = none.
-        step: what one step is, a factor of two or one point.
     """
 
     name: str
@@ -67,10 +65,13 @@ class Criterion:
     better: Literal["lower", "higher"]
     per: Literal["prompt", "request", "model", "answer"]
     measure: Callable[[Any], float | None]
-    quantile: float | None = None
     shaken_by: tuple[str, ...] = ()
     limit: str = ""
-    step: Literal["doubling", "point"] = "doubling"
+
+    @property
+    def quantile(self) -> float | None:
+        """The figure over all values: the median, of requests the 95th percentile; None = the mean of grades."""
+        return {"request": 0.95, "answer": None}.get(self.per, 0.5)
 
     def steps(self, values: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Values → steps, more is better; nan where a value is unknown or, not being above 0, has no ratio.
@@ -80,7 +81,7 @@ class Criterion:
         known = np.asarray(values, dtype=float)
         if floor:
             known = np.maximum(known, floor) if self.better == "lower" else np.minimum(known, floor)
-        if self.step == "doubling":
+        if self.per != "answer":
             known = np.log2(known, out=np.full(known.shape, np.nan), where=known > 0)
         return known if self.better == "higher" else -known
 
@@ -98,18 +99,16 @@ _LATENCY, _FIRST, _DECODE = timing.latency_s, timing.first_token_s, timing.decod
 _SLOWEST, _CACHED, _BURSTS = ("unstable", "too_few_samples"), ("unstable", "cached_prompt"), ("unstable", "bursts")
 _TRAINED = ("trained_on_prompts", "does_not_fit")
 _ROWS = (
-    Criterion("quality", "quality", "", "higher", "answer", float, None, _TRAINED, "min_quality", "point"),
-    Criterion("latency", "latency", "ms", "lower", "prompt", _LATENCY, 0.5, ("unstable", "drift")),
-    Criterion("latency_p95", "p95 latency", "ms", "lower", "request", _LATENCY, 0.95, _SLOWEST, "max_latency_s"),
-    Criterion("first_token", "first token", "ms", "lower", "prompt", _FIRST, 0.5, _CACHED, "max_first_token_s"),
-    Criterion("throughput", "decode speed", "tok/s", "higher", "prompt", _DECODE, 0.5, _BURSTS),
+    Criterion("quality", "quality", "", "higher", "answer", float, _TRAINED, "min_quality"),
+    Criterion("latency", "latency", "ms", "lower", "prompt", _LATENCY, ("unstable", "drift")),
+    Criterion("latency_p95", "p95 latency", "ms", "lower", "request", _LATENCY, _SLOWEST, "max_latency_s"),
+    Criterion("first_token", "first token", "ms", "lower", "prompt", _FIRST, _CACHED, "max_first_token_s"),
+    Criterion("throughput", "decode speed", "tok/s", "higher", "prompt", _DECODE, _BURSTS),
     Criterion("memory", "peak memory", "MB", "lower", "model", attrgetter("peak_resident_mb"), limit="max_memory_mb"),
     Criterion("footprint", "size on disk", "MB", "lower", "model", attrgetter("size_mb"), limit="max_size_mb"),
 )
 CRITERIA: dict[str, Criterion] = {each.name: each for each in _ROWS}
 LIMITS: dict[str, Criterion] = {each.limit: each for each in _ROWS if each.limit}
-
-
 WEIGHTS = {"quality": 4.0, "latency": 2.0, "memory": 1.0, "footprint": 1.0}
 """What a step of each criterion is worth where nobody says; a step is explained in `Criterion`."""
 BOUNDS = {"max_first_token_s": 2.0}
@@ -157,22 +156,23 @@ class Evidence:
 
     Attributes:
         rows: the models that answered.
-        figures: criterion → figure of each model, with its interval over prompts.
-        drawn: criterion → its figures by `[draw, model]`, the same prompts in every criterion's draw.
+        figures: criterion → figure of each model, with its interval over prompts; none where it is measured once.
+        drawn: criterion → its figures by `[draw, model]`, nan where there is none, the same prompts in every
+            criterion's draw; draw 0 is the prompts as they are.
         measure: whose grades are the quality.
         grades: each kind of rater that graded answers of the run → mean grade from 1 to 5 of each model.
     """
 
     rows: tuple[Row, ...]
-    figures: Mapping[str, tuple[Estimate, ...]]
+    figures: Mapping[str, Sequence[Estimate]]
     drawn: Mapping[str, np.ndarray]
     measure: Kind
     remarks: tuple[str, ...] = ()
-    grades: Mapping[Kind, tuple[Estimate, ...]] = field(default_factory=dict)
+    grades: Mapping[Kind, Sequence[Estimate]] = field(default_factory=dict)
 
     def values(self, name: str) -> np.ndarray:
         """A criterion's figures by `[model]`; nan where there is none."""
-        return np.array([each.value for each in self.figures[name]], dtype=float)
+        return np.asarray(self.drawn[name][0])
 
 
 def gather_evidence(run: Run, scores: Iterable[Score] = ()) -> Evidence:
@@ -187,145 +187,112 @@ def gather_evidence(run: Run, scores: Iterable[Score] = ()) -> Evidence:
     rows = tuple(row for row in summary.summarise(run) if row.status == "ok")
     if not rows:
         raise ConfigurationError(f"No model answered in run {run.run_id}.", "Choose a run in which one did.")
-    tables, remarks = grade_tables(run, rows, tuple(scores))
-    chosen = decisive_measure(tables)
-    picked = comparison.draws(len(run.prompts), seed=20)
-    figures, drawn = {}, {}
-    graded = {kind: _figures(None, table[:, None, :], picked) for kind, table in tables.items()}
+    graded, remarks = _graded(run, rows, tuple(scores))
+    measure = decisive_measure(graded)
+    count, figures, drawn = len(run.prompts), {}, {}
+    nothing, picked = np.full((count, len(rows)), np.nan), np.vstack([range(count), comparison.draws(count, 20)])
     for name, which in CRITERIA.items():
+        table = graded.get(measure, nothing)[:, None] if which.per == "answer" else _measured(which, run, rows)
+        figures[name], drawn[name] = _figures(which.quantile, table, picked)
         if which.per == "model":
-            values = np.array([which.measure(row) for row in rows], dtype=float)
-            figures[name] = tuple(map(_measured_once, values))
-            drawn[name] = np.broadcast_to(values, (len(picked), len(values)))
-        elif which.per == "answer":
-            nothing = (Estimate(None, reason="Not graded."),) * len(rows), np.full((len(picked), len(rows)), np.nan)
-            figures[name], drawn[name] = graded.get(chosen, nothing)
-        else:
-            figures[name], drawn[name] = _figures(which.quantile, _requests(which, run, rows), picked)
+            figures[name] = [replace(each, low=None, high=None) for each in figures[name]]
     remarks += [
         f"Grades by {kind} do not cover every model on {comparison.FEWEST_PROMPTS} prompts yet: they are not used."
-        for kind in PREFERRED[: PREFERRED.index(chosen)]
-        if kind in tables
+        for kind in PREFERRED[: PREFERRED.index(measure)]
+        if kind in graded
     ]
     for name, verb in (("quality", "graded"), ("latency", "timed")):
         counts = sorted({each.n for each in figures[name]})
         if len(counts) > 1:
             prompts = f"{counts[0]} to {counts[-1]} prompts"
             remarks.append(f"Models were {verb} on {prompts}: their figures rest on different questions.")
-    return Evidence(rows, figures, drawn, chosen, tuple(remarks), {kind: each for kind, (each, _) in graded.items()})
+    grades = {kind: _figures(None, table[:, None], picked)[0] for kind, table in graded.items()}
+    return Evidence(rows, figures, drawn, measure, tuple(remarks), grades)
 
 
-def grade_tables(run: Run, rows: Sequence[Row], scores: Sequence[Score]) -> tuple[dict[Kind, np.ndarray], list[str]]:
+def _graded(run: Run, rows: Sequence[Row], scores: Sequence[Score]) -> tuple[dict[Kind, np.ndarray], list[str]]:
     """Grades by `[prompt, model]` for each kind of rater that graded an answer of this run, and what was left out.
 
     Grades of other rubrics than the latest one's mean other things. The aspects count as 1 + 4 x share, unrounded.
     """
     grades = [score for score in scores if score.is_grade]
     version = max(grades, key=lambda score: score.scored_at).rubric_version if grades else ""
-    used, answers, tables = [score for score in grades if score.rubric_version == version], distinct_answers(run), {}
-    column = {(row.model_id, row.device): place for place, row in enumerate(rows)}
+    used, given = [score for score in grades if score.rubric_version == version], dict[Kind, dict[AnswerKey, Any]]()
+    for rater, mine in agreement.ratings(used).items():
+        for (_, prompt_id, hashed), grade in mine.items():
+            given.setdefault(kind_of(rater), {}).setdefault((prompt_id, hashed), []).append(grade)
+    answers = distinct_answers(run)
+    shares = {answer.key: score_aspects(answer.text, answer.prompt).credit for answer in answers}
+    given["aspects"] = {answer: [1 + 4 * share] for answer, share in shares.items() if share is not None}
+    column = {key(row): place for place, row in enumerate(rows)}
     line = {prompt.id: place for place, prompt in enumerate(run.prompts)}
-    for kind, values in _given(answers, used).items():
+    tables: dict[Kind, np.ndarray] = {}
+    for kind, values in given.items():
         table = np.full((len(line), len(rows)), np.nan)
-        for answer in answers:
-            mine = [column[author] for author in map(variant_key, answer.authors) if author in column]
-            if answer.key in values:
-                table[line[answer.prompt.id], mine] = fmean(values[answer.key])
+        for answer in (each for each in answers if each.key in values):
+            authors = [column[author] for author in map(key, answer.authors) if author in column]
+            table[line[answer.prompt.id], authors] = fmean(values[answer.key])
         if np.isfinite(table).any():
             tables[kind] = table
     left = len(grades) - len(used)
     return tables, [f"{left} scores under another rubric than {version} are left out."] if left else []
 
 
-def _given(answers: Iterable[Answer], scores: Sequence[Score]) -> dict[Kind, dict[AnswerKey, list[float]]]:
-    """What each kind of rater gave each answer."""
-    found = {answer.key: score_aspects(answer.text, answer.prompt).credit for answer in answers}
-    given: dict[Kind, dict[AnswerKey, list[float]]] = {
-        "aspects": {answer: [1 + 4 * credit] for answer, credit in found.items() if credit is not None}
-    }
-    for rater, grades in agreement.ratings(scores).items():
-        if (kind := kind_of(rater)) != "aspects":
-            for (_, prompt_id, hashed), grade in grades.items():
-                given.setdefault(kind, {}).setdefault((prompt_id, hashed), []).append(grade)
-    return given
-
-
-def decisive_measure(scored: Mapping[Kind, np.ndarray]) -> Kind:
+def decisive_measure(graded: Mapping[Kind, np.ndarray]) -> Kind:
     """Whose grades decide: the first of `PREFERRED` that graded every model well enough.
 
     Well enough is on `comparison.FEWEST_PROMPTS` prompts, or all where a run has fewer: a person who has graded two
     answers does not exclude models that others have graded. Where nobody covers every model, the first that graded
     anything decides.
     """
-    anyone = [kind for kind in PREFERRED if kind in scored]
-    counts = {kind: np.isfinite(scored[kind]).sum(axis=0).min() for kind in anyone}
-    enough = [kind for kind in anyone if counts[kind] >= min(comparison.FEWEST_PROMPTS, len(scored[kind]))]
+    anyone = [kind for kind in PREFERRED if kind in graded]
+    counts = {kind: np.isfinite(graded[kind]).sum(axis=0).min() for kind in anyone}
+    enough = [kind for kind in anyone if counts[kind] >= min(comparison.FEWEST_PROMPTS, len(graded[kind]))]
     return [*enough, *anyone, PREFERRED[-1]][0]
 
 
-def front(known: Evidence) -> tuple[tuple[bool, float | None], ...]:
+def _measured(which: Criterion, run: Run, rows: Sequence[Row]) -> np.ndarray:
+    """A criterion's values by `[prompt, request, model]`; nan where one is unknown."""
+    if which.per == "model":
+        return np.tile(np.array([which.measure(row) for row in rows], dtype=float), (len(run.prompts), 1, 1))
+    prompts = {prompt.id: place for place, prompt in enumerate(run.prompts)}
+    models = {key(row): place for place, row in enumerate(rows)}
+    table = np.full((len(prompts), max(each.round for each in run.completions), len(models)), np.nan)
+    for each in run.completions:
+        model, value = models.get(key(each)), which.measure(each)
+        if each.round and model is not None and value is not None:
+            table[prompts[each.prompt_id], each.round - 1, model] = value
+    return _middle(table, 0.5)[:, None] if which.per == "prompt" else table
+
+
+def _figures(quantile: float | None, table: np.ndarray, picked: np.ndarray) -> tuple[list[Estimate], np.ndarray]:
+    """Each model's figure over a table by `[prompt, request, model]`, and those of every draw by `[draw, model]`."""
+    parts = (table[part] for part in np.array_split(picked, 20))  # parts that fit into memory
+    drawn = np.concatenate([_middle(part.reshape(len(part), -1, part.shape[-1]), quantile) for part in parts])
+    counts = np.isfinite(table).any(axis=1).sum(axis=0).tolist()
+    found = zip(counts, drawn[0].tolist(), drawn[1:].T, strict=True)
+    return [comparison.estimate(value if n else None, n, draws) for n, value, draws in found], drawn
+
+
+def _middle(table: np.ndarray, quantile: float | None) -> np.ndarray:
+    """A quantile, or the mean, over the second axis of what is known; nan where nothing is known."""
+    if quantile is None:
+        return np.asarray(np.ma.masked_invalid(table).mean(axis=1).filled(np.nan))
+    return np.asarray(stats.quantile(table, quantile, axis=1, nan_policy="omit"))
+
+
+def front(known: Evidence) -> list[tuple[bool, float | None]]:
     """Of each model: is no other at least as fast and as good, and better in one of both; and in what share of draws.
 
     The share is None where fewer than `comparison.FEWEST_PROMPTS` prompts were graded; nothing unknown is on the front.
     """
-    both = (np.vstack([known.values(name), known.drawn[name]]) for name in ("latency", "quality"))
-    on_front, graded = unbeaten(*both), np.isfinite(known.drawn["quality"]).sum(axis=0)
-    return tuple(
-        (bool(on_front[0, place]), float(on_front[1:, place].sum() / graded[place]) if enough else None)
-        for place, enough in enumerate(each.n >= comparison.FEWEST_PROMPTS for each in known.figures["quality"])
-    )
-
-
-def unbeaten(latency: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    """Whether each model (last axis) is on the front of each draw (first axis); nan is never on it."""
-    fast, slow = latency[:, :, None], latency[:, None, :]
-    good, poor = quality[:, :, None], quality[:, None, :]
-    beats = (fast <= slow) & (good >= poor) & ((fast < slow) | (good > poor))
-    return np.asarray(~beats.any(axis=1) & np.isfinite(latency) & np.isfinite(quality))
-
-
-def _measured_once(value: float) -> Estimate:
-    return Estimate(None, reason="Not measured.") if np.isnan(value) else Estimate(float(value), reason=MEASURED_ONCE)
-
-
-def _requests(which: Criterion, run: Run, rows: Sequence[Row]) -> np.ndarray:
-    """A criterion's values by `[prompt, request, model]`; nan where one is unknown."""
-    prompts = {prompt.id: place for place, prompt in enumerate(run.prompts)}
-    models = {(row.model_id, row.device): place for place, row in enumerate(rows)}
-    table = np.full((len(prompts), max(each.round for each in run.completions), len(models)), np.nan)
-    for each in run.completions:
-        model, value = models.get((each.model_id, each.device)), which.measure(each)
-        if each.round and model is not None and value is not None:
-            table[prompts[each.prompt_id], each.round - 1, model] = value
-    return quantiles(table, 0.5)[:, None, :] if which.per == "prompt" else table
-
-
-def _figures(share: float | None, table: np.ndarray, picked: np.ndarray) -> tuple[tuple[Estimate, ...], np.ndarray]:
-    """Each model's figure over a table by `[prompt, request, model]`, and those of every draw by `[draw, model]`."""
-
-    def figure(part: np.ndarray) -> np.ndarray:
-        pooled = part.reshape(len(part), -1, part.shape[-1])
-        if share is not None:
-            return quantiles(pooled, share)
-        counts, sums = np.isfinite(pooled).sum(axis=1), np.nansum(pooled, axis=1)
-        return np.asarray(np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0))
-
-    values, counts = figure(table[None])[0], np.isfinite(table).any(axis=1).sum(axis=0)
-    drawn = np.concatenate([figure(table[part]) for part in np.array_split(picked, 20)])  # parts that fit into memory
-    return tuple(
-        comparison.estimate(float(value) if n else None, int(n), drawn[:, place])
-        for place, (value, n) in enumerate(zip(values, counts, strict=True))
-    ), drawn
-
-
-def quantiles(table: np.ndarray, share: float) -> np.ndarray:
-    """Quantiles over the second axis of what is known, interpolated as numpy does; nan where nothing is known."""
-    ordered = np.sort(table, axis=1)  # nan comes last
-    last = np.maximum(np.isfinite(table).sum(axis=1) - 1, 0)[:, None, :]
-    place = share * last
-    below = np.floor(place).astype(int)
-    low, high = (np.take_along_axis(ordered, at, axis=1) for at in (below, np.minimum(below + 1, last)))
-    return np.asarray((low + (place - below) * (high - low))[:, 0, :])
+    latency, quality = known.drawn["latency"], known.drawn["quality"]
+    fast, slow, good, poor = latency[:, :, None], latency[:, None], quality[:, :, None], quality[:, None]
+    beaten = ((fast <= slow) & (good >= poor) & ((fast < slow) | (good > poor))).any(axis=1)
+    kept = ~beaten & np.isfinite(latency) & np.isfinite(quality)
+    shares = kept[1:].sum(axis=0) / np.maximum(np.isfinite(quality[1:]).sum(axis=0), 1)
+    enough = [each.n >= comparison.FEWEST_PROMPTS for each in known.figures["quality"]]
+    return [(bool(kept[0, at]), float(shares[at]) if known_ else None) for at, known_ in enumerate(enough)]
 
 
 # -- deciding
@@ -333,13 +300,10 @@ def quantiles(table: np.ndarray, share: float) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """One model in the order.
+    """One model in the order, at `place` of `evidence.rows`: 1 is the first rank, and equal scores share one.
 
-    Attributes:
-        place: its position in `evidence.rows`; `row` is that row.
-        rank: 1 = first; equal scores share a rank.
-        behind: weighted steps behind the first.
-        best_share: in what share of the draws of prompts it comes first; None where there are too few to say.
+    It is weighted steps `behind` the first. `best_share` says in what share of the draws of prompts it comes first;
+    None where there are too few to say.
     """
 
     place: int
@@ -357,9 +321,9 @@ class Decision:
         weights: those of the criteria that count, all above 0.
         floors: from where on a criterion is good enough.
         ranked: the models in order, the first first; empty where every model is excluded.
+        steps: of the criteria that count, by `[model, criterion]`.
         excluded: position in `evidence.rows` → broken limit, or criterion that was not measured → reason in words.
-        reason: why `best_share` is missing; None where it is there.
-        prompts: how many prompts the draws rest on: the fewest of any figure that counts and varies.
+        prompts: how many prompts the draws rest on: the fewest of any figure that counts and varies; else 0.
     """
 
     evidence: Evidence
@@ -367,9 +331,9 @@ class Decision:
     limits: Mapping[str, float]
     floors: Mapping[str, float]
     licences: str
+    steps: np.ndarray
     ranked: tuple[Ranked, ...]
     excluded: Mapping[int, Mapping[str, str]]
-    reason: str | None
     prompts: int
     remarks: tuple[str, ...]
 
@@ -388,11 +352,12 @@ class Decision:
         if len(self.ranked) == 1:
             return "only"
         if first.best_share is None or enough is None:
-            return "unknown" if self.reason else "few"
+            return "few"
+        if first.best_share < enough:
+            return "unsure"
         timed = sum(self.share(name) for name in self.weights if CRITERIA[name].per in ("prompt", "request"))
-        is_slight = self.ranked[1].behind < timed * math.log2(1 + SAME_RUN)
-        if first.best_share < enough or is_slight:
-            return "unsure" if first.best_share < enough else "slight"
+        if self.ranked[1].behind < timed * math.log2(1 + SAME_RUN):
+            return "slight"
         return "trained" if first.row.trained_on_prompts else "clear"
 
     def share(self, name: str) -> float:
@@ -411,8 +376,6 @@ def clear_from(prompts: int) -> float | None:
     """
     if prompts < FEWEST_CLEAR:
         return None
-    from scipy import special
-
     bound = special.stdtrit(prompts - 1, 0.5 + comparison.CONFIDENCE / 2) * math.sqrt(prompts / (prompts - 1))
     return math.ceil(1000 * float(special.ndtr(bound))) / 1000
 
@@ -438,37 +401,48 @@ def decide(
     `licences` are those that may be shipped, separated by commas; empty = any. Raises `ConfigurationError` where
     `check_weights` and `check_limits` do, and where none of the criteria with a weight was measured.
     """
-    if not isinstance(evidence, Evidence):
-        evidence = gather_evidence(evidence, scores)
+    known = evidence if isinstance(evidence, Evidence) else gather_evidence(evidence, scores)
     if limits is None:
-        limits = {name: BOUNDS[name] for name in BOUNDS if np.isfinite(evidence.values(LIMITS[name].name)).any()}
-    given, bounds = check_weights(**(weights or WEIGHTS)), check_limits(**limits)
+        limits = {name: BOUNDS[name] for name in BOUNDS if np.isfinite(known.values(LIMITS[name].name)).any()}
+    asked, bounds = check_weights(**(weights or WEIGHTS)), check_limits(**limits)
     lowest = check_floors(**(FLOORS if floors is None else floors))
-    known = {name: np.isfinite(CRITERIA[name].steps(evidence.values(name))) for name in given}
-    counted = {name: weight for name, weight in given.items() if known[name].any()}
-    missing = [CRITERIA[name].label for name in given if name not in counted]
+    steps = np.stack([CRITERIA[name].steps(known.drawn[name], lowest.get(name, 0.0)) for name in asked], axis=-1)
+    has = np.isfinite(steps[0])
+    counted = {name: asked[name] for name, some in zip(asked, has.any(axis=0), strict=True) if some}
+    steps, has = steps[..., has.any(axis=0)], has[:, has.any(axis=0)]
+    missing = [CRITERIA[name].label for name in asked if name not in counted]
     if not counted:
         what = f"Nothing that has a weight was measured: {', '.join(missing)}."
         raise ConfigurationError(what, "Give a weight to something that was measured.")
-    remarks = [*evidence.remarks, *(f"Not counted, because no model has a figure: {label}." for label in missing)]
-    remarks += _doubts(evidence.rows, {*counted, *(LIMITS[name].name for name in bounds)})
     excluded: dict[int, dict[str, str]] = {}
-    for place in range(len(evidence.rows)):
-        broken = _broken(evidence, bounds, licences, place)
-        broken |= {name: f"{CRITERIA[name].label} was not measured" for name in counted if not known[name][place]}
-        excluded |= {place: broken} if broken else {}
-    keep = [place for place in range(len(evidence.rows)) if place not in excluded]
-    remarks += _good_enough(evidence, counted, lowest, keep)
-    ranked, prompts, reason = _rank(evidence, counted, lowest, keep) if keep else ((), 0, "No model is left.")
-    return Decision(evidence, counted, bounds, lowest, licences, ranked, excluded, reason, prompts, tuple(remarks))
+    for place, measured in enumerate(has):
+        unknown = (name for name, is_known in zip(counted, measured, strict=True) if not is_known)
+        broken = {name: f"{CRITERIA[name].label} was not measured" for name in unknown}
+        if broken := _broken(known, bounds, licences, place) | broken:
+            excluded[place] = broken
+    keep = [place for place in range(len(known.rows)) if place not in excluded]
+    remarks = [
+        *known.remarks,
+        *(f"Not counted, because no model has a figure: {label}." for label in missing),
+        *_doubts(known.rows, {*counted, *(LIMITS[name].name for name in bounds)}),
+        *_good_enough(known, counted, lowest, keep),
+    ]
+    varying = [known.figures[name][place].n for name in counted for place in keep if CRITERIA[name].per != "model"]
+    prompts = min(varying, default=0)
+    ranked = _rank(known.rows, steps[:, keep] @ _shares(counted), keep, sure=prompts >= FEWEST_CLEAR)
+    return Decision(known, counted, bounds, lowest, licences, steps[0], ranked, excluded, prompts, tuple(remarks))
+
+
+def _shares(weights: Mapping[str, float]) -> np.ndarray:
+    return np.array(list(weights.values())) / sum(weights.values())
 
 
 def _good_enough(
-    evidence: Evidence, names: Iterable[str], floors: Mapping[str, float], keep: Sequence[int]
+    known: Evidence, names: Iterable[str], floors: Mapping[str, float], keep: Sequence[int]
 ) -> Iterator[str]:
     """For each criterion that counts and has a floor, how many models are beyond it."""
     for which in (CRITERIA[name] for name in names if name in floors):
-        values, floor = evidence.values(which.name)[list(keep)], floors[which.name]
+        values, floor = known.values(which.name)[list(keep)], floors[which.name]
         if reached := int(((values <= floor) if which.better == "lower" else (values >= floor)).sum()):
             said = f"{which.label.capitalize()} of {reached} of {len(keep)} models is {which.say(floor)} or better"
             yield f"{said}: that is good enough, and being better still gains nothing."
@@ -484,49 +458,34 @@ def _doubts(rows: Sequence[Row], concerned: Iterable[str]) -> list[str]:
     ]
 
 
-def _broken(evidence: Evidence, limits: Mapping[str, float], licences: str, place: int) -> dict[str, str]:
+def _broken(known: Evidence, limits: Mapping[str, float], licences: str, place: int) -> dict[str, str]:
     """The limits that a model breaks, each with the value seen."""
     broken = {}
     for name, bound in limits.items():
-        which, value = LIMITS[name], evidence.figures[LIMITS[name].name][place].value
+        which, value = LIMITS[name], known.figures[LIMITS[name].name][place].value
         if value is None or (value < bound if which.better == "higher" else value > bound):
             seen = "was not measured" if value is None else which.say(value)
             broken[name] = f"{which.label} {seen}, the limit is {which.say(bound)}"
-    licence, allowed = evidence.rows[place].licence, [name.strip().casefold() for name in licences.split(",")]
+    licence, allowed = known.rows[place].licence, [name.strip().casefold() for name in licences.split(",")]
     if any(allowed) and (licence or "").casefold() not in filter(None, allowed):
         broken["licences"] = f"licence {licence or 'unknown'}, allowed: {licences}"
     return broken
 
 
-def _steps(names: Iterable[str], values: Callable[[str], np.ndarray], floors: Mapping[str, float]) -> np.ndarray:
-    """Steps by `[..., model, criterion]`, from each criterion's values by `[..., model]`."""
-    return np.stack([CRITERIA[name].steps(values(name), floors.get(name, 0.0)) for name in names], axis=-1)
+def _rank(rows: Sequence[Row], scores: np.ndarray, keep: Sequence[int], *, sure: bool) -> tuple[Ranked, ...]:
+    """The models at `keep` in the order of their scores by `[draw, model]`, draw 0 as it was measured.
 
-
-def _rank(
-    evidence: Evidence, weights: Mapping[str, float], floors: Mapping[str, float], keep: Sequence[int]
-) -> tuple[tuple[Ranked, ...], int, str | None]:
-    """The models at `keep` in order, on how many prompts the draws rest, and why `best_share` is missing."""
-    own = np.array(list(weights.values())) / sum(weights.values())
-    scores = np.round(_steps(weights, evidence.values, floors)[list(keep)] @ own, DECIMALS)
-    drawn = np.round(_steps(weights, evidence.drawn.__getitem__, floors)[:, list(keep)] @ own, DECIMALS)
-    known = drawn[np.isfinite(drawn).all(axis=1)]
-    varying = [evidence.figures[name][place] for name in weights for place in keep]
-    prompts = min((each.n for each in varying if each.reason != MEASURED_ONCE), default=None)
-    reason = None
-    if prompts is None:
-        reason = "Only figures count that were measured once per model: there is nothing to draw."
-    elif prompts < comparison.FEWEST_PROMPTS:
-        reason = f"It takes at least {comparison.FEWEST_PROMPTS} prompts, and there are {prompts}."
-    elif len(known) < comparison.FEWEST_DEFINED * len(drawn):
-        reason = "In most draws of prompts a model has no figure."
-    best = known == known.max(axis=1, keepdims=True, initial=-np.inf)
-    shares = (best / best.sum(axis=1, keepdims=True)).sum(axis=0) / max(len(known), 1)  # who is equal shares a draw
+    Without `sure` it is not said in how many draws each comes first.
+    """
+    scores = np.round(scores, DECIMALS)
+    own, drawn = scores[0], scores[1:][np.isfinite(scores[1:]).all(axis=1)]
+    best = drawn == drawn.max(axis=1, keepdims=True, initial=-np.inf)
+    shares = (best / best.sum(axis=1, keepdims=True)).sum(axis=0) / max(len(drawn), 1)  # who is equal shares a draw
     ranked = []
     for at, place in enumerate(keep):
-        rank, behind = 1 + int((scores > scores[at]).sum()), float(scores.max() - scores[at])
-        ranked.append(Ranked(place, evidence.rows[place], rank, behind, None if reason else float(shares[at])))
-    return tuple(sorted(ranked, key=lambda each: each.rank)), prompts or 0, reason
+        rank, behind = 1 + int((own > own[at]).sum()), float(own.max() - own[at])
+        ranked.append(Ranked(place, rows[place], rank, behind, float(shares[at]) if sure else None))
+    return tuple(sorted(ranked, key=lambda each: each.rank))
 
 
 def sweep(decision: Decision) -> dict[str, list[tuple[int, int, int]]]:
@@ -537,18 +496,14 @@ def sweep(decision: Decision) -> dict[str, list[tuple[int, int, int]]]:
     Returns:
         Criterion → (from per cent, to per cent, position in `evidence.rows`) in order, from 101 points.
     """
-    keep, own = [each.place for each in decision.ranked], np.array(list(decision.weights.values()))
+    keep, own, found = [each.place for each in decision.ranked], _shares(decision.weights), {}
     if not keep:
         return {name: [] for name in decision.weights}
-    table, shares = (
-        _steps(decision.weights, decision.evidence.values, decision.floors)[keep],
-        np.linspace(0, 1, 101)[:, None],
-    )
-    found = {}
+    table, share = decision.steps[keep], np.linspace(0, 1, 101)[:, None]
     for at, name in enumerate(decision.weights):
         others = np.delete(own, at)
         rest = np.delete(table, at, axis=1) @ (others / (others.sum() or 1.0))
-        leaders = np.round((1 - shares) * rest + shares * table[:, at], DECIMALS).argmax(axis=1)
+        leaders = np.round((1 - share) * rest + share * table[:, at], DECIMALS).argmax(axis=1)
         parts = [(keep[leader], list(part)) for leader, part in groupby(range(101), key=leaders.__getitem__)]
         found[name] = [(part[0], part[-1], place) for place, part in parts]
     return found

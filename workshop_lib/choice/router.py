@@ -36,19 +36,22 @@ def choose(
         max_size_mb: largest size on disk in 10^6 bytes; None = any.
         licences: licences that may be used; none = any.
 
-    Raises:
-        ModelNotFoundError: no model has the capability (names the nearest tag), or none of those keeps the limits.
+    Raises `ModelNotFoundError`: no model has the capability (names the nearest tag), or none of those keeps the limits.
     """
     offered = runtime.find([ALL], ("cpu", "gpu", "npu"))
     able = [each for each in offered if capability in each.capabilities]
     if not able:
-        raise _nobody(capability, offered)
+        tags = sorted({tag for each in offered for tag in each.capabilities})
+        near = "".join(f"Did you mean {tag}? " for tag in difflib.get_close_matches(capability, tags, n=1))
+        fix = f"{near}There are: {one_line(', '.join(tags), 400)}."
+        what = f"No model here has the capability '{one_line(capability)}'."
+        raise ModelNotFoundError(what, fix if tags else "Download a model, or add tags to data/models.json.")
     allowed = {name.strip().casefold() for name in licences if name.strip()}
-    obstacles = {each.model_id: _obstacle(each, max_size_mb, allowed) for each in able}
-    fitting = [each for each in able if not obstacles[each.model_id]]
+    small = [each for each in able if _size(each) <= (math.inf if max_size_mb is None else max_size_mb)]
+    fitting = [each for each in small if not allowed or (each.licence or "").casefold() in allowed]
     if not fitting:
-        seen = dict.fromkeys(f"{each.alias} ({obstacles[each.model_id]})" for each in able)
-        what = f"No model for '{one_line(capability)}' keeps the limits: {one_line('; '.join(seen), 400)}."
+        seen = ", ".join(dict.fromkeys(f"{each.alias} ({_said(each)}, {each.licence or 'unknown'})" for each in able))
+        what = f"No model for '{one_line(capability)}' keeps the limits on size and licence: {one_line(seen, 400)}."
         raise ModelNotFoundError(what, "Allow more, or choose another task.")
     cards, smallest = data.read_models(), dict[str, float]()
     for each in fitting:
@@ -61,33 +64,15 @@ def choose(
 
     first = min(fitting, key=order)
     count = f"{len(smallest)} models that carry" if len(smallest) > 1 else "1 model that carries"
-    return first, f"It is the smallest ({_said(first.size_mb)}) of {count} the tag within the limits."
-
-
-def _nobody(capability: str, offered: Iterable[ModelVariant]) -> ModelNotFoundError:
-    tags = sorted({tag for each in offered for tag in each.capabilities})
-    near = difflib.get_close_matches(capability, tags, n=1)
-    hint = f"Did you mean {near[0]}? " if near else ""
-    there = f"There are: {one_line(', '.join(tags), 400)}."
-    fix = hint + there if tags else "Download a model, or add tags to data/models.json."
-    return ModelNotFoundError(f"No model here has the capability '{one_line(capability)}'.", fix)
+    return first, f"It is the smallest ({_said(first)}) of {count} the tag within the limits."
 
 
 def _size(variant: ModelVariant) -> float:
     return math.inf if variant.size_mb is None else variant.size_mb
 
 
-def _said(size_mb: float | None) -> str:
-    return "size unknown" if size_mb is None else CRITERIA["footprint"].say(size_mb)
-
-
-def _obstacle(variant: ModelVariant, max_size_mb: float | None, allowed: set[str]) -> str:
-    """The limit that a variant does not keep, or nothing."""
-    if max_size_mb is not None and _size(variant) > max_size_mb:
-        return f"{_said(variant.size_mb)}, allowed {_said(max_size_mb)}"
-    if allowed and (variant.licence or "").strip().casefold() not in allowed:
-        return f"licence {variant.licence or 'unknown'}"
-    return ""
+def _said(variant: ModelVariant) -> str:
+    return "size unknown" if variant.size_mb is None else CRITERIA["footprint"].say(variant.size_mb)
 
 
 def ask(runtime: Runtime, prompts: Iterable[Prompt], **limits: Any) -> Table:

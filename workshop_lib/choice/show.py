@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain, cycle
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +33,10 @@ from workshop_lib.choice.decide import (
 )
 from workshop_lib.errors import WorkshopError
 from workshop_lib.files import write_atomically
-from workshop_lib.records import Run, variant_key
+from workshop_lib.records import Run
 from workshop_lib.show import style, text
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, markdown, number, one_line, printable
+from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, key, markdown, number, one_line, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,10 +53,9 @@ VERDICTS: dict[Outcome, str] = {
     "none": "Every model is excluded: {reasons}.",
     "tie": "{leaders} share the first place: nothing with a weight tells them apart.",
     "only": "{first} is the only model left, so nothing was compared.",
-    "unknown": "{first} comes first, but there is too little data to say how surely: {reason}",
     "clear": "{first} comes first, in {share} of the draws of prompts.",
-    "few": "{first} comes first, in {share} of the draws of prompts, but {prompts} prompts are too few to rely on "
-    f"that: it takes {FEWEST_CLEAR}.",
+    "few": "{first} comes first, but it rests on {prompts} prompts, too few to say how surely: "
+    f"it takes {FEWEST_CLEAR}.",
     "slight": "{first} comes first, in {share} of the draws of prompts, but by so little that measuring again could "
     "change the order.",
     "trained": "{first} comes first, in {share} of the draws of prompts, but it was trained on these prompts: "
@@ -76,7 +74,7 @@ LABELS: dict[Kind, str] = {
 def names(known: Evidence) -> list[str]:
     """What each model is called: `alias · precision · device`."""
     called = text.names(known.rows)
-    return [called[text.key(row)] for row in known.rows]
+    return [called[key(row)] for row in known.rows]
 
 
 # -- sentences
@@ -97,7 +95,6 @@ def verdict(decision: Decision) -> str:
         rival=f"{rival[0]} in {percent(rival[1])}",
         enough=100 * (clear_from(decision.prompts) or 1.0),
         prompts=decision.prompts,
-        reason=decision.reason,
     )
     return one_line(sentence, LINE)
 
@@ -120,10 +117,15 @@ def sensitivity(decision: Decision) -> list[str]:
 def limits_set(limits: Mapping[str, float], licences: str = "", floors: Mapping[str, float] | None = None) -> list[str]:
     """Each limit and each floor that is set, in words."""
     side = {"lower": "at most", "higher": "at least"}
-    said = [f"{LIMITS[name].label} {side[LIMITS[name].better]} {LIMITS[name].say(limits[name])}" for name in limits]
+    said = [
+        f"{which.label} {side[which.better]} {which.say(limits[name])}"
+        for name, which in LIMITS.items()
+        if name in limits
+    ]
     said += [f"licence: {licences}"] if licences.strip() else []
-    enough = ((CRITERIA[name], floor) for name, floor in (floors or {}).items())
-    return [*said, *(f"{which.label} good enough at {which.say(floor)}" for which, floor in enough)]
+    return said + [
+        f"{CRITERIA[name].label} good enough at {CRITERIA[name].say(at)}" for name, at in (floors or {}).items()
+    ]
 
 
 # -- tables
@@ -152,25 +154,25 @@ def speed_and_quality(found: Evidence) -> Table:
         CRITERIA["latency"],
         [kind for kind in LABELS if kind in found.grades],
     )
+    called, on_front, waits = names(found), front(found), found.figures["latency"]
     lines = []
-    for place, (name, (on_front, share)) in enumerate(zip(names(found), front(found), strict=True)):
-        wait, known = found.figures["latency"][place], found.figures["quality"][place].value is not None
+    for place in sorted(range(len(called)), key=lambda place: waits[place].value or math.inf):
+        kept, share = on_front[place]
         grades = (_ranged(quality, found.grades[kind][place]) for kind in kinds)
-        beaten = UNKNOWN if not known else "no" if on_front else "yes"
-        kept = UNKNOWN if share is None else f"{percent(share)} of draws"
-        lines.append((wait.value or math.inf, (name, _ranged(latency, wait), *grades, beaten, kept)))
+        beaten = UNKNOWN if found.figures["quality"][place].value is None else "no" if kept else "yes"
+        sure = UNKNOWN if share is None else f"{percent(share)} of draws"
+        lines.append((called[place], _ranged(latency, waits[place]), *grades, beaten, sure))
     headings = (f"{kind} (1-5)" for kind in kinds)
-    ordered = (line for _, line in sorted(lines, key=itemgetter(0)))
-    return Table.of(ordered, "model", _heading(latency), *headings, "beaten on both", "not beaten in")
+    return Table.of(lines, "model", _heading(latency), *headings, "beaten on both", "not beaten in")
 
 
 def weights(given: Mapping[str, float]) -> Table:
     """One line per criterion: what a step of it is, what one is worth, and its share of all weights."""
-    values = [(each, given.get(each.name, 0.0)) for each in CRITERIA.values()]
-    lines = (
-        (each.label, _step(each), f"{weight:g}", f"{100 * weight / sum(given.values()):.3g} %")
-        for each, weight in values
-    )
+    lines = []
+    for name, which in CRITERIA.items():
+        step = f"{'half' if which.better == 'lower' else 'twice'} the {which.label}"
+        share = f"{100 * given.get(name, 0.0) / sum(given.values()):.3g} %"
+        lines.append((which.label, "one grade" if which.per == "answer" else step, f"{given.get(name, 0.0):g}", share))
     return Table.of(lines, "criterion", "one step", "weight", "share")
 
 
@@ -179,11 +181,10 @@ def limits(decision: Decision) -> Table:
     called = names(decision.evidence)
     if not decision.excluded:
         return Table.of([[f"All {len(called)} models keep every limit."]], "what the limits do")
-    whys = ["; ".join(decision.excluded.get(place, {}).values()) for place in range(len(called))]
-    lines = [
-        (name, "excluded" if why else "kept", why or "keeps every limit")
-        for name, why in zip(called, whys, strict=True)
-    ]
+    lines = []
+    for place, name in enumerate(called):
+        why = "; ".join(decision.excluded.get(place, {}).values())
+        lines.append((name, "excluded" if why else "kept", why or "keeps every limit"))
     return Table.of(lines, "model", "verdict", "why")
 
 
@@ -203,36 +204,26 @@ def by_task(run: Run, **choice: Any) -> Table:
 
     The other set is that of the newest other run, else of the shipped reference results. Of its models, only those of
     this run take part, where there are two or more. Without another set, the table says how to measure one.
-
-    Args:
-        run: what was measured.
-        choice: the arguments of `decide` after its first.
+    `choice` are the arguments of `decide` after its first.
     """
     here = data.set_of(run.prompts)
-    found = benchmark.run_of_another_set(here)
     runs = [(here or "your own", f"this run, {run.run_id}", run)]
-    if found is not None:
-        mine = {variant_key(each) for each in benchmark.answered(run)}
-        shared = mine & {variant_key(each) for each in benchmark.answered(found[1])}
-        runs.append((str(data.set_of(found[1].prompts)), found[0], _only(found[1], shared)))
+    if found := benchmark.run_of_another_set(here):
+        where, there = found
+        mine = set.intersection(*({key(each) for each in benchmark.answered(one)} for one in (run, there)))
+        shared = tuple(each for each in there.servings if key(each.variant) in mine)
+        runs.append(
+            (str(data.set_of(there.prompts)), where, replace(there, servings=shared) if len(mine) > 1 else there)
+        )
     lines = []
-    for prompt_set, place, one in runs:
+    for prompt_set, where, one in runs:
         decision = decide(one, **choice)
         first = names(decision.evidence)[decision.first.place] if decision.first else "none alone"
-        lines.append((prompt_set, place, len(decision.evidence.rows), first, verdict(decision)))
-    if found is None:
+        lines.append((prompt_set, where, len(decision.evidence.rows), first, verdict(decision)))
+    if not found:
         other = "course" if here != "course" else data.TASK
         lines.append((other, "", 0, "", f"Not measured yet: python3 workshop.py run --prompt-set {other}"))
     return Table.of(lines, "prompts", "measured in", "models", "comes first", "how sure")
-
-
-def _only(run: Run, keys: set[tuple[str, str]]) -> Run:
-    """A run with these models alone; as it is where they are fewer than two."""
-    if len(keys) < 2:
-        return run
-    servings = tuple(each for each in run.servings if variant_key(each.variant) in keys)
-    completions = tuple(each for each in run.completions if (each.model_id, each.device) in keys)
-    return replace(run, servings=servings, completions=completions)
 
 
 def _heading(which: Criterion) -> str:
@@ -248,44 +239,40 @@ def _ranged(which: Criterion, figure: Estimate) -> str:
     return which.number(figure.value) + between
 
 
-def _step(which: Criterion) -> str:
-    halved = "half the" if which.better == "lower" else "twice the"
-    return "one grade" if which.step == "point" else f"{halved} {which.label}"
-
-
 # -- figures
 
 
 def speed_against_quality(found: Evidence) -> Figure:
     """Draw median latency (ms) against quality: bars are 95 % intervals over prompts, filled marks are the front."""
-    called, on_front = names(found), [kept for kept, _ in front(found)]
-    drawn = [place for place, figure in enumerate(found.figures["quality"]) if figure.value is not None]
-    waits = {place: style.span(found.figures["latency"][place], 1000) or (0.0, 0.0, 0.0) for place in drawn}
-    grades = {place: style.span(found.figures["quality"][place]) or (0.0, 0.0, 0.0) for place in drawn}
-    points = {called[place]: (waits[place][0], grades[place][0]) for place in drawn}
-    missing, label = len(called) - len(drawn), LABELS[found.measure]
+    latency, quality = found.figures["latency"], found.figures["quality"]
+    graded = [place for place, figure in enumerate(quality) if figure.value is not None]
+    spans = {place: (style.span(latency[place], 1000), style.span(quality[place])) for place in graded}
+    drawn = {place: (across, up) for place, (across, up) in spans.items() if across and up}
+    called, label, missing = names(found), LABELS[found.measure], len(found.rows) - len(drawn)
+    points = {called[place]: (across[0], up[0]) for place, (across, up) in drawn.items()}
     figure, axes = style.plane(
         list(points),
         "Which model is fast and good?",
         "Better is up and to the left. Filled: beaten by none on both. Bars: 95 % intervals over prompts."
         + (f" Not graded: {missing}." if missing else ""),
     )
-    style.scale(axes, "x", [each for wait in waits.values() for each in wait], "Latency (ms), median and interval")
+    waits = [each for across, _ in drawn.values() for each in across]
+    style.scale(axes, "x", waits, "Latency (ms), median and interval")
     axes.set(ylim=(0.8, 5.2), yticks=range(1, 6), ylabel=label)
-    said: dict[bool, list[tuple[float, str]]] = {True: [], False: []}
-    for place in drawn:
-        row, (x, y), colour = found.rows[place], points[called[place]], style.colour_of(found.rows[place].device)
-        (_, left, right), (_, low, high) = waits[place], grades[place]
-        axes.plot([left, right], [y, y], color=colour, lw=1.4, alpha=0.55, zorder=2)
-        axes.plot([x, x], [low, high], color=colour, lw=1.4, alpha=0.55, zorder=2)
-        face, edge = (colour, style.PAPER) if on_front[place] else (style.PAPER, colour)
-        shape = style.marker(row.precision)
-        axes.scatter(x, y, s=80, marker=shape, facecolors=face, edgecolors=edge, linewidths=1.4, zorder=4)
-        said[on_front[place]].append((x, f"{called[place]} {number(x)} ms, {number(y)}"))
+    on_front, said = front(found), dict[bool, list[str]]({True: [], False: []})
+    for place, ((x, *left_right), (y, *low_high)) in sorted(drawn.items(), key=lambda each: each[1][0]):
+        row, kept = found.rows[place], on_front[place][0]
+        colour = style.colour_of(row.device)
+        axes.plot(left_right, [y, y], color=colour, lw=1.4, alpha=0.55, zorder=2)
+        axes.plot([x, x], low_high, color=colour, lw=1.4, alpha=0.55, zorder=2)
+        face, edge = (colour, style.PAPER) if kept else (style.PAPER, colour)
+        look: dict[str, Any] = {"facecolors": face, "edgecolors": edge, "linewidths": 1.4, "zorder": 4}
+        axes.scatter(x, y, s=80, marker=style.marker(row.precision), **look)
+        said[kept].append(f"{called[place]} {number(x)} ms, {number(y)}")
     style.name_points(axes, points)
     style.legend(figure, style.legend_entries([found.rows[place] for place in drawn]))
-    kept, beaten = ("; ".join(words for _, words in sorted(said[which])) or "none" for which in (True, False))
-    figure.set_label(f"Latency against quality ({label}). Beaten by none on both: {kept}. Beaten on both: {beaten}.")
+    best, beaten = ("; ".join(said[kept]) or "none" for kept in (True, False))
+    figure.set_label(f"Latency against quality ({label}). Beaten by none on both: {best}. Beaten on both: {beaten}.")
     return figure
 
 
@@ -293,30 +280,28 @@ def weight_sensitivity(decision: Decision) -> Figure:
     """Draw one line per criterion that counts: which model leads at each share of the weights, and the share now."""
     found, called = sweep(decision), names(decision.evidence)
     figure, (axes,) = style.sheet(
-        [CRITERIA[each].label for each in decision.weights],
+        [CRITERIA[each].label for each in found],
         "Which model comes first as the weights change?",
         "One criterion's share grows, the others keep their proportions. The bar and the number: your weights.",
     )
     leaders = dict.fromkeys(place for stretches in found.values() for *_, place in stretches)
-    looks = dict(zip(leaders, zip(cycle(HATCHES), cycle(COLOURS), strict=False), strict=False))
+    looks: dict[int, dict[str, Any]] = {
+        place: {"facecolor": colour, "hatch": hatch, "edgecolor": style.PAPER}
+        for place, hatch, colour in zip(leaders, cycle(HATCHES), cycle(COLOURS), strict=False)
+    }
     said = []
-    for line, criterion in enumerate(decision.weights):
-        now = decision.share(criterion)
-        for start, end, place in found[criterion]:
-            hatch, colour = looks[place]
-            look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": style.PAPER}
-            axes.barh(line, end - start + 1, left=start - 0.5, zorder=3, **look)
-        if not decision.ranked:
+    for line, (criterion, stretches) in enumerate(found.items()):
+        now = 100 * decision.share(criterion)
+        for start, end, place in stretches:
+            axes.barh(line, end - start + 1, left=start - 0.5, zorder=3, **looks[place])
+        if not stretches:
             style.inside(axes, line, "no model is left")
-        style.median_bar(axes, line, 100 * now)
-        style.beside(axes, line, f"{100 * now:.3g} %")
-        parts = [f"{called[place]} from {start} to {end} %" for start, end, place in found[criterion]]
-        said.append(f"{CRITERIA[criterion].label} (now {100 * now:.3g} %): {', '.join(parts) or 'no model is left'}")
+        style.median_bar(axes, line, now)
+        style.beside(axes, line, f"{now:.3g} %")
+        parts = ", ".join(f"{called[place]} from {start} to {end} %" for start, end, place in stretches)
+        said.append(f"{CRITERIA[criterion].label} (now {now:.3g} %): {parts or 'no model is left'}")
     axes.set(xlim=(0, 100), xlabel="Share of all weights (%)")
-    entries = [
-        Patch(facecolor=colour, hatch=hatch, edgecolor=style.PAPER, label=one_line(called[place], 34))
-        for place, (hatch, colour) in looks.items()
-    ]
+    entries = [Patch(label=one_line(called[place], 34), **look) for place, look in looks.items()]
     figure.legend(handles=entries, loc="lower left", ncols=3, fontsize=9, frameon=False, labelcolor=style.QUIET)
     figure.set_label(f"Which model comes first as each criterion's share of the weights changes. {'. '.join(said)}.")
     return figure
@@ -332,17 +317,18 @@ def record(decision: Decision, run: Run, *, note: str = "", decided_at: str = ""
     """
     first, known, called = decision.first, decision.evidence, names(decision.evidence)
     facts = {
-        "Decided": decided_at or datetime.now(UTC).isoformat(timespec="minutes"),
+        "Decided": decided_at,
         "Rests on": f"run {run.run_id}, profile {run.profile}",
         "Machine": text.machine_line(run),
         "Quality": f"mean grade from 1 to 5, by {known.measure}",
         "Licence": (first and first.row.licence) or "unknown: look it up before you ship the model",
     }
-    excluded = (f"{called[place]}: {'; '.join(reasons.values())}" for place, reasons in decision.excluded.items())
     parts = {
         "Candidates": evidence(known).markdown(),
         "Limits, and what is good enough": _bullets(limits_set(decision.limits, decision.licences, decision.floors)),
-        "Excluded, and why": _bullets(excluded),
+        "Excluded, and why": _bullets(
+            f"{called[place]}: {'; '.join(why.values())}" for place, why in decision.excluded.items()
+        ),
         "Weights": weights(decision.weights).markdown(),
         "Order": ranking(decision).markdown(),
         "Weight sensitivity": _bullets(sensitivity(decision)),
@@ -437,59 +423,39 @@ class _KeepShortcutsAway(anywidget.AnyWidget):
     """
 
 
-def bars(decision: Decision) -> str:
-    """The order as bars in HTML: one step behind the first is half its length; then what is excluded, and why."""
-    called = names(decision.evidence)
-    lines = [
-        (called[each.place], 20 * 2**-each.behind, "first" if each.rank == 1 else f"{each.behind:.2f} steps behind")
-        for each in decision.ranked
-    ]
-    lines += [(called[place], 0.0, f"excluded: {'; '.join(why.values())}") for place, why in decision.excluded.items()]
-    drawn = "".join(
-        f"<span>{html.escape(name)}</span><span>"
-        f'<span style="display:inline-block;height:.8em;width:{width:.2f}em;background:#3a8fd0"></span>'
-        f" {html.escape(printable(said))}</span>"
-        for name, width, said in lines
-    )
-    return f'<div style="display:grid;grid-template-columns:max-content 1fr;gap:.1em 1em">{drawn}</div>'
-
-
 class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
     """The order of the models under the weights, limits and floors that the controls show, and a button to keep it.
 
     `decision` is where they begin, and then the last one that was possible; `problem` says why there is no newer one.
-    With a run and its folder a button writes the choice there.
+    The button writes the choice on this run into the folder.
     """
 
-    def __init__(
-        self, decision: Decision, run: Run | None = None, folder: Path | None = None, *, note: str = ""
-    ) -> None:
+    def __init__(self, decision: Decision, run: Run, folder: Path, *, note: str = "") -> None:
         self.decision, self.problem, self._run, self._folder = decision, "", run, folder
-        most, enough = max(10.0, *decision.weights.values()), {**dict.fromkeys(FLOORS, 0.0), **decision.floors}
+        most, number = max(10.0, *decision.weights.values()), ipywidgets.FloatText
         self.weights = {
-            name: ipywidgets.FloatSlider(value, max=most, description=CRITERIA[name].label, **LOOK)
-            for name, value in {**dict.fromkeys(CRITERIA, 0.0), **decision.weights}.items()
+            name: ipywidgets.FloatSlider(decision.weights.get(name, 0.0), max=most, description=each.label, **LOOK)
+            for name, each in CRITERIA.items()
         }
         self.limits = {
-            name: ipywidgets.FloatText(value, description=name.replace("_", " "), **LOOK)
-            for name, value in {**dict.fromkeys(LIMITS, 0.0), **decision.limits}.items()
+            name: number(decision.limits.get(name, 0.0), description=name.replace("_", " "), **LOOK) for name in LIMITS
         }
         self.floors = {
-            name: ipywidgets.FloatText(value, description=f"{CRITERIA[name].label} good enough", **LOOK)
-            for name, value in enough.items()
+            name: number(decision.floors.get(name, 0.0), description=f"{CRITERIA[name].label} good enough", **LOOK)
+            for name in {**FLOORS, **decision.floors}
         }
         self.note = ipywidgets.Text(note, placeholder="why, in your own words", description="note", **LOOK)
         self.button = ipywidgets.Button(description="Write down this choice", layout={"width": "15em"})
         self.button.on_click(self._write)
         self._said, self._shown, self._written = (ipywidgets.HTML() for _ in range(3))
-        controls = (self.weights, {**self.limits, **self.floors})
-        columns = ipywidgets.HBox([ipywidgets.VBox(list(part.values())) for part in controls])
+        controls = (list(self.weights.values()), [*self.limits.values(), *self.floors.values()])
+        columns = ipywidgets.HBox(list(map(ipywidgets.VBox, controls)))
         columns.layout.flex_flow = "row wrap"  # beside each other only where there is room
         hint = "Weights: what one step is worth. Limits and good enough: 0 means none; times in seconds."
-        ending = [ipywidgets.HBox([self.note, self.button]), self._written] if run and folder else []
-        super().__init__([ipywidgets.HTML(hint), columns, self._said, self._shown, *ending, _KeepShortcutsAway()])
+        ending = [ipywidgets.HBox([self.note, self.button]), self._written, _KeepShortcutsAway()]
+        super().__init__([ipywidgets.HTML(hint), columns, self._said, self._shown, *ending])
         self.add_class("ws-choice")
-        for control in (*self.weights.values(), *self.limits.values(), *self.floors.values()):
+        for control in chain(*controls):
             control.observe(self._decide, names="value")
         self._show()
 
@@ -510,20 +476,22 @@ class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships n
         self._show()
 
     def _write(self, _: object) -> None:
-        if self._run and self._folder:
-            try:
-                path = write(self.decision, self._run, self._folder, note=self.note.value)
-                both = f"{path.name} and {path.with_suffix('.json').name}"
-                said = f"Written down: {both}, in the folder {path.parent.name}."
-            except WorkshopError as error:
-                said = str(error)
-            self._written.value = f'<p role="status" aria-live="polite">{html.escape(printable(said))}</p>'
+        try:
+            path = write(self.decision, self._run, self._folder, note=self.note.value)
+            both = f"{path.name} and {path.with_suffix('.json').name}"
+            said = f"Written down: {both}, in the folder {path.parent.name}."
+        except WorkshopError as error:
+            said = str(error)
+        self._written.value = _status(said)
 
     def _show(self) -> None:
         alarm = f"Not possible: {self.problem} Below is the last possible order. " if self.problem else ""
-        said = html.escape(printable(alarm + verdict(self.decision)))
-        self._said.value = f'<p role="status" aria-live="polite">{said}</p>'
-        table = ranking(self.decision)._repr_html_() if self.decision.ranked else ""
+        self._said.value, self._written.value = _status(alarm + verdict(self.decision)), ""
+        tables = (ranking(self.decision)._repr_html_(), limits(self.decision)._repr_html_())
         gaps = "<style>.ws-choice th, .ws-choice td { padding: 0 .6em }</style>"  # widgets' tables have none
-        self._shown.value, self._written.value = gaps + bars(self.decision) + table, ""
+        self._shown.value = gaps + "".join(tables)
         self.button.disabled = bool(self.problem)
+
+
+def _status(said: str) -> str:
+    return f'<p role="status" aria-live="polite">{html.escape(printable(said))}</p>'

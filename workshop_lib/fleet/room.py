@@ -26,8 +26,8 @@ from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 
-from workshop_lib import benchmark, comparison, files, places, storage, summary
-from workshop_lib.comparison import Ratio, Reference, Results, digits
+from workshop_lib import benchmark, comparison, files, places, storage
+from workshop_lib.comparison import Ratio, Results, digits
 from workshop_lib.errors import ConfigurationError, DataFileError, WorkshopError
 from workshop_lib.fleet.default import differences
 from workshop_lib.fleet.plan import FLEET_FILE, RECORDS_FILE
@@ -70,7 +70,7 @@ class Desk:
         """Seconds for a whole answer of each model: the median over prompts of each prompt's median."""
         found: dict[Key, dict[str, list[float]]] = {}
         for each in self.results.samples if self.results else ():
-            if value := each.value("latency_s"):
+            if value := each.metrics.get("latency_s"):
                 found.setdefault((each.model_id, each.device), {}).setdefault(each.prompt_id, []).append(value)
         return {which: median(map(median, prompts.values())) for which, prompts in found.items()}
 
@@ -162,10 +162,9 @@ def _with(desk: Desk, path: Path) -> Desk:
     elif path.name.startswith("decision") and path.suffix == ".json":
         new["chosen_id"] = str(json.loads(path.read_bytes())["model_id"] or "")  # the latest file comes last
     elif path.name in (comparison.REPORT, f"{desk.name}.json") and path.name != FLEET_FILE:
-        new = _measured(desk.name, comparison.read_report(path))
+        new = _measured(comparison.results_of(path, desk.name))
     elif path.name == RECORDS_FILE and not desk.rows:
-        run = _checked(Run, storage.read_run(path))
-        new = _measured(desk.name, Reference(comparison.results_of(run), tuple(summary.summarise(run))))
+        new = _measured(comparison.results_of(_checked(Run, storage.read_run(path)), desk.name))
     elif path.suffix == ".jsonl" and b'"scores"' in path.read_bytes()[:40]:  # an editor may have added a space
         file = scores.ScoreFile(path.parent, path.stem)
         if file.path.name != path.name:
@@ -176,11 +175,10 @@ def _with(desk: Desk, path: Path) -> Desk:
     return replace(desk, **new)
 
 
-def _measured(name: str, report: Reference) -> dict[str, Any]:
-    found = _checked(Reference, report)
-    if not all(0 <= (value or 0) < LARGEST for each in found.results.samples for value in each.metrics.values()):
+def _measured(found: Results) -> dict[str, Any]:
+    if not all(0 <= (value or 0) < LARGEST for each in found.samples for value in each.metrics.values()):
         raise DataFileError("It holds a figure that nothing can have.", "Measure again.")
-    return {"results": replace(found.results, name=name), "rows": found.rows}
+    return {"results": found, "rows": found.rows}
 
 
 def _checked(kind: type[Any], value: Any) -> Any:
@@ -226,9 +224,9 @@ def ratios(room: Room) -> dict[tuple[str, Key], Ratio]:
     found, results = dict[tuple[str, Key], Ratio](), list(room.results.values())
     for other in results[1:]:
         with suppress(ConfigurationError):  # they share no model or no prompt, or did different work
-            for line in comparison.compare_results(results[0], other).lines:
+            for line in comparison.compare(results[0], other).lines:
                 if line.metric.name == "latency_s":
-                    found[other.name, (line.b.model_id, line.b.device)] = line.ratio
+                    found[other.name, line.b] = line.ratio
     return found
 
 

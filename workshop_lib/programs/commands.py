@@ -103,16 +103,15 @@ def compare(
     Returns 0; with `fail_if_slower`, 1 when a latency is clearly worse in the second. Raises `ConfigurationError` for
     `against` without `model` and results that cannot be compared, `ModelNotFoundError` for a model not in them.
     """
-    from workshop_lib.comparison import compare_named, compare_results, read_results
+    from workshop_lib import comparison
     from workshop_lib.show import tables
 
     if against and not model:
         raise ConfigurationError(f"--against is {against!r} without --model.", "Name the model of the first file too.")
-    a, b = read_results(first), read_results(second or first)
-    found = compare_named(a, b, model, against or model) if model else compare_results(a, b)
+    found = comparison.compare(first, second or first, model, against)
     terminal.show(tables.changes(found), "What changed")
     terminal.say((*found.remarks, *found.texts))
-    latencies = [each.ratio for each in found.lines if each.measure == "latency"]
+    latencies = [each.ratio for each in found.lines if each.metric.name == "latency_s"]
     slower = any(ratio.is_clear and (ratio.value or 0) > 1 for ratio in latencies)
     return int(fail_if_slower and slower)
 

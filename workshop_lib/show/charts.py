@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,14 +13,14 @@ from workshop_lib.precision import percent
 from workshop_lib.records import Row, Run
 from workshop_lib.show import style
 from workshop_lib.show.style import SUBTITLE_LETTERS, shown  # noqa: F401 - `shown` is for pages, beside the figures
-from workshop_lib.show.text import NAME_LETTERS, NOT_MEASURED, UNKNOWN, key, names, number, one_line, seconds
+from workshop_lib.show.text import NAME_LETTERS, NOT_MEASURED, key, names, number, one_line, seconds
 from workshop_lib.timing import METRICS, Metric
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-    from workshop_lib.comparison import Build, Reference
+    from workshop_lib.comparison import Build, Results
     from workshop_lib.lengths import PromptLengths
     from workshop_lib.load import Load
     from workshop_lib.precision import Precisions
@@ -75,7 +74,7 @@ def requests(run: Run, metric: Metric) -> Figure:
         row = next(row for row in rows if key(row) == which)
         asked = [(each, metric.shown(metric.measure(each))) for each in run.completions if key(each) == which]
         timed = [(each, value) for each, value in asked if each.round and value is not None]
-        far = {each.request_id for each in summary.outliers([each for each, _ in timed])}
+        far = {each.request_id for each, _ in summary.outliers([each for each, _ in timed])}
         rings = [metric is LATENCY and each.request_id in far for each, _ in timed]
         warm_ups = [value for each, value in asked if not each.round and value is not None]
         why = NOT_MEASURED if row.status == "ok" else f"{row.status}: {row.error or 'no answer'}"
@@ -182,21 +181,20 @@ def resources(rows: Iterable[Row]) -> Figure:
     return figure
 
 
-def devices(run: Run, references: Sequence[Reference] = ()) -> Figure | None:
+def devices(run: Run, references: Sequence[Results] = ()) -> Figure | None:
     """Draw every request of each model's CPU and GPU builds; another machine's are hollow, an absent GPU has a line.
 
     None where there is no GPU to compare with.
     """
     builds, metrics = comparison.side_by_side(run, references), (FIRST_TOKEN, DECODE)
-    if not comparison.has_gpu_build(builds):
+    if not builds:
         return None
-    rows = [replace(build.row, device=build.row.device if build.is_confirmed else UNKNOWN) for build in builds]
-    absent = comparison.absent_gpus(run)
+    rows, absent = [build.row for build in builds], comparison.absent_gpus(run)
     lines: dict[str, Line] = {}
     for alias in dict.fromkeys([row.alias for row in rows] + list(absent)):
         for build, row in zip(builds, rows, strict=True):
             if row.alias == alias:
-                kind = ", reference" if build.is_reference else "" if build.is_confirmed else ", by its label"
+                kind = ", reference" * build.is_reference
                 short = one_line(summary.name_of(build.row) + kind, NAME_LETTERS)
                 label = one_line(f"{row.model_id}, {build.where}", NAME_LETTERS) if short in lines else short
                 where = build.where if build.is_reference else ""
@@ -286,7 +284,7 @@ def loads(found: Sequence[Load]) -> Figure:
 def prompt_lengths(found: PromptLengths) -> Figure:
     """Draw the wait for the first token (s) against the prompt tokens, with the fitted line and minutes of meeting."""
     fit, model = found.fit, found.variant.model_id
-    asked = [(tokens, first_s) for group in found.requests for tokens, first_s in group]
+    asked = [wait for group in found.waits for wait in group]
     subtitle = "No line: fewer than three lengths, or the first token does not clearly depend on them."
     if fit:
         low, high = fit.prefill_range
@@ -350,7 +348,7 @@ def race(result: RaceResult) -> Figure:
     return figure
 
 
-def report_figures(run: Run, references: Sequence[Reference] = ()) -> dict[str, Figure]:
+def report_figures(run: Run, references: Sequence[Results] = ()) -> dict[str, Figure]:
     """The figures of a report by their file's name: the named ones, and one of every other metric that has a figure."""
     rows = summary.summarise(run)
     drawn = {
@@ -403,7 +401,7 @@ def _medians(lines: Mapping[str, Line], metrics: Sequence[Metric]) -> str:
 
 
 def _values(build: Build, metric: Metric) -> list[float]:
-    values = (metric.shown(sample.value(metric.name)) for sample in build.samples)
+    values = (metric.shown(sample.metrics.get(metric.name)) for sample in build.samples)
     return [value for value in values if value is not None]
 
 

@@ -18,7 +18,7 @@ from workshop_lib.show.text import NOT_MEASURED, TRAINED, UNKNOWN, key, number, 
 
 if TYPE_CHECKING:
     from workshop_lib.checklist import ModelCheck
-    from workshop_lib.comparison import Changes, Reference
+    from workshop_lib.comparison import Changes, Results
     from workshop_lib.fit import Fit
     from workshop_lib.lengths import PromptLengths
     from workshop_lib.load import KeepWarmResult, Load
@@ -245,7 +245,7 @@ def differences(run: Run) -> Table:
     built, lines = {key(each.variant): each.variant for each in run.servings}, dict[Any, list[str]]()
     found = comparison.between_builds(run)
     for change in found:
-        this, first = (built[side.model_id, side.device] for side in (change.b, change.a))
+        this, first = built[change.b], built[change.a]
         lines.setdefault(key(this), [this.alias, _build(this), _build(first)]).append(change.verdict)
     against = f"against ({len(found)} comparisons)"
     titles = (each.title for each in timing.metrics_of("comparison"))
@@ -284,23 +284,23 @@ def changes(found: Changes) -> Table:
     """One line per model and measure: what the second side is in units of the first."""
     lines = []
     for line in found.lines:
-        pairs = (line.a.model_id, line.b.model_id), (line.a.device, line.b.device)
-        lines.append((*(" / ".join(dict.fromkeys(pair)) for pair in pairs), line.measure, line.verdict))
+        sides = (" / ".join(dict.fromkeys(pair)) for pair in zip(line.a, line.b, strict=True))
+        lines.append((*sides, line.metric.title, line.verdict))
     return Table.of(lines, "model", "device", "measure", f"second against first ({len(lines)} comparisons)")
 
 
-def devices(run: Run, references: Sequence[Reference] = ()) -> Table:
+def devices(run: Run, references: Sequence[Results] = ()) -> Table:
     """The CPU builds of each model and its GPU builds, here or of another machine, with ratios to that one's CPU.
 
     Where there is no GPU to compare with, the table holds the sentences that say why.
     """
     builds, lines = comparison.side_by_side(run, references), []
-    if not comparison.has_gpu_build(builds):
+    if not builds:
         return sentences(comparison.device_notes(run, references))
     for build in builds:
         row, where = build.row, f"{comparison.ELSEWHERE}: {build.where}" if build.is_reference else build.where
         times = (rounded(row.first_token_latency_avg, 1, 1000), rounded(row.decode_tokens_per_sec, 0))
-        name = f"{row.precision or UNKNOWN} · {row.device if build.is_confirmed else 'labelled gpu'}"
+        name = f"{row.precision or UNKNOWN} · {row.device}"
         alias = row.alias + TRAINED * bool(row.trained_on_prompts)
         lines.append((alias, name, where, *times, build.against, build.first_token, build.decode))
     headings = ("first token (ms)", "decode (tok/s)", "against", "first token", "decode")
