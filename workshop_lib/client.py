@@ -228,7 +228,7 @@ class ChatClient:
             EndpointError: no server, an HTTP error, or an answer that is no model list; `kind` says which.
         """
         try:
-            return _model_list(_decoded(self._get(self.address, "/models")), self.address)
+            return _model_list(self._get("/models"), self.address)
         except StreamFault as fault:
             raise EndpointError(str(fault), connections.advice(fault, self.address), kind=fault.kind) from None
 
@@ -240,7 +240,7 @@ class ChatClient:
         outside = replace(self.address, path=self.address.path.removesuffix("/v1"))
         ids: object = None
         with suppress(StreamFault):
-            ids = _decoded(self._get(outside, "/models/loaded"))
+            ids = self._get("/models/loaded", at=outside)
         return tuple(ids) if isinstance(ids, list) and all(isinstance(each, str) for each in ids) else None
 
     def ask(self, request: Request, *, arrivals: list[Arrival] | None = None) -> Completion:
@@ -305,9 +305,8 @@ class ChatClient:
         """One exchange: the refusal, if it is one, the answer, and when it ended, in seconds after its start."""
         refusal, fault, end_s = None, None, None
         try:
-            with self._faults():
-                refusal = self._exchange(body, max_tokens, arrivals)
-                end_s = time.perf_counter() - self._marks.start
+            refusal = self._exchange(body, max_tokens, arrivals)
+            end_s = time.perf_counter() - self._marks.start
         except StreamFault as caught:
             fault = caught
         answer = read_answer(arrivals)
@@ -320,26 +319,38 @@ class ChatClient:
         return refusal, answer, end_s
 
     def _exchange(self, body: Mapping[str, Any], max_tokens: int, arrivals: list[Arrival]) -> Refusal | None:
-        """Fill `arrivals` with a successful answer, following redirects; return a refusal instead."""
+        """Fill `arrivals` with a successful answer; return a refusal instead."""
+        content = json.dumps(body).encode("ascii")  # which holds any text, halves of surrogate pairs included
+        with self._open("POST", "/chat/completions", content) as response:
+            if not response.is_success:
+                return _refusal(response, self._head(response, MAX_REFUSAL_BYTES))
+            encoding = response.headers.get("content-encoding", "identity").lower()
+            if encoding not in {"identity", "gzip", "deflate"}:  # some gateways compress although nobody asked for it
+                why = f"The answer is compressed ({encoding[:20]}), which was not asked for."
+                raise StreamFault("not_json", why)
+            self._stamp(response.iter_bytes(), self._marks, arrivals, max_tokens)
+        return None
+
+    @contextmanager
+    def _open(
+        self, method: str, route: str, content: bytes | None = None, *, at: Address | None = None
+    ) -> Iterator[httpx2.Response]:
+        """The response of a route, redirects followed unless it is asked `at` another address. Raises `StreamFault`."""
         import httpx2
 
+        timeout = httpx2.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s))
+        headers = self._headers() | ({} if content is None else {"Content-Type": "application/json"})
         for _ in range(MOST_REDIRECTS + 1):
-            client = self._client()
-            self._marks = marks = _Marks(called=time.perf_counter())
-            with client.stream(
-                "POST",
-                self.address.url("/chat/completions"),
-                content=_encoded(body),
-                headers=self._headers() | _IS_JSON,
-                timeout=httpx2.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s)),
-            ) as response:
-                if response.is_success:
-                    _check_encoding(response)
-                    self._stamp(response.iter_bytes(), marks, arrivals, max_tokens)
-                    return None
-                if "location" not in response.headers:
-                    return _refusal(response, self._head(response, MAX_REFUSAL_BYTES))
-                self._move(response.headers["location"], "/chat/completions")
+            try:
+                url, client = (at or self.address).url(route), self._client()
+                self._marks = _Marks(called=time.perf_counter())
+                with client.stream(method, url, content=content, headers=headers, timeout=timeout) as response:
+                    if at or response.is_success or "location" not in response.headers:
+                        yield response
+                        return
+            except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
+                raise connections.explain(error, self.address, self.timeout_s) from None
+            self._move(response.headers["location"], route)
         raise StreamFault("redirect", f"{self.address.shown} redirects in circles.")
 
     def _stamp(self, pieces: Iterator[bytes], marks: _Marks, arrivals: list[Arrival], max_tokens: int) -> None:
@@ -402,34 +413,18 @@ class ChatClient:
             said = connections.WEB_PAGE
         return StreamFault(f"http_{refusal.status}", f"The server answered HTTP {refusal.status}: {said}")
 
-    def _get(self, address: Address, route: str) -> bytes:
-        """The answer to a GET, redirects followed. Raises `StreamFault`."""
-        import httpx2
-
-        waited_s, redirects = 0.0, 0
-        while redirects <= MOST_REDIRECTS:
-            self._marks = _Marks(called=time.perf_counter())
-            with (
-                self._faults(),
-                self._client().stream(
-                    "GET",
-                    address.url(route),
-                    headers=self._headers(),
-                    timeout=httpx2.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s)),
-                ) as response,
-            ):
+    def _get(self, route: str, *, at: Address | None = None) -> object:
+        """The JSON that a route answers with, None for anything else. Raises `StreamFault`."""
+        waited_s = 0.0
+        while True:
+            with self._open("GET", route, at=at) as response:
                 body = self._head(response, MAX_ANSWER_BYTES)
             if response.is_success:
-                return body
-            if "location" in response.headers:
-                self._move(response.headers["location"], route)
-                address, redirects = self.address, redirects + 1
-                continue
+                return _decoded(body)
             refusal = _refusal(response, body)
             if not (wait_s := self._waited(refusal, waited_s)):
                 raise self._status_fault(refusal)
             waited_s += wait_s
-        raise StreamFault("redirect", f"{address.shown} redirects in circles.")
 
     def _move(self, location: str, route: str) -> None:
         """Go to where the server redirects, if that is the same host and no less secure.
@@ -466,16 +461,6 @@ class ChatClient:
         if "/deployments/" in self.address.path:
             return {"api-key": self._api_key}
         return {"Authorization": f"Bearer {self._api_key}"}
-
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        """Translate the HTTP library's exceptions into a `StreamFault`."""
-        import httpx2
-
-        try:
-            yield
-        except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
-            raise connections.explain(error, self.address, self.timeout_s) from None
 
     def _client(self) -> httpx2.Client:
         if self._http is None:
@@ -515,33 +500,16 @@ def _model_list(listed: object, address: Address) -> tuple[dict[str, Any], ...]:
     found: dict[str, dict[str, Any]] = {}
     for entry in listed:
         known = entry if isinstance(entry, dict) else {"id": entry}
-        name = next(
-            (known[key] for key in ("id", "name", "model", "model_name") if isinstance(known.get(key), str)), ""
-        )
-        if name:
+        names = filter(None, (known.get(key) for key in ("id", "name", "model", "model_name")))
+        if name := next((each for each in names if isinstance(each, str)), ""):
             found.setdefault(name, {**known, "id": credentials.redact(name)})
     return tuple(found.values())
-
-
-def _encoded(body: Mapping[str, Any]) -> bytes:
-    """The body in ASCII, which holds any text, halves of surrogate pairs included."""
-    return json.dumps(body).encode("ascii")
-
-
-_IS_JSON = {"Content-Type": "application/json"}
 
 
 def _refusal(response: httpx2.Response, body: bytes) -> Refusal:
     headers = {name.lower(): value for name, value in response.headers.items()}
     text = body[:MAX_REFUSAL_BYTES].decode("utf-8", "replace")
     return Refusal(response.status_code, headers, credentials.redact(text))
-
-
-def _check_encoding(response: httpx2.Response) -> None:
-    """Some gateways compress although nobody asked for it; what the HTTP library cannot undo is no answer."""
-    encoding = response.headers.get("content-encoding", "identity").lower()
-    if encoding not in {"identity", "gzip", "deflate"}:
-        raise StreamFault("not_json", f"The answer is compressed ({encoding[:20]}), which was not asked for.")
 
 
 _SAYS_NOTHING = re.compile(
