@@ -92,18 +92,12 @@ def requests(run: Run, metric: Metric) -> Figure:
         lines.append(Line(label, (row.device, row.precision), values, why, rings, warm_ups))
     sign = 1 if metric.better == "lower" else -1
     lines.sort(key=lambda line: math.inf if (middle := line.median(metric)) is None else sign * middle)
-    title = f"{metric.label}: how do the models differ?"
-    if metric is LATENCY:
-        title = "How long does each model take to answer?"
-    figure = _strips(lines, [metric], title, "One mark per request. The bar, and the number on the right: the median.")
-    extra: list[Artist] = []
-    if any(any(line.ringed) for line in lines):
-        extra.append(style.mark("o", style.INK, "outlier for its prompt", filled=False))
-    if any(line.warm_ups for line in lines):
-        extra.append(style.mark("o", style.QUIET, "warm-up, not counted", filled=False))
-    style.legend(figure, [*style.legend_entries(rows), style.mark("|", style.INK, "median"), *extra])
-    figure.set_label(f"{metric.label} of every request. Medians, best first: {_medians(lines, [metric])}")
-    return figure
+    title = "How long does each model take to answer?"
+    if metric is not LATENCY:
+        title = f"{metric.label}: how do the models differ?"
+    subtitle = "One mark per request. The bar, and the number on the right: the median."
+    said = f"{metric.label} of every request. Medians, best first:"
+    return _strips(lines, [metric], rows, title, subtitle, said)
 
 
 def devices(run: Run, references: Sequence[Reference] = ()) -> Figure | None:
@@ -119,11 +113,8 @@ def devices(run: Run, references: Sequence[Reference] = ()) -> Figure | None:
         lines.append(Line(label, (row.device, row.precision), values, hollow=build.is_reference))
     notes = comparison.device_notes(run, references)
     subtitle = ("One mark per request; the bar is the median.", *notes)[-1]
-    figure = _strips(lines, metrics, "What does a GPU change?", one_line(subtitle, SUBTITLE_LETTERS))
-    hollow = [style.mark("o", style.INK, comparison.ELSEWHERE, filled=False)] if any(x.hollow for x in lines) else []
-    style.legend(figure, [*style.legend_entries(rows), style.mark("|", style.INK, "median"), *hollow])
-    figure.set_label(" ".join([f"CPU beside GPU, medians: {_medians(lines, metrics)}", *notes]))
-    return figure
+    said = "CPU beside GPU, medians:"
+    return _strips(lines, metrics, rows, "What does a GPU change?", one_line(subtitle, SUBTITLE_LETTERS), said, *notes)
 
 
 def resources(rows: Iterable[Row]) -> Figure:
@@ -140,8 +131,7 @@ def resources(rows: Iterable[Row]) -> Figure:
     memory = "; a GPU's own memory is not in it" if any(row.device == "gpu" for row in rows) else ""
     subtitle = f"One line per model. Memory is the peak of the serving process{memory}."
     figure, _ = _bars(rows, "What does speed cost in disk and memory?", subtitle, panels)
-    figure.set_label(f"Cost in MB and decode rate in tok/s: {_listed(said)}")
-    return figure
+    return _done(figure, style.legend_entries(rows, "hatch"), "Cost in MB and decode rate in tok/s:", _listed(said))
 
 
 def precisions(found: Precisions) -> Figure | None:
@@ -165,15 +155,15 @@ def precisions(found: Precisions) -> Figure | None:
     ):
         panels[title] = spans, [form.format(span[0]) if span else NOT_MEASURED for span in spans]
     subtitle = f"Against {reference}. Lines: 95 % intervals. Words kept: from the start until the first other one."
-    figure, (_, times, words) = _bars(rows, "What do fewer bits cost, in space, time and answers?", subtitle, panels)
+    figure, (_, times, shares) = _bars(rows, "What do fewer bits cost, in space, time and answers?", subtitle, panels)
     times.axvline(1, **ACROSS)
-    words.axvline(100, **ACROSS)
+    shares.axvline(100, **ACROSS)
     said = [f"{sizes[0]} MB, the reference"]
     for build, size in zip(found.builds[1:], sizes[1:], strict=True):
         said.append(f"{size} MB, {build.verdict}, {percent(build.words)}")
     listed = _listed(f"{name} {each}" for name, each in zip(names(rows).values(), said, strict=True))
-    figure.set_label(f"Size, latency against {reference} and words of its answers kept: {listed}")
-    return figure
+    words = f"Size, latency against {reference} and words of its answers kept:"
+    return _done(figure, style.legend_entries(rows, "hatch"), words, listed)
 
 
 # -- a plane
@@ -209,10 +199,9 @@ def drift(run: Run) -> Figure:
         steps = [step / 20 for step in range(21)]
         axes.plot([length * x for x in steps], [each.times ** (x - 0.5) for x in steps], color=style.INK, lw=1.8)
     style.name_points(axes, {name: (length, each.times**0.5) for name, each in drifted.items()})
-    style.legend(figure, style.legend_entries(rows))
     said = [f"{name}: {each.sentence}." for name, each in drifted.items()]
-    figure.set_label(" ".join(["Latency of every request over the time of the run.", subtitle, *said]))
-    return figure
+    words = ("Latency of every request over the time of the run.", subtitle, *said)
+    return _done(figure, style.legend_entries(rows), *words)
 
 
 def first_token_against_decode(run: Run) -> Figure:
@@ -240,10 +229,8 @@ def first_token_against_decode(run: Run) -> Figure:
         axes.scatter(across, up, s=13, alpha=0.28, linewidths=0, zorder=2, **look)
         axes.scatter(*middles[name], s=95, edgecolors=style.PAPER, linewidths=1.4, zorder=4, **look)
     style.name_points(axes, middles)
-    style.legend(figure, style.legend_entries(rows))
     said = [f"{name} {number(x)} ms, {number(y)} tok/s" for name, (x, y) in middles.items()]
-    figure.set_label(f"First token against decode rate, medians: {_listed(said)}")
-    return figure
+    return _done(figure, style.legend_entries(rows), "First token against decode rate, medians:", _listed(said))
 
 
 def loads(found: Sequence[Load]) -> Figure:
@@ -267,8 +254,7 @@ def loads(found: Sequence[Load]) -> Figure:
         axes.plot(*zip(*points, strict=True), form, color=colour, linewidth=1.8, markersize=5, zorder=3)
     style.name_points(axes, {name: points[-1] for name, points in drawn.items()})
     said = [f"{name} {', '.join(f'{number(y)} with {x}' for x, y in points)}" for name, points in drawn.items()]
-    figure.set_label(f"Tokens per second by number of users: {_listed(said)}")
-    return figure
+    return _done(figure, [], "Tokens per second by number of users:", _listed(said))
 
 
 def prompt_lengths(found: PromptLengths) -> Figure:
@@ -291,11 +277,10 @@ def prompt_lengths(found: PromptLengths) -> Figure:
                 axes.axvline(tokens, color=style.QUIET, linewidth=0.8, linestyle=":", zorder=1)
                 place = axes.get_xaxis_transform()
                 axes.text(tokens, 0.97, f" {minutes} min", color=style.QUIET, fontsize=9, va="top", transform=place)
-    marks = [style.mark("o", colour, "one request"), style.mark("_", style.INK, "fitted line")]
-    style.legend(figure, [*marks, style.mark("|", style.QUIET, "minutes of meeting, at 150 words a minute")])
+    marks: list[Artist] = [style.mark("o", colour, "one request"), style.mark("_", style.INK, "fitted line")]
+    marks.append(style.mark("|", style.QUIET, "minutes of meeting, at 150 words a minute"))
     points = [f"{seconds(point.first_token_s)} for {point.prompt_tokens:,.0f} tokens" for point in found.points]
-    figure.set_label(f"Wait for the first token of {model} by prompt length: {_listed(points)}")
-    return figure
+    return _done(figure, marks, f"Wait for the first token of {model} by prompt length:", _listed(points))
 
 
 def race(result: RaceResult) -> Figure:
@@ -326,8 +311,7 @@ def race(result: RaceResult) -> Figure:
         ring: dict[str, Any] = {"facecolors": "none", "edgecolors": look["color"], "linewidths": 1.6}
         axes.scatter(*points[0], s=130, zorder=4, clip_on=False, **ring)
     style.name_points(axes, ends)
-    figure.set_label(" ".join(["A race over time.", *said, *races.sentences(result)]))
-    return figure
+    return _done(figure, [], "A race over time.", *said, *races.sentences(result))
 
 
 def report_figures(run: Run, references: Sequence[Reference] = ()) -> dict[str, Figure]:
@@ -348,7 +332,9 @@ def report_figures(run: Run, references: Sequence[Reference] = ()) -> dict[str, 
 # -- what several figures share
 
 
-def _strips(lines: Sequence[Line], metrics: Sequence[Metric], title: str, subtitle: str) -> Figure:
+def _strips(
+    lines: Sequence[Line], metrics: Sequence[Metric], rows: Sequence[Row], title: str, subtitle: str, *alt: str
+) -> Figure:
     """Draw a line per entry and a panel per metric: a mark per request and the median, or why there is none."""
     figure, panels = style.sheet([line.label for line in lines], title, subtitle, columns=len(metrics))
     for axes, metric in zip(panels, metrics, strict=True):
@@ -369,7 +355,14 @@ def _strips(lines: Sequence[Line], metrics: Sequence[Metric], title: str, subtit
         if len(metrics) > 1:  # a panel is half as wide
             few = {"nbins": 4} if axes.get_xscale() == "linear" else {"subs": (1.0, 3.0)}
             axes.xaxis.get_major_locator().set_params(**few)
-    return figure
+    marks = {
+        "outlier for its prompt": (style.INK, any(any(line.ringed) for line in lines)),
+        "warm-up, not counted": (style.QUIET, any(line.warm_ups for line in lines)),
+        comparison.ELSEWHERE: (style.INK, any(line.hollow for line in lines)),
+    }
+    round_ones = [style.mark("o", colour, text, filled=False) for text, (colour, is_drawn) in marks.items() if is_drawn]
+    entries = [*style.legend_entries(rows), style.mark("|", style.INK, "median"), *round_ones]
+    return _done(figure, entries, alt[0], _medians(lines, metrics), *alt[1:])
 
 
 def _dots(axes: Axes, place: int, values: Sequence[float], line: Line, colour: str, *, hollow: bool) -> None:
@@ -390,8 +383,15 @@ def _bars(rows: Sequence[Row], title: str, subtitle: str, panels: Mapping[str, P
     for axes, (heading, (values, words)) in zip(all_axes, panels.items(), strict=True):
         style.bars(axes, values, words, [(row.device, row.precision) for row in rows])
         axes.set_xlabel(heading)
-    style.legend(figure, style.legend_entries(rows, "hatch"))
     return figure, all_axes
+
+
+def _done(figure: Figure, entries: Sequence[Artist], *alt: str) -> Figure:
+    """The figure with its legend, if it needs one, and its alt text."""
+    if entries:
+        style.legend(figure, entries)
+    figure.set_label(" ".join(alt))
+    return figure
 
 
 def _medians(lines: Sequence[Line], metrics: Sequence[Metric]) -> str:
