@@ -13,6 +13,7 @@ from tests.comparison_helpers import WHY, cpu_run, gpu_run, mislabelled_run, ref
 from tests.figure_helpers import assert_words_are_clear, draw, legend, marks
 from tests.measurement_helpers import run_of
 from tests.report_helpers import HOSTILE, row, run_of_models
+from tests.test_lengths import found_of
 from workshop_lib.comparison import Reference
 from workshop_lib.records import Run
 from workshop_lib.show import charts, style
@@ -87,6 +88,17 @@ def test_latency_over_the_time_of_a_run(times: float, rounds: int, said: str):
     names = [text.get_text() for text in figure.axes[0].texts]
     assert len(names) == ("drift" in charts.report_figures(run)) == (said == "1 of 1")
     assert all(name.endswith("x tiny · int4 · cpu") for name in names)
+
+
+def test_the_wait_is_drawn_over_the_length_of_the_prompt():
+    """One mark per request, a straight line on straight axes however far apart the lengths are, minutes beside it."""
+    figure = charts.prompt_lengths(found_of({length: [0.02 + length / 1000] * 3 for length in (64, 512, 4096)}))
+    assert_words_are_clear(figure)
+    (axes,) = figure.axes
+    assert (marks(figure), axes.get_xscale(), axes.get_yscale()) == (9, "linear", "linear")
+    assert [text.get_text().strip() for text in axes.texts] == ["1 min", "2 min", "5 min", "10 min", "20 min"]
+    assert "0.084 s for 64 tokens" in style.alt_text(figure)
+    assert "nothing was measured" in style.alt_text(draw(charts.prompt_lengths(found_of({}))))
 
 
 def test_a_better_metric_is_on_top():

@@ -9,6 +9,7 @@ from itertools import chain, cycle
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from matplotlib.colors import to_rgba
 
 from workshop_lib import comparison, summary, timing
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from workshop_lib.comparison import Reference
+    from workshop_lib.comparison import Estimate, Ratio, Reference
     from workshop_lib.lengths import PromptLengths
     from workshop_lib.load import Load
     from workshop_lib.precision import Precisions
@@ -140,20 +141,12 @@ def precisions(found: Precisions) -> Figure | None:
         return None
     rows, reference = [build.row for build in found.builds], found.builds[0].precision
     sizes = [NOT_MEASURED if row.size_mb is None else number(row.size_mb) for row in rows]
-    panels: dict[str, Panel] = {"Size on disk (MB)\nless is better": ([row.size_mb for row in rows], sizes)}
-    for title, form, spans in (
-        (
-            f"Latency (x of {reference}'s)\nless is better",
-            "{:.2f}x",
-            [style.span(each.latency) for each in found.builds],
-        ),
-        (
-            f"Words of {reference} kept (%)\nmore is better",
-            "{:.0f} %",
-            [style.span(each.words, 100) for each in found.builds],
-        ),
-    ):
-        panels[title] = spans, [form.format(span[0]) if span else NOT_MEASURED for span in spans]
+    latencies, kept = ([build.latency for build in found.builds], [build.words for build in found.builds])
+    panels = {
+        "Size on disk (MB)\nless is better": ([row.size_mb for row in rows], sizes),
+        f"Latency (x of {reference}'s)\nless is better": _ratios(latencies, 1, "{:.2f}x"),
+        f"Words of {reference} kept (%)\nmore is better": _ratios(kept, 100, "{:.0f} %"),
+    }
     subtitle = f"Against {reference}. Lines: 95 % intervals. Words kept: from the start until the first other one."
     figure, (_, times, shares) = _bars(rows, "What do fewer bits cost, in space, time and answers?", subtitle, panels)
     times.axvline(1, **ACROSS)
@@ -175,11 +168,8 @@ def drift(run: Run) -> Figure:
     timed = [each for each in run.completions if each.ok and each.round]
     found = {key(row): summary.drift([each for each in timed if key(each) == key(row)]) for row in rows}
     called, points = names(rows), [point for each in found.values() for point in each.points]
-    drifted = {
-        one_line(f"{found[key(row)].times:.2f}x {called[key(row)]}", NAME_LETTERS): found[key(row)]
-        for row in rows
-        if "drift" in row.warnings
-    }
+    slowed = [(called[key(row)], found[key(row)]) for row in rows if "drift" in row.warnings]
+    drifted = {one_line(f"{each.times:.2f}x {name}", NAME_LETTERS): each for name, each in slowed}
     subtitle = "Too few requests to tell: 20 per model are needed."
     if drifted:
         subtitle = f"{len(drifted)} of {len(rows)} models were slower, or faster, at the end of the run."
@@ -192,12 +182,12 @@ def drift(run: Run) -> Figure:
     axes.set(xlabel="Since the first timed request (s)", ylabel="Latency (x of the prompt's median)")
     axes.axhline(1, **ACROSS)
     for row in rows:
-        across, up = zip(*((start - first, height) for start, height in found[key(row)].points), strict=True)
-        shape, colour = style.marker(row.precision), style.colour_of(row.device)
-        axes.scatter(across, up, s=24, alpha=0.65, linewidths=0, marker=shape, color=colour, zorder=2)
+        starts, heights = zip(*found[key(row)].points, strict=True)
+        look: dict[str, Any] = {"marker": style.marker(row.precision), "color": style.colour_of(row.device)}
+        axes.scatter(np.array(starts) - first, heights, s=24, alpha=0.65, linewidths=0, zorder=2, **look)
+    share = np.linspace(0, 1, 21)
     for each in drifted.values():
-        steps = [step / 20 for step in range(21)]
-        axes.plot([length * x for x in steps], [each.times ** (x - 0.5) for x in steps], color=style.INK, lw=1.8)
+        axes.plot(length * share, each.times ** (share - 0.5), color=style.INK, linewidth=1.8)
     style.name_points(axes, {name: (length, each.times**0.5) for name, each in drifted.items()})
     said = [f"{name}: {each.sentence}." for name, each in drifted.items()]
     words = ("Latency of every request over the time of the run.", subtitle, *said)
@@ -266,7 +256,7 @@ def prompt_lengths(found: PromptLengths) -> Figure:
         low, high = fit.prefill_range
         subtitle = f"Prefill {fit.prefill_tokens_per_s:,.0f} tok/s (95 % interval {low:,.0f} to {high:,.0f}), {model}"
     figure, axes = style.plane([], "How long may a meeting be?", one_line(subtitle, SUBTITLE_LETTERS))
-    style.scale(axes, "y", up, "First token (s)")
+    style.scale(axes, "y", [max(up)], "First token (s)")
     axes.set(xlim=(0, 1.06 * max(across)), xlabel="Prompt tokens, as the server counts them")
     axes.scatter(across[1:], up[1:], s=26, color=colour, zorder=3)
     if fit:
@@ -302,9 +292,8 @@ def race(result: RaceResult) -> Figure:
     figure, axes = style.plane(list(drawn), title, one_line(subtitle, SUBTITLE_LETTERS))
     ends = {label: points[-1] for label, (points, _) in drawn.items()}
     style.scale(axes, "x", [max((x for x, _ in ends.values()), default=0.0)], "Time after each one's request (ms)")
-    style.scale(
-        axes, "y", [max((y for _, y in ends.values()), default=0.0)], "Pieces of text that had arrived (number)"
-    )
+    most = max((y for _, y in ends.values()), default=0.0)
+    style.scale(axes, "y", [most], "Pieces of text that had arrived (number)")
     for points, look in drawn.values():
         every = math.ceil(len(points) / 60)
         axes.plot(*zip(*points, strict=True), linewidth=1.8, markersize=5, markevery=every, zorder=3, **look)
@@ -384,6 +373,11 @@ def _bars(rows: Sequence[Row], title: str, subtitle: str, panels: Mapping[str, P
         style.bars(axes, values, words, [(row.device, row.precision) for row in rows])
         axes.set_xlabel(heading)
     return figure, all_axes
+
+
+def _ratios(found: Iterable[Ratio | Estimate], whole: float, form: str) -> Panel:
+    spans = [style.span(each, whole) for each in found]
+    return spans, [form.format(span[0]) if span else NOT_MEASURED for span in spans]
 
 
 def _done(figure: Figure, entries: Sequence[Artist], *alt: str) -> Figure:
