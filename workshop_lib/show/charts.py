@@ -256,14 +256,15 @@ def prompt_lengths(found: PromptLengths) -> Figure:
         low, high = fit.prefill_range
         subtitle = f"Prefill {fit.prefill_tokens_per_s:,.0f} tok/s (95 % interval {low:,.0f} to {high:,.0f}), {model}"
     figure, axes = style.plane([], "How long may a meeting be?", one_line(subtitle, SUBTITLE_LETTERS))
+    longest = max(across) or 1.0
     style.scale(axes, "y", [max(up)], "First token (s)")
-    axes.set(xlim=(0, 1.06 * max(across)), xlabel="Prompt tokens, as the server counts them")
+    axes.set(xlim=(0, 1.06 * longest), xlabel="Prompt tokens, as the server counts them")
     axes.scatter(across[1:], up[1:], s=26, color=colour, zorder=3)
     if fit:
-        ends = (0.0, 1.06 * max(across))
+        ends = (0.0, 1.06 * longest)
         axes.plot(ends, [fit.first_token_s(x) for x in ends], color=style.INK, linestyle="--", linewidth=1.4, zorder=2)
         for minutes in (1, 2, 5, 10, 20, 40):
-            if (tokens := found.tokens(minutes)) <= max(across):
+            if (tokens := found.tokens(minutes)) <= longest:
                 axes.axvline(tokens, color=style.QUIET, linewidth=0.8, linestyle=":", zorder=1)
                 place = axes.get_xaxis_transform()
                 axes.text(tokens, 0.97, f" {minutes} min", color=style.QUIET, fontsize=9, va="top", transform=place)
