@@ -13,6 +13,7 @@ from tests.comparison_helpers import WHY, cpu_run, gpu_run, mislabelled_run, ref
 from tests.figure_helpers import assert_words_are_clear, draw, legend, marks
 from tests.measurement_helpers import run_of
 from tests.report_helpers import HOSTILE, row, run_of_models
+from tests.test_lengths import found_of
 from workshop_lib.comparison import Results
 from workshop_lib.records import Run
 from workshop_lib.show import charts, style
@@ -66,7 +67,7 @@ def test_outliers_are_ringed_and_explained():
     """Ten even requests and one of five times the latency: one ring, named in the legend."""
     run = run_of_models(1, failed=0, rounds=6)
     slow = run.completions[-1]
-    later = tuple(replace(chunk, at_s=chunk.at_s * 5) for chunk in slow.chunks)
+    later = tuple(chunk._replace(at_s=chunk.at_s * 5) for chunk in slow.chunks)
     figure = charts.latency(replace(run, completions=(*run.completions[:-1], replace(slow, chunks=later))))
     ink = to_rgba(style.INK)
     (strip,) = [each for each in figure.axes[0].collections if len(each.get_offsets()) == 12]
@@ -87,6 +88,17 @@ def test_latency_over_the_time_of_a_run(times: float, rounds: int, said: str):
     names = [text.get_text() for text in figure.axes[0].texts]
     assert len(names) == ("drift" in charts.report_figures(run)) == (said == "1 of 1")
     assert all(name.endswith("x tiny · int4 · cpu") for name in names)
+
+
+def test_the_wait_is_drawn_over_the_length_of_the_prompt():
+    """One mark per request, a straight line on straight axes however far apart the lengths are, minutes beside it."""
+    figure = charts.prompt_lengths(found_of({length: [0.02 + length / 1000] * 3 for length in (64, 512, 4096)}))
+    assert_words_are_clear(figure)
+    (axes,) = figure.axes
+    assert (marks(figure), axes.get_xscale(), axes.get_yscale()) == (9, "linear", "linear")
+    assert [text.get_text().strip() for text in axes.texts] == ["1 min", "2 min", "5 min", "10 min", "20 min"]
+    assert "0.084 s for 64 tokens" in style.alt_text(figure)
+    assert "nothing was measured" in style.alt_text(draw(charts.prompt_lengths(found_of({}))))
 
 
 def test_a_better_metric_is_on_top():
@@ -124,25 +136,13 @@ def test_a_withheld_decode_rate_is_not_drawn():
 
 
 def test_reference_marks_are_hollow_and_all_requests_are_drawn():
-    """6 requests of 12 builds; those of another machine have no filled mark, and the legend says whose they are."""
+    """6 requests of 12 builds; those of another machine have no filled mark, legend and words say whose they are."""
     figure = charts.devices(cpu_run(), (reference(),))
-    assert figure is not None
-    assert marks(figure) == 12 * 6
+    assert figure is not None and marks(figure) == 12 * 6
     hollow = [each for each in figure.axes[0].collections if len(each.get_offsets()) and not len(each.get_facecolors())]
-    assert len(hollow) == 6
-    assert {tuple(each.get_edgecolors()[0]) for each in hollow} == {to_rgba(style.DEVICES["gpu"])}
+    assert {tuple(each.get_edgecolors()[0]) for each in hollow} == {to_rgba(style.DEVICES["gpu"])} and len(hollow) == 6
     assert "reference, another machine" in legend(figure)
     assert "Made-up GPU, 2026-10-01" in figure.texts[1].get_text()
-    said = "practice-small · int4 · gpu, reference (Made-up GPU, 2026-10-01) 2.1 ms, 2,000 tok/s"
-    assert said in style.alt_text(figure)
-
-
-def test_an_absent_gpu_has_a_line_and_its_reason_in_the_alt_text():
-    """Nothing is left out in silence; there is no such figure where there is no GPU at all."""
-    whole = reference()
-    small = replace(whole, rows=tuple(row for row in whole.rows if row.alias == "practice-small"))
-    figure = charts.devices(cpu_run(), (small,))
-    assert figure is not None
-    assert [text.get_text() for text in figure.axes[0].texts] == ["not measured on this machine"] * 2
-    assert style.alt_text(figure).endswith(WHY)
+    said = style.alt_text(figure)
+    assert "practice-small · int4 · gpu, reference 2.1 ms, 2,000 tok/s" in said and WHY in said
     assert charts.devices(cpu_run()) is None and "devices" not in charts.report_figures(cpu_run())

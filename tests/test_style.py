@@ -32,12 +32,14 @@ def test_far_apart_values_get_a_logarithmic_axis_that_says_so():
 
 @pytest.mark.parametrize(
     ("heights", "placed"),
-    [([0.0, 0.0, 0.05, 0.9], [0.0, 0.2, 0.4, 0.9]), ([0.9, 0.95, 1.0], [0.6, 0.8, 1.0]), ([0.5, 0.1], [0.1, 0.5])],
+    [([0.0, 0.0, 0.05, 0.9], [0.0, 0.1, 0.2, 0.9]), ([0.9, 0.95, 1.0], [0.8, 0.9, 1.0]), ([0.5, 0.1], [0.1, 0.5])],
 )
 def test_names_move_apart_and_keep_their_order(heights: list[float], placed: list[float]):
-    """Neighbours end one step of 0.2 apart, within the axes."""
-    found = style.spread_out(dict(zip("abcd", heights, strict=False)), 0.2)
-    assert list(found.values()) == pytest.approx(placed)
+    """On axes of 2 inches, neighbours end 0.2 inches apart or more, a tenth of the height, within the axes."""
+    figure = Figure(figsize=(4, 2))
+    axes = figure.add_axes((0, 0, 1, 1))
+    style.name_points(axes, {str(place): (0.5, height) for place, height in enumerate(heights)})
+    assert [text.get_position()[1] for text in axes.texts] == pytest.approx(placed)
 
 
 def test_a_notebook_shows_the_picture_with_its_alt_text():

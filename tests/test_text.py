@@ -8,7 +8,7 @@ import pytest
 
 from tests.report_helpers import row
 from workshop_lib import race
-from workshop_lib.show import style, text
+from workshop_lib.show import table, text
 from workshop_lib.show.text import csv_cell, markdown, names, number, one_line, printable
 
 
@@ -56,7 +56,7 @@ def test_no_number_is_not_measured():
 
 def test_the_examples_of_the_docs_run():
     """The doctests of the modules hold."""
-    for module in (text, style, race):
+    for module in (text, table, race):
         found = doctest.testmod(module)
         assert found.attempted > 0
         assert found.failed == 0

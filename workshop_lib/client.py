@@ -69,7 +69,8 @@ _adaptations: dict[tuple[str, str], Adaptation] = {}
 class _Marks:
     """Moments of one exchange on the performance counter, in seconds, taken at the socket's own reads and writes."""
 
-    called: float
+    started_at: str = ""  # on the wall clock
+    called: float = 0.0
     connecting: float | None = None
     sending: float | None = None
     last_read: float | None = None
@@ -141,6 +142,14 @@ class _Limits:
             raise StreamFault("stalled", f"For {LONGEST_KEEP_ALIVE_S:g} s the server only said that it is alive.")
 
 
+class _Refused(StreamFault):
+    """An answer with another status than success."""
+
+    def __init__(self, kind: str, message: str, refusal: Refusal) -> None:
+        super().__init__(kind, message)
+        self.refusal = refusal
+
+
 class Reachable(Protocol):
     """A served model, as far as the client needs it."""
 
@@ -184,7 +193,7 @@ class ChatClient:
         self._api_key = api_key
         self._on_wait = on_wait
         self._sleep = sleep
-        self._marks = _Marks(called=0.0)
+        self._marks = _Marks()
         self._http: httpx2.Client | None = None
         credentials.remember(api_key)
 
@@ -228,7 +237,7 @@ class ChatClient:
             EndpointError: no server, an HTTP error, or an answer that is no model list; `kind` says which.
         """
         try:
-            return _model_list(_decoded(self._get(self.address, "/models")), self.address)
+            return _model_list(self._get("/models"), self.address)
         except StreamFault as fault:
             raise EndpointError(str(fault), connections.advice(fault, self.address), kind=fault.kind) from None
 
@@ -240,7 +249,7 @@ class ChatClient:
         outside = replace(self.address, path=self.address.path.removesuffix("/v1"))
         ids: object = None
         with suppress(StreamFault):
-            ids = _decoded(self._get(outside, "/models/loaded"))
+            ids = self._get("/models/loaded", at=outside)
         return tuple(ids) if isinstance(ids, list) and all(isinstance(each, str) for each in ids) else None
 
     def ask(self, request: Request, *, arrivals: list[Arrival] | None = None) -> Completion:
@@ -259,22 +268,16 @@ class ChatClient:
         """
         arrivals = [] if arrivals is None else arrivals
         adaptation = self._adaptation(request)
-        waited_s = 0.0
         while True:
             body = adaptation.body(request)
-            started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            refusal, answer, end_s = self._ask_once(body, request.max_tokens, arrivals)
-            if refusal is None:
-                break
-            if (wait_s := self._waited(refusal, waited_s)) > 0:
-                waited_s += wait_s
-            elif not adaptation.adapt(refusal, body):
-                answer.fault = self._status_fault(refusal)
+            answer, end_s = self._ask_once(body, request.max_tokens, arrivals)
+            refusal = answer.fault.refusal if isinstance(answer.fault, _Refused) else None
+            if refusal is None or not adaptation.adapt(refusal, body):
                 break
         words = refusal.text if refusal else str(answer.fault or "")
         if not answer.chunks and (said := does_not_fit(words)):
             answer.fault = StreamFault(DOES_NOT_FIT, said)
-        return self._completion(request, body, answer, started_at, end_s)
+        return self._completion(request, body, answer, end_s)
 
     def request_notes(self, request: Request) -> tuple[str, ...]:
         """What was changed in requests like this one, and how long the server had them wait."""
@@ -289,10 +292,10 @@ class ChatClient:
         return known
 
     def _waited(self, refusal: Refusal, before_s: float) -> float:
-        """Wait as the refusal asks, and return for how long; 0 where it does not, or not within the limit."""
+        """Wait as the refusal asks, and return for how long. Raises `_Refused` where it does not, or not in time."""
         asked_s = refusal.wait_s(time.time())
         if asked_s is None or before_s + (wait_s := max(asked_s, SHORTEST_WAIT_S)) > LONGEST_WAIT_S:
-            return 0.0
+            raise self._refused(refusal)
         self.waited_s += wait_s
         if self._on_wait is not None:
             self._on_wait(wait_s)
@@ -301,15 +304,17 @@ class ChatClient:
 
     def _ask_once(
         self, body: Mapping[str, Any], max_tokens: int, arrivals: list[Arrival]
-    ) -> tuple[Refusal | None, Answer, float | None]:
-        """One exchange: the refusal, if it is one, the answer, and when it ended, in seconds after its start."""
-        refusal, fault, end_s = None, None, None
+    ) -> tuple[Answer, float | None]:
+        """One exchange: the answer, its fault included, and when it ended, in seconds after its start."""
+        fault, end_s = None, None
+        content = json.dumps(body).encode("ascii")  # which holds any text, halves of surrogate pairs included
         try:
-            with self._faults():
-                refusal = self._exchange(body, max_tokens, arrivals)
-                end_s = time.perf_counter() - self._marks.start
+            with self._open("POST", "/chat/completions", content) as response:
+                self._stamp(response, self._marks, arrivals, max_tokens)
+            end_s = time.perf_counter() - self._marks.start
         except StreamFault as caught:
             fault = caught
+            end_s = time.perf_counter() - self._marks.start if isinstance(caught, _Refused) else None
         answer = read_answer(arrivals)
         if fault is not None:
             said = answer.fault.kind if answer.fault else ""
@@ -317,35 +322,49 @@ class ChatClient:
                 answer.fault = fault
             else:  # the answer had ended, well or badly, before the connection did
                 end_s = arrivals[-1][0]
-        return refusal, answer, end_s
+        return answer, end_s
 
-    def _exchange(self, body: Mapping[str, Any], max_tokens: int, arrivals: list[Arrival]) -> Refusal | None:
-        """Fill `arrivals` with a successful answer, following redirects; return a refusal instead."""
+    @contextmanager
+    def _open(
+        self, method: str, route: str, content: bytes | None = None, *, at: Address | None = None
+    ) -> Iterator[httpx2.Response]:
+        """A successful response, redirects followed unless it is asked `at` another address, and pauses made.
+
+        Raises:
+            StreamFault: there is none; a refusal is `_Refused`.
+        """
         import httpx2
 
-        for _ in range(MOST_REDIRECTS + 1):
-            client = self._client()
-            self._marks = marks = _Marks(called=time.perf_counter())
-            with client.stream(
-                "POST",
-                self.address.url("/chat/completions"),
-                content=_encoded(body),
-                headers=self._headers() | _IS_JSON,
-                timeout=httpx2.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s)),
-            ) as response:
-                if response.is_success:
-                    _check_encoding(response)
-                    self._stamp(response.iter_bytes(), marks, arrivals, max_tokens)
-                    return None
-                if "location" not in response.headers:
-                    return _refusal(response, self._head(response, MAX_REFUSAL_BYTES))
-                self._move(response.headers["location"], "/chat/completions")
+        timeout = httpx2.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s))
+        headers = self._headers() | ({} if content is None else {"Content-Type": "application/json"})
+        waited_s, redirects = 0.0, 0
+        while redirects <= MOST_REDIRECTS:
+            try:
+                url, client = (at or self.address).url(route), self._client()
+                self._marks = _Marks(datetime.now(UTC).isoformat(timespec="milliseconds"), time.perf_counter())
+                with client.stream(method, url, content=content, headers=headers, timeout=timeout) as response:
+                    if response.is_success:
+                        yield response
+                        return
+                    location = None if at else response.headers.get("location")
+                    refusal = _refusal(response, b"" if location else self._head(response, MAX_REFUSAL_BYTES))
+            except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
+                raise connections.explain(error, self.address, self.timeout_s) from None
+            if location:
+                self._move(location, route)
+                redirects += 1
+            else:
+                waited_s += self._waited(refusal, waited_s)
         raise StreamFault("redirect", f"{self.address.shown} redirects in circles.")
 
-    def _stamp(self, pieces: Iterator[bytes], marks: _Marks, arrivals: list[Arrival], max_tokens: int) -> None:
+    def _stamp(self, response: httpx2.Response, marks: _Marks, arrivals: list[Arrival], max_tokens: int) -> None:
         """Take in the pieces as they come, until the answer is done or its grace is over."""
+        encoding = response.headers.get("content-encoding", "identity").lower()
+        if encoding not in {"identity", "gzip", "deflate"}:  # some gateways compress although nobody asked for it
+            why = f"The answer is compressed ({encoding[:20]}), which was not asked for."
+            raise StreamFault("not_json", why)
         start, watch, limits = marks.start, EndWatch(), _Limits(EVENTS_PER_TOKEN * max_tokens + EVENTS_BESIDES)
-        for piece in pieces:
+        for piece in response.iter_bytes():
             at_s = marks.arrived() - start
             arrivals.append((at_s, piece))
             limits.check(at_s, piece)
@@ -357,9 +376,7 @@ class ChatClient:
             elif marks.ends_at is None:
                 marks.ends_at = start + at_s + GRACE_S
 
-    def _completion(
-        self, request: Request, body: Mapping[str, Any], answer: Answer, started_at: str, end_s: float | None
-    ) -> Completion:
+    def _completion(self, request: Request, body: Mapping[str, Any], answer: Answer, end_s: float | None) -> Completion:
         return Completion(
             request_id=request.request_id,
             alias=request.variant.alias,
@@ -367,7 +384,7 @@ class ChatClient:
             device=request.variant.device,
             prompt_id=request.prompt_id,
             round=request.round,
-            started_at=started_at,
+            started_at=self._marks.started_at,
             attempt=request.attempt,
             prompt_sha256=sha256(request.text.encode("utf-8", "surrogatepass")).hexdigest(),
             connect_s=self._marks.connect_s,
@@ -390,7 +407,7 @@ class ChatClient:
         mended = fault.kind in {"tls", "proxy", "redirect", "http_407"}
         return credentials.redact(f"{fault} {connections.advice(fault, self.address)}" if mended else str(fault))
 
-    def _status_fault(self, refusal: Refusal) -> StreamFault:
+    def _refused(self, refusal: Refusal) -> StreamFault:
         body: object = refusal.text
         with suppress(ValueError):
             body = json.loads(refusal.text)
@@ -400,36 +417,13 @@ class ChatClient:
         said = error_message(body) or "(without a reason)"
         if refusal.text.lstrip().startswith("<"):
             said = connections.WEB_PAGE
-        return StreamFault(f"http_{refusal.status}", f"The server answered HTTP {refusal.status}: {said}")
+        return _Refused(f"http_{refusal.status}", f"The server answered HTTP {refusal.status}: {said}", refusal)
 
-    def _get(self, address: Address, route: str) -> bytes:
-        """The answer to a GET, redirects followed. Raises `StreamFault`."""
-        import httpx2
-
-        waited_s, redirects = 0.0, 0
-        while redirects <= MOST_REDIRECTS:
-            self._marks = _Marks(called=time.perf_counter())
-            with (
-                self._faults(),
-                self._client().stream(
-                    "GET",
-                    address.url(route),
-                    headers=self._headers(),
-                    timeout=httpx2.Timeout(self.timeout_s, connect=min(10.0, self.timeout_s)),
-                ) as response,
-            ):
-                body = self._head(response, MAX_ANSWER_BYTES)
-            if response.is_success:
-                return body
-            if "location" in response.headers:
-                self._move(response.headers["location"], route)
-                address, redirects = self.address, redirects + 1
-                continue
-            refusal = _refusal(response, body)
-            if not (wait_s := self._waited(refusal, waited_s)):
-                raise self._status_fault(refusal)
-            waited_s += wait_s
-        raise StreamFault("redirect", f"{address.shown} redirects in circles.")
+    def _get(self, route: str, *, at: Address | None = None) -> object:
+        """The JSON that a route answers with, None for anything else. Raises `StreamFault`."""
+        with self._open("GET", route, at=at) as response, suppress(ValueError, RecursionError):
+            return json.loads(self._head(response, MAX_ANSWER_BYTES))
+        return None
 
     def _move(self, location: str, route: str) -> None:
         """Go to where the server redirects, if that is the same host and no less secure.
@@ -467,16 +461,6 @@ class ChatClient:
             return {"api-key": self._api_key}
         return {"Authorization": f"Bearer {self._api_key}"}
 
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        """Translate the HTTP library's exceptions into a `StreamFault`."""
-        import httpx2
-
-        try:
-            yield
-        except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
-            raise connections.explain(error, self.address, self.timeout_s) from None
-
     def _client(self) -> httpx2.Client:
         if self._http is None:
             self._http = connections.open_http(self.address, self._trace)
@@ -496,14 +480,6 @@ def without_keys(chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
     )
 
 
-def _decoded(body: bytes) -> object:
-    """The JSON of an answer; None for anything else."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _model_list(listed: object, address: Address) -> tuple[dict[str, Any], ...]:
     """The entries of a model list in the shapes that servers give it, each with an `id`."""
     if isinstance(listed, dict) and listed.get("error"):
@@ -515,33 +491,16 @@ def _model_list(listed: object, address: Address) -> tuple[dict[str, Any], ...]:
     found: dict[str, dict[str, Any]] = {}
     for entry in listed:
         known = entry if isinstance(entry, dict) else {"id": entry}
-        name = next(
-            (known[key] for key in ("id", "name", "model", "model_name") if isinstance(known.get(key), str)), ""
-        )
-        if name:
+        names = filter(None, (known.get(key) for key in ("id", "name", "model", "model_name")))
+        if name := next((each for each in names if isinstance(each, str)), ""):
             found.setdefault(name, {**known, "id": credentials.redact(name)})
     return tuple(found.values())
-
-
-def _encoded(body: Mapping[str, Any]) -> bytes:
-    """The body in ASCII, which holds any text, halves of surrogate pairs included."""
-    return json.dumps(body).encode("ascii")
-
-
-_IS_JSON = {"Content-Type": "application/json"}
 
 
 def _refusal(response: httpx2.Response, body: bytes) -> Refusal:
     headers = {name.lower(): value for name, value in response.headers.items()}
     text = body[:MAX_REFUSAL_BYTES].decode("utf-8", "replace")
     return Refusal(response.status_code, headers, credentials.redact(text))
-
-
-def _check_encoding(response: httpx2.Response) -> None:
-    """Some gateways compress although nobody asked for it; what the HTTP library cannot undo is no answer."""
-    encoding = response.headers.get("content-encoding", "identity").lower()
-    if encoding not in {"identity", "gzip", "deflate"}:
-        raise StreamFault("not_json", f"The answer is compressed ({encoding[:20]}), which was not asked for.")
 
 
 _SAYS_NOTHING = re.compile(

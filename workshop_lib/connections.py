@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,16 +43,13 @@ def open_http(address: Address, on_request: Callable[[httpx2.Request], None]) ->
     try:
         verify = httpx2.create_ssl_context() if address.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     except OSError as error:
-        named = os.environ.get(CERTIFICATES)
-        if KEY_LOG in os.environ and not isinstance(error, ssl.SSLError) and (not named or Path(named).is_file()):
-            raise ConfigurationError(
-                f"{KEY_LOG} names {os.environ[KEY_LOG]!r}, which cannot be written: {error.strerror}.",
-                f"Correct or unset {KEY_LOG}.",
-            ) from None
-        raise ConfigurationError(
-            f"The certificates of {CERTIFICATES} ({named!r}) cannot be read: {error.strerror or error}.",
-            f"Correct {CERTIFICATES}, or unset it to use the system's certificates.",
-        ) from None
+        named, log = os.environ.get(CERTIFICATES), os.environ.get(KEY_LOG)
+        if log is not None and not isinstance(error, ssl.SSLError) and (not named or Path(named).is_file()):
+            said = f"{KEY_LOG} names {log!r}, which cannot be written: {error.strerror}."
+            raise ConfigurationError(said, f"Correct or unset {KEY_LOG}.") from None
+        said = f"The certificates of {CERTIFICATES} ({named!r}) cannot be read: {error.strerror or error}."
+        fix = f"Correct {CERTIFICATES}, or unset it to use the system's certificates."
+        raise ConfigurationError(said, fix) from None
     try:
         return httpx2.Client(
             verify=verify,
@@ -63,12 +60,10 @@ def open_http(address: Address, on_request: Callable[[httpx2.Request], None]) ->
         )
     except (ImportError, ValueError, httpx2.InvalidURL) as error:
         variable, proxy = proxy_for(address) or ("HTTP_PROXY, HTTPS_PROXY or ALL_PROXY", "a proxy")
-        why = (
-            "SOCKS needs a package that is not installed" if isinstance(error, ImportError) else "it is no http:// URL"
-        )
-        raise ConfigurationError(
-            f"{variable} names {proxy}, which cannot be used: {why}.", f"Correct or unset {variable}. {NO_PROXY}"
-        ) from None
+        is_socks = isinstance(error, ImportError)
+        why = "SOCKS needs a package that is not installed" if is_socks else "it is no http:// URL"
+        said = f"{variable} names {proxy}, which cannot be used: {why}."
+        raise ConfigurationError(said, f"Correct or unset {variable}. {NO_PROXY}") from None
 
 
 def proxy_for(address: Address) -> tuple[str, str] | None:
@@ -90,7 +85,7 @@ def explain(error: Exception, address: Address, timeout_s: float) -> StreamFault
     """Return what an exception of the HTTP library means, with the true cause."""
     import httpx2
 
-    causes = list(_chain(error))
+    causes = _chain(error)
     if (tls := _tls_fault(causes, address)) is not None:
         return tls
     if isinstance(error, httpx2.ProxyError | httpx2.ConnectError | httpx2.ConnectTimeout):
@@ -113,58 +108,53 @@ def advice(fault: StreamFault, address: Address) -> str:
             f"Start the server or correct the address (port {address.port}?): `foundry server status` (CLI 0.10 and "
             "later) or `foundry service status` (until 0.9) prints the right one."
         )
-    if kind == "tls":
-        return "docs/TROUBLESHOOTING.md has more on certificates."
     if kind in {"proxy", "http_407"}:
         variable, _ = proxy_for(address) or ("the proxy variable", "")
         return f"Correct or unset {variable}. {NO_PROXY}"
-    if kind in {"not_json", "http_404", "http_405", "redirect"}:
-        return (
-            "Check that FOUNDRY_LOCAL_ENDPOINT ends in /v1, has the right port, and that no proxy answers instead "
-            "(NO_PROXY names the hosts to reach without one)."
-        )
-    if kind in {"http_401", "http_403"}:
-        return f"Set {credentials.KEY_VARIABLE} to a key that this server accepts."
-    return "Check the server's log, then try again."
+    return _ADVICE.get(kind, "Check the server's log, then try again.")
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+_ADVICE = {
+    "tls": "docs/TROUBLESHOOTING.md has more on certificates.",
+    **dict.fromkeys(
+        ("not_json", "http_404", "http_405", "redirect"),
+        "Check that FOUNDRY_LOCAL_ENDPOINT ends in /v1, has the right port, and that no proxy answers instead "
+        "(NO_PROXY names the hosts to reach without one).",
+    ),
+    **dict.fromkeys(("http_401", "http_403"), f"Set {credentials.KEY_VARIABLE} to a key that this server accepts."),
+}
+
+
+def _chain(error: BaseException) -> list[BaseException]:
     """The exception and what it came from, outermost first."""
-    seen: set[int] = set()
+    causes: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
+    while cause is not None and cause not in causes:
+        causes.append(cause)
         cause = cause.__cause__ or cause.__context__
+    return causes
 
 
 def _tls_fault(causes: list[BaseException], address: Address) -> StreamFault | None:
     """A certificate that is not trusted, http spoken to https, or https to http; None for anything else."""
-    certificate = next((each for each in causes if isinstance(each, ssl.SSLCertVerificationError)), None)
-    if certificate is not None:
-        why = certificate.verify_message or str(certificate)
-        named = os.environ.get(CERTIFICATES)
-        if certificate.verify_code in _NOT_MENDED_BY_A_FILE:
-            does = _NOT_MENDED_BY_A_FILE[certificate.verify_code]
-            return StreamFault("tls", f"The certificate of {address.origin} is not valid: {why.rstrip('.')}. {does}")
+    said = next((each for each in causes if isinstance(each, ssl.SSLError)), None)
+    if isinstance(said, ssl.SSLCertVerificationError):
+        why, named = (said.verify_message or str(said)).rstrip("."), os.environ.get(CERTIFICATES)
+        if said.verify_code in _NOT_MENDED_BY_A_FILE:
+            does = _NOT_MENDED_BY_A_FILE[said.verify_code]
+            return StreamFault("tls", f"The certificate of {address.origin} is not valid: {why}. {does}")
         unless = f" ({CERTIFICATES} is {named!r}, which does not vouch for it)" if named else ""
-        return StreamFault(
-            "tls",
-            f"The certificate of {address.origin} is not trusted: {why.rstrip('.')}{unless}. "
-            f"Set {CERTIFICATES} to a PEM file that holds it or who signed it.",
-        )
-    if any(isinstance(each, ssl.SSLError) for each in causes):
-        said = next(each for each in causes if isinstance(each, ssl.SSLError))
+        mended = f"Set {CERTIFICATES} to a PEM file that holds it or who signed it."
+        return StreamFault("tls", f"The certificate of {address.origin} is not trusted: {why}{unless}. {mended}")
+    if said is not None:
         if said.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"}:
             return StreamFault("tls", f"{address.origin} does not speak https: begin the address with http://.")
         return StreamFault("tls", f"No https connection to {address.origin}: {said.reason or said}.")
+    if address.scheme == "https" or any(isinstance(each, ConnectionRefusedError) for each in causes):
+        return None
+    quoted = any(_TLS_ALERT in str(each) for each in causes)
     closed = any(isinstance(each, ConnectionError) or "without sending a response" in str(each) for each in causes)
-    refused = any(isinstance(each, ConnectionRefusedError) for each in causes)
-    if address.scheme == "http" and not refused:
-        quoted = any(_TLS_ALERT in str(each) for each in causes)
-        if quoted or (closed and speaks_tls(address)):
-            return wants_https(address)
-    return None
+    return wants_https(address) if quoted or (closed and speaks_tls(address)) else None
 
 
 _CLOCK = "Check this machine's clock; if it is right, the server needs a new certificate."
@@ -193,15 +183,15 @@ def _unreached(error: Exception, causes: list[BaseException], address: Address, 
     import httpx2
 
     unknown = any(isinstance(each, socket.gaierror) for each in causes)
-    proxy = proxy_for(address)
-    if proxy is not None:
+    if proxy := proxy_for(address):
         variable, shown = proxy
+        why = f"cannot be reached: {'its name is not known' if unknown else 'it does not answer'}"
         if isinstance(error, httpx2.ProxyError):
-            return StreamFault("proxy", f"The proxy {shown} ({variable}) refused: {error_message(str(error))}.")
-        why = "its name is not known" if unknown else "it does not answer"
-        return StreamFault("proxy", f"The proxy {shown} ({variable}) cannot be reached: {why}.")
+            why = f"refused: {error_message(str(error))}"
+        return StreamFault("proxy", f"The proxy {shown} ({variable}) {why}.")
+    said = f"No server listens at {address.shown}."
     if unknown:
-        return StreamFault("no_server", f"The name {address.host} is not known in this network.")
-    if isinstance(error, httpx2.ConnectTimeout):
-        return StreamFault("no_server", f"No server answered at {address.shown} within {timeout_s:g} s.")
-    return StreamFault("no_server", f"No server listens at {address.shown}.")
+        said = f"The name {address.host} is not known in this network."
+    elif isinstance(error, httpx2.ConnectTimeout):
+        said = f"No server answered at {address.shown} within {timeout_s:g} s."
+    return StreamFault("no_server", said)

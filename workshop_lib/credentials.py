@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 from urllib.parse import quote
 
@@ -92,21 +92,15 @@ def cut_from_texts(pieces: Sequence[str]) -> list[str]:
     """Return pieces of one text without known keys, also where a key stands across pieces; their number stays."""
     kept = list(pieces)
     for secret in _ways():
-        end = 0
-        while (start := "".join(kept).find(secret, end)) >= 0:
-            kept = list(_replaced(kept, start, start + len(secret)))
-            end = start + len(REMOVED)
+        done = 0
+        while (start := "".join(kept).find(secret, done)) >= 0:
+            at, end, done = 0, start + len(secret), start + len(REMOVED)
+            for place, piece in enumerate(kept):
+                first, last = (min(max(edge - at, 0), len(piece)) for edge in (start, end))
+                removed = REMOVED if at <= start < at + len(piece) else ""
+                kept[place] = piece[:first] + removed + piece[last:]
+                at += len(piece)
     return kept
-
-
-def _replaced(pieces: Iterable[str], start: int, end: int) -> Iterator[str]:
-    """The pieces with `start` to `end` of the whole removed; what stands for it is in the piece where it began."""
-    at = 0
-    for piece in pieces:
-        first, last = max(start - at, 0), max(end - at, 0)
-        begins_here = at <= start < at + len(piece)
-        yield piece[:first] + (REMOVED if begins_here else "") + piece[last:] if first < len(piece) else piece
-        at += len(piece)
 
 
 def _ways() -> list[str]:

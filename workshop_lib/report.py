@@ -7,11 +7,11 @@ within the noise is called a tie.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 
@@ -27,11 +27,10 @@ from workshop_lib.show.table import Table
 from workshop_lib.show.text import Key, key, machine_line, markdown, names, one_line, printable
 from workshop_lib.summary import row_object
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 SCHEMA = 1
 NAME = "benchmark_report"
+Block = Table | Mapping[str, str] | Sequence[str]
+"""What stands below a heading: a table, what names mean, or sentences."""
 DOUBTS = {
     "trained_on_prompts": "were trained on these prompts (†): new prompts may show another order.",
     "too_few_samples": "answered fewer than 20 requests: small differences may be chance.",
@@ -67,20 +66,23 @@ def write_report(run: Run, folder: Path, gpu_references: Sequence[Results] | Non
     concluded = replace(conclude(run, folder), prompt_lengths=lengths.read_lengths(folder))
     rows = lengths.with_fits(summary.summarise(run), concluded.prompt_lengths)
     rows.sort(key=lambda row: row.status != "ok")
+    parts = _parts(run, rows, shipped, concluded)
+    drawn = {name: style.picture(each, dpi=144) for name, each in charts.report_figures(run, shipped).items()}
     texts = {
-        "md": report_markdown(run, rows, shipped, concluded),
+        "md": _markdown(concluded.sentence, _about(run, rows), parts),
         "csv": report_csv(rows),
         "json": report_json(run, rows, concluded),
-        "html": report_html(run, rows, shipped, concluded),
+        "html": _html(run, decision=concluded.sentence, about=_about(run, rows), parts=parts, figures=drawn.values()),
     }
     paths = {kind: folder / f"{NAME}.{kind}" for kind in texts}
+    pictures = {folder / "figures" / f"{name}.png": picture.png for name, picture in drawn.items()}
     for kind, text in texts.items():
         files.write_atomically(paths[kind], text)
-    pictures = []
-    for name, figure in charts.report_figures(run, shipped).items():
-        pictures.append(folder / "figures" / f"{name}.png")
-        files.write_atomically(pictures[-1], style.png(figure))
-    return ReportFiles(paths["md"], paths["csv"], paths["json"], paths["html"], tuple(pictures), concluded.sentence)
+    for path, png in pictures.items():
+        files.write_atomically(path, png)
+    return ReportFiles(
+        paths["md"], paths["csv"], paths["json"], paths["html"], tuple(pictures), decision=concluded.sentence
+    )
 
 
 def report_json(run: Run, rows: Sequence[Row], concluded: Conclusion | None = None) -> str:
@@ -109,30 +111,60 @@ def report_csv(rows: Sequence[Row]) -> str:
     return Table(objects, columns=list(names), dtype=object).csv()
 
 
-def report_markdown(
-    run: Run, rows: Sequence[Row], gpu_references: Sequence[Results] = (), concluded: Conclusion | None = None
-) -> str:
-    """The report for people: the decision, highlights, table, what the warnings mean, machine and plan."""
-    content = _content(run, rows, gpu_references, concluded or conclude(run))
-    decision = markdown(content["decision"])
-    parts = {
-        "Highlights": _bullets(content["highlights"]),
-        "Results": content["speed"].markdown(),
-        "What each needs": content["cost"].markdown(),
+def _about(run: Run, rows: Sequence[Row]) -> str:
+    """The run in one sentence, and its machine in another; the highlights name what was skipped, with the reason."""
+    answered, left = (sum(row.status == status for row in rows) for status in ("ok", "skipped"))
+    return (
+        f"Run {run.run_id}, profile {run.profile}: {answered} of {len(rows) - left} models answered (prompts: "
+        f"{len(run.prompts)}, timed rounds: {run.plan.get('rounds', 'an unknown number of')}). "
+        f"Machine: {machine_line(run)}."
+    )
+
+
+def _parts(
+    run: Run, rows: Sequence[Row], gpu_references: Sequence[Results], concluded: Conclusion
+) -> Mapping[str, Block]:
+    """What both pages for people say, by heading: tables, sentences, and what names mean."""
+    compared = comparison.side_by_side(run, gpu_references)
+    codes = {code for row in rows for code in row.warnings}
+    facts = {**run.machine, **{f"plan · {name}": value for name, value in run.plan.items()}}
+    if notes := dict.fromkeys(serving.energy_note for serving in run.servings if serving.energy_note):
+        facts["energy"] = " ".join(notes)
+    parts: dict[str, Block] = {
+        "Highlights": [*highlights(run), *(said for each in concluded.prompt_lengths for said in each.sentences())],
+        "Results": tables.speed(rows),
+        "What each needs": tables.cost(rows),
+        "CPU against GPU": tables.devices(run, gpu_references) if compared else (),
+        "Where the GPU figures come from": comparison.device_notes(run, gpu_references) if compared else (),
+        "What the warnings mean": {f"`{code}`": text for code, text in summary.WARNINGS.items() if code in codes},
+        "How stable it is": [*run.notes, *summary.stability_notes(run)],
+        "Machine and plan": {name.replace("_", " "): _fact(value) for name, value in facts.items()},
     }
-    if content["devices"] is not None:
-        parts["CPU against GPU"] = f"{content['devices'].markdown()}\n\n{_bullets(content['device_notes'])}"
-    parts["What the warnings mean"] = "\n".join(f"- `{c}`: {markdown(text)}" for c, text in content["warnings"].items())
-    parts["How stable it is"] = _bullets(content["notes"])
-    parts["Machine and plan"] = "\n".join(f"- {markdown(name)}: {markdown(value)}" for name, value in content["facts"])
-    said = [f"## {title}\n\n{text}" for title, text in parts.items() if text]
-    return "\n\n".join(["# Benchmark report", f"**{decision}**", markdown(content["about"]), *said]) + "\n"
+    return {title: block for title, block in parts.items() if len(block)}
 
 
-def report_html(
-    run: Run, rows: Sequence[Row], gpu_references: Sequence[Results] = (), concluded: Conclusion | None = None
-) -> str:
+def _markdown(decision: str, about: str, parts: Mapping[str, Block]) -> str:
+    """The report for people: the decision, highlights, tables, what the warnings mean, machine and plan."""
+    said = ["# Benchmark report", f"**{markdown(decision)}**", markdown(about)]
+    for title, block in parts.items():
+        if isinstance(block, Table):
+            text = block.markdown()
+        elif isinstance(block, Mapping):
+            text = "\n".join(f"- {name if '`' in name else markdown(name)}: {markdown(block[name])}" for name in block)
+        else:
+            text = "\n".join(f"- {markdown(one_line(sentence, 500))}" for sentence in block)
+        said.append(f"## {title}\n\n{text}")
+    return "\n\n".join(said) + "\n"
+
+
+def _html(run: Run, **content: Any) -> str:
     """The report as one page: pictures inside, no script and no network."""
+    called = names([each.variant for each in run.servings])
+    questions: dict[str, list[tuple[str, str, str | None]]] = {}
+    for prompt in run.prompts:
+        for each in tables.first_answers(run, prompt.id):
+            answer = called[key(each)], tables.answer(each), each.finish_reason
+            questions.setdefault(prompt.text, []).append(answer)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("workshop_lib"),
         autoescape=True,
@@ -142,73 +174,7 @@ def report_html(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    content = _content(run, rows, gpu_references, concluded or conclude(run))
-    for name, found in content.items():
-        if isinstance(found, Table):
-            content[name] = found.report_html()
-    pictures = map(_picture, charts.report_figures(run, gpu_references).values())
-    template = environment.get_template("report.html")
-    return template.render(**content, figures=list(pictures), questions=_questions(run, rows))
-
-
-def _content(run: Run, rows: Sequence[Row], gpu_references: Sequence[Results], concluded: Conclusion) -> dict[str, Any]:
-    """What both pages for people say; `devices` is None where there is no GPU to compare with."""
-    compared = comparison.side_by_side(run, gpu_references)
-    rounds = run.plan.get("rounds", "an unknown number of")
-    answered = sum(row.status == "ok" for row in rows)
-    asked = sum(row.status != "skipped" for row in rows)  # the highlights name the others, with the reason
-    codes = {code for row in rows for code in row.warnings}
-    known = {code: text for code, text in summary.WARNINGS.items() if code in codes}
-    return {
-        "decision": concluded.sentence,
-        "about": f"Run {run.run_id}, profile {run.profile}: {answered} of {asked} models answered "
-        f"(prompts: {len(run.prompts)}, timed rounds: {rounds}). Machine: {machine_line(run)}.",
-        "highlights": [*highlights(run), *(said for each in concluded.prompt_lengths for said in each.sentences())],
-        "speed": tables.speed(rows),
-        "cost": tables.cost(rows),
-        "devices": tables.devices(run, gpu_references) if compared else None,
-        "device_notes": comparison.device_notes(run, gpu_references) if compared else (),
-        "warnings": known | dict.fromkeys(sorted(codes - known.keys()), "No explanation is known."),
-        "notes": [*run.notes, *summary.stability_notes(run)],
-        "facts": _facts(run),
-    }
-
-
-def _bullets(sentences: Iterable[str]) -> str:
-    return "\n".join(f"- {markdown(one_line(sentence, 500))}" for sentence in sentences)
-
-
-def _picture(figure: Figure) -> dict[str, Any]:
-    width, height = (round(inches * 96) for inches in figure.get_size_inches())
-    return {"alt": style.alt_text(figure), "width": width, "height": height, "src": style.data_uri(figure, dpi=144)}
-
-
-def _questions(run: Run, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Each prompt with what every model answered to it in the first timed round."""
-    called = names(rows)
-    return [
-        {
-            "text": prompt.text,
-            "answers": [
-                {
-                    "name": called.get(key(completion), completion.model_id),
-                    "text": tables.answer(completion),
-                    "cut": completion.finish_reason == "length",
-                }
-                for completion in tables.first_answers(run, prompt.id)
-            ],
-        }
-        for prompt in run.prompts
-    ]
-
-
-def _facts(run: Run) -> list[tuple[str, str]]:
-    """Machine and plan as (name, value) pairs of text."""
-    facts = {**run.machine, **{f"plan · {name}": value for name, value in run.plan.items()}}
-    notes = dict.fromkeys(serving.energy_note for serving in run.servings if serving.energy_note)
-    if notes:
-        facts["energy"] = " ".join(notes)
-    return [(name.replace("_", " "), _fact(value)) for name, value in facts.items()]
+    return environment.get_template("report.html").render(**content, questions=questions)
 
 
 def _fact(value: object) -> str:

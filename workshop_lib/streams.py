@@ -206,10 +206,11 @@ class _Events:
 
     def rest(self) -> _Event | None:
         """The event whose end has not come, if there is any of it."""
-        if not self._parts:
+        name, value = self._field(b"".join(self._parts))
+        if not self._parts or (name == b"data" and self._event.looks_whole):
             return self._event if self._event.lines or self._event.name == "error" else None
         event = replace(self._event, lines=list(self._event.lines))
-        event.add(self._last_s, *self._field(b"".join(self._parts)))
+        event.add(self._last_s, name, value)
         return event
 
     def _take_line(self, at_s: float, line: bytes) -> Iterator[_Event]:
@@ -251,11 +252,8 @@ def _decoded(event: _Event) -> Iterator[tuple[float, bytes, list[Object]]]:
         return
     together = len(event.lines) > 1 and _is_json(event.payload)
     for at_s, payload in [(event.lines[-1][0], event.payload)] if together else event.lines:
-        says_nothing = (
-            payload == _DONE
-            or payload.strip(b": []").lower().decode("ascii", "replace") in PINGS
-            or payload.startswith(b":")
-        )
+        word = payload.strip(b": []").lower().decode("ascii", "replace")
+        says_nothing = payload == _DONE or word in PINGS or payload.startswith(b":")
         yield at_s, payload, [] if says_nothing else _objects(payload)
 
 
@@ -565,30 +563,23 @@ _MESSAGES = ("error", "message", "detail", "errors", "msg", "error_msg", "error_
 
 def _without_repeats(taken: Sequence[_Taken], tokens: int | None) -> Sequence[_Taken]:
     """Each event once, where a server sent events twice; that words are really said twice is the usual case."""
-    taken = _once_per_id(taken)
-    pairs = zip(taken[::2], taken[1::2], strict=False)
-    if len(taken) >= 4 and len(taken) % 2 == 0 and all(one.payload == other.payload for one, other in pairs):
-        return taken[::2]
+    by_id: dict[bytes | int, _Taken] = {}
+    for place, each in enumerate(taken):
+        by_id.setdefault(each.id or place, each)
+    if all(by_id[each.id].payload == each.payload for each in taken if each.id):  # ids tell events apart
+        taken = list(by_id.values())
     said = [each for each in taken if each.chunks]
-    if not tokens and len(said) % 2 == 0 and len({each.payload for each in said}) > 4:
-        pairs = zip(said[::2], said[1::2], strict=True)
-        if all(one.payload == other.payload for one, other in pairs):
-            return said[::2]
+    if len(taken) >= 4 and _in_pairs(taken):
+        return taken[::2]
+    if not tokens and len({each.payload for each in said}) > 4 and _in_pairs(said):
+        return said[::2]
     is_double = [False, *(one.payload == other.payload and bool(other.chunks) for one, other in pairwise(taken))]
     once = [each for each, double in zip(taken, is_double, strict=False) if not double]
     return once if tokens == sum(len(each.chunks) for each in once) else taken
 
 
-def _once_per_id(taken: Sequence[_Taken]) -> Sequence[_Taken]:
-    """Drop events whose `id:` came before, where ids tell events apart."""
-    by_id: dict[bytes, bytes] = {}
-    once = []
-    for each in taken:
-        if not each.id or each.id not in by_id:
-            once.append(each)
-        if each.id and by_id.setdefault(each.id, each.payload) != each.payload:
-            return taken
-    return once
+def _in_pairs(taken: Sequence[_Taken]) -> bool:
+    return [each.payload for each in taken[::2]] == [each.payload for each in taken[1::2]]
 
 
 def _new_text(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
@@ -645,14 +636,11 @@ def part_thinking(chunks: Sequence[Chunk]) -> list[Chunk]:
     border = _thinking_letters("".join(chunk.text for chunk in chunks if chunk.kind == "content"))
     parted: list[Chunk] = []
     for chunk in chunks:
-        if chunk.kind == "reasoning" or border <= 0:
-            parted.append(chunk)
-            continue
-        thought, said = chunk.text[:border], chunk.text[border:]
-        parted.append(Chunk(chunk.at_s, "reasoning", thought))
-        if said:
-            parted.append(Chunk(chunk.at_s, "content", said))
-        border -= len(thought)
+        thought = chunk.text if chunk.kind == "reasoning" else chunk.text[:border]
+        parted += [Chunk(chunk.at_s, "reasoning", thought)] if thought else []
+        if chunk.kind == "content":
+            border -= len(thought)
+            parted += [chunk._replace(text=chunk.text[len(thought) :])] if len(thought) < len(chunk.text) else []
     return parted
 
 

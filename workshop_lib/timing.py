@@ -17,8 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from operator import attrgetter
+from operator import sub
 from typing import Literal, NamedTuple
 
 from workshop_lib.records import Chunk, Completion, TokensSource
@@ -152,41 +151,18 @@ def measure(completion: Completion) -> Measures:
 
 
 def _paced_from(chunks: Sequence[Chunk]) -> tuple[int, int, bool]:
-    """Where the interval of the pace starts: the chunk there, how many chunks had arrived by then, after a burst?"""
-    limit = max(LARGEST_ARRIVAL_CHUNKS, LARGEST_ARRIVAL_SHARE * len(chunks))
-    if _may_have_burst(chunks, limit):
-        arrivals = _arrivals(chunks)
-        largest = max(arrivals, key=lambda arrival: arrival[1])
-        if largest[1] > limit:
-            return largest[0], sum(largest), True
-    together = 1
-    while together < len(chunks) and chunks[together].at_s - chunks[together - 1].at_s < RESOLUTION_S:
-        together += 1
-    return 0, together, False
+    """Where the interval of the pace starts: the chunk there, how many chunks had arrived by then, after a burst?
 
-
-def _may_have_burst(chunks: Sequence[Chunk], limit: float) -> bool:
-    """Rule bursts out at little cost: more than `limit` chunks together include two neighbours of every n-th."""
-    every = (int(limit) + 1) // 2
-    near_s, previous_s = every * RESOLUTION_S, -1.0
-    for chunk in chunks[::every]:  # a plain loop: this runs for every record of a run
-        at_s = chunk.at_s
-        if at_s - previous_s < near_s:
-            return True
-        previous_s = at_s
-    return False
-
-
-def _arrivals(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
-    """(index of the first, number) of the chunks that arrived together: in one read or `RESOLUTION_S` apart."""
-    arrivals = [(0, 1)]
-    for index, (earlier, later) in enumerate(pairwise(chunks), 1):
-        first, number = arrivals[-1]
-        if later.at_s - earlier.at_s < RESOLUTION_S:
-            arrivals[-1] = (first, number + 1)
-        else:
-            arrivals.append((index, 1))
-    return arrivals
+    Chunks arrive together in one read or `RESOLUTION_S` apart.
+    """
+    moments = [chunk.at_s for chunk in chunks]
+    firsts = [0, *(place for place, gap in enumerate(map(sub, moments[1:], moments), 1) if gap >= RESOLUTION_S)]
+    sizes = list(map(sub, [*firsts[1:], len(chunks)], firsts))
+    largest = max(sizes)
+    if largest <= max(LARGEST_ARRIVAL_CHUNKS, LARGEST_ARRIVAL_SHARE * len(chunks)):
+        return 0, sizes[0], False
+    first = firsts[sizes.index(largest)]
+    return first, first + largest, True
 
 
 def decode_tokens_per_s(completion: Completion) -> float | None:
@@ -227,20 +203,9 @@ def has_hidden_tokens(completion: Completion) -> bool:
     return excess_pieces < 0.5 * excess_tokens
 
 
-_TEXT = attrgetter("text")
-
-
 def _has_too_few_tokens(tokens: int, chunks: Sequence[Chunk]) -> bool:
-    """Fewer than half of a low estimate: of the words, or of the letters at `LETTERS_PER_TOKEN`.
-
-    A word in every eighth chunk and in the last, and a token for each chunk, is the usual stream: no longer look there.
-    """
-    if tokens >= len(chunks) > 16:
-        few = (*chunks[::8], chunks[-1])
-        text = "".join(map(_TEXT, few))
-        if text.isascii() and text.count(" ") <= len(few) and len(text) <= LETTERS_PER_PIECE * len(few):
-            return False
-    text = "".join(map(_TEXT, chunks))
+    """Fewer than half of a low estimate: of the words, or of the letters at `LETTERS_PER_TOKEN`."""
+    text = "".join([chunk.text for chunk in chunks])
     words = len(_IDEOGRAPH.sub(" ", text).split()) + len(_IDEOGRAPH.findall(text)) // 2
     return 2 * tokens < max(words, len(text) // LETTERS_PER_TOKEN)
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from workshop_lib import checklist, comparison, goals, summary, timing
 from workshop_lib.precision import percent, repeated
 from workshop_lib.quality import facts
 from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import NOT_MEASURED, TRAINED, UNKNOWN, key, number, printable
+from workshop_lib.show.text import NOT_MEASURED, TRAINED, UNKNOWN, asked, key, number, printable
 
 if TYPE_CHECKING:
     from workshop_lib.checklist import ModelCheck
@@ -26,90 +26,84 @@ if TYPE_CHECKING:
     from workshop_lib.precision import Precisions
     from workshop_lib.self_check import SelfCheck
 
+Columns = Mapping[str, tuple[str, int, float]]
+"""Heading → the figure of a row, its decimals, and what it is multiplied by."""
+WHO: Columns = {
+    "model": ("alias", 0, 1), "precision": ("precision", 0, 1), "device": ("device", 0, 1), "status": ("status", 0, 1),
+    "trained on it": ("trained_on_prompts", 0, 1),
+}  # fmt: skip
+COSTS: Columns = {
+    "cold start (ms)": ("cold_start_s", 1, 1000),
+    "load (s)": ("load_s", 2, 1),
+    "peak memory (MB)": ("peak_resident_mb", 1, 1),
+    "size (MB)": ("size_mb", 2, 1),
+    "GPU memory (MB)": ("gpu_memory_mb", 1, 1),
+    "energy (mWh per 1000 tok)": ("energy_per_1000_tokens_wh", 2, 1000),
+    "energy known from": ("energy_source", 0, 1),
+    "energy cost (per million tok)": ("energy_cost_per_million_tokens", 4, 1),
+    "warnings": ("warnings", 0, 1),
+}
+
 
 def rounded(value: float | None, decimals: int, factor: float = 1.0) -> str | float:
     """A number for people, or the words `not measured`."""
     return NOT_MEASURED if value is None else round(value * factor, decimals or None)
 
 
+def milliseconds(*seconds: float | None) -> tuple[str | float, ...]:
+    """Times in milliseconds with one decimal, or the words `not measured`."""
+    return tuple(rounded(each, 1, 1000) for each in seconds)
+
+
 # -- rows
 
 
-class Column(NamedTuple):
-    """A column of the results: which figure of a row, how it is shown, and whether only where some row has it."""
-
-    title: str
-    field: str
-    decimals: int = 0
-    factor: float = 1.0
-    where_known: bool = False
-
-    def cell(self, row: Row) -> str | float:
-        """The figure of one row for people; text as it is, codes with commas."""
-        value: Any = row.value(self.field)
-        if self is TRAINED_ON:
-            return {True: "yes", False: "no"}.get(value, UNKNOWN)
-        if isinstance(value, tuple):
-            return ", ".join(value)
-        return printable(value) if isinstance(value, str) else rounded(value, self.decimals, self.factor)
-
-
-TRAINED_ON = Column("trained on it", "trained_on_prompts", where_known=True)
-P95 = Column("p95 (ms)", "latency_p95", 1, 1000)
-COSTS = (
-    Column("cold start (ms)", "cold_start_s", 1, 1000),
-    Column("load (s)", "load_s", 2),
-    Column("peak memory (MB)", "peak_resident_mb", 1),
-    Column("size (MB)", "size_mb", 2),
-    Column("GPU memory (MB)", "gpu_memory_mb", 1, where_known=True),
-    Column("energy (mWh per 1000 tok)", "energy_per_1000_tokens_wh", 2, 1000, where_known=True),
-    Column("energy known from", "energy_source", where_known=True),
-    Column("energy cost (per million tok)", "energy_cost_per_million_tokens", 4, where_known=True),
-    Column("warnings", "warnings"),
-)
-
-
-def _speeds() -> list[Column]:
-    """The requests, every metric of the table, and the p95 beside the latency."""
-    columns = [Column("requests", "requests_ok")]
-    for metric in timing.metrics_of("table"):
-        decimals, factor = (1, 1000) if metric.shown_unit == "ms" else (0, 1)
-        columns.append(Column(f"{metric.title} ({metric.shown_unit})", metric.row_name, decimals, factor))
-        columns += [P95] if metric.name == "latency_s" else []
-    return columns
-
-
 def results(rows: Iterable[Row]) -> Table:
-    """One line per row, in display units, those that failed last; warnings are codes."""
-    return _results(rows, [*_speeds(), *COSTS])
+    """One line per row, in display units, those that failed last; warnings are codes.
+
+    A figure that no row knows has no column.
+    """
+    return _results(rows, {**WHO, **_speeds(), **COSTS})
 
 
 def speed(rows: Iterable[Row]) -> Table:
     """The part of `results` that says how fast each model is, of those that were asked."""
-    return _results(_asked(rows), _speeds())
+    return _results(asked(rows), {**WHO, **_speeds()})
 
 
 def cost(rows: Iterable[Row]) -> Table:
     """The part of `results` that says what a model needs, and the warnings, of those that were asked."""
-    return _results(_asked(rows), COSTS)
+    return _results(asked(rows), {**WHO, **COSTS})
 
 
-def _asked(rows: Iterable[Row]) -> list[Row]:
-    """Without the rows that were skipped, unless there is no other: `left_out` and the highlights name those."""
-    every = list(rows)
-    return [row for row in every if row.status != "skipped"] or every
+def _speeds() -> Columns:
+    """The requests, every metric of the table, and the p95 beside the latency."""
+    columns = {"requests": ("requests_ok", 0, 1.0)}
+    for metric in timing.metrics_of("table"):
+        decimals, factor = (1, 1000.0) if metric.shown_unit == "ms" else (0, 1.0)
+        columns[f"{metric.title} ({metric.shown_unit})"] = metric.row_name, decimals, factor
+        if metric.name == "latency_s":
+            columns["p95 (ms)"] = "latency_p95", 1, 1000
+    return columns
 
 
-def _results(rows: Iterable[Row], columns: Sequence[Column]) -> Table:
+def _results(rows: Iterable[Row], columns: Columns) -> Table:
     ordered = sorted(rows, key=lambda row: row.status != "ok")
-    known = {each.field for row in ordered for each in (TRAINED_ON, *columns) if row.value(each.field) is not None}
-    shown = [each for each in (TRAINED_ON, *columns) if not each.where_known or each.field in known]
-    lines = [
-        (printable(row.alias), row.precision or UNKNOWN, row.device, row.status, *(each.cell(row) for each in shown))
-        for row in ordered
-    ]
-    titles = ["model", "precision", "device", "status", *(each.title for each in shown)]
-    return Table(lines, columns=titles, dtype=object)
+    known = {title for title, (field, *_) in columns.items() if any(row.value(field) is not None for row in ordered)}
+    shown = {title: how for title, how in columns.items() if title in known}
+    return Table.of(([_cell(row, *how) for how in shown.values()] for row in ordered), *shown)
+
+
+def _cell(row: Row, field: str, decimals: int, factor: float) -> str | float:
+    """A figure of a row for people; codes with commas, text and yes and no as words."""
+    value: Any = row.value(field)
+    if field in {"trained_on_prompts", "precision"} and value is None:
+        return UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str | tuple):
+        return value if isinstance(value, str) else ", ".join(value)
+    return rounded(value, decimals, factor)
 
 
 def meanings(rows: Iterable[Row]) -> Table:
@@ -129,13 +123,12 @@ def sentences(said: Iterable[str]) -> Table:
 
 def models(variants: Iterable[ModelVariant]) -> Table:
     """One line per variant that a catalog offers; sizes in MB, context in tokens."""
-    cached = {True: "yes", False: "no", None: UNKNOWN}
-    lines = []
+    cached, lines = {True: "yes", False: "no", None: UNKNOWN}, []
     for each in variants:
-        built = (each.alias, each.model_id, each.device, each.execution_provider or UNKNOWN, each.precision or UNKNOWN)
-        size = UNKNOWN if each.size_mb is None else round(each.size_mb, 2)
-        known = (size, each.licence or UNKNOWN, each.context_tokens or UNKNOWN, ", ".join(each.capabilities))
-        lines.append((*built, *known, cached[each.cached]))
+        size = None if each.size_mb is None else round(each.size_mb, 2)
+        built = (each.alias, each.model_id, each.device, each.execution_provider, each.precision, size, each.licence)
+        line = (*built, each.context_tokens, ", ".join(each.capabilities), cached[each.cached])
+        lines.append([UNKNOWN if cell is None else cell for cell in line])
     headings = ("size (MB)", "licence", "context (tokens)", "capabilities", "cached")
     return Table.of(lines, "alias", "variant", "device", "provider", "precision", *headings)
 
@@ -151,10 +144,9 @@ def registered(models: Iterable[RegisteredModel], faults: Iterable[str]) -> Tabl
 
 def room(variants: Iterable[ModelVariant], free_mb: float) -> Table:
     """What the downloads need and what is free, in MB; unknown sizes count as nothing."""
-    missing = [variant for variant in variants if variant.cached is False]
-    needed = sum(variant.size_mb or 0.0 for variant in missing)
-    verdict = "enough" if needed < free_mb else "too little: choose smaller variants or free space"
-    line = (len(missing), round(needed, 1), round(free_mb), verdict)
+    missing = [variant.size_mb or 0.0 for variant in variants if variant.cached is False]
+    verdict = "enough" if sum(missing) < free_mb else "too little: choose smaller variants or free space"
+    line = (len(missing), round(sum(missing), 1), round(free_mb), verdict)
     return Table.of([line], "to download", "needed (MB)", "free (MB)", "verdict")
 
 
@@ -219,8 +211,7 @@ def arrivals(completion: Completion) -> Table:
 
 def metrics(completion: Completion) -> Table:
     """Every metric of one request, times in milliseconds."""
-    shown = [(each, each.shown(each.measure(completion))) for each in timing.METRICS]
-    lines = ((each.label, rounded(value, 2), each.shown_unit) for each, value in shown)
+    lines = ((each.label, rounded(each.shown(each.measure(completion)), 2), each.shown_unit) for each in timing.METRICS)
     return Table.of(lines, "metric", "value", "unit")
 
 
@@ -229,14 +220,15 @@ def metrics(completion: Completion) -> Table:
 
 def steadiness(run: Run) -> Table:
     """Per model, on how many prompts every timed round gave the very same answer."""
-    lines, served = [], {key(each.variant): each.variant for each in run.servings if each.status == "ok"}
-    for variant in served.values():
-        texts: dict[str, set[str]] = {}
-        for each in run.completions:
-            if each.ok and each.round and key(each) == key(variant):
-                texts.setdefault(each.prompt_id, set()).add(each.text)
-        same = sum(len(each) == 1 for each in texts.values())
-        lines.append((variant.alias, _build(variant), len(texts), same))
+    said: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for each in run.completions:
+        if each.ok and each.round:
+            said.setdefault(key(each), {}).setdefault(each.prompt_id, set()).add(each.text)
+    served = {key(each.variant): each.variant for each in run.servings if each.status == "ok"}
+    lines = []
+    for which, variant in served.items():
+        texts = said.get(which, {}).values()
+        lines.append((variant.alias, _build(variant), len(texts), sum(len(each) == 1 for each in texts)))
     return Table.of(lines, "model", "build", "prompts", "same answer every round")
 
 
@@ -247,26 +239,23 @@ def differences(run: Run) -> Table:
     for change in found:
         this, first = built[change.b], built[change.a]
         lines.setdefault(key(this), [this.alias, _build(this), _build(first)]).append(change.verdict)
-    against = f"against ({len(found)} comparisons)"
     titles = (each.title for each in timing.metrics_of("comparison"))
-    return Table.of(lines.values(), "model", "this", against, *titles)
+    return Table.of(lines.values(), "model", "this", f"against ({len(found)} comparisons)", *titles)
 
 
 def precisions(found: Precisions) -> Table | None:
     """One line per precision of a model: what it needs, how fast it is, and how far it answers as the first one."""
     if not found.builds:
         return None
-    needed = [Column("size (MB)", "size_mb", 1), Column("peak memory (MB)", "peak_resident_mb", 0), *_speeds()]
-    wanted = {"size_mb", "peak_resident_mb", "first_token_latency_avg", "decode_tokens_per_sec"}
-    columns = [column for column in needed if column.field in wanted]
+    fields = ("size_mb", "peak_resident_mb", "first_token_latency_avg", "decode_tokens_per_sec")
+    columns = {how[0]: (title, how) for title, how in {**COSTS, **_speeds()}.items()}
     lines = []
     for build in found.builds:
         against = (build.verdict, percent(build.words), f"{build.same} of {build.shared}")
         compared = against if build is not found.builds[0] else ("reference", "", "")
-        lines.append((build.precision, *(column.cell(build.row) for column in columns), *compared))
-    reference = found.builds[0].precision
-    headings = (f"latency against {reference}", "words kept", "answers all the same")
-    return Table.of(lines, "precision", *(column.title for column in columns), *headings)
+        lines.append((build.precision, *(_cell(build.row, *columns[field][1]) for field in fields), *compared))
+    headings = (f"latency against {found.builds[0].precision}", "words kept", "answers all the same")
+    return Table.of(lines, "precision", *(columns[field][0] for field in fields), *headings)
 
 
 def precision_answers(found: Precisions, prompt_id: str) -> Table | None:
@@ -299,10 +288,10 @@ def devices(run: Run, references: Sequence[Results] = ()) -> Table:
         return sentences(comparison.device_notes(run, references))
     for build in builds:
         row, where = build.row, f"{comparison.ELSEWHERE}: {build.where}" if build.is_reference else build.where
-        times = (rounded(row.first_token_latency_avg, 1, 1000), rounded(row.decode_tokens_per_sec, 0))
+        figures = (*milliseconds(row.first_token_latency_avg), rounded(row.decode_tokens_per_sec, 0))
         name = f"{row.precision or UNKNOWN} · {row.device}"
         alias = row.alias + TRAINED * bool(row.trained_on_prompts)
-        lines.append((alias, name, where, *times, build.against, build.first_token, build.decode))
+        lines.append((alias, name, where, *figures, build.against, build.first_token, build.decode))
     headings = ("first token (ms)", "decode (tok/s)", "against", "first token", "decode")
     return Table.of(lines, "model", "build", "measured on", *headings)
 
@@ -314,9 +303,9 @@ def in_time(run: Run, promised: goals.Goals) -> Table:
     counted, lines = [goals.by_model(run, each) for each in apart], []
     for row in summary.summarise(run):
         if kept := both.get(key(row)):
-            asked = f"{kept.requests}{f', and {kept.left_out} that do not fit' * bool(kept.left_out)}"
+            requests = f"{kept.requests}{f', and {kept.left_out} that do not fit' * bool(kept.left_out)}"
             each = (rounded(found[key(row)].kept, 0) for found in counted)
-            lines.append((summary.name_of(row), asked, *each, str(kept), comparison.HERE))
+            lines.append((summary.name_of(row), requests, *each, str(kept), comparison.HERE))
     return Table.of(lines, "model", "requests", *map(goals.describe, apart), "all in time", "measured on")
 
 
@@ -325,7 +314,7 @@ def loads(found: Iterable[Load], promised: goals.Goals) -> Table:
     lines = []
     for load in found:
         rates = (rounded(load.total_tokens_per_s, 0), rounded(load.tokens_per_s, 0))
-        times = (rounded(load.first_token_s, 1, 1000), rounded(load.latency_s, 1, 1000))
+        times = milliseconds(load.first_token_s, load.latency_s)
         in_time = str(goals.count(load.completions, promised))
         lines.append((load.users, f"{len(load.answered)} of {len(load.completions)}", *rates, *times, in_time))
     headings = ("all users (tok/s)", "each user (tok/s)", "first token (ms)", "latency (ms)", "in time")
@@ -337,8 +326,8 @@ def prompt_lengths(found: PromptLengths) -> Table:
     fit, lines = found.fit, []
     for point in found.points:
         by_line = None if fit is None else fit.first_token_s(point.prompt_tokens)
-        times = (rounded(point.first_token_s, 1, 1000), rounded(by_line, 1, 1000))
-        lines.append((f"{point.prompt_tokens:,.0f}", point.requests, *times, rounded(point.decode_tokens_per_sec, 0)))
+        figures = (*milliseconds(point.first_token_s, by_line), rounded(point.decode_tokens_per_sec, 0))
+        lines.append((f"{point.prompt_tokens:,.0f}", point.requests, *figures))
     lines += [(f"{length:,}", 0, "does not fit", "", "") for length in found.left_out]
     headings = ("first token, median (ms)", "by the line (ms)", "decode, median (tok/s)")
     return Table.of(lines, "prompt tokens", "requests", *headings)
@@ -370,14 +359,10 @@ def instrument(check: SelfCheck) -> Table:
 
 def kept_warm(found: KeepWarmResult) -> Table:
     """A user's first request right after loading and after one light prompt, in milliseconds, with ratios."""
-    lines = [
-        (
-            f"{each.name} (ms)",
-            *(rounded(seconds, 1, 1000) for seconds in (each.cold_s, each.kept_s)),
-            comparison.describe(each.ratio, "lower"),
-        )
-        for each in found.lines()
-    ]
+    lines = []
+    for each in found.lines():
+        against = comparison.describe(each.ratio, "lower")
+        lines.append((f"{each.name} (ms)", *milliseconds(each.cold_s, each.kept_s), against))
     return Table.of(lines, "first request", "right after loading", "after one light prompt", "against")
 
 

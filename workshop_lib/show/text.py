@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +71,12 @@ def key(item: Row | Completion | ModelVariant) -> Key:
     return item.model_id, item.device
 
 
+def asked(rows: Iterable[Row]) -> list[Row]:
+    """Without the rows that were skipped, unless there is no other: `left_out` and the highlights name those."""
+    every = list(rows)
+    return [row for row in every if row.status != "skipped"] or every
+
+
 def names(items: Collection[Row | ModelVariant]) -> dict[Key, str]:
     """Name each `alias · precision · device`, else by its model id; `†` means trained on its prompts."""
     trained = {key(each) for each in items if getattr(each, "trained_on_prompts", None)}
@@ -84,25 +90,18 @@ def names(items: Collection[Row | ModelVariant]) -> dict[Key, str]:
 
 
 def machine_line(run: Run) -> str:
-    """What measured, in one line: the machine, and how many threads each model's folder sets."""
-    facts = [said.format(run.machine[fact]) for fact, said in MACHINE_FACTS.items() if run.machine.get(fact)]
-    threads = _threads(run) if "usable_processors" in run.machine else ""  # older runs do not know
-    return "; ".join(filter(None, [", ".join(facts) or UNKNOWN, threads]))
-
-
-def _threads(run: Run) -> str:
-    """Models by their number of threads, the largest group last and without names."""
-    asked = {serving.variant.model_id: serving for serving in run.servings if serving.status == "ok"}
-    groups: dict[int | None, list[str]] = {}
-    for model_id, serving in asked.items():
-        groups.setdefault(serving.threads, []).append(one_line(model_id.removesuffix(":1"), NAME_LETTERS))
+    """What measured, in one line: the machine, and how many threads each model's folder sets, the odd ones by name."""
+    facts = ", ".join(said.format(run.machine[fact]) for fact, said in MACHINE_FACTS.items() if run.machine.get(fact))
     free = "the server's choice" if run.profile == "endpoint" else "the runtime's choice"
-    said = {str(number or free): models for number, models in sorted(groups.items(), key=lambda each: len(each[1]))}
-    named = [f"{number} ({', '.join(models)})" for number, models in said.items()]
-    if named:
-        named[-1] = list(said)[-1] + (" (the others)" if named[1:] else "")
-        return f"threads: {', '.join(named)}"
-    return ""
+    groups: dict[str, dict[str, None]] = {}
+    for serving in run.servings if "usable_processors" in run.machine else ():  # older runs do not know
+        if serving.status == "ok":
+            model = one_line(serving.variant.model_id.removesuffix(":1"), NAME_LETTERS)
+            groups.setdefault(str(serving.threads or free), {})[model] = None
+    *odd, most = sorted(groups, key=lambda threads: len(groups[threads])) or [""]
+    said = [f"{threads} ({', '.join(groups[threads])})" for threads in odd]
+    said += [f"{most} (the others)" if odd else most]
+    return "; threads: ".join([facts or UNKNOWN, *([", ".join(said)] if most else [])])
 
 
 def printable(text: str) -> str:
@@ -151,25 +150,23 @@ def without_places(text: str, places: Mapping[Path, str]) -> str:
     """Replace folders of this machine by names, so that an error tells nobody where and who its reader is.
 
     Args:
-        text: anything that may hold paths, with either kind of slash, also doubled as in JSON.
+        text: anything that may hold paths, also with links followed, and with either kind of slash, doubled as in JSON.
         places: folder → name, e.g. `{Path.home(): "~"}`; the longest folder wins, a root is left alone.
 
     >>> without_places("no room in /home/ada/models", {Path("/home/ada"): "~"})
     'no room in ~/models'
     """
-    names = {written: name for place, name in places.items() for written in _ways_to_write(place)}
-    for written in sorted(names, key=len, reverse=True):
+    known: dict[str, str] = {}
+    for place, name in places.items():
+        for folder in (place.absolute(), place.resolve()):
+            if folder != folder.parent:
+                known |= dict.fromkeys((str(folder), folder.as_posix(), str(folder).replace("\\", "\\\\")), name)
+    for written in sorted(known, key=len, reverse=True):
         pattern = rf"(?<!\w){re.escape(written)}(?![\w-])"
-        text = re.sub(pattern, lambda _, name=names[written]: name, text, flags=re.IGNORECASE if os.name == "nt" else 0)
+        text = re.sub(pattern, lambda _, name=known[written]: name, text, flags=re.IGNORECASE if os.name == "nt" else 0)
     return text
 
 
 def without_home(text: str) -> str:
     """Replace the reader's own folder by `~`, as `without_places` does."""
     return without_places(text, {Path(os.path.expanduser("~")): "~"})  # noqa: PTH111 - Path.home() raises without a home
-
-
-def _ways_to_write(place: Path) -> set[str]:
-    """A folder as given and with its links followed, each with every kind of slash; nothing for a root."""
-    folders = {folder for folder in (place.absolute(), place.resolve()) if folder != folder.parent}
-    return {way for each in folders for way in (str(each), each.as_posix(), str(each).replace("\\", "\\\\"))}
