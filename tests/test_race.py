@@ -53,24 +53,22 @@ def test_while_a_lane_writes_pieces_are_counted():
     """First piece at 50 ms, two more by 80 ms: 2 pieces in 30 ms are 66.7 a second, and no token count is claimed."""
     chunks = [Chunk(0.05, "content", "a"), Chunk(0.06, "content", "b"), Chunk(0.08, "content", "c")]
     lane = race.so_far("x", chunks)
-    assert (lane.status, lane.text, lane.first_token_s, lane.tokens) == ("writing", "abc", 0.05, 3)
-    assert (lane.tokens_source, lane.latency_s, lane.place) == ("chunks", None, None)
-    assert lane.tokens_per_s == pytest.approx(66.67, abs=0.01)
-    assert race.so_far("x", []) == LaneState("x", "asked")
+    assert (lane.status, lane.text, lane.place) == (race.WRITES, "abc", None)
+    assert list(race.figures(lane).values()) == ["50 ms", "67 pieces/s", "3 pieces of text", "…"]
+    assert race.so_far("x", []) == LaneState("x", race.ASKED)
     thinking = race.so_far("x", [Chunk(0.05, "reasoning", "hm")])
-    assert (thinking.status, thinking.text, thinking.first_token_s) == ("thinking", "", 0.05)
+    assert (thinking.status, thinking.text, race.figures(thinking)["First token"]) == (race.THINKS, "", "50 ms")
 
 
 def test_at_the_end_the_figures_are_those_of_the_benchmark():
     """2 tokens after the first in 4 ms are 500 a second; a failed lane keeps its text and claims no pace."""
-    lane = race.finished("x", SWIFT)
-    assert (lane.tokens, lane.tokens_source, lane.first_token_s, lane.latency_s) == (3, "usage", 0.010, 0.014)
-    assert lane.tokens_per_s == pytest.approx(500)
-    unknown = race.finished("x", replace(SWIFT, completion_tokens=None))
-    assert (unknown.tokens, unknown.tokens_source, unknown.tokens_per_s) == (3, "chunks", None)
-    broken = race.finished("x", BROKEN)
+    uncounted, broken = race.finished("x", replace(SWIFT, completion_tokens=None)), race.finished("x", BROKEN)
+    assert [list(race.figures(lane).values()) for lane in (race.finished("x", SWIFT), uncounted, broken)] == [
+        ["10 ms", "500 tokens/s", "3 tokens", "14 ms"],
+        ["10 ms", "not known", "3 pieces of text", "14 ms"],
+        ["10 ms", "not known", "3 pieces of text", "not known"],
+    ]
     assert (broken.status, broken.text, broken.error) == ("failed", "one two three", "It\nbroke.")
-    assert (broken.first_token_s, broken.tokens_per_s, broken.latency_s) == (0.010, None, None)
 
 
 def test_places_are_those_of_the_last_token():
@@ -93,19 +91,18 @@ def test_a_model_on_both_devices_races_itself():
     assert "its CPU build against its GPU build" in picked.why
 
 
-def test_without_a_gpu_the_smallest_races_the_largest():
-    """1 MB against 20 MB in fp32 are further apart than 1 MB against 5 MB in int4; fewer than two are no error."""
+def test_without_a_gpu_the_smallest_races_the_largest_of_its_precision():
+    """1 MB races 5 MB in int4, not 20 MB in fp32, unless that is all there is; fewer than two are no error."""
     builds = [
         variant(name, precision=precision, size_mb=size)
-        for name, precision, size in (("a", "int4", 1), ("b", "int4", 5), ("c", "fp32", 1), ("d", "fp32", 20))
+        for name, precision, size in (("a", "int4", 1), ("b", "int4", 5), ("d", "fp32", 20))
     ]
     picked = race.pick(builds, {"gpu": "No GPU provider is registered. Install one."})
-    assert [each.alias for each in picked.variants] == ["c", "d"]
+    assert [each.alias for each in picked.variants] == ["a", "b"]
     assert picked.why == "No GPU provider is registered, so the smallest and the largest model race."
+    assert [each.alias for each in race.pick(builds[1:]).variants] == ["b", "d"]
     unknown = [variant(name, device="unknown", precision=None) for name in "xyz"]
     assert [each.alias for each in race.pick(unknown).variants] == ["x", "z"]
-    builds = [variant("x", precision=precision, size_mb=size) for precision, size in (("fp32", 9), ("int4", 1))]
-    assert [each.precision for each in race.pick(builds).variants] == ["int4", "fp32"]
     assert race.pick([variant("x")]) == Pick((variant("x"),), "Only one model is here, so it runs alone.")
     assert race.pick([]).variants == ()
 
@@ -128,19 +125,17 @@ def test_sentences_claim_no_more_than_one_request_carries():
     assert said[:3] == ["b · int4 · cpu did not finish: It broke.", *doubts]
 
 
-def test_frames_play_the_race_without_arithmetic():
-    """Each lane has a frame at 0 and one per arrival; the last is the end, with the server's count."""
-    view = race.finished_view(result_of(SWIFT, SLOW))
-    assert view["replay"]["factor"] == 100 and view["length_s"] == 0.040
-    swift, slow = view["replay"]["frames"]
-    assert [(frame["at_s"], frame["letters"], frame["status"]) for frame in swift] == [
-        (0.0, 0, "no token yet"), (0.010, 4, "writes"), (0.012, 8, "writes"), (0.014, 13, "first"),
-    ]  # fmt: skip
-    assert dict(swift[2]["figures"])["Pace"] == "500 pieces/s" and dict(swift[3]["figures"])["Pace"] == "500 tokens/s"
-    assert dict(slow[-1]["figures"])["Written"] == "2 tokens" and slow[-1]["ended"]
-    long = race.finished_view(result_of(completion([0.01 * n for n in range(1, 2001)])))["replay"]
-    assert len(long["frames"][0]) <= race.MOST_FRAMES + 2 and long["factor"] == 1
-    assert (long["frames"][0][-1]["at_s"], long["frames"][0][-1]["status"]) == (20.0, "first")
+def test_a_race_is_played_slowly_enough_to_be_seen():
+    """40 ms last 4 s; nothing is told before it happened, and the end has the server's count and what is doubtful."""
+    shown = race.played(result_of(SWIFT, replace(SLOW, chunks=(*SLOW.chunks, Chunk(0.040, "content", "<b>")))))
+    assert (shown["play_s"], len(shown["frames"]), shown["by_itself"]) == (pytest.approx(4.0), race.FRAMES, True)
+    begins, middle, ends = shown["frames"][0], shown["frames"][40], shown["lanes"]
+    assert begins.count("no token yet") == 2 and ">one" not in begins and "100 times slower" in begins
+    assert ">one two three<" in middle and ">first<" in middle and "500 tokens/s" in middle and "no token yet" in middle
+    assert ">second<" in ends and "eins zwei&lt;b&gt;" in ends and shown["said"].count("<p>") == 5
+    long = race.played(result_of(completion([0.01 * n for n in range(1, 2001)]), turns="together"))
+    assert long["play_s"] == pytest.approx(20.0) and not long["by_itself"]
+    assert long["lanes"].count("V10") <= race.STROKES
 
 
 WORDS = [{"choices": [{"delta": {"content": word}}]} for word in ("ä", "b\n", "c")]
@@ -179,10 +174,10 @@ def test_the_faster_one_wins_while_both_write(base_url: str):
     result = run_race(runtime, who, PROMPT, turns="together", on_change=states.append)
     steady, fast = result.lanes
     assert (steady.place, fast.place) == (2, 1)
-    assert fast.first_token_s < steady.first_token_s >= 50e-3
-    assert steady.tokens_per_s < 110  # 10 ms a token
-    live = [state[0].text for state in states if state[0].status == "writing"]
-    most = race.UPDATES_PER_S * max(1.0, steady.latency_s)
+    assert fast.measures.first_token_s < steady.measures.first_token_s >= 50e-3
+    assert steady.measures.time_per_output_token_s > 9e-3
+    live = [state[0].text for state in states if state[0].status == race.WRITES]
+    most = race.UPDATES_PER_S * max(1.0, steady.measures.latency_s)
     assert 4 <= len(set(live)) <= most and live == sorted(live, key=len)
     assert states[-1] == result.lanes and result.completions[0].text.startswith(live[-1])
 
@@ -192,8 +187,8 @@ def test_in_turns_one_waits_for_the_other(base_url: str):
     states: list[tuple[LaneState, ...]] = []
     runtime, who = EndpointRuntime(base_url), variants("steady", "fast")
     run_race(runtime, who, PROMPT, max_tokens=20, on_change=states.append)
-    assert {state[1].status for state in states if state[0].status == "writing"} == {"waiting"}
-    assert {state[0].status for state in states if state[1].status in {"loading", "asked"}} == {"done"}
+    assert {state[1].status for state in states if state[0].status == race.WRITES} == {race.WAITS}
+    assert {state[0].status for state in states if state[1].status in {race.LOADS, race.ASKED}} == {"done"}
 
 
 def test_watching_adds_nothing_to_the_record(base_url: str):
@@ -243,28 +238,25 @@ def widget(base_url: str) -> Iterator[race.RaceWidget]:
     made.close()
 
 
-def test_the_widget_tells_the_race_and_its_text_stands_alone(widget: race.RaceWidget):
-    """Before, while and after: ready, running, over; where no widget is shown, sentences are."""
+def test_the_widget_tells_the_race_and_obeys_its_buttons(widget: race.RaceWidget):
+    """Ready, running, over; an unknown way to race changes nothing, a known one is another race."""
     stages: list[str] = []
     widget.observe(lambda change: stages.append(change["new"]["stage"]), "view")
-    assert widget.view["stage"] == "ready" and "run this cell in JupyterLab" in repr(widget)
+    assert widget.view["stage"] == "ready"
     result = widget.race()
-    assert stages[-1] == "over" and set(stages[:-1]) == {"running"}
-    assert widget.view["said"] == race.sentences(result) and widget.result is result
-    bundle = widget._repr_mimebundle_()
-    assert bundle is not None and bundle[0]["text/plain"].startswith("fast · int4 · cpu finished first")
-
-
-def test_a_command_is_obeyed_once(widget: race.RaceWidget):
-    """A second press in the same turn, an unknown command and an unknown way to race change nothing."""
-    widget._receive(widget, {"command": "race", "turn": 0, "turns": "together"}, None)
-    first = widget.result
-    assert (widget.view["turn"], first.turns) == (1, "together")
-    for message in ({"command": "race", "turn": 0}, {"command": "rm", "turn": 1}, {}):
+    assert stages[-1] == "over" and set(stages[:-1]) == {"running"} and widget.result is result
+    for message in ({"turns": "x"}, {"command": "rm"}, {}):
         widget._receive(widget, message, None)
-    assert widget.result is first
-    widget._receive(widget, {"command": "race", "turn": 1, "turns": ["x"]}, None)
-    assert widget.result is not first and widget.result.turns == "together"
+    assert widget.result is result
+    widget._receive(widget, {"turns": "together"}, None)
+    assert widget.result is not result and widget.result.turns == "together"
+
+
+def test_where_no_widget_lives_sentences_say_how_it_went(widget: race.RaceWidget, capsys: pytest.CaptureFixture[str]):
+    """What a saved page shows without Python, and a terminal."""
+    runtime, variants, prompt = widget._race
+    race.watch(runtime, Pick(variants, "Two."), prompt, max_tokens=4)
+    assert "fast · int4 · cpu finished first" in capsys.readouterr().out
 
 
 def test_an_interrupted_race_can_be_started_again(widget: race.RaceWidget, monkeypatch: pytest.MonkeyPatch):
@@ -272,15 +264,15 @@ def test_an_interrupted_race_can_be_started_again(widget: race.RaceWidget, monke
     threads = threading.active_count()
 
     def interrupt(lanes: tuple[LaneState, ...]) -> None:
-        if lanes[1].status == "writing":
+        if lanes[1].status == race.WRITES:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(widget, "_show", interrupt)
     with pytest.raises(KeyboardInterrupt):
         widget.race()
-    assert (widget.view["stage"], widget.view["lanes"], threading.active_count()) == ("ready", [], threads)
+    assert (widget.view["stage"], "lanes" in widget.view, threading.active_count()) == ("ready", False, threads)
     monkeypatch.undo()
-    widget._receive(widget, {"command": "race", "turn": 1}, None)
+    widget._receive(widget, {"turns": "in turns"}, None)
     assert widget.view["stage"] == "over"
 
 
