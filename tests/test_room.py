@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet_helpers import made_fleet
+from tests.fleet_helpers import keep, made_fleet
 from workshop_lib import report, storage, summary
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleet import room
-from workshop_lib.fleet.plan import write_fleet
 from workshop_lib.quality import scores
 from workshop_lib.quality.scores import Score, ScoreFile
 from workshop_lib.records import Run
@@ -254,9 +253,7 @@ def test_what_is_handed_in_is_read_again(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_fleet_s_folder_is_a_room(tmp_path: Path) -> None:
     """Its machines are the desks; what belongs to the fleet itself is no desk and no fault."""
-    fleet = made_fleet({"quick": 1.0, "slow": 4.0})
-    for label in fleet.runs:
-        write_fleet(tmp_path, fleet, label)
+    keep(made_fleet({"quick": 1.0, "slow": 4.0}), tmp_path)
     found = room.read(tmp_path)
     assert [desk.name for desk in found.desks] == ["quick", "slow"] and found.faults == ()
 
