@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,9 +22,39 @@ from typing import Self
 
 from tests.behaviours import BEHAVIOURS, QUICK
 from tests.fault_steps import Behaviour, Call, Exchange, Step, listed, refuse, scaled, tokens, whole
-from workshop_lib.self_check import accept, announce, read_request, served_by
+from workshop_lib.self_check import announce, served_by
 
 CERTIFICATE = Path(__file__).with_name("loopback.pem")
+
+
+def accept(listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+    """Serve every connection in a thread of its own until the listener is closed."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+
+def read_request(connection: socket.socket) -> tuple[str, bytes, float]:
+    """The request's head, its body, and when its first byte arrived. Raises `ConnectionResetError`."""
+    received, arrived = _received(connection), time.perf_counter()
+    while b"\r\n\r\n" not in received:
+        received += _received(connection)
+    head, _, body = received.partition(b"\r\n\r\n")
+    lengths = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+    while len(body) < sum(map(int, lengths)):
+        body += _received(connection)
+    return head.decode("latin-1"), body, arrived
+
+
+def _received(connection: socket.socket) -> bytes:
+    received = connection.recv(65536)
+    if not received:
+        raise ConnectionResetError
+    return received
 
 
 class FaultServer:

@@ -15,9 +15,10 @@ from pathlib import Path
 from subprocess import Popen
 
 from tests.report_helpers import run_of_models
+from workshop_lib import storage
 from workshop_lib.errors import EndpointError
-from workshop_lib.fleet import cluster, collect
-from workshop_lib.fleet.plan import Fleet, FleetPlan, Machine, Share
+from workshop_lib.fleet import cluster
+from workshop_lib.fleet.plan import Fleet, FleetPlan
 from workshop_lib.records import Run
 from workshop_lib.runtimes.child_process import child_environment
 
@@ -64,12 +65,12 @@ class Hosts:
 
     def recorded(self, name: str) -> int:
         """Lines of records that a machine has written in its own cache."""
-        found = (self.folder / name / "cache" / "fleet").glob("shares/*/*/records.jsonl")
+        found = (self.folder / name / "cache" / "fleet").glob("runs/*/records.jsonl")
         return sum(path.read_bytes().count(b"\n") for path in found)
 
     def wait_for(self, count: int) -> None:
         with cluster.connect(self.address) as client:
-            wait_until(lambda: len(collect.present(client)) == count)
+            wait_until(lambda: len(cluster.present(client)) == count)
 
 
 def _end(process: Popen[bytes]) -> None:
@@ -126,18 +127,25 @@ def made_fleet(speeds: dict[str, float], *, wise: Sequence[str] = ()) -> Fleet:
     `wise` models say.
     """
     run = run_of_models(6, failed=0)
-    prompts = tuple(replace(each, aspects=("word",)) for each in run.prompts)
-    fleet = Fleet("fleet", "2026-01-01T00:00:00+00:00", FleetPlan(prompts))
-    for name, factor in speeds.items():
-        machine = Machine(name, f"host-{name}", {"cpu": "Test CPU", "python": "3.11.1"})
-        variants = [each.variant for each in run.servings if each.variant.precision == "int4"]
-        fleet = fleet.with_machine(machine, variants)
-        mine = _on_machine(run, factor, wise)
-        for variant in variants:
-            share = Share(name, variant, "done")
-            records = [each for each in (*mine.servings, *mine.completions) if share.owns(each)]
-            fleet = fleet.with_share(share, records)
+    kept = {each.variant.model_id: each.variant for each in run.servings if each.variant.precision == "int4"}
+    run = replace(
+        run,
+        prompts=tuple(replace(each, aspects=("word",)) for each in run.prompts),
+        servings=tuple(each for each in run.servings if each.variant.model_id in kept),
+        completions=tuple(each for each in run.completions if each.model_id in kept),
+        machine={"cpu": "Test CPU", "python": "3.11.1"},
+    )
+    fleet = Fleet("fleet", FleetPlan(run.prompts), dict.fromkeys(speeds, tuple(kept.values())))
+    fleet.runs = {name: _on_machine(run, factor, wise) for name, factor in speeds.items()}
     return fleet
+
+
+def keep(fleet: Fleet, folder: Path) -> None:
+    """Write a fleet as its folder."""
+    for label, run in fleet.runs.items():
+        with storage.RunWriter(folder / label / "records.jsonl", run) as writer:
+            writer.append(*run.servings, *run.completions)
+    fleet.write(folder)
 
 
 def _on_machine(run: Run, factor: float, wise: Sequence[str]) -> Run:
@@ -160,11 +168,10 @@ def _on_machine(run: Run, factor: float, wise: Sequence[str]) -> Run:
 
 def without(fleet: Fleet, label: str, model_id: str, reason: str = "The machine left.") -> Fleet:
     """The same fleet, in which a machine never measured a model: it went away."""
-    (share,) = [each for each in fleet.shares if each.machine == label and each.variant.model_id == model_id]
     run = fleet.runs[label]
     rest = {
-        "servings": tuple(each for each in run.servings if not share.owns(each)),
-        "completions": tuple(each for each in run.completions if not share.owns(each)),
+        "servings": tuple(each for each in run.servings if each.variant.model_id != model_id),
+        "completions": tuple(each for each in run.completions if each.model_id != model_id),
     }
-    fleet = replace(fleet, runs={**fleet.runs, label: replace(run, **rest)})
-    return fleet.with_share(replace(share, status="missing", reason=reason))
+    ended = {**fleet.ended, label: reason}
+    return replace(fleet, ended=ended, runs={**fleet.runs, label: replace(run, **rest)})

@@ -26,12 +26,12 @@ IP = shutil.which("ip") or "/usr/sbin/ip"
 @pytest.fixture(scope="module")
 def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keys") / "mine"
-    cluster.make_key(folder, days=7)
+    cluster.make_key(folder)
     return folder
 
 
 def test_a_key_is_one_file_for_a_week_that_only_its_owner_reads(key: Path) -> None:
-    """It ends after the days asked for, and a day earlier for slow clocks; a copy that all can read is closed."""
+    """It ends after seven days and is valid a day earlier, for slow clocks; a copy that all can read is closed."""
     from cryptography import x509
 
     pem = key / "fleet-key.pem"
@@ -48,7 +48,7 @@ def test_a_key_is_one_file_for_a_week_that_only_its_owner_reads(key: Path) -> No
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is missing")
 def test_git_never_takes_a_key(tmp_path: Path) -> None:
     """`git add -A` beside a key adds nothing of it, whatever its folder is called."""
-    cluster.make_key(tmp_path / "any name", days=1)
+    cluster.make_key(tmp_path / "any name")
     (tmp_path / "seen.txt").write_text("", encoding="utf-8")
     for command in (["init", "--quiet"], ["add", "-A"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
@@ -57,11 +57,10 @@ def test_git_never_takes_a_key(tmp_path: Path) -> None:
 
 
 def test_what_is_no_key_is_named(key: Path, tmp_path: Path) -> None:
-    """A full folder, no days, a missing file and half a file are told before anything is opened."""
+    """A full folder, a missing file and half a file are told before anything is opened."""
     (tmp_path / "fleet-key.pem").write_bytes((key / "fleet-key.pem").read_bytes()[:400])
-    for folder, days in ((key, 7), (tmp_path / "new", 0)):
-        with pytest.raises(ConfigurationError):
-            cluster.make_key(folder, days=days)
+    with pytest.raises(ConfigurationError, match="is not empty"):
+        cluster.make_key(key)
     for folder in (tmp_path / "nothing", tmp_path):
         with pytest.raises(ConfigurationError, match="holds no key"):
             cluster.read_key(folder)
@@ -112,7 +111,7 @@ def test_a_port_that_is_taken_is_one_error() -> None:
 @pytest.mark.slow
 def test_only_the_fleet_s_key_gets_in(key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with the key joins; plain connections, another key and no answer at all are one error each."""
-    cluster.make_key(tmp_path / "other", days=1)
+    cluster.make_key(tmp_path / "other")
     with ExitStack() as stack:
         made = Hosts(tmp_path / "hosts", stack, scheme="tls")
         with monkeypatch.context() as hasty:
@@ -192,7 +191,7 @@ def test_two_hosts_over_tls_measure_one_plan(key: Path, tmp_path: Path) -> None:
         assert run.wait(timeout=60) == 0, made.said("run")
     fleet = read_fleet(tmp_path / "results")
     assert [share.status for share in fleet.shares] == ["done", "done"]
-    assert [machine.label.partition("-")[0] for machine in fleet.measured] == ["ann", "ben"]
+    assert sorted(label.partition("-")[0] for label in fleet.runs) == ["ann", "ben"]
     assert [sum(each.ok for each in one.completions) for one in fleet.runs.values()] == [3, 3]
-    assert len({machine.host for machine in fleet.machines}) == 2
+    assert len({label.partition("-")[2] for label in fleet.runs}) == 2
     assert "On the slowest machine" in made.said("run")

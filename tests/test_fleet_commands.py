@@ -14,11 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.fleet_helpers import NO_DASK, made_fleet
+from tests.fleet_helpers import NO_DASK, keep, made_fleet
 from workshop_lib import places
 from workshop_lib.__main__ import _parser, main
 from workshop_lib.fleet import cluster
-from workshop_lib.fleet.plan import write_fleet
 from workshop_lib.programs import notebooks
 
 GUIDE = places.PROJECT / "samples" / "fleet" / "README.md"
@@ -51,13 +50,12 @@ def test_every_command_of_the_guides_is_accepted(guide: Path) -> None:
 def test_results_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Shares, speeds, the default for both views with how sure it is: all from the folder, without Dask."""
     fleet = made_fleet({"quick": 1.0, "slow": 4.0, "usual": 2.0}, wise=["practice-large"])
-    for label in fleet.runs:
-        write_fleet(tmp_path / "all", fleet, label)
+    keep(fleet, tmp_path / "all")
     assert main(["fleet", "show", str(tmp_path / "all"), "--max-latency-ms", "300"]) == 0
     shown = capsys.readouterr().out
-    assert "484 ms are more than 300 ms" in shown and "3 machines are few" in shown
+    assert "484 (no interval)" in shown and "3 machines are few" in shown
     assert "On the slowest machine (slow) the best default is practice-small · int4 · cpu" in shown
-    write_fleet(tmp_path / "none", replace(fleet, runs={}))
+    keep(replace(fleet, models={}, runs={}), tmp_path / "none")
     assert main(["fleet", "show", str(tmp_path / "none")]) == 0
     assert "No model was measured on every machine" in capsys.readouterr().out
     assert main(["fleet", "show", str(tmp_path)]) == 2
@@ -67,11 +65,11 @@ def test_results_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.skipif(NO_DASK, reason="NO FLEET IS TESTED: requirements-fleet.txt is missing")
 def test_a_key_is_made_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command says what whoever holds the key can do, and shows no key; a wrong value ends with 2."""
-    assert main(["fleet", "certificates", str(tmp_path / "key"), "--days", "2"]) == 0
+    """The command says what whoever holds the key can do, and shows no key; a second one there ends with 2."""
+    assert main(["fleet", "certificates", str(tmp_path / "key")]) == 0
     shown = capsys.readouterr().out
-    assert "valid for 2 days" in shown and "can run programs on every machine" in shown and "PRIVATE" not in shown
-    assert main(["fleet", "certificates", str(tmp_path / "more"), "--days", "0"]) == 2
+    assert "valid for 7 days" in shown and "can run programs on every machine" in shown and "PRIVATE" not in shown
+    assert main(["fleet", "certificates", str(tmp_path / "key")]) == 2
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 
 from tests.fleet_helpers import made_fleet, without
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.fleet.default import Candidate, Choice, Limits, choose, describe, remarks
+from workshop_lib.fleet.default import Candidate, Choice, choose, describe, remarks, shares, table
+from workshop_lib.records import ModelVariant, Serving
 
 SPEEDS = {"quick": 1.0, "slow": 4.0, "usual": 2.0}
 ALIKE = dict.fromkeys("abcdef", 1.0)
@@ -35,14 +36,16 @@ def test_worst_and_typical_are_one_number_per_machine() -> None:
 
 def test_the_best_answers_win_within_the_limit() -> None:
     """At 300 ms the large model, which alone knows the word, is the default of a typical machine only."""
-    choice = choose(made_fleet(SPEEDS, wise=["practice-large"]), Limits(max_latency_s=0.3))
+    choice = choose(made_fleet(SPEEDS, wise=["practice-large"]), max_latency_s=0.3)
     assert best(choice) == {"worst": SMALL, "typical": LARGE}, "of equal answers the quicker ones"
-    assert candidate(choice, LARGE).breaks == {"worst": "484 ms are more than 300 ms", "typical": None}
+    assert candidate(choice, LARGE).keeps == {"worst": False, "typical": True}
+    shown = table(choice)
+    assert shown["model"][0].startswith("practice-small") and list(shown["breaks a limit"]).count("yes") == 1
 
 
 def test_how_sure_is_the_share_of_draws() -> None:
     """Three machines drawn from three leave the slow one out in (2/3)^3 = 8 of 27 draws: then the large model leads."""
-    choice = choose(made_fleet(SPEEDS, wise=["practice-large"]), Limits(max_latency_s=0.3))
+    choice = choose(made_fleet(SPEEDS, wise=["practice-large"]), max_latency_s=0.3)
     small, large = (candidate(choice, model).wins["worst"] for model in (SMALL, LARGE))
     assert large == pytest.approx(8 / 27, abs=0.04), "0.04 is four standard errors of 2,000 draws"
     assert large + small == pytest.approx(1.0)
@@ -58,7 +61,7 @@ def test_nothing_is_clear_from_one_computer_or_few_prompts() -> None:
     choice = choose(fleet)
     assert best(choice) == {"worst": SMALL, "typical": SMALL}
     assert candidate(choice, SMALL).wins == {"worst": 1.0, "typical": 1.0}
-    twins = choose(replace(fleet, machines=tuple(replace(each, host="same") for each in fleet.machines)))
+    twins = choose(made_fleet({f"{label}-same": 1.0 for label in ALIKE}))
     found = [(each.sure("worst"), len(describe(each))) for each in (choice, replace(choice, prompts=8))]
     found += [(each.sure("worst"), len(describe(each))) for each in (replace(twins, prompts=8), twins)]
     assert found == [("likely", 3), ("clear", 2), ("likely", 3), ("likely", 4)]
@@ -78,17 +81,15 @@ def test_models_that_are_equal_share_the_draws() -> None:
 
 
 def test_a_limit_excludes_and_the_only_candidate_was_compared_with_nothing() -> None:
-    """Quality excludes however quick a model is; an impossible limit gives no default, in no draw."""
+    """An impossible limit gives no default, in no draw; the only model measured everywhere was compared with none."""
     fleet = made_fleet(SPEEDS, wise=["practice-large"])
-    choice = choose(fleet, Limits(min_quality=0.5))
-    assert best(choice) == {"worst": LARGE, "typical": LARGE}
-    assert candidate(choice, SMALL).breaks["typical"] == "quality 0.00 is less than 0.50"
-    impossible = choose(fleet, Limits(max_latency_s=0.001))
+    assert best(choose(fleet)) == {"worst": LARGE, "typical": LARGE}
+    impossible = choose(fleet, max_latency_s=0.001)
     assert best(impossible) == {"worst": None, "typical": None}
     assert all(each.wins == {"worst": 0.0, "typical": 0.0} for each in impossible.candidates)
-    assert "no model keeps the limits" in describe(impossible)[0]
+    assert "no model keeps the limit" in describe(impossible)[0]
     only = choose(without(without(fleet, "slow", SMALL), "slow", MEDIUM))
-    assert only.sure("worst") == "only one" and not any("draws" in said for said in describe(only)[:2])
+    assert all("nothing was compared" in said and "draws" not in said for said in describe(only)[:2])
 
 
 def test_a_model_that_one_machine_lacks_is_nobody_s_default() -> None:
@@ -111,18 +112,35 @@ def test_prompts_that_expect_nothing_leave_the_quality_unknown() -> None:
 
 def test_what_differs_between_machines_is_said() -> None:
     """Other versions, threads and power, two workers on one computer, who takes no part, and what is incomplete."""
-    fleet = made_fleet(SPEEDS)
-    quick, slow, usual = fleet.machines
-    others = (
-        replace(quick, fingerprint={**quick.fingerprint, "versions": {"onnxruntime": "1.30.0"}}, host="same"),
-        replace(slow, refused="Other versions."),
-        replace(usual, fingerprint={**usual.fingerprint, "thread_variables": {"OMP_NUM_THREADS": "1"}}, host="same"),
+    assert remarks(made_fleet(SPEEDS)) == []
+    fleet = without(made_fleet({"quick-1": 1.0, "slow-2": 4.0, "usual-1": 2.0}), "slow-2", SMALL)
+    quick, slow, usual = fleet.runs.values()
+    runs = (
+        replace(quick, machine={**quick.machine, "versions": {"onnxruntime": "1.30.0"}}),
+        slow,
+        replace(usual, machine={**usual.machine, "thread_variables": {"OMP_NUM_THREADS": "1"}}),
     )
-    assert remarks(fleet) == []
-    assert remarks(replace(without(fleet, "slow", SMALL), machines=others)) == [
-        "slow takes no part. Other versions.",
-        "Different thread variables (none: quick, slow; {'OMP_NUM_THREADS': '1'}: usual).",
-        "Different onnxruntime (1.30.0: quick; none: slow, usual).",
-        "quick and usual are one computer: what differs between them is what repeating makes.",
+    fleet = replace(
+        fleet, ended={**fleet.ended, "mute-3": "No runtime."}, runs=dict(zip(fleet.runs, runs, strict=True))
+    )
+    assert remarks(fleet) == [
+        "mute-3 takes no part. No runtime.",
+        "Different thread variables (none: quick-1, slow-2; {'OMP_NUM_THREADS': '1'}: usual-1).",
+        "Different onnxruntime (1.30.0: quick-1; none: slow-2, usual-1).",
+        "quick-1 and usual-1 are one computer: what differs between them is what repeating makes.",
         "1 of 9 shares are not complete.",
     ]
+
+
+def test_there_is_a_line_for_each_share_and_for_what_a_machine_lacks() -> None:
+    """Done or why not, with others' words made harmless."""
+    fleet = without(made_fleet(SPEEDS), "slow", SMALL)
+    lacking = Serving(ModelVariant("x|<b>", "x", "cpu"), status="skipped", error="no\nsuch")
+    fleet.runs["quick"] = replace(fleet.runs["quick"], servings=(*fleet.runs["quick"].servings, lacking))
+    shown = shares(fleet)
+    assert sorted(zip(shown["status"], shown["starts"], shown["reason"], strict=True)) == [
+        *[("done", 1, "")] * 8,
+        ("missing", 0, "The machine left."),
+        ("not offered", 0, "no such"),
+    ]
+    assert list(shown["model"])[-1] == "x|<b> · cpu" and "<b>" not in shown._repr_html_()

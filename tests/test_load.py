@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -229,82 +228,36 @@ def server() -> Iterator[FaultServer]:
         yield opened
 
 
-class Pauses:
-    """A clock that the test moves: the keeper's thread waits in `sleep` until the test lets it go on."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.asked: list[float] = []
-        self._may_go_on = threading.Semaphore(0)
-        self._is_waiting = threading.Semaphore(0)
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.asked.append(seconds)
-        self._is_waiting.release()
-        self._may_go_on.acquire()
-
-    def until_it_waits(self) -> float:
-        """Wait until the thread sleeps; returns for how long it wants to."""
-        assert self._is_waiting.acquire(timeout=10)
-        return self.asked[-1]
-
-    def pass_(self, seconds: float) -> None:
-        self.now += seconds
-        self._may_go_on.release()
-
-
-def test_a_prompt_is_sent_at_once_and_then_after_every_pause(server):
-    """The first one warms the model now; the next is due a whole pause after the last request."""
-    pauses = Pauses()
-    keeper = KeepWarm(model(server.base_url), every_s=60, clock=pauses.clock, sleep=pauses.sleep)
-    with keeper:
-        assert pauses.until_it_waits() == 60
-        assert (keeper.pings, server.requests["fast"]) == (1, 1)
-        pauses.pass_(60)
-        assert pauses.until_it_waits() == 60
-        assert keeper.pings == 2
-        keeper._ended.set()
-        pauses.pass_(1)
-    assert keeper.pings == 2
-
-
-def test_a_request_of_the_users_counts_as_one(server):
-    """Asked for 40 s into a pause of 60, the model needs no prompt until 60 s after that."""
-    pauses = Pauses()
-    with KeepWarm(model(server.base_url), every_s=60, clock=pauses.clock, sleep=pauses.sleep) as keeper:
-        pauses.until_it_waits()
-        pauses.now = 40
+def test_a_prompt_is_sent_at_once_and_then_a_whole_pause_after_the_last_request(server):
+    """The first one warms the model now; what is asked meanwhile counts like a prompt."""
+    with KeepWarm(model(server.base_url), every_s=0.5) as keeper:
+        wait_until(lambda: keeper.pings == 1, within_s=30)
+        time.sleep(0.3)
         with keeper.busy():
-            pass
-        pauses.pass_(20)
-        assert pauses.until_it_waits() == 40
-        assert keeper.pings == 1
-        keeper._ended.set()
-        pauses.pass_(0)
+            asked = time.monotonic()
+        wait_until(lambda: keeper.pings == 2, within_s=30)
+        assert time.monotonic() - asked >= 0.5
 
 
 def test_a_prompt_that_is_due_stands_back_for_a_request(server):
     """While somebody asks, nothing is sent, and nothing is made up for afterwards."""
-    keeper = KeepWarm(model(server.base_url))
-    with keeper.busy():
-        assert keeper.ping() is None
-    assert keeper.pings == 0
-    assert "fast" not in server.requests
-    keeper.close()
+    keeper = KeepWarm(model(server.base_url), every_s=30)
+    with keeper:
+        wait_until(lambda: keeper.pings == 1, within_s=30)
+        with keeper.busy():
+            keeper.every_s = 0.01  # due from now on
+            time.sleep(0.1)
+            assert (keeper.pings, server.requests["fast"]) == (1, 1)
+            keeper.every_s = 30
+    assert keeper.pings == 1
 
 
 def test_a_request_waits_for_the_prompt_on_its_way_before_its_clock_starts(server):
     """`busy` opens only when the light prompt has been answered, so that none is ever inside a timing."""
-    keeper = KeepWarm(model(server.base_url, "slow"))
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(keeper.ping)
+    with KeepWarm(model(server.base_url, "slow")) as keeper:
         wait_until(lambda: "slow" in server.requests, within_s=30)
         with keeper.busy():
             assert keeper.pings == 1
-    keeper.close()
 
 
 def test_no_prompt_is_ever_inside_a_request(server):
@@ -327,30 +280,26 @@ def test_a_prompt_that_fails_is_said_and_not_raised(server):
     assert f"{keeper.failures} of them failed" in said and "HTTP 500" in said
     with KeepWarm(model(f"http://127.0.0.1:{free_port()}/v1")) as nobody:
         wait_until(lambda: nobody.failures == 1, within_s=30)
-    assert "No server listens" in (nobody.last_failure or "")
+    assert "No server listens" in nobody.last_failure
 
 
 def test_an_empty_answer_is_no_failure_and_what_was_done_is_said(server):
     """One token may be no text at all; the model was at work for it all the same."""
-    keeper = KeepWarm(model(server.base_url, "empty"), every_s=30)
-    assert keeper.ping() is not None
+    with KeepWarm(model(server.base_url, "empty"), every_s=30) as keeper:
+        wait_until(lambda: keeper.pings == 1, within_s=30)
     assert (keeper.pings, keeper.failures) == (1, 0)
     assert keeper.sentences() == (
         "1 light prompt sent: one at once, then one after every 30 s without a request.",
         NEVER_UNLOADS,
     )
-    keeper.close()
 
 
 def test_leaving_ends_a_long_pause_at_once(server):
     """An hour's pause does not hold up the end of the context, and the thread is gone."""
     with KeepWarm(model(server.base_url), every_s=3600) as keeper:
         wait_until(lambda: keeper.pings == 1, within_s=30)
-        thread = keeper._thread
         started = time.monotonic()
-    assert time.monotonic() - started < 60
-    assert thread is not None and not thread.is_alive()
-    keeper.close()
+    assert time.monotonic() - started < 60 and not keeper._thread.is_alive()
 
 
 @pytest.mark.parametrize("every_s", [0, -1, float("inf"), float("nan")])

@@ -1,29 +1,22 @@
-"""Races: states worked by hand, lanes of known timing and known faults, the widget, the figure, the shipped models."""
+"""A race: who runs, what is counted and said, what the page plays, a race on servers of known timing, the figure."""
 
 from __future__ import annotations
 
-import itertools
-import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib.collections import PathCollection
 
 from tests.fault_server import fault_server
-from tests.measurement_helpers import completion, request
+from tests.measurement_helpers import completion
 from workshop_lib import race
-from workshop_lib.client import ChatClient
 from workshop_lib.errors import ModelServerError
-from workshop_lib.race import LaneState, LiveAnswer, Pick, RaceResult, Turns, run_race
+from workshop_lib.race import LaneState, Pick, RaceResult, run_race
 from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 from workshop_lib.runtimes.profiles import ServedModel
 from workshop_lib.show import charts, style
-from workshop_lib.streams import read_answer
 from workshop_lib.summary import WARNINGS
 
 PROMPT = Prompt("p", "Say it.")
@@ -37,8 +30,8 @@ def variants(*names: str) -> list[ModelVariant]:
     return [variant(name, model_id=name) for name in names]
 
 
-def result_of(*completions: Completion, turns: Turns = "in turns") -> RaceResult:
-    return RaceResult(PROMPT, turns, tuple(variant(name) for name in "abcd"[: len(completions)]), completions)
+def result_of(*completions: Completion) -> RaceResult:
+    return RaceResult(PROMPT, tuple(variant(name) for name in "abcd"[: len(completions)]), completions)
 
 
 SWIFT = completion([0.010, 0.012, 0.014], ["one ", "two ", "three"])
@@ -50,27 +43,27 @@ BROKEN = replace(SWIFT, error="It\nbroke.", error_kind="reset")
 
 
 def test_while_a_lane_writes_pieces_are_counted():
-    """First piece at 50 ms, two more by 80 ms: 2 pieces in 30 ms are 66.7 a second, and no token count is claimed."""
-    chunks = [Chunk(0.05, "content", "a"), Chunk(0.06, "content", "b"), Chunk(0.08, "content", "c")]
-    lane = race.so_far("x", chunks)
-    assert (lane.status, lane.text, lane.first_token_s, lane.tokens) == ("writing", "abc", 0.05, 3)
-    assert (lane.tokens_source, lane.latency_s, lane.place) == ("chunks", None, None)
-    assert lane.tokens_per_s == pytest.approx(66.67, abs=0.01)
-    assert race.so_far("x", []) == LaneState("x", "asked")
-    thinking = race.so_far("x", [Chunk(0.05, "reasoning", "hm")])
-    assert (thinking.status, thinking.text, thinking.first_token_s) == ("thinking", "", 0.05)
+    """No token count and no pace is claimed before the end; thinking is no visible token."""
+    lane = LaneState("x", (Chunk(0.05, "content", "a"), Chunk(0.08, "content", "b")))
+    assert (lane.status, lane.text, list(race.figures(lane).values())) == (
+        "writes",
+        "ab",
+        ["50 ms", "…", "2 pieces of text", "…"],
+    )
+    assert set(race.figures(LaneState("x")).values()) == {"…"} and LaneState("x").status == "no token yet"
+    thinking = LaneState("x", (Chunk(0.05, "reasoning", "hm"),))
+    assert (thinking.status, thinking.text) == ("thinks, no visible token yet", "")
 
 
 def test_at_the_end_the_figures_are_those_of_the_benchmark():
     """2 tokens after the first in 4 ms are 500 a second; a failed lane keeps its text and claims no pace."""
-    lane = race.finished("x", SWIFT)
-    assert (lane.tokens, lane.tokens_source, lane.first_token_s, lane.latency_s) == (3, "usage", 0.010, 0.014)
-    assert lane.tokens_per_s == pytest.approx(500)
-    unknown = race.finished("x", replace(SWIFT, completion_tokens=None))
-    assert (unknown.tokens, unknown.tokens_source, unknown.tokens_per_s) == (3, "chunks", None)
-    broken = race.finished("x", BROKEN)
-    assert (broken.status, broken.text, broken.error) == ("failed", "one two three", "It\nbroke.")
-    assert (broken.first_token_s, broken.tokens_per_s, broken.latency_s) == (0.010, None, None)
+    lanes = result_of(SWIFT, replace(SWIFT, completion_tokens=None), BROKEN).lanes
+    assert [list(race.figures(lane).values()) for lane in lanes] == [
+        ["10 ms", "500 tokens/s", "3 tokens", "14 ms"],
+        ["10 ms", "not known", "3 pieces of text", "14 ms"],
+        ["10 ms", "not known", "3 pieces of text", "not known"],
+    ]
+    assert (lanes[2].status, lanes[2].text, lanes[2].error) == ("failed", "one two three", "It\nbroke.")
 
 
 def test_places_are_those_of_the_last_token():
@@ -93,19 +86,18 @@ def test_a_model_on_both_devices_races_itself():
     assert "its CPU build against its GPU build" in picked.why
 
 
-def test_without_a_gpu_the_smallest_races_the_largest():
-    """1 MB against 20 MB in fp32 are further apart than 1 MB against 5 MB in int4; fewer than two are no error."""
+def test_without_a_gpu_the_smallest_races_the_largest_of_its_precision():
+    """1 MB races 5 MB in int4, not 20 MB in fp32, unless that is all there is; fewer than two are no error."""
     builds = [
         variant(name, precision=precision, size_mb=size)
-        for name, precision, size in (("a", "int4", 1), ("b", "int4", 5), ("c", "fp32", 1), ("d", "fp32", 20))
+        for name, precision, size in (("a", "int4", 1), ("b", "int4", 5), ("d", "fp32", 20))
     ]
     picked = race.pick(builds, {"gpu": "No GPU provider is registered. Install one."})
-    assert [each.alias for each in picked.variants] == ["c", "d"]
+    assert [each.alias for each in picked.variants] == ["a", "b"]
     assert picked.why == "No GPU provider is registered, so the smallest and the largest model race."
+    assert [each.alias for each in race.pick(builds[1:]).variants] == ["b", "d"]
     unknown = [variant(name, device="unknown", precision=None) for name in "xyz"]
     assert [each.alias for each in race.pick(unknown).variants] == ["x", "z"]
-    builds = [variant("x", precision=precision, size_mb=size) for precision, size in (("fp32", 9), ("int4", 1))]
-    assert [each.precision for each in race.pick(builds).variants] == ["int4", "fp32"]
     assert race.pick([variant("x")]) == Pick((variant("x"),), "Only one model is here, so it runs alone.")
     assert race.pick([]).variants == ()
 
@@ -115,11 +107,11 @@ def test_without_a_gpu_the_smallest_races_the_largest():
 
 def test_sentences_claim_no_more_than_one_request_carries():
     """14 ms against 40 ms are 2.9 times; who wrote fewer tokens is said, how they ran, and what is doubtful."""
-    assert race.sentences(result_of(SLOW, SWIFT, turns="together")) == [
+    assert race.sentences(result_of(SLOW, SWIFT)) == [
         "b · int4 · cpu finished first, after 14 ms; a · int4 · cpu took 2.9 times as long, 40 ms.",
         "b · int4 · cpu had the first token first: 10 ms and 20 ms.",
         "They wrote 3 and 2 tokens, in this order: who writes less finishes sooner.",
-        "They ran at the same time and shared this machine, so these are no benchmark numbers.",
+        "Each ran alone, after a short question that does not count.",
         "One question is an anecdote; only a benchmark can say how sure this is.",
     ]
     burst = completion([0.1] * 20 + [0.11 + 0.01 * n for n in range(3)], cached_tokens=9)
@@ -128,39 +120,16 @@ def test_sentences_claim_no_more_than_one_request_carries():
     assert said[:3] == ["b · int4 · cpu did not finish: It broke.", *doubts]
 
 
-def test_frames_play_the_race_without_arithmetic():
-    """Each lane has a frame at 0 and one per arrival; the last is the end, with the server's count."""
-    view = race.finished_view(result_of(SWIFT, SLOW))
-    assert view["replay"]["factor"] == 100 and view["length_s"] == 0.040
-    swift, slow = view["replay"]["frames"]
-    assert [(frame["at_s"], frame["letters"], frame["status"]) for frame in swift] == [
-        (0.0, 0, "no token yet"), (0.010, 4, "writes"), (0.012, 8, "writes"), (0.014, 13, "first"),
-    ]  # fmt: skip
-    assert dict(swift[2]["figures"])["Pace"] == "500 pieces/s" and dict(swift[3]["figures"])["Pace"] == "500 tokens/s"
-    assert dict(slow[-1]["figures"])["Written"] == "2 tokens" and slow[-1]["ended"]
-    long = race.finished_view(result_of(completion([0.01 * n for n in range(1, 2001)])))["replay"]
-    assert len(long["frames"][0]) <= race.MOST_FRAMES + 2 and long["factor"] == 1
-    assert (long["frames"][0][-1]["at_s"], long["frames"][0][-1]["status"]) == (20.0, "first")
-
-
-WORDS = [{"choices": [{"delta": {"content": word}}]} for word in ("ä", "b\n", "c")]
-EVENTS = [json.dumps(event).encode() for event in (*WORDS, {"choices": [{"delta": {}, "finish_reason": "stop"}]})]
-STREAM = b"".join(b"data: " + event + b"\r\n\r\n" for event in (*EVENTS, b"[DONE]"))
-
-
-@given(st.sets(st.integers(1, len(STREAM) - 1), max_size=12), st.sets(st.integers(0, 12)))
-def test_a_growing_answer_is_read_like_a_whole_one(cuts: set[int], looks: set[int]):
-    """However the network cuts the bytes and whenever one looks, the chunks and their moments are the same."""
-    ends = [0, *sorted(cuts), len(STREAM)]
-    pieces = [(0.1 * n, STREAM[a:b]) for n, (a, b) in enumerate(itertools.pairwise(ends))]
-    growing: list[tuple[float, bytes]] = []
-    live, seen = LiveAnswer(growing), 0
-    for n, piece in enumerate(pieces):
-        growing.append(piece)
-        if n in looks:
-            assert len(live.look()) >= seen
-            seen = len(live.look())
-    assert live.look() == read_answer(pieces).chunks and len(live.look()) == 3
+def test_a_race_is_played_slowly_enough_to_be_seen():
+    """40 ms last 4 s; nothing is told before it happened, and the end has the server's count and what is doubtful."""
+    shown = race.played(result_of(SWIFT, replace(SLOW, chunks=(*SLOW.chunks, Chunk(0.040, "content", "<b>")))))
+    assert (shown["play_s"], len(shown["frames"])) == (pytest.approx(4.0), race.FRAMES)
+    begins, middle, ends = shown["frames"][0], shown["frames"][40], shown["lanes"]
+    assert begins.count("no token yet") == 2 and ">one" not in begins and "100 times slower" in begins
+    assert ">one two three<" in middle and ">first<" in middle and "500 tokens/s" in middle and "no token yet" in middle
+    assert ">second<" in ends and "eins zwei&lt;b&gt;" in ends and shown["said"].count("<p>") == 5
+    long = race.played(result_of(completion([0.01 * n for n in range(1, 2001)])))
+    assert long["play_s"] == pytest.approx(20.0) and long["lanes"].count("V10") <= race.STROKES
 
 
 # -- races on a server of known timing
@@ -172,51 +141,16 @@ def base_url() -> Iterator[str]:
         yield url
 
 
-def test_the_faster_one_wins_while_both_write(base_url: str):
-    """4 ms and 1 ms a token beat 50 ms and 10 ms; text grows live, and no figure is the watcher's own."""
-    states: list[tuple[LaneState, ...]] = []
-    runtime, who = EndpointRuntime(base_url), variants("steady", "fast")
-    result = run_race(runtime, who, PROMPT, turns="together", on_change=states.append)
-    steady, fast = result.lanes
-    assert (steady.place, fast.place) == (2, 1)
-    assert fast.first_token_s < steady.first_token_s >= 50e-3
-    assert steady.tokens_per_s < 110  # 10 ms a token
-    live = [state[0].text for state in states if state[0].status == "writing"]
-    most = race.UPDATES_PER_S * max(1.0, steady.latency_s)
-    assert 4 <= len(set(live)) <= most and live == sorted(live, key=len)
-    assert states[-1] == result.lanes and result.completions[0].text.startswith(live[-1])
-
-
-def test_in_turns_one_waits_for_the_other(base_url: str):
-    """The second lane waits until the first is done."""
-    states: list[tuple[LaneState, ...]] = []
-    runtime, who = EndpointRuntime(base_url), variants("steady", "fast")
-    run_race(runtime, who, PROMPT, max_tokens=20, on_change=states.append)
-    assert {state[1].status for state in states if state[0].status == "writing"} == {"waiting"}
-    assert {state[0].status for state in states if state[1].status in {"loading", "asked"}} == {"done"}
-
-
-def test_watching_adds_nothing_to_the_record(base_url: str):
-    """The chunks of the record are those of the very bytes and moments that were looked at."""
-    arrivals: list[tuple[float, bytes]] = []
-    with ChatClient(base_url) as client:
-        answer = client.ask(request("fast"), arrivals=arrivals)
-    assert answer.chunks == tuple(read_answer(arrivals).chunks) and len(answer.chunks) == 40
+def test_the_faster_one_wins(base_url: str):
+    """4 ms and 1 ms a token beat 50 ms and 10 ms; the warm-up is in no figure."""
+    steady, fast = run_race(EndpointRuntime(base_url), variants("steady", "fast"), PROMPT, max_tokens=20).lanes
+    assert (steady.place, fast.place, fast.measures.tokens) == (2, 1, 20)
+    assert fast.measures.first_token_s < steady.measures.first_token_s >= 50e-3
+    assert steady.measures.time_per_output_token_s > 9e-3
 
 
 def test_a_fault_stays_in_its_lane(base_url: str):
-    """One lane breaks, the other is first; what had arrived is kept and the reason is a sentence."""
-    who = variants("stall-middle", "fast")
-    result = run_race(EndpointRuntime(base_url), who, PROMPT, turns="together", timeout_s=1.0)
-    broken, fast = result.lanes
-    assert (broken.status, result.completions[0].error_kind, broken.text) == ("failed", "stalled", " half")
-    assert (fast.status, fast.place) == ("done", 1)
-    assert broken.error in race.sentences(result)[0]
-
-
-@pytest.mark.parametrize("turns", ["together", "in turns"])
-def test_a_lane_that_cannot_be_served_has_failed(base_url: str, turns: Turns):
-    """A model that does not load is no end of the race, and neither is a server that is not there."""
+    """A model that does not load, a server that is not there and an answer that breaks off are no end of the race."""
 
     class Partly(EndpointRuntime):
         def serve(self, variant: ModelVariant) -> ServedModel:
@@ -226,62 +160,27 @@ def test_a_lane_that_cannot_be_served_has_failed(base_url: str, turns: Turns):
                 raise ModelServerError("It does not load.", "Choose a smaller one.")
             return super().serve(variant)
 
-    lanes = run_race(Partly(base_url), variants("x", "gone", "fast"), PROMPT, turns=turns).lanes
-    assert [lane.status for lane in lanes] == ["failed", "failed", "done"]
-    assert lanes[0].error == "It does not load. Choose a smaller one."
-    assert "No server listens" in (lanes[1].error or "")
+    result = run_race(Partly(base_url), variants("x", "gone", "reset", "fast"), PROMPT)
+    assert [lane.status for lane in result.lanes] == ["failed", "failed", "failed", "first"]
+    assert result.lanes[0].error == "It does not load. Choose a smaller one." in race.sentences(result)[0]
+    assert "No server listens" in (result.lanes[1].error or "") and result.lanes[2].text
 
 
 # -- the widget in Python
 
 
-@pytest.fixture
-def widget(base_url: str) -> Iterator[race.RaceWidget]:
+def test_the_widget_races_again_and_sentences_stand_alone(base_url: str, capsys: pytest.CaptureFixture[str]):
+    """What a saved page shows without Python is said in words; the button runs another race, nothing else does."""
     who = Pick(tuple(variants("fast", "steady")), "Two schedules.")
-    made = race.RaceWidget(EndpointRuntime(base_url), who, PROMPT, max_tokens=10)
-    yield made
-    made.close()
-
-
-def test_the_widget_tells_the_race_and_its_text_stands_alone(widget: race.RaceWidget):
-    """Before, while and after: ready, running, over; where no widget is shown, sentences are."""
-    stages: list[str] = []
-    widget.observe(lambda change: stages.append(change["new"]["stage"]), "view")
-    assert widget.view["stage"] == "ready" and "run this cell in JupyterLab" in repr(widget)
-    result = widget.race()
-    assert stages[-1] == "over" and set(stages[:-1]) == {"running"}
-    assert widget.view["said"] == race.sentences(result) and widget.result is result
-    bundle = widget._repr_mimebundle_()
-    assert bundle is not None and bundle[0]["text/plain"].startswith("fast · int4 · cpu finished first")
-
-
-def test_a_command_is_obeyed_once(widget: race.RaceWidget):
-    """A second press in the same turn, an unknown command and an unknown way to race change nothing."""
-    widget._receive(widget, {"command": "race", "turn": 0, "turns": "together"}, None)
+    widget = race.watch(EndpointRuntime(base_url), who, PROMPT, max_tokens=4)
+    assert "fast · int4 · cpu finished first" in capsys.readouterr().out and "first" in widget.view["lanes"]
     first = widget.result
-    assert (widget.view["turn"], first.turns) == (1, "together")
-    for message in ({"command": "race", "turn": 0}, {"command": "rm", "turn": 1}, {}):
+    for message in ({"command": "rm"}, {}):
         widget._receive(widget, message, None)
     assert widget.result is first
-    widget._receive(widget, {"command": "race", "turn": 1, "turns": ["x"]}, None)
-    assert widget.result is not first and widget.result.turns == "together"
-
-
-def test_an_interrupted_race_can_be_started_again(widget: race.RaceWidget, monkeypatch: pytest.MonkeyPatch):
-    """Who stops a race while it runs gets a page that is ready for another one, and no thread is left."""
-    threads = threading.active_count()
-
-    def interrupt(lanes: tuple[LaneState, ...]) -> None:
-        if lanes[1].status == "writing":
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(widget, "_show", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        widget.race()
-    assert (widget.view["stage"], widget.view["lanes"], threading.active_count()) == ("ready", [], threads)
-    monkeypatch.undo()
-    widget._receive(widget, {"command": "race", "turn": 1}, None)
-    assert widget.view["stage"] == "over"
+    widget._receive(widget, {"command": "race"}, None)
+    assert widget.result is not first
+    widget.close()
 
 
 # -- the figure

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from workshop_lib import comparison, files, goals, timing
 from workshop_lib.benchmark import answered
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
+from workshop_lib.comparison import Ratio
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.records import Completion, ModelVariant, Prompt, Request, RequestOptions, Run
 from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
-    from workshop_lib.comparison import Ratio
     from workshop_lib.runtimes.profiles import Runtime, ServedModel
 
 LEVELS = (1, 2, 4, 8)
@@ -43,13 +43,10 @@ ENOUGH_IN_TIME = 0.95  # of the requests: so many users can be promised the goal
 TRIED_REQUESTS, TRIED_TOKENS = 3, 40
 """Questions per user and tokens per answer where a notebook tries several users: minutes, even with a slow model."""
 
-LIGHT_PROMPT = "Hi"
 NEVER_UNLOADS = (
     "On a runtime that keeps what it loaded, as Foundry Local does, only the first request after loading gains; on a "
     "server that unloads idle models, the first one after every pause does."
 )
-
-Measure = Callable[[Completion], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +115,18 @@ def measure_loads(
             start.wait()
             return [client.ask(request(user, number)) for number in range(1, requests_per_user + 1)]
 
+    def level(users: int) -> Load:
+        start = threading.Barrier(users + 1)
+        with ThreadPoolExecutor(users) as pool:
+            answers = [pool.submit(one_user, user, start) for user in range(users)]
+            start.wait()
+            started = time.perf_counter()
+            completions = [completion for answer in answers for completion in answer.result()]
+        return Load(users, tuple(completions), time.perf_counter() - started)
+
     with ChatClient.to(model, timeout_s=timeout_s, options=options) as client:
         client.ask(request(0, 0))
-    return tuple(_measure_level(users, one_user) for users in levels)
-
-
-def _measure_level(users: int, one_user: Callable[[int, threading.Barrier], list[Completion]]) -> Load:
-    start = threading.Barrier(users + 1)
-    with ThreadPoolExecutor(users) as pool:
-        answers = [pool.submit(one_user, user, start) for user in range(users)]
-        start.wait()
-        started = time.perf_counter()
-        completions = [completion for answer in answers for completion in answer.result()]
-    return Load(users, tuple(completions), time.perf_counter() - started)
+    return tuple(map(level, levels))
 
 
 def measure_users(runtime: Runtime, run: Run, levels: Sequence[int], folder: Path) -> tuple[Load, ...]:
@@ -138,8 +134,8 @@ def measure_users(runtime: Runtime, run: Run, levels: Sequence[int], folder: Pat
 
     Returns nothing where no number is given or no model answered. Raises `WorkshopError`.
     """
-    models = answered(run)
-    if not levels or not models:
+    models = answered(run)[: len(levels)]
+    if not models:
         return ()
     asked: dict[str, Any] = {"requests_per_user": TRIED_REQUESTS, "max_tokens": TRIED_TOKENS}
     with runtime.serve(models[0]) as model:
@@ -176,12 +172,12 @@ def saturation(loads: Sequence[Load]) -> int | None:
 
     None when throughput was not measured or still grows at the last level.
     """
-    rates = [load.total_tokens_per_s for load in loads if load.total_tokens_per_s is not None]
-    if len(rates) < len(loads):
+    rates = [load.total_tokens_per_s for load in loads]
+    known = [rate for rate in rates if rate is not None]
+    if len(known) < len(loads):
         return None
-    later = (max(rates[number:]) for number in range(1, len(rates)))
-    steps = zip(loads, rates, later, strict=False)  # the last level has none after it
-    return next((load.users for load, rate, best in steps if best < rate * WORTHWHILE), None)
+    full = (load.users for n, load in enumerate(loads[:-1]) if max(known[n + 1 :]) < known[n] * WORTHWHILE)
+    return next(full, None)
 
 
 def describe(loads: Sequence[Load]) -> str:
@@ -223,56 +219,33 @@ def _users(count: int) -> str:
 
 
 def _light_request(model: ModelVariant) -> Request:
-    return Request("keep-warm", model, "keep-warm", LIGHT_PROMPT, round=0, max_tokens=1)
+    return Request("keep-warm", model, "keep-warm", "Hi", round=0, max_tokens=1)
 
 
 class KeepWarm:
-    """Sends a light prompt at once, and again whenever nobody has asked for a while, in a thread of its own.
+    """Sends a light prompt at once, and again whenever nobody has asked for `every_s`, in a thread of its own.
 
     It never comes between a person and the model: a prompt that is due while a request runs is skipped, and `busy`
     waits for one that is on its way. A prompt that fails is counted and said, never raised. Leaving the context ends
-    it at once, or with the answer to the prompt on its way (`DEFAULT_TIMEOUT_S` at most).
-
-    `every_s` is how long nobody must have asked. The prompt is unlike the user's, so that no cache of prompts answers
-    for the model. `sleep` None = a wait that ends when the context does. Raises `ConfigurationError`.
+    it at once, or with the answer to the prompt on its way (`DEFAULT_TIMEOUT_S` at most). The prompt is unlike the
+    user's, so that no cache of prompts answers for the model. Raises `ConfigurationError`.
     """
 
-    def __init__(
-        self,
-        model: ServedModel,
-        *,
-        every_s: float = 60.0,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] | None = None,
-    ) -> None:
+    def __init__(self, model: ServedModel, *, every_s: float = 60.0) -> None:
         if not 0 < every_s < math.inf:
             raise ConfigurationError(f"every_s is {every_s}.", "Give seconds above 0.")
-        self.every_s = every_s
-        self.pings = self.failures = 0
-        self.last_failure: str | None = None
-        self._request = _light_request(model.variant)
-        self._client = ChatClient.to(model)
-        self._clock = clock
-        self._ended = threading.Event()
-        self._sleep = sleep or self._ended.wait
-        self._in_use = threading.Lock()
-        self._last_request = -math.inf
-        self._thread: threading.Thread | None = None
+        self.every_s, self.pings, self.failures, self.last_failure = every_s, 0, 0, ""
+        self._request, self._client = _light_request(model.variant), ChatClient.to(model)
+        self._ended, self._in_use, self._last_request = threading.Event(), threading.Lock(), -math.inf
+        self._thread = threading.Thread(target=self._run, name="keep-warm", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, name="keep-warm", daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End it; safe to call twice."""
         self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._thread.join()
         self._client.close()
 
     @contextmanager
@@ -282,23 +255,7 @@ class KeepWarm:
             try:
                 yield
             finally:
-                self._last_request = self._clock()
-
-    def ping(self) -> Completion | None:
-        """Send the light prompt now and return its record; None when it was skipped for a request."""
-        if not self._in_use.acquire(blocking=False):
-            self._last_request = self._clock()
-            return None
-        try:
-            completion = self._client.ask(self._request)
-            self.pings += 1
-            if not completion.ok and not completion.is_empty:  # the model did its work for an empty answer, too
-                self.failures += 1
-                self.last_failure = one_line(completion.error or "")
-        finally:
-            self._last_request = self._clock()
-            self._in_use.release()
-        return completion
+                self._last_request = time.monotonic()
 
     def sentences(self) -> tuple[str, ...]:
         """What it did, and what that is good for."""
@@ -309,12 +266,30 @@ class KeepWarm:
         return (*said, NEVER_UNLOADS)
 
     def _run(self) -> None:
-        while not self._ended.is_set():
-            due_s = self._last_request + self.every_s - self._clock()
-            if due_s > 0:
-                self._sleep(due_s)
-            else:
-                self.ping()
+        while not self._ended.wait(max(0.0, self._due_s())):
+            with self._in_use:
+                if self._due_s() <= 0:  # no longer, where somebody has asked meanwhile
+                    self._ping()
+
+    def _due_s(self) -> float:
+        return self._last_request + self.every_s - time.monotonic()
+
+    def _ping(self) -> None:
+        completion = self._client.ask(self._request)
+        self._last_request = time.monotonic()
+        self.pings += 1
+        if not completion.ok and not completion.is_empty:  # the model did its work for an empty answer, too
+            self.failures += 1
+            self.last_failure = one_line(completion.error or "")
+
+
+class Line(NamedTuple):
+    """Medians of one measure right after loading and after a light prompt, and the second in units of the first."""
+
+    name: str
+    cold_s: float | None
+    kept_s: float | None
+    ratio: Ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,23 +306,16 @@ class KeepWarmResult:
 
     def lines(self) -> tuple[Line, ...]:
         """First token and whole answer; and the first token with the load, as users wait for both after an unload."""
-        kept_s = _known(self.kept, timing.first_token_s)
-        waits = zip(self.loads_s, map(timing.first_token_s, self.cold), strict=False)
-        loaded_s = [load_s + first_s for load_s, first_s in waits if load_s is not None and first_s is not None]
-        return (
-            _line("first token", _known(self.cold, timing.first_token_s), kept_s),
-            _line("whole answer", _known(self.cold, timing.latency_s), _known(self.kept, timing.latency_s)),
-            *([_line("first token, load included", loaded_s, kept_s)] if loaded_s else []),
-        )
-
-
-class Line(NamedTuple):
-    """Medians of one measure right after loading and after a light prompt, and the second in units of the first."""
-
-    name: str
-    cold_s: float | None
-    kept_s: float | None
-    ratio: Ratio
+        kept_s, waits = _known(self.kept, timing.first_token_s), map(timing.first_token_s, self.cold)
+        loads = zip(self.loads_s, waits, strict=False)
+        loaded_s = [load_s + first_s for load_s, first_s in loads if load_s is not None and first_s is not None]
+        sides = {
+            "first token": (_known(self.cold, timing.first_token_s), kept_s),
+            "whole answer": (_known(self.cold, timing.latency_s), _known(self.kept, timing.latency_s)),
+        }
+        if loaded_s:
+            sides["first token, load included"] = (loaded_s, kept_s)
+        return tuple(_line(name, *both) for name, both in sides.items())
 
 
 def _line(name: str, cold_s: Sequence[float], kept_s: Sequence[float]) -> Line:
@@ -365,25 +333,24 @@ def measure_cold_and_kept(runtime: Runtime, variant: ModelVariant, *, repeats: i
     if repeats < 1:
         raise ConfigurationError(f"repeats is {repeats}.", "Give 1 or more.")
     request = Request(f"{variant.model_id}/first/1", variant, "first", "What is edge AI?", round=1, max_tokens=16)
-    _first_request(runtime, request, light_prompts=0)
+
+    def first_request(light_prompts: int) -> tuple[Completion, float | None]:
+        with runtime.serve(variant) as model, ChatClient.to(model) as client:
+            client.prepare()
+            for _ in range(light_prompts):
+                client.ask(_light_request(variant))
+            return client.ask(request), model.load_s
+
+    first_request(0)
     answers: dict[int, list[tuple[Completion, float | None]]] = {0: [], 1: []}
     for repeat in range(repeats):
         for light_prompts in (0, 1) if repeat % 2 == 0 else (1, 0):
-            answers[light_prompts].append(_first_request(runtime, request, light_prompts=light_prompts))
+            answers[light_prompts].append(first_request(light_prompts))
     cold, loads_s = zip(*answers[0], strict=True)
     return KeepWarmResult(variant, cold=cold, kept=tuple(each for each, _ in answers[1]), loads_s=loads_s)
 
 
-def _first_request(runtime: Runtime, request: Request, *, light_prompts: int) -> tuple[Completion, float | None]:
-    """Serve, send so many light prompts, ask what the user asks; return the answer and the seconds of loading."""
-    with runtime.serve(request.variant) as model, ChatClient.to(model) as client:
-        client.prepare()
-        for _ in range(light_prompts):
-            client.ask(_light_request(request.variant))
-        return client.ask(request), model.load_s
-
-
-def _known(completions: Sequence[Completion], measure: Measure) -> list[float]:
+def _known(completions: Sequence[Completion], measure: Callable[[Completion], float | None]) -> list[float]:
     return [value for value in map(measure, completions) if value is not None]
 
 

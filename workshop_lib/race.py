@@ -1,65 +1,84 @@
-"""A race: models answer one question, one after the other or at the same time, and are watched while they write.
+"""A race: models answer one question, one after the other, and then are watched side by side as they wrote.
 
-Whoever watches looks at the growing list of stamped bytes, at most 30 times a second and from another thread: the
-thread that asks does nothing for it. At the end the figures of a lane are those of `timing`, as in a benchmark; before
-it, only pieces of text are counted. The page gets a finished race as frames, each with its moment and its figures, so
-that it can play them at any speed and computes nothing itself. `charts.race` draws what remains.
+The figures of a lane are those of `timing`, as in a benchmark. The page gets HTML, one picture after the other, made
+from the recorded time stamps, which it plays slowly enough to be seen. `charts.race` draws what remains.
 """
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import anywidget
 import traitlets
 
 from workshop_lib import timing
-from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient, without_keys
+from workshop_lib.client import ChatClient
 from workshop_lib.errors import WorkshopError
 from workshop_lib.quality.facts import check_answer
-from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Request, TokensSource
+from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Request
 from workshop_lib.runtimes.profiles import Runtime
 from workshop_lib.show.text import key, names, one_line, printable
-from workshop_lib.streams import AnswerReader, Arrival
 from workshop_lib.summary import WARNINGS
 
-Turns = Literal["together", "in turns"]
-Status = Literal["waiting", "loading", "asked", "thinking", "writing", "done", "failed"]
-
-UPDATES_PER_S = 30
-"""As often as a page is worth redrawing; more would only take time from those who race."""
-WARM_UP, WARM_UP_TOKENS = Prompt("warm-up", "Say hello."), 8
+WARM_UP, WARM_UP_TOKENS = "Say hello.", 8
 """Another question than the race's, so that no server has that one in its prompt cache."""
+PLACES = {1: "first", 2: "second", 3: "third"}
+FACTORS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""How many times slower than it happened a race may be played: so that it takes `VISIBLE_S` or more."""
+VISIBLE_S = 3.0
+FRAMES, STROKES = 90, 200
+"""Pictures of a race that is played, and strokes of one lane: with more pieces of text, some share one."""
+READABLE = 'role="region" tabindex="0" dir="auto" data-lm-suppress-shortcuts="true"'
+"""A box that keys can scroll, while JupyterLab's own keys leave it alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
-    """One model at one moment; each time is in seconds after its own request, None while it is not known.
+    """One model at one moment: what has arrived, and at the end its record.
 
-    `thinking` means reasoning only. `arrived_s` says when each piece of text arrived, reasoning included. `tokens` are
-    those written so far; `tokens_source` says `chunks` while pieces are counted, `usage` once the server said. `place`
-    is 1 for the first that was done, also of several at once. `invented` is what an answer states beyond its notes.
+    Times are in seconds after its own request. `place` is 1 for the first that was done, also of several at once;
+    `invented` is what an answer states beyond its notes.
     """
 
     name: str
-    status: Status = "waiting"
-    text: str = ""
-    arrived_s: tuple[float, ...] = ()
-    first_token_s: float | None = None
-    tokens: int | None = None
-    tokens_source: TokensSource = "unknown"
-    tokens_per_s: float | None = None
-    latency_s: float | None = None
+    chunks: tuple[Chunk, ...] = ()
+    completion: Completion | None = None
     place: int | None = None
     invented: tuple[str, ...] = ()
-    error: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The answer so far, without reasoning."""
+        return "".join(chunk.text for chunk in self.chunks if chunk.kind == "content")
+
+    @property
+    def arrived_s(self) -> tuple[float, ...]:
+        """When each piece of text arrived, reasoning included."""
+        return tuple(chunk.at_s for chunk in self.chunks)
+
+    @property
+    def error(self) -> str | None:
+        """Why it did not finish."""
+        return self.completion.error if self.completion else None
+
+    @property
+    def measures(self) -> timing.Measures:
+        """Its figures in a benchmark; none before the end, and of a lane that failed."""
+        return timing.measure(self.completion) if self.completion else timing.Measures()
+
+    @property
+    def status(self) -> str:
+        """How far it is, in words."""
+        if self.error:
+            return "failed"
+        if self.place:
+            return PLACES.get(self.place, "done") + ", and wrong" * bool(self.invented)
+        return "writes" if self.text else "thinks, no visible token yet" if self.chunks else "no token yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +86,21 @@ class RaceResult:
     """What happened: one record per lane, in the lanes' order."""
 
     prompt: Prompt
-    turns: Turns
     variants: tuple[ModelVariant, ...] = ()
     completions: tuple[Completion, ...] = ()
 
     @property
     def lanes(self) -> tuple[LaneState, ...]:
-        """The lanes at the end, with the same figures as in a benchmark."""
-        called = names(self.variants)
-        ends = zip(self.variants, self.completions, strict=True)
-        lanes = placed([finished(called[key(variant)], completion) for variant, completion in ends])
-        checks = (check_answer(self.prompt.text, lane.text) for lane in lanes)
-        return tuple(
-            replace(lane, invented=check.unsupported if check else ())
-            for lane, check in zip(lanes, checks, strict=True)
-        )
+        """The lanes at the end, with their places and what their answers made up; equal times share a place."""
+        called, times = names(self.variants), [timing.latency_s(each) for each in self.completions]
+        ends = sorted(each for each in times if each is not None)
+        lanes = []
+        for variant, completion, latency_s in zip(self.variants, self.completions, times, strict=True):
+            check = check_answer(self.prompt.text, completion.text)
+            place = None if latency_s is None else 1 + ends.index(latency_s)
+            invented = check.unsupported if check else ()
+            lanes.append(LaneState(called[key(variant)], completion.chunks, completion, place, invented))
+        return tuple(lanes)
 
 
 class Pick(NamedTuple):
@@ -95,7 +114,7 @@ def pick(variants: Sequence[ModelVariant], absent: Mapping[str, str] | None = No
     """Choose two that are worth racing.
 
     A model that is here for CPU and GPU races itself, the largest such model if there are several. Else the smallest
-    and the largest model of one precision race, so that they differ in size alone where that is possible.
+    model and the largest of its precision race, so that they differ in size alone where that is possible.
     `absent` are the devices that are not here, with the reason.
     """
     if len(variants) < 2:
@@ -108,177 +127,34 @@ def pick(variants: Sequence[ModelVariant], absent: Mapping[str, str] | None = No
         alias = one_line(pair[0].alias, 44)
         return Pick(pair, f"{alias} races itself: its CPU build against its GPU build, which is another file.")
     ordered = sorted(on_cpu if len(on_cpu) > 1 else variants, key=lambda each: each.size_mb or 0.0)
-    alike = ([each for each in ordered if each.precision == one.precision] for one in ordered)
-    pairs = [(group[0], group[-1]) for group in alike if group[0].alias != group[-1].alias]
-    ends = max(pairs or [(ordered[0], ordered[-1])], key=lambda pair: (pair[1].size_mb or 0) / (pair[0].size_mb or 1))
+    alike = [each for each in ordered if each.precision == ordered[0].precision]
+    ends = alike if alike[-1].alias != ordered[0].alias else ordered
     reason = (absent or {}).get("gpu", "").partition(". ")[0].rstrip(".")
-    return Pick(ends, f"{f'{reason}, so' if reason else 'Here'} the smallest and the largest model race.")
+    why = f"{f'{reason}, so' if reason else 'Here'} the smallest and the largest model race."
+    return Pick((ends[0], ends[-1]), why)
 
 
-# -- how far a lane is
+def run_race(runtime: Runtime, who: Sequence[ModelVariant], prompt: Prompt, *, max_tokens: int = 120) -> RaceResult:
+    """Serve each model, let it answer a short question that does not count, then the race's; one after the other.
 
-
-def so_far(name: str, chunks: Sequence[Chunk]) -> LaneState:
-    """A lane that was asked and is not done: only pieces of text can be counted yet."""
-    if not chunks:
-        return LaneState(name, "asked")
-    text = "".join(chunk.text for chunk in chunks if chunk.kind == "content")
-    times = tuple(chunk.at_s for chunk in chunks)
-    pace = (len(chunks) - 1) / (times[-1] - times[0]) if times[-1] > times[0] else None
-    return LaneState(name, "writing" if text else "thinking", text, times, times[0], len(chunks), "chunks", pace)
-
-
-def finished(name: str, completion: Completion) -> LaneState:
-    """A lane at its end, by the definitions of `timing`; a failed one keeps what had arrived."""
-    seen = so_far(name, completion.chunks)
-    if completion.error is not None:
-        return replace(seen, status="failed", tokens_per_s=None, error=completion.error)
-    measured, pace = timing.measure(completion), timing.decode_tokens_per_s(completion)
-    return replace(
-        seen,
-        status="done",
-        first_token_s=measured.first_token_s,
-        tokens=measured.tokens,
-        tokens_source=measured.tokens_source,
-        tokens_per_s=pace,
-        latency_s=measured.latency_s,
-    )
-
-
-def placed(lanes: Sequence[LaneState]) -> tuple[LaneState, ...]:
-    """The lanes with the places of those that are done; equal times share a place."""
-    ends = sorted(lane.latency_s for lane in lanes if lane.latency_s is not None)
-    return tuple(
-        lane if lane.latency_s is None else replace(lane, place=1 + ends.index(lane.latency_s)) for lane in lanes
-    )
-
-
-# -- asking
-
-
-def run_race(
-    runtime: Runtime,
-    variants: Sequence[ModelVariant],
-    prompt: Prompt,
-    *,
-    max_tokens: int = 120,
-    turns: Turns = "in turns",
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    on_change: Callable[[tuple[LaneState, ...]], None] = lambda _: None,
-) -> RaceResult:
-    """Serve each model, let it answer a short question that does not count, then the race's; watch it meanwhile.
-
-    Together, all models are in memory and all requests leave at once. In turns, a model is loaded when the one before
-    it has ended. What goes wrong in one lane stays in it.
-
-    `timeout_s` are the seconds without a byte before a lane counts as stalled. `on_change` is called in this thread
-    with each new state, at most `UPDATES_PER_S` times a second while they write.
+    What goes wrong in one lane stays in it.
     """
-    called = names(variants)
-    last: tuple[LaneState, ...] = ()
-    lanes = [_Lane(called[key(variant)], variant, prompt, max_tokens) for variant in variants]
-
-    def look() -> None:
-        nonlocal last
-        now = placed([lane.state() for lane in lanes])
-        if now != last:
-            on_change(now)
-        last = now
-
-    for heat in [lanes] if turns == "together" else [[lane] for lane in lanes]:
-        with ThreadPoolExecutor(max(len(heat), 1)) as pool, ExitStack() as models:
-            for lane in heat:
-                lane.status = "loading"
-                look()
-                lane.load(runtime, models, timeout_s)
-            running: set[Future[None]] = {pool.submit(lane.ask) for lane in heat if lane.completion is None}
-            while running:
-                done, running = wait(running, 1 / UPDATES_PER_S)
-                for future in done:
-                    future.result()
-                look()
-        look()
-    return RaceResult(prompt, turns, tuple(variants), tuple(lane.completion for lane in lanes if lane.completion))
+    return RaceResult(prompt, tuple(who), tuple(_answer(runtime, each, prompt, max_tokens) for each in who))
 
 
-class LiveAnswer:
-    """Reads the chunks of an answer while its list of stamped bytes still grows; each byte is parsed once."""
-
-    def __init__(self, arrivals: list[Arrival]) -> None:
-        self._arrivals, self._seen, self._reader = arrivals, 0, AnswerReader()
-
-    def look(self) -> list[Chunk]:
-        """All chunks whose events are complete by now, without keys."""
-        new = self._arrivals[self._seen :]
-        self._seen += len(new)
-        self._reader.feed(new)
-        return list(without_keys(self._reader.chunks()))
-
-
-class _Lane:
-    """One model while it races."""
-
-    status: Status = "waiting"
-    completion: Completion | None = None
-
-    def __init__(self, name: str, variant: ModelVariant, prompt: Prompt, max_tokens: int) -> None:
-        self.name, self.variant = name, variant
-        self._asked = Request(f"{variant.model_id}/{prompt.id}/race", variant, prompt.id, prompt.text, 1, max_tokens)
-        self._arrivals: list[Arrival] = []
-        self._live = LiveAnswer(self._arrivals)
-
-    def load(self, runtime: Runtime, models: ExitStack, timeout_s: float) -> None:
-        """Serve the model and warm it up, or end with the reason why that is not possible."""
-        asked = self._asked
-        try:
-            served = models.enter_context(runtime.serve(self.variant))
-        except WorkshopError as error:
-            who = (self.variant.alias, self.variant.model_id, self.variant.device, asked.prompt_id, asked.round)
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            self.completion = Completion(asked.request_id, *who, now, error=str(error), error_kind="not_served")
-            return
-        self._client = models.enter_context(ChatClient.to(served, timeout_s=timeout_s))
-        warm_up = replace(asked, prompt_id=WARM_UP.id, text=WARM_UP.text, round=0, max_tokens=WARM_UP_TOKENS)
-        self._client.ask(warm_up)
-
-    def ask(self) -> None:
-        """Ask; runs in a thread of its own."""
-        self.status = "asked"
-        self.completion = self._client.ask(self._asked, arrivals=self._arrivals)
-
-    def state(self) -> LaneState:
-        """How far it is now."""
-        if self.completion is not None:
-            return finished(self.name, self.completion)
-        if self.status == "asked":
-            return so_far(self.name, self._live.look())
-        return LaneState(self.name, self.status)
+def _answer(runtime: Runtime, variant: ModelVariant, prompt: Prompt, max_tokens: int) -> Completion:
+    asked = Request(f"{variant.model_id}/{prompt.id}/race", variant, prompt.id, prompt.text, 1, max_tokens)
+    try:
+        with runtime.serve(variant) as served, ChatClient.to(served) as client:
+            client.ask(replace(asked, prompt_id="warm-up", text=WARM_UP, round=0, max_tokens=WARM_UP_TOKENS))
+            return client.ask(asked)
+    except WorkshopError as error:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        who = (variant.alias, variant.model_id, variant.device, prompt.id, asked.round)
+        return Completion(asked.request_id, *who, now, error=str(error), error_kind="not_served")
 
 
 # -- in words
-
-STATIC = Path(__file__).resolve().parent / "static"
-FACTORS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-"""How many times slower than it happened a race may be played."""
-VISIBLE_S = 3.0
-"""What takes this long can be followed by eye."""
-MOST_FRAMES = 400
-"""Frames and strokes of one lane; with more tokens than that, some share one."""
-TURNS: dict[Turns, str] = {"in turns": "one after the other", "together": "at the same time"}
-HOW: dict[Turns, str] = {
-    "in turns": "Each ran alone, after a short question that does not count.",
-    "together": "They ran at the same time and shared this machine, so these are no benchmark numbers.",
-}
-PLACES = {1: "first", 2: "second", 3: "third"}
-WORDS = {
-    "waiting": "waits for its turn",
-    "loading": "is loaded and warmed up",
-    "asked": "no token yet",
-    "thinking": "thinks, no visible token yet",
-    "writing": "writes",
-    "done": "done",
-    "failed": "failed",
-}
 
 
 def duration(seconds: float | None) -> str:
@@ -293,21 +169,24 @@ def duration(seconds: float | None) -> str:
 
 
 def figures(lane: LaneState) -> dict[str, str]:
-    """What stands under a lane: while it writes, pieces of text are counted; at the end, the server's tokens."""
-    missing = "not known" if lane.status in {"done", "failed"} else "…"
-    unit, rate = "tokens" if lane.tokens_source == "usage" else "pieces", lane.tokens_per_s
+    """What stands under a lane: until the end, and without the server's count, pieces of text are counted."""
+    measured, ended = lane.measures, lane.completion is not None
+    missing, pace_s = "not known" if ended else "…", measured.time_per_output_token_s
+    first_s = measured.first_token_s if measured.tokens else min(lane.arrived_s, default=None)
+    counted = measured.tokens_source == "usage"
+    written = f"{measured.tokens:,} tokens" if counted else f"{len(lane.chunks):,} pieces of text"
     return {
-        "First token": missing if lane.first_token_s is None else duration(lane.first_token_s),
-        "Pace": f"{rate:,.{0 if rate >= 10 else 1}f} {unit}/s" if rate else missing,
-        "Written": missing if lane.tokens is None else f"{lane.tokens:,} {unit.replace('pieces', 'pieces of text')}",
-        "Whole answer": missing if lane.latency_s is None else duration(lane.latency_s),
+        "First token": missing if first_s is None else duration(first_s),
+        "Pace": f"{1 / pace_s:,.{0 if pace_s <= 0.1 else 1}f} tokens/s" if pace_s else missing,
+        "Written": written if lane.chunks else missing,
+        "Whole answer": missing if measured.latency_s is None else duration(measured.latency_s),
     }
 
 
 def sentences(result: RaceResult) -> list[str]:
     """What the race showed, in sentences that claim no more than one request per model carries."""
     lanes = result.lanes
-    done = sorted((lane for lane in lanes if lane.latency_s is not None), key=lambda lane: lane.latency_s or 0.0)
+    done = sorted((lane for lane in lanes if lane.place), key=lambda lane: lane.place or 0)
     said = _order(done) if len(done) > 1 else []
     said += [f"{lane.name} did not finish: {one_line(lane.error)}" for lane in lanes if lane.error]
     for lane in lanes:
@@ -316,151 +195,110 @@ def sentences(result: RaceResult) -> list[str]:
     for lane, completion in zip(lanes, result.completions, strict=True):
         if timing.is_prompt_cached(completion):
             said.append(f"{lane.name}: {WARNINGS['cached_prompt']}")
-        if lane.tokens_per_s is None and timing.has_burst(completion):
+        if lane.measures.time_per_output_token_s is None and timing.has_burst(completion):
             said.append(f"{lane.name}: {WARNINGS['bursts']}")
     if len(lanes) > 1:
-        said.append(HOW[result.turns])
+        said.append("Each ran alone, after a short question that does not count.")
     return [*said, "One question is an anecdote; only a benchmark can say how sure this is."] if done else said
 
 
 def _order(done: Sequence[LaneState]) -> list[str]:
     """Who finished and who began to write first, and a caution where the answers differ in length."""
-    first, last = done[0], done[-1]
-    ratio = (last.latency_s or 0.0) / (first.latency_s or 1.0)
-    took = f"took {ratio:.1f} times as long, {duration(last.latency_s)}"
-    said = [f"{first.name} finished first, after {duration(first.latency_s)}; {last.name} {took}."]
-    if all(lane.first_token_s is not None for lane in done):
-        started = sorted(done, key=lambda lane: lane.first_token_s or 0.0)
-        waits = " and ".join(duration(lane.first_token_s) for lane in started)
-        said.append(f"{started[0].name} had the first token first: {waits}.")
-    if all(lane.tokens_source == "usage" for lane in done) and len({lane.tokens for lane in done}) > 1:
-        many = " and ".join(f"{lane.tokens:,}" for lane in done)
+    found = [(lane.name, lane.measures) for lane in done]
+    (first, quickest), (last, slowest) = found[0], found[-1]
+    ratio = (slowest.latency_s or 0.0) / (quickest.latency_s or 1.0)
+    took = f"took {ratio:.1f} times as long, {duration(slowest.latency_s)}"
+    said = [f"{first} finished first, after {duration(quickest.latency_s)}; {last} {took}."]
+    if all(each.first_token_s is not None for _, each in found):
+        started = sorted(found, key=lambda pair: pair[1].first_token_s or 0.0)
+        waits = " and ".join(duration(each.first_token_s) for _, each in started)
+        said.append(f"{started[0][0]} had the first token first: {waits}.")
+    if all(each.tokens_source == "usage" for _, each in found) and len({each.tokens for _, each in found}) > 1:
+        many = " and ".join(f"{each.tokens:,}" for _, each in found)
         said.append(f"They wrote {many} tokens, in this order: who writes less finishes sooner.")
     return said
 
 
-# -- what the page gets
+# -- the page
 
 
-def view(lanes: Sequence[LaneState], turns: Turns) -> dict[str, Any]:
-    """The lanes of a race that is still running."""
-    latest = max((lane.arrived_s[-1] for lane in lanes if lane.arrived_s), default=0.0)
-    return {"turns": turns, "length_s": latest, "lanes": list(map(_lane, lanes)), "replay": None}
+def drawn(lanes: Sequence[LaneState], length_s: float, note: str = "") -> str:
+    """The lanes at one moment as HTML: answers, a stroke per arrival on one clock of `length_s`, and figures."""
+    shown = "".join(_lane(lane, length_s) for lane in lanes)
+    return f'<div class="wr-track">{shown}</div><p class="wr-note">{escape(note)}</p>'
 
 
-def finished_view(result: RaceResult) -> dict[str, Any]:
-    """The lanes at the end, and the frames to play the race from its start, slow enough to be seen."""
-    lanes, shown = result.lanes, view(result.lanes, result.turns)
-    factor = next((factor for factor in FACTORS if factor * shown["length_s"] >= VISIBLE_S), FACTORS[-1])
+def _lane(lane: LaneState, length_s: float) -> str:
+    name = escape(printable(lane.name))
+    look = f"wr-state{' wr-first' * (lane.place == 1)}{' wr-wrong' * bool(lane.invented)}"
+    moments = lane.arrived_s[:: -(-len(lane.chunks) // STROKES) or 1]
+    strokes = "".join(f"M{1 + 998 * at_s / (length_s or 1.0):.0f} 0V10" for at_s in moments)
+    shown = "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in figures(lane).items())
+    parts = [
+        f'<div class="wr-head"><b><bdi>{name}</bdi></b><span class="{look}">{lane.status}</span></div>',
+        f'<div class="wr-text" {READABLE} aria-label="Answer of {name}">{escape(printable(lane.text))}</div>',
+        f'<svg viewBox="0 0 1000 10" preserveAspectRatio="none" aria-hidden="true"><path d="{strokes}"/></svg>',
+        f"<dl>{shown}</dl>",
+        f'<p class="wr-error">{escape(one_line(lane.error))}</p>' if lane.error else "",
+    ]
+    return f'<section aria-label="{name}">{"".join(parts)}</section>'
+
+
+def played(result: RaceResult) -> dict[str, Any]:
+    """The end of a race with what it showed, and the pictures before it with the seconds for which they are played."""
+    lanes = result.lanes
+    length_s = max((lane.arrived_s[-1] for lane in lanes if lane.chunks), default=0.0)
+    factor = next((factor for factor in FACTORS if factor * length_s >= VISIBLE_S), FACTORS[-1])
+    speed = f"Slow motion, {factor:,} times slower than it happened" if factor > 1 else "Replay at true speed"
     frames = []
-    for last, completion in zip(lanes, result.completions, strict=True):
-        *moments, end = [0.0, *_thinned(tuple(dict.fromkeys(last.arrived_s)))]
-        seen = [(at_s, [chunk for chunk in completion.chunks if chunk.at_s <= at_s]) for at_s in moments]
-        frames.append([*(_frame(so_far(last.name, chunks), at_s) for at_s, chunks in seen), _frame(last, end)])
-    if shown["length_s"]:
-        by_itself = result.turns == "in turns" or factor > 1
-        shown["replay"] = {"factor": factor, "factors": list(FACTORS), "by_itself": by_itself, "frames": frames}
-    return shown
-
-
-def _lane(lane: LaneState) -> dict[str, Any]:
-    fixed = {"name": printable(lane.name), "text": printable(lane.text), "error": one_line(lane.error or "")}
-    return {**fixed, "strokes": _thinned(lane.arrived_s), **_frame(lane, lane.latency_s or 0.0)}
-
-
-def _frame(lane: LaneState, at_s: float) -> dict[str, Any]:
-    """What changes in a lane while it writes; `letters` is how much of its text is there."""
-    return {
-        "at_s": at_s,
-        "letters": len(printable(lane.text)),
-        "status": PLACES.get(lane.place or 0, WORDS[lane.status]) + (", and wrong" if lane.invented else ""),
-        "wrong": bool(lane.invented),
-        "place": lane.place,
-        "ended": lane.status in {"done", "failed"},
-        "figures": list(figures(lane).items()),
-    }
-
-
-def _thinned(moments: Sequence[float]) -> list[float]:
-    """At most `MOST_FRAMES` of the moments, the last one among them."""
-    step = -(-len(moments) // MOST_FRAMES) or 1
-    return list(moments[::-step][::-1])
-
-
-# -- the widget
+    for number in range(FRAMES if length_s else 0):
+        at_s = length_s * number / FRAMES
+        seen = [[chunk for chunk in lane.chunks if chunk.at_s <= at_s] for lane in lanes]
+        now = [
+            lane if len(chunks) == len(lane.chunks) else LaneState(lane.name, tuple(chunks))
+            for lane, chunks in zip(lanes, seen, strict=True)
+        ]
+        frames.append(drawn(now, length_s, f"{speed}: {duration(at_s)} of {duration(length_s)}."))
+    clock = f"Each stroke is a piece of text that arrived, on one clock from 0 to {duration(length_s)}."
+    said = "".join(f"<p>{escape(printable(each))}</p>" for each in sentences(result))
+    last = drawn(lanes, length_s, clock if length_s else "")
+    return {"lanes": last, "said": said, "frames": frames, "play_s": factor * length_s}
 
 
 class RaceWidget(anywidget.AnyWidget):
-    """A race as a widget; where none can be shown, sentences say how it went.
+    """A race as a widget, whose `result` is the latest one. The page knows `view`: HTML, and pictures to play."""
 
-    `view` is all that the page knows: the lanes, the stage (`ready`, `running`, `over`), and a turn that rises with
-    every race. A command given in an older turn was given twice and is not obeyed.
-    """
-
-    _esm = STATIC / "race.js"
-    _css = STATIC / "race.css"
+    _esm = Path(__file__).with_name("static") / "race.js"
+    _css = Path(__file__).with_name("static") / "race.css"
     view = traitlets.Dict().tag(sync=True)
 
-    def __init__(
-        self, runtime: Runtime, who: Pick, prompt: Prompt, *, turns: Turns = "in turns", **options: Any
-    ) -> None:
-        self._race = (runtime, who.variants, prompt)
-        self._options, self._turns, self._turn = options, turns, 0
-        self._fixed = {"prompt": printable(prompt.text), "why": printable(who.why), "ways": TURNS}
-        self._result: RaceResult | None = None
-        super().__init__(view=self._shown("ready", view((), turns)))
+    def __init__(self, runtime: Runtime, who: Pick, prompt: Prompt, **options: Any) -> None:
+        self._race, self._options, self.result = (runtime, who.variants, prompt), options, RaceResult(prompt)
+        asked, why = escape(printable(prompt.text)), escape(printable(who.why))
+        self._head = (
+            f'<div class="wr-prompt" {READABLE} aria-label="Question">{asked}</div><p class="wr-note">{why}</p>'
+        )
+        super().__init__(view={"head": self._head, "lanes": "<p>They answer, one after the other.</p>"})
         self.on_msg(self._receive)
 
-    def __repr__(self) -> str:
-        said = [] if self._result is None else sentences(self._result)
-        return " ".join(map(printable, [*said, "To watch a race, run this cell in JupyterLab."]))
-
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        bundle = super()._repr_mimebundle_(**options)
-        if bundle is not None:
-            bundle[0]["text/plain"] = repr(self)
-        return bundle
-
-    @property
-    def result(self) -> RaceResult:
-        """The latest race; it is run now if there was none."""
-        return self._result or self.race()
-
     def race(self) -> RaceResult:
-        """Run the race, with every change on the page, and return what happened."""
-        self._turn += 1
-        try:
-            result = run_race(*self._race, turns=self._turns, on_change=self._show, **self._options)
-        except BaseException:  # an interrupt: the page must not wait for an end that does not come
-            self.view = self._shown("ready", view((), self._turns))
-            raise
-        self._result = result
-        self.view = self._shown("over", finished_view(result), sentences(result))
-        return result
-
-    def _show(self, lanes: Sequence[LaneState]) -> None:
-        self.view = self._shown("running", view(lanes, self._turns))
-
-    def _shown(self, stage: str, shown: Mapping[str, Any], said: Sequence[str] = ()) -> dict[str, Any]:
-        words = list(map(printable, said))
-        return {**self._fixed, **shown, "stage": stage, "turn": self._turn, "said": words}
+        """Run the race, show it, and return what happened."""
+        self.result = run_race(*self._race, **self._options)
+        self.view = {"head": self._head, **played(self.result)}
+        return self.result
 
     def _receive(self, _: object, message: Mapping[str, Any], __: object) -> None:
-        if message.get("command") == "race" and message.get("turn") == self._turn:
-            self._turns = next((turns for turns in TURNS if turns == message.get("turns")), self._turns)
+        if message == {"command": "race"}:
             self.race()
 
 
-def watch(runtime: Runtime, who: Pick, prompt: Prompt, **options: Any) -> RaceWidget:
-    """Show a race in the notebook, run it at once, and return the widget, whose `result` is the latest race.
-
-    `who` is what `pick` chose; the options are those of `run_race`: `max_tokens`, `turns`, `timeout_s`.
-    """
+def watch(runtime: Runtime, who: Pick, prompt: Prompt, *, max_tokens: int = 120) -> RaceWidget:
+    """Run a race between those that `pick` chose and show it; return the widget, whose `result` is the latest race."""
     from IPython.display import display
 
-    widget = RaceWidget(runtime, who, prompt, **options)
+    widget = RaceWidget(runtime, who, prompt, max_tokens=max_tokens)
     display(widget)  # type: ignore[no-untyped-call]
-    widget.race()
-    said = f'<p class="ws-race-in-words">{html.escape(repr(widget))}</p>'  # hidden where the widget lives
-    display({"text/html": said, "text/plain": repr(widget)}, raw=True)  # type: ignore[no-untyped-call]
+    said = printable(" ".join([*sentences(widget.race()), "To watch a race, run this cell in JupyterLab."]))
+    words = {"text/html": f'<p class="ws-race-in-words">{escape(said)}</p>', "text/plain": said}
+    display(words, raw=True)  # type: ignore[no-untyped-call] # hidden where the widget lives
     return widget

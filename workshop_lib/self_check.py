@@ -16,13 +16,14 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
+from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -41,7 +42,7 @@ SPIN_S = 0.0005
 TOKENS = 16
 """Tokens per answer: enough to see a pace, and over in a fifth of a second."""
 
-VARIANT = ModelVariant(alias="steady", model_id="steady", device="unknown")
+REQUEST = Request("steady/p/1", ModelVariant("steady", "steady", "unknown"), "p", "Say it.", 1, TOKENS)
 _TEXT = re.compile(rb'"content": ?"[^"]')
 
 
@@ -87,44 +88,31 @@ class SelfCheck:
     workshop: Errors
     bare: Errors
 
-    @property
-    def added_ms(self) -> float:
-        """What the workshop's client adds to a first token beyond the bare one, in milliseconds."""
-        return self.workshop.first_token_ms - self.bare.first_token_ms
 
-
-def check_instrument(repeats: int = 20, *, tokens: int = TOKENS) -> SelfCheck:
+def check_instrument(repeats: int = 20) -> SelfCheck:
     """Let each client ask the reference server `repeats` times, half a second each. Raises `EndpointError`."""
-    with reference_server() as base_url:
-        return compare_clients(base_url, repeats, tokens=tokens)
-
-
-def compare_clients(base_url: str, repeats: int, *, tokens: int = TOKENS) -> SelfCheck:
-    """Ask a running server alternately with both clients, after a request that does not count."""
     from workshop_lib.client import ChatClient  # here: the server's process runs without it
 
-    with ChatClient(base_url) as client:
-        pairs = [(ask_workshop(client, tokens), ask_bare(base_url, tokens)) for _ in range(repeats + 1)][1:]
-    workshop, bare = zip(*pairs, strict=True)
+    with served_by("-m", "workshop_lib.self_check") as base_url, ChatClient(base_url) as client:
+        pairs = [(ask_workshop(client), bare_times(read_bare(base_url, REQUEST))) for _ in range(repeats + 1)]
+    workshop, bare = zip(*pairs[1:], strict=True)  # the first does not count
     return SelfCheck(Errors("workshop", workshop), Errors("bare socket", bare))
 
 
-def ask_workshop(client: ChatClient, tokens: int = TOKENS) -> Times:
+def ask_workshop(client: ChatClient) -> Times:
     """One answer as the workshop's client sees it. Raises `EndpointError`."""
-    answer = client.ask(_request(tokens))
+    answer = client.ask(REQUEST)
     first_s = timing.first_token_s(answer)
     if first_s is None:
         raise EndpointError(f"The reference server did not answer: {answer.error}", "Check the instrument again.")
     return Times(first_s, timing.time_per_output_token_s(answer))
 
 
-def ask_bare(base_url: str, tokens: int = TOKENS) -> Times:
-    """One answer as a socket sees it; the clock starts as in the workshop's client, on an open connection."""
-    return bare_times(read_bare(base_url, _request(tokens)))
-
-
 def read_bare(base_url: str, request: Request) -> list[Arrival]:
-    """What a socket receives of any server's stream, each read with its time in seconds; HTTP's own bytes included."""
+    """What a socket receives of any server's stream, each read with its time in seconds; HTTP's own bytes included.
+
+    The clock starts as in the workshop's client, on an open connection.
+    """
     where = urlsplit(base_url)
     body = json.dumps({
         "model": request.variant.model_id,
@@ -157,17 +145,6 @@ def bare_times(received: Sequence[Arrival]) -> Times:
     return Times(first_s, (last_s - first_s) / (sum(count for _, count in texts) - together))
 
 
-def _request(tokens: int) -> Request:
-    return Request("steady/p/1", VARIANT, "p", "Say it.", 1, tokens)
-
-
-@contextmanager
-def reference_server() -> Iterator[str]:
-    """Run the server in a process of its own; gives the base URL, ends with the block (or with this process)."""
-    with served_by("-m", "workshop_lib.self_check") as base_url:
-        yield base_url
-
-
 @contextmanager
 def served_by(*arguments: str, folder: Path | None = None) -> Iterator[str]:
     """Run Python with these arguments, a program that calls `announce`; gives the base URL that it prints."""
@@ -190,37 +167,6 @@ def announce(base_url: str) -> None:
     sys.stdin.read()
 
 
-def accept(listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
-    """Serve every connection in a thread of its own until the listener is closed."""
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-
-def read_request(connection: socket.socket) -> tuple[str, bytes, float]:
-    """The request's head, its body, and when its first byte arrived. Raises `ConnectionResetError`."""
-    received = _received(connection)
-    arrived = time.perf_counter()
-    while b"\r\n\r\n" not in received:
-        received += _received(connection)
-    head, _, body = received.partition(b"\r\n\r\n")
-    lengths = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
-    while len(body) < sum(map(int, lengths)):
-        body += _received(connection)
-    return head.decode("latin-1"), body, arrived
-
-
-def _received(connection: socket.socket) -> bytes:
-    received = connection.recv(65536)
-    if not received:
-        raise ConnectionResetError
-    return received
-
-
 def wait_until(due: float) -> None:
     """Return at `due` on the performance counter, late by microseconds only."""
     slack = due - time.perf_counter() - SPIN_S
@@ -230,18 +176,32 @@ def wait_until(due: float) -> None:
         pass
 
 
-def _answer(connection: socket.socket) -> None:
-    with connection, suppress(OSError, ValueError, LookupError):
-        _, body, arrived = read_request(connection)
-        tokens = int(json.loads(body)["max_tokens"])
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+class _Steady(BaseHTTPRequestHandler):
+    """Answers on the schedule, which begins with the first byte of the request."""
+
+    disable_nagle_algorithm = True
+
+    def handle_one_request(self) -> None:
+        self.rfile.peek(1)  # type: ignore[attr-defined]  # it is a BufferedReader; this waits for the first byte
+        self.arrived = time.perf_counter()
+        with suppress(OSError, ValueError, LookupError):
+            super().handle_one_request()
+
+    def do_POST(self) -> None:
+        tokens = int(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["max_tokens"])
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
         for token in range(tokens):
             event = _event({"choices": [{"index": 0, "delta": {"content": " word"}, "finish_reason": None}]})
-            wait_until(arrived + FIRST_TOKEN_S + token * PACE_S)
-            connection.sendall(event)
+            wait_until(self.arrived + FIRST_TOKEN_S + token * PACE_S)
+            self.wfile.write(event)
         finish = _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         usage = _event({"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": tokens}})
-        connection.sendall(finish + usage + b"data: [DONE]\n\n")
+        self.wfile.write(finish + usage + b"data: [DONE]\n\n")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: standard error is the parent's."""
 
 
 def _event(event: object) -> bytes:
@@ -250,9 +210,9 @@ def _event(event: object) -> bytes:
 
 def main() -> None:
     """Serve on a free loopback port."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        threading.Thread(target=accept, args=(listener, _answer), daemon=True).start()
-        announce(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Steady)
+    Thread(target=server.serve_forever, daemon=True).start()
+    announce(f"http://127.0.0.1:{server.server_port}/v1")
 
 
 if __name__ == "__main__":

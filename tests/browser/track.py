@@ -41,10 +41,9 @@ class Track:
         """Run the cell; the race starts by itself."""
         self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
-    def is_over(self, turn: int = 1) -> None:
-        """Wait for the end of the race with this number and of its replay."""
-        over = f".ws-race[data-stage=over][data-turn='{turn}'][data-playing='']"
-        expect(self.page.locator(over)).to_have_count(1, timeout=RACE_MS)
+    def is_over(self) -> None:
+        """Wait for the end of the race and of its replay."""
+        expect(self.page.locator(".ws-race[data-over=true][data-playing='']")).to_have_count(1, timeout=RACE_MS)
 
     def part(self, name: str) -> Locator:
         """A part of the widget by its class."""
@@ -56,7 +55,7 @@ class Track:
 
     def figures(self) -> list[dict[str, str]]:
         """The figures under each lane, by their labels."""
-        return self.part("figures").evaluate_all(
+        return self.widget.locator("dl").evaluate_all(
             "all => all.map(list => Object.fromEntries([...list.children].map(each => "
             "[each.querySelector('dt').textContent, each.querySelector('dd').textContent])))"
         )

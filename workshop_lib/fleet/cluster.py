@@ -1,38 +1,42 @@
-"""Dask's parts of a fleet: a scheduler, machines that join it, and the lock on all of them.
+"""One plan on many machines, moved by Dask: the lock on all of them, who takes part, and what comes back.
 
 Dask runs whatever program it is sent, and knows no passwords. What it has is TLS in both directions: everybody shows
 the fleet's *key*, a certificate, and asks for it. Dask does not tell one participant from another, so a key for each
 would only look safer: whoever holds one can run any program on every machine that is connected.
 
 A machine that joins opens the connection itself and listens on loopback only. The scheduler is the one part that others
-must reach; it listens on loopback unless asked, and beyond it only with the key. Knows no plans.
+must reach; it listens on loopback unless asked, and beyond it only with the key. Every machine gets one task; a share
+that has ended arrives as one event and is on the disk at once.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import ssl
 import time
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from workshop_lib import files, places
 from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.fleet import worker
+from workshop_lib.fleet.plan import RECORDS_FILE, Fleet, FleetPlan, open_fleet
+from workshop_lib.fleet.worker import Job
 from workshop_lib.show.text import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8786
-KEY_FILE = "fleet-key.pem"
-REACH_S, CONNECT_S, RETRY_S = 5.0, 15.0, 2.0
+KEY_FILE, KEY_DAYS = "fleet-key.pem", 7
+REACH_S, CONNECT_S, RETRY_S, WAIT_S = 5.0, 15.0, 2.0, 0.5
 INSTALL = (
     "In the workshop's folder: .venv/bin/python -m pip install -r requirements-fleet.txt "
     r"(in PowerShell .venv\Scripts\python)"
@@ -48,6 +52,9 @@ QUIET: dict[str, Any] = {
     "distributed.scheduler.allowed-failures": 10,  # a laptop may come back as often
 }
 NO_WEB_PAGE = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}  # by default on every interface
+
+OnProgress = Callable[[Fleet, frozenset[str]], None]
+"""Told the fleet as it stands, and the machines that are away."""
 
 
 def engine() -> Any:
@@ -65,15 +72,16 @@ def engine() -> Any:
     return distributed
 
 
-def make_key(folder: Path, *, days: int) -> None:
-    """Make the fleet's key: a certificate and its private key in one file, in a new folder that git leaves out."""
+# -- the key
+
+
+def make_key(folder: Path) -> None:
+    """Make the fleet's key, valid for a week: a certificate and its private key in one file, which git leaves out."""
     engine()
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    if days < 1:
-        raise ConfigurationError(f"days is {days}.", "Give 1 or more.")
     if folder.is_dir() and any(folder.iterdir()):
         raise ConfigurationError(f"{folder} is not empty.", "Give a new folder.")
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
@@ -82,14 +90,13 @@ def make_key(folder: Path, *, days: int) -> None:
         x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))  # clocks of laptops differ
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(now + timedelta(days=KEY_DAYS))
         .sign(key, hashes.SHA256())
     )
     pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    content = certificate.public_bytes(pem) + key.private_bytes(pem, form, serialization.NoEncryption())
     files.write_atomically(folder / ".gitignore", "*\n")
     with os.fdopen(os.open(folder / KEY_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)  # never readable by others, except on Windows by who may read the folder
+        file.write(certificate.public_bytes(pem) + key.private_bytes(pem, form, serialization.NoEncryption()))
 
 
 def read_key(folder: Path | None) -> Any:
@@ -101,7 +108,7 @@ def read_key(folder: Path | None) -> Any:
     roles = {f"tls_{role}_cert": str(pem) for role in ("client", "scheduler", "worker")}
     security = distributed.Security(require_encryption=True, tls_ca_file=str(pem), **roles)
     try:
-        if os.name == "posix":
+        if os.name == "posix":  # on Windows whoever may read the folder may read the key
             pem.chmod(0o600)  # a key that came by memory stick is often readable by all
         security.get_connection_args("client")
     except OSError as error:  # ssl.SSLError is one
@@ -115,6 +122,20 @@ def check_exposure(host: str, security: object) -> None:
     if not places.is_loopback(host) and security is None:
         what = f"Anyone who can reach {host} could run any program on every machine of the fleet: there is no TLS."
         raise ConfigurationError(what, "Make a key (fleet certificates FOLDER) and give --certificates FOLDER.")
+
+
+def split_address(address: str) -> tuple[str, str, int]:
+    """Split an address into its parts.
+
+    >>> split_address("tls://192.0.2.7:8786")
+    ('tls', '192.0.2.7', 8786)
+    """
+    with suppress(ValueError):  # a port that is no number
+        parts = urlsplit(address)
+        if parts.scheme in ("tcp", "tls") and parts.hostname and parts.port:
+            return parts.scheme, parts.hostname, parts.port
+    fix = f"Give it as tls://HOST:PORT, or tcp://{LOOPBACK}:PORT on one machine."
+    raise ConfigurationError(f"'{address}' is no address of a scheduler.", fix)
 
 
 def check_scheduler(address: str, security: Any) -> None:
@@ -141,18 +162,7 @@ def check_scheduler(address: str, security: Any) -> None:
         raise EndpointError(what, "Start it, or correct the address.") from None
 
 
-def split_address(address: str) -> tuple[str, str, int]:
-    """Split an address into its parts.
-
-    >>> split_address("tls://192.0.2.7:8786")
-    ('tls', '192.0.2.7', 8786)
-    """
-    with suppress(ValueError):  # a port that is no number
-        parts = urlsplit(address)
-        if parts.scheme in ("tcp", "tls") and parts.hostname and parts.port:
-            return parts.scheme, parts.hostname, parts.port
-    fix = f"Give it as tls://HOST:PORT, or tcp://{LOOPBACK}:PORT on one machine."
-    raise ConfigurationError(f"'{address}' is no address of a scheduler.", fix)
+# -- who takes part
 
 
 def run_scheduler(host: str, port: int, *, security: Any = None, say: Callable[[str], None] = print) -> None:
@@ -168,7 +178,7 @@ def run_scheduler(host: str, port: int, *, security: Any = None, say: Callable[[
 
     try:
         _run(run())
-    except (OSError, RuntimeError) as error:
+    except (OSError, OverflowError, RuntimeError) as error:
         what = f"No scheduler can listen on {host}:{port} ({error.__cause__ or error})."
         raise ConfigurationError(what, "Choose another --port, or stop what uses it.") from None
 
@@ -191,36 +201,38 @@ def join(address: str, *, name: str = "", security: Any = None, say: Callable[[s
 
 
 async def _take_part(address: str, label: str, security: Any, say: Callable[[str], None]) -> None:
+    """Be Dask's worker: one task at a time, which needs a resource that nobody else has.
+
+    So Dask runs the task nowhere else, and runs it again when that machine comes back.
+    """
     distributed = engine()
     scheme, host, port = split_address(address)
     own, own_port = distributed.utils.get_ip(host, port), distributed.utils.open_port(LOOPBACK)
     own = f"[{own}]" if ":" in own else own
-    options = worker_options(label) | {
+    options = {
+        "name": label,
+        "nthreads": 1,
+        "resources": {label: 1},
+        "host": LOOPBACK,
         "port": own_port,
         "contact_address": f"{scheme}://{own}:{own_port}",  # its name among the workers: nobody connects to it
         "protocol": scheme,
         "security": security,
         "death_timeout": CONNECT_S,
+        "memory_limit": 0,
+        "local_directory": str(worker.fleet_folder() / "dask"),
     }
-    async with distributed.Worker(address, **options) as joined:
+    async with distributed.Worker(address, **options, **NO_WEB_PAGE) as joined:
         say("Joined. Leave this window open, plug the laptop in, and close other programs. Ctrl-C leaves.")
         await joined.finished()
 
 
-def worker_options(label: str) -> dict[str, Any]:
-    """How Dask's `Worker` is a machine: one task at a time, which needs a resource that nobody else has.
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run Dask's coroutines to their end, as its own commands do."""
+    from distributed.compatibility import asyncio_run
+    from distributed.config import get_loop_factory
 
-    So Dask runs the task nowhere else, and runs it again when that machine comes back.
-    """
-    return {
-        "name": label,
-        "nthreads": 1,
-        "resources": {label: 1},
-        "host": LOOPBACK,
-        "memory_limit": 0,
-        "local_directory": str(worker.fleet_folder() / "dask"),
-        **NO_WEB_PAGE,
-    }
+    asyncio_run(work, loop_factory=get_loop_factory())
 
 
 def connect(address: str, security: Any = None) -> Any:
@@ -233,9 +245,108 @@ def connect(address: str, security: Any = None) -> Any:
         raise EndpointError(f"{address} is no scheduler ({one_line(str(error))}).", "Correct the address.") from None
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run Dask's coroutines to their end, as its own commands do."""
-    from distributed.compatibility import asyncio_run
-    from distributed.config import get_loop_factory
+def present(client: Any) -> set[str]:
+    """The machines that are connected now. Raises `EndpointError` where the scheduler is gone."""
+    try:
+        if client.status != "running":
+            raise OSError
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    except (OSError, RuntimeError, ValueError) as error:  # closed client, closed connection, a broken answer
+        fix = "Start it again, let the machines join, and run with the same folder."
+        raise EndpointError("The scheduler is gone; finished shares are kept.", fix) from error
+    return {each["name"] for each in workers if each["name"] in each["resources"]}
 
-    asyncio_run(work, loop_factory=get_loop_factory())
+
+# -- measuring
+
+
+def measure_fleet(plan: FleetPlan, folder: Path, *, scheduler: str = "", certificates: str = "") -> Fleet:
+    """Measure a plan on all machines of a scheduler; without one, on this machine alone, which takes no Dask."""
+    if not scheduler:
+        fleet, label = open_fleet(folder, plan), worker.label_of("")
+        send = partial(fleet.take, folder=folder)
+        worker.measure_all(_job(fleet, folder, label), label, send=send, is_wanted=lambda: True)
+        return fleet
+    security = read_key(Path(certificates) if certificates else None)
+    with connect(scheduler, security) as client:
+        return run_fleet(client, plan, folder)
+
+
+def run_fleet(
+    client: Any,
+    plan: FleetPlan,
+    folder: Path,
+    *,
+    on_progress: OnProgress | None = None,
+    grace_s: float = 60.0,
+) -> Fleet:
+    """Measure the plan on every machine that has joined.
+
+    A folder of an earlier call with the same plan is completed: finished shares are not measured again. A machine that
+    left is waited for `grace_s`. `on_progress` replaces the bar.
+
+    Raises:
+        ConfigurationError: no machine has joined, or the folder holds results of another plan.
+        EndpointError: the scheduler is gone; finished shares are kept.
+    """
+    from tqdm.auto import tqdm
+
+    fleet, machines = open_fleet(folder, plan), present(client)
+    if not machines:
+        fix = "Join with: python -m workshop_lib fleet join ADDRESS. Its window says whether it is connected."
+        raise ConfigurationError("No machine has joined.", fix)
+    jobs = {label: _job(fleet, folder, label) for label in machines}
+    away: dict[str, float] = {}
+    with _tasks(client, jobs) as (tasks, events), tqdm(unit="share", desc="Fleet", disable=bool(on_progress)) as bar:
+        show = on_progress or partial(_draw, bar)
+        while tasks:
+            time.sleep(WAIT_S)
+            over = {label: _failure(task) for label, task in tasks.items() if task.status != "pending"}
+            while events:
+                fleet.take(events.popleft(), folder)
+            here, now = present(client), time.monotonic()
+            away = {label: away.get(label, now) for label in tasks.keys() - here}
+            left = f"The machine left and was not back after {grace_s:g} s."
+            over |= {label: left for label, since in away.items() if now - since >= grace_s}
+            for label, reason in over.items():
+                client.cancel([tasks.pop(label)])
+                fleet.end(label, reason, folder)
+            show(fleet, frozenset(away))
+    return fleet
+
+
+@contextmanager
+def _tasks(client: Any, jobs: Mapping[str, Job]) -> Iterator[tuple[dict[str, Any], deque[dict[str, Any]]]]:
+    """Hand a task to each machine, and receive its events; leaving the block takes back what is not finished."""
+    topic, events = f"fleet-{secrets.token_hex(8)}", deque[dict[str, Any]]()
+    client.subscribe_topic(topic, lambda event: events.append(event[1]))
+    tasks = {}
+    for label, job in jobs.items():
+        how = {"key": f"{topic}-{label}", "resources": {label: 1}, "pure": False, "retries": 0}
+        tasks[label] = client.submit(worker.measure, job, topic, **how)
+    try:
+        yield tasks, events
+    finally:
+        if client.status == "running":
+            with suppress(OSError):
+                client.cancel(list(tasks.values()))
+                client.unsubscribe_topic(topic)
+
+
+def _job(fleet: Fleet, folder: Path, label: str) -> Job:
+    fleet.ended.pop(label, None)
+    records = folder / label / RECORDS_FILE
+    return Job(fleet.plan, fleet.run_id, records.read_text("utf-8") if records.exists() else "")
+
+
+def _failure(task: Any) -> str:
+    """Why a task left shares open, should it have done so: its machine was lost too often, or lacks our code."""
+    return one_line(f"Dask gave it up: {task.exception()!r}") if task.status == "error" else "It ended too early."
+
+
+def _draw(bar: Any, fleet: Fleet, away: frozenset[str]) -> None:
+    """Show how many shares have ended, and on which machines the others are."""
+    shares = fleet.shares
+    waiting = sorted({share.machine for share in shares if share.status == "open"})
+    bar.total, bar.n = len(shares), sum(share.status != "open" for share in shares)
+    bar.set_postfix_str(", ".join(f"{label} is away" if label in away else label for label in waiting))

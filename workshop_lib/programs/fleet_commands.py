@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workshop_lib import benchmark, data, files, settings
 from workshop_lib.errors import ConfigurationError
 from workshop_lib.fleet import cluster
 from workshop_lib.programs import terminal
 from workshop_lib.settings import PROFILES
-
-if TYPE_CHECKING:
-    from workshop_lib.fleet.plan import Fleet
 
 
 def add_parser(commands: Any) -> None:
@@ -22,7 +19,6 @@ def add_parser(commands: Any) -> None:
 
     certificates = parts.add_parser("certificates", help="make the key that every machine of the fleet must show")
     certificates.add_argument("folder", type=Path, help="a new folder; copy it to every machine")
-    certificates.add_argument("--days", type=int, default=7, help="how long it is valid (default: 7)")
     certificates.set_defaults(command=_certificates)
 
     scheduler = parts.add_parser("scheduler", help="run the scheduler: on the instructor's machine")
@@ -39,13 +35,16 @@ def add_parser(commands: Any) -> None:
     run.add_argument("address", help="the scheduler's")
     run.add_argument("--output", type=Path, help="folder of the results (default: a new one among the runs)")
     run.add_argument("--profile", default="practice", choices=PROFILES)
-    run.add_argument("--models", default="auto", help="aliases or ids separated by commas (default: auto)")
-    run.add_argument("--devices", default="cpu", help="devices separated by commas (default: cpu)")
+    run.add_argument(
+        "--models", type=settings.names, default="auto", help="aliases or ids separated by commas (default: auto)"
+    )
+    run.add_argument(
+        "--devices", type=settings.devices, default="cpu", help="devices separated by commas (default: cpu)"
+    )
     run.add_argument("--rounds", type=int, default=3, help="timed rounds per prompt (default: 3)")
     run.add_argument("--max-tokens", type=int, default=120, help="longest answer (default: 120)")
     run.add_argument("--prompts", type=int, default=0, help="only the first so many prompts (default: all)")
     run.add_argument("--grace", type=float, default=60.0, help="seconds to wait for a machine that left (default: 60)")
-    run.add_argument("--limit", type=float, help="seconds after which a share is stopped (default: none)")
     run.set_defaults(command=_run)
 
     show = parts.add_parser("show", help="show what was measured")
@@ -56,21 +55,16 @@ def add_parser(commands: Any) -> None:
         part.add_argument("--certificates", type=Path, metavar="FOLDER", help="the fleet's key, for tls:// addresses")
     for part in (run, show):
         part.add_argument("--max-latency-ms", type=float, help="longest wait that a default model may cause")
-        part.add_argument("--min-quality", type=float, default=0.0, help="least share of aspects, 0 to 1 (default: 0)")
 
 
-def _certificates(*, folder: Path, days: int) -> int:
-    cluster.make_key(folder, days=days)
-    print(f"Made the fleet's key in {folder}, valid for {days} days. Copy the folder to every machine.")
-    print(
-        "Whoever holds it can run programs on every machine that is connected: hand it on by memory stick, not by mail."
-    )
+def _certificates(*, folder: Path) -> int:
+    cluster.make_key(folder)
+    print(f"Made the fleet's key in {folder}, valid for {cluster.KEY_DAYS} days. Copy the folder to every machine.")
+    print("Whoever holds it can run programs on every machine that is connected: hand it on by memory stick.")
     return 0
 
 
 def _scheduler(*, host: str, port: int, certificates: Path | None) -> int:
-    if not 0 <= port <= 65535:
-        raise ConfigurationError(f"--port is {port}.", "Give a number up to 65535; 0 takes a free one.")
     cluster.run_scheduler(host, port, security=cluster.read_key(certificates), say=terminal.notice)
     return 0
 
@@ -84,48 +78,37 @@ def _run(
     *,
     address: str,
     output: Path | None,
-    models: str,
-    devices: str,
     prompts: int,
     grace: float,
-    limit: float | None,
     certificates: Path | None,
     max_latency_ms: float | None,
-    min_quality: float,
     **how: Any,
 ) -> int:
-    from workshop_lib.fleet import collect, plan
+    from workshop_lib.fleet import plan
 
-    asked = plan.FleetPlan(
-        data.read_prompts()[: prompts or None], models=settings.names(models), devices=settings.devices(devices), **how
-    )
+    asked = plan.FleetPlan(data.read_prompts()[: prompts or None], **how)
     folder = output or benchmark.new_folder()
     files.check_writable(folder / plan.FLEET_FILE)
     with cluster.connect(address, cluster.read_key(certificates)) as client:
-        fleet = collect.run_fleet(client, asked, folder, grace_s=grace, limit_s=limit)
-    _print(fleet, folder, max_latency_ms, min_quality)
+        fleet = cluster.run_fleet(client, asked, folder, grace_s=grace)
+    _show(folder=folder, max_latency_ms=max_latency_ms)
     print(f"Results: {folder}")
-    return 0 if fleet.runs else 1
+    return 0 if any(run.completions for run in fleet.runs.values()) else 1
 
 
-def _show(*, folder: Path, max_latency_ms: float | None, min_quality: float) -> int:
-    from workshop_lib.fleet.plan import read_fleet
+def _show(*, folder: Path, max_latency_ms: float | None) -> int:
+    from workshop_lib.fleet import default, plan, room
 
-    _print(read_fleet(folder), folder, max_latency_ms, min_quality)
-    return 0
-
-
-def _print(fleet: Fleet, folder: Path, max_latency_ms: float | None, min_quality: float) -> None:
-    from workshop_lib.fleet import default, room, show
-
-    for table in (show.shares(fleet), room.speed(room.read(folder))):
+    fleet = plan.read_fleet(folder)
+    for table in (default.shares(fleet), room.speed(room.read(folder))):
         if len(table):
             print(f"{table.to_string(index=False)}\n")
     print(*default.remarks(fleet), sep="\n")
     try:
-        chosen = default.choose(fleet, default.Limits(max_latency_ms and max_latency_ms / 1000, min_quality))
+        chosen = default.choose(fleet, max_latency_s=max_latency_ms and max_latency_ms / 1000)
     except ConfigurationError as error:
         print(error)
-        return
-    print(f"\n{show.default(chosen).to_string(index=False)}\n")
+        return 0
+    print(f"\n{default.table(chosen).to_string(index=False)}\n")
     print(*default.describe(chosen), sep="\n")
+    return 0
