@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from workshop_lib.runtimes.protocols import ServedModel
 
 from tests.behaviours import BEHAVIOURS
 from tests.fault_runtime import FaultRuntime, Served, variant
@@ -31,6 +30,7 @@ from workshop_lib.plan import Plan, choose_variants, make_plan
 from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Run
 from workshop_lib.runtimes import profiles
 from workshop_lib.runtimes.endpoint import EndpointRuntime
+from workshop_lib.runtimes.profiles import ServedModel
 from workshop_lib.storage import RunWriter, read_run
 from workshop_lib.summary import stability_notes, summarise
 from workshop_lib.timing import latency_s
