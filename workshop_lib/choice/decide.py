@@ -25,7 +25,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy import special, stats
 
 from workshop_lib import comparison, summary, timing
 from workshop_lib.comparison import SAME_RUN, Estimate
@@ -278,6 +277,8 @@ def _middle(table: np.ndarray, quantile: float | None) -> np.ndarray:
     """A quantile, or the mean, over the second axis of what is known; nan where nothing is known."""
     if quantile is None:
         return np.asarray(np.ma.masked_invalid(table).mean(axis=1).filled(np.nan))
+    from scipy import stats  # half a second, where there is something to draw
+
     return np.asarray(stats.quantile(table, quantile, axis=1, nan_policy="omit"))
 
 
@@ -376,6 +377,8 @@ def clear_from(prompts: int) -> float | None:
     """
     if prompts < FEWEST_CLEAR:
         return None
+    from scipy import special
+
     bound = special.stdtrit(prompts - 1, 0.5 + comparison.CONFIDENCE / 2) * math.sqrt(prompts / (prompts - 1))
     return math.ceil(1000 * float(special.ndtr(bound))) / 1000
 

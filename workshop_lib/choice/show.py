@@ -6,9 +6,10 @@ import html
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,19 +19,7 @@ import ipywidgets
 from matplotlib.patches import Patch
 
 from workshop_lib import benchmark, data
-from workshop_lib.choice.decide import (
-    CRITERIA,
-    FEWEST_CLEAR,
-    FLOORS,
-    LIMITS,
-    Criterion,
-    Outcome,
-    clear_from,
-    decide,
-    front,
-    percent,
-    sweep,
-)
+from workshop_lib.choice.decide import CRITERIA, FEWEST_CLEAR, FLOORS, LIMITS, clear_from, decide, front, percent, sweep
 from workshop_lib.errors import WorkshopError
 from workshop_lib.files import write_atomically
 from workshop_lib.records import Run
@@ -41,7 +30,7 @@ from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, key, markdown, number,
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from workshop_lib.choice.decide import Decision, Evidence
+    from workshop_lib.choice.decide import Criterion, Decision, Evidence, Outcome
     from workshop_lib.comparison import Estimate
     from workshop_lib.quality.scores import Kind
 
@@ -263,11 +252,11 @@ def speed_against_quality(found: Evidence) -> Figure:
     for place, ((x, *left_right), (y, *low_high)) in sorted(drawn.items(), key=lambda each: each[1][0]):
         row, kept = found.rows[place], on_front[place][0]
         colour = style.colour_of(row.device)
-        axes.plot(left_right, [y, y], color=colour, lw=1.4, alpha=0.55, zorder=2)
-        axes.plot([x, x], low_high, color=colour, lw=1.4, alpha=0.55, zorder=2)
-        face, edge = (colour, style.PAPER) if kept else (style.PAPER, colour)
-        look: dict[str, Any] = {"facecolors": face, "edgecolors": edge, "linewidths": 1.4, "zorder": 4}
-        axes.scatter(x, y, s=80, marker=style.marker(row.precision), **look)
+        for across, up in ((left_right, [y, y]), ([x, x], low_high)):
+            axes.plot(across, up, color=colour, lw=1.4, alpha=0.55, zorder=2)
+        look: dict[str, Any] = {"marker": style.marker(row.precision), "linewidths": 1.4, "zorder": 4}
+        look |= {"facecolors": colour if kept else style.PAPER, "edgecolors": style.PAPER if kept else colour}
+        axes.scatter(x, y, s=80, **look)
         said[kept].append(f"{called[place]} {number(x)} ms, {number(y)}")
     style.name_points(axes, points)
     style.legend(figure, style.legend_entries([found.rows[place] for place in drawn]))
@@ -432,18 +421,15 @@ class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships n
 
     def __init__(self, decision: Decision, run: Run, folder: Path, *, note: str = "") -> None:
         self.decision, self.problem, self._run, self._folder = decision, "", run, folder
-        most, number = max(10.0, *decision.weights.values()), ipywidgets.FloatText
-        self.weights = {
-            name: ipywidgets.FloatSlider(decision.weights.get(name, 0.0), max=most, description=each.label, **LOOK)
-            for name, each in CRITERIA.items()
-        }
-        self.limits = {
-            name: number(decision.limits.get(name, 0.0), description=name.replace("_", " "), **LOOK) for name in LIMITS
-        }
-        self.floors = {
-            name: number(decision.floors.get(name, 0.0), description=f"{CRITERIA[name].label} good enough", **LOOK)
-            for name in {**FLOORS, **decision.floors}
-        }
+        slider, number = (
+            partial(ipywidgets.FloatSlider, max=max(10.0, *decision.weights.values())),
+            ipywidgets.FloatText,
+        )
+        labels = {name: each.label for name, each in CRITERIA.items()}
+        enough = {name: f"{labels[name]} good enough" for name in {**FLOORS, **decision.floors}}
+        self.weights = _controls(slider, labels, decision.weights)
+        self.limits = _controls(number, {name: name.replace("_", " ") for name in LIMITS}, decision.limits)
+        self.floors = _controls(number, enough, decision.floors)
         self.note = ipywidgets.Text(note, placeholder="why, in your own words", description="note", **LOOK)
         self.button = ipywidgets.Button(description="Write down this choice", layout={"width": "15em"})
         self.button.on_click(self._write)
@@ -491,6 +477,10 @@ class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships n
         gaps = "<style>.ws-choice th, .ws-choice td { padding: 0 .6em }</style>"  # widgets' tables have none
         self._shown.value = gaps + "".join(tables)
         self.button.disabled = bool(self.problem)
+
+
+def _controls(kind: Callable[..., Any], labels: Mapping[str, str], given: Mapping[str, float]) -> dict[str, Any]:
+    return {name: kind(given.get(name, 0.0), description=label, **LOOK) for name, label in labels.items()}
 
 
 def _status(said: str) -> str:
