@@ -52,6 +52,7 @@ VERDICTS: dict[Outcome, str] = {
     "unsure": "{first} comes first, but only in {exact:g} % of the draws of prompts ({rival}): other "
     "prompts could change the order; with {prompts} prompts, {enough:g} % would be clear.",
 }
+SIDES = {"lower": "at most", "higher": "at least"}
 LABELS: dict[Kind, str] = {
     "people": "Mean grade by people (1-5)",
     "reference": "Mean reference grade (1-5)",
@@ -105,9 +106,8 @@ def sensitivity(decision: Decision) -> list[str]:
 
 def limits_set(limits: Mapping[str, float], licences: str = "", floors: Mapping[str, float] | None = None) -> list[str]:
     """Each limit and each floor that is set, in words."""
-    side = {"lower": "at most", "higher": "at least"}
     said = [
-        f"{which.label} {side[which.better]} {which.say(limits[name])}"
+        f"{which.label} {SIDES[which.better]} {which.say(limits[name])}"
         for name, which in LIMITS.items()
         if name in limits
     ]
@@ -412,6 +412,23 @@ class _KeepShortcutsAway(anywidget.AnyWidget):
     """
 
 
+def bars(decision: Decision) -> str:
+    """The order as bars in HTML: one step behind the first is half its length; then what is excluded, and why."""
+    called = names(decision.evidence)
+    lines = [
+        (called[each.place], 20 * 2**-each.behind, "first" if each.rank == 1 else f"{each.behind:.2f} steps behind")
+        for each in decision.ranked
+    ]
+    lines += [(called[place], 0.0, f"excluded: {'; '.join(why.values())}") for place, why in decision.excluded.items()]
+    drawn = "".join(
+        f"<span>{html.escape(name)}</span><span>"
+        f'<span style="display:inline-block;height:.8em;width:{width:.2f}em;background:#3a8fd0"></span>'
+        f" {html.escape(printable(said))}</span>"
+        for name, width, said in lines
+    )
+    return f'<div style="display:grid;grid-template-columns:max-content 1fr;gap:.1em 1em">{drawn}</div>'
+
+
 class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
     """The order of the models under the weights, limits and floors that the controls show, and a button to keep it.
 
@@ -428,7 +445,9 @@ class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships n
         labels = {name: each.label for name, each in CRITERIA.items()}
         enough = {name: f"{labels[name]} good enough" for name in {**FLOORS, **decision.floors}}
         self.weights = _controls(slider, labels, decision.weights)
-        self.limits = _controls(number, {name: name.replace("_", " ") for name in LIMITS}, decision.limits)
+        self.limits = _controls(
+            number, {name: f"{each.label} {SIDES[each.better]}" for name, each in LIMITS.items()}, decision.limits
+        )
         self.floors = _controls(number, enough, decision.floors)
         self.note = ipywidgets.Text(note, placeholder="why, in your own words", description="note", **LOOK)
         self.button = ipywidgets.Button(description="Write down this choice", layout={"width": "15em"})
@@ -473,9 +492,8 @@ class ChoiceWidget(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships n
     def _show(self) -> None:
         alarm = f"Not possible: {self.problem} Below is the last possible order. " if self.problem else ""
         self._said.value, self._written.value = _status(alarm + verdict(self.decision)), ""
-        tables = (ranking(self.decision)._repr_html_(), limits(self.decision)._repr_html_())
         gaps = "<style>.ws-choice th, .ws-choice td { padding: 0 .6em }</style>"  # widgets' tables have none
-        self._shown.value = gaps + "".join(tables)
+        self._shown.value = gaps + bars(self.decision) + ranking(self.decision)._repr_html_()
         self.button.disabled = bool(self.problem)
 
 
