@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import inspect
 import shutil
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from workshop_lib.records import Run
 from workshop_lib.show.table import Table
 from workshop_lib.show.text import NOT_MEASURED, UNKNOWN
 
-KEPT, ROUNDED, IN_PYTHON = "page-06-exact4", "page-06-int4", "page-06-adapter"  # names that nobody else takes
+OURS = KEPT, ROUNDED, IN_PYTHON = "page-06-exact4", "page-06-int4", "page-06-adapter"  # names nobody else takes
 PRACTICE_FILE = data.PRACTICE_INDEX_FILE.parent / "practice-small.gguf"
 ADAPTER = f"{places.PROJECT / 'samples' / '06-bring-your-own-model' / 'genai_adapter.py'}:GenAIAdapter"
 
@@ -38,10 +39,10 @@ class Example:
 
     def leave(self) -> Table:
         """Unregister what the page registered and delete its folders, unless it is kept; say what is the case now."""
-        mine = [model.alias for model in registry.read() if model.alias in (KEPT, ROUNDED, IN_PYTHON)]
+        mine = [model.alias for model in registry.read() if model.alias in OURS]
         if not self.keep:
             _forget(self.folder)
-        return Table([(each, "registered" if self.keep else "unregistered") for each in mine], columns=["model", "now"])
+        return Table.of([(each, "registered" if self.keep else "unregistered") for each in mine], "model", "now")
 
 
 def begin(file: str = "", *, rounds: int = 1, repeats: int = 1, keep: bool = False) -> Example:
@@ -59,11 +60,9 @@ def begin(file: str = "", *, rounds: int = 1, repeats: int = 1, keep: bool = Fal
     _forget(folder)
     if not keep:
         atexit.register(_forget, folder)
-    if file:
-        return Example(typed_path(file).absolute(), folder, None, keep)
-    if (fetched := smollm2.file_in()).is_file():
+    if not file and (fetched := smollm2.file_in()).is_file():
         return Example(fetched, folder, smollm2.LICENCE, keep)
-    return Example(PRACTICE_FILE, folder, None, keep)
+    return Example(typed_path(file).absolute() if file else PRACTICE_FILE, folder, None, keep)
 
 
 def look_into(file: Path) -> Table:
@@ -71,15 +70,15 @@ def look_into(file: Path) -> Table:
     from workshop_lib.models.gguf_file import GgufFile
 
     found = GgufFile(file)
-    shape = found.shape
-    said = [
-        ("file", f"{file.name}, {file.stat().st_size / 1e6:.1f} MB"),
-        ("model", str(found.value("general.name", UNKNOWN))),
-        ("architecture", f"{shape.kind}, {shape.layers} layers, {sum(found.counts.values()):,} weights"),
-        ("context (tokens)", str(shape.context_tokens)),
-        ("licence", str(found.value("general.license", UNKNOWN))),
-    ]
-    return Table.of(said, "what", "says")
+    weights = f"{sum(found.counts.values()):,} weights"
+    said = {
+        "file": f"{file.name}, {file.stat().st_size / 1e6:.1f} MB",
+        "model": str(found.value("general.name", UNKNOWN)),
+        "architecture": f"{found.shape.kind}, {found.shape.layers} layers, {weights}",
+        "context (tokens)": str(found.shape.context_tokens),
+        "licence": str(found.value("general.license", UNKNOWN)),
+    }
+    return Table.of(said.items(), "what", "says")
 
 
 def fates(*reports: ImportReport) -> Table:
@@ -99,20 +98,15 @@ def source(adapter: str, method: str) -> Markdown:
 
 def same_answers(run: Run, *pairs: tuple[str, str]) -> Table:
     """For how many prompts both models of a pair of aliases gave the same text, letter by letter, in every round."""
-
-    def texts(alias: str) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for each in run.completions:
-            if each.alias == alias and each.round and each.ok:
-                found.setdefault(each.prompt_id, set()).add(each.text)
-        return found
-
+    texts: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for each in run.completions:
+        if each.round and each.ok:
+            texts[each.alias][each.prompt_id].add(each.text)
     lines = []
-    for pair in pairs:
-        first, second = map(texts, pair)
-        shared = first.keys() & second.keys()
-        same = sum(first[prompt] == second[prompt] for prompt in shared)
-        lines.append((" and ".join(pair), f"{same} of {len(shared)} prompts" if shared else NOT_MEASURED))
+    for first, second in pairs:
+        shared = texts[first].keys() & texts[second].keys()
+        same = sum(texts[first][prompt] == texts[second][prompt] for prompt in shared)
+        lines.append((f"{first} and {second}", f"{same} of {len(shared)} prompts" if shared else NOT_MEASURED))
     return Table.of(lines, "models", "same answer")
 
 
@@ -127,7 +121,7 @@ def price(run: Run, first: str, second: str) -> comparison.Changes:
 
 def _forget(folder: Path) -> None:
     """Unregister the page's models and delete their folders."""
-    for alias in (KEPT, ROUNDED, IN_PYTHON):
+    for alias in OURS:
         with suppress(WorkshopError):
             registry.remove(alias)
     shutil.rmtree(folder, ignore_errors=True)

@@ -224,7 +224,8 @@ def _order(done: Sequence[LaneState]) -> list[str]:
 
 def drawn(lanes: Sequence[LaneState], length_s: float, note: str = "") -> str:
     """The lanes at one moment as HTML: answers, a stroke per arrival on one clock of `length_s`, and figures."""
-    return f'<div class="wr-track">{"".join(_lane(lane, length_s) for lane in lanes)}</div><p>{escape(note)}</p>'
+    shown = "".join(_lane(lane, length_s) for lane in lanes)
+    return f'<div class="wr-track">{shown}</div><p class="wr-note">{escape(note)}</p>'
 
 
 def _lane(lane: LaneState, length_s: float) -> str:
@@ -234,7 +235,7 @@ def _lane(lane: LaneState, length_s: float) -> str:
     strokes = "".join(f"M{1 + 998 * at_s / (length_s or 1.0):.0f} 0V10" for at_s in moments)
     shown = "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in figures(lane).items())
     parts = [
-        f'<div class="wr-head"><b dir="auto">{name}</b><span class="{look}">{lane.status}</span></div>',
+        f'<div class="wr-head"><b><bdi>{name}</bdi></b><span class="{look}">{lane.status}</span></div>',
         f'<div class="wr-text" {READABLE} aria-label="Answer of {name}">{escape(printable(lane.text))}</div>',
         f'<svg viewBox="0 0 1000 10" preserveAspectRatio="none" aria-hidden="true"><path d="{strokes}"/></svg>',
         f"<dl>{shown}</dl>",
@@ -274,7 +275,9 @@ class RaceWidget(anywidget.AnyWidget):
     def __init__(self, runtime: Runtime, who: Pick, prompt: Prompt, **options: Any) -> None:
         self._race, self._options, self.result = (runtime, who.variants, prompt), options, RaceResult(prompt)
         asked, why = escape(printable(prompt.text)), escape(printable(who.why))
-        self._head = f'<div class="wr-prompt" {READABLE} aria-label="Question">{asked}</div><p>{why}</p>'
+        self._head = (
+            f'<div class="wr-prompt" {READABLE} aria-label="Question">{asked}</div><p class="wr-note">{why}</p>'
+        )
         super().__init__(view={"head": self._head, "lanes": "<p>They answer, one after the other.</p>"})
         self.on_msg(self._receive)
 

@@ -9,6 +9,7 @@ function render({ model, el }) {
 
   const button = (act) => {
     const made = document.createElement("button");
+    made.className = "jupyter-button";
     made.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's keys leave it alone
     made.addEventListener("click", act);
     footer.append(made);
