@@ -154,8 +154,8 @@ def test_a_slow_machine_does_not_hold_back_the_others(three: Hosts, tmp_path: Pa
     assert statuses(fleet) == {"ada": ["done"], "bob": ["done"], "cy": ["done"]}
 
 
-def test_leaving_a_run_leaves_nothing_behind_and_a_limit_ends_it(three: Hosts, tmp_path: Path) -> None:
-    """Who interrupts a run finds the machines free; the same folder then goes on, and a limit keeps what was got."""
+def test_leaving_a_run_leaves_nothing_behind(three: Hosts, tmp_path: Path) -> None:
+    """Who interrupts a run finds the machines free, which keep what they recorded."""
 
     def measuring() -> int:
         started = [psutil.Process(each.pid).children() for each in three.processes.values() if each.poll() is None]
@@ -171,12 +171,7 @@ def test_leaving_a_run_leaves_nothing_behind_and_a_limit_ends_it(three: Hosts, t
         with pytest.raises(KeyboardInterrupt):
             cluster.run_fleet(client, ENDLESS, tmp_path, on_progress=interrupt)
         wait_until(lambda: measuring() == 0)
-        fleet = cluster.run_fleet(client, ENDLESS, tmp_path, on_progress=ignore, limit_s=4)
-    assert statuses(fleet) == {"ada": ["failed"], "bob": ["failed"], "cy": ["failed"]}
-    for share in fleet.shares:
-        assert share.reason == "It was not finished after 4 s."
-        assert share.starts in (1, 2)  # a busy machine is not served again before the limit
-        assert 1 <= sum(request_ids(fleet.runs[share.machine]).values()) < 2000
+    assert statuses(read_fleet(tmp_path)) == {"ada": ["open"], "bob": ["open"], "cy": ["open"]}
 
 
 def test_a_machine_that_stays_away_is_missing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.measurement_helpers import VARIANT, completion
 from workshop_lib import storage
 from workshop_lib.data import read_prompts
 from workshop_lib.errors import ConfigurationError, DataFileError, RecordFileError
-from workshop_lib.fleet.plan import Fleet, FleetPlan, open_fleet, read_fleet, share_id
+from workshop_lib.fleet.plan import Fleet, FleetPlan, open_fleet, read_fleet
 from workshop_lib.records import Completion, Run, Serving
 
 PROMPTS = read_prompts()[:1]
@@ -44,15 +44,16 @@ def statuses(fleet: Fleet) -> list[tuple[str, int, str]]:
 
 
 def test_the_records_say_how_far_a_share_is(tmp_path: Path) -> None:
-    """Open until all is recorded, or a reason is known: its own, its model's, or its machine's; sent twice, once."""
+    """Open until all is recorded, or a reason is known: its model's, or its machine's; sent twice, it counts once."""
     fleet = Fleet("run", PLAN)
     fleet.take(BEGUN, tmp_path)
     assert statuses(fleet) == [("open", 0, "")] * 2
     fleet.take(sent(Serving(VARIANT), request(0), request(1), request(0)), tmp_path)
     assert statuses(fleet) == [("open", 2, ""), ("open", 0, "")]
     for _ in range(2):
-        fleet.take({**DONE, "ended": {share_id(DESK, OTHER): "Too late."}}, tmp_path)
-    assert statuses(fleet) == [("done", 1, ""), ("failed", 0, "Too late.")]
+        fleet.take(DONE, tmp_path)
+    fleet.take({"machine": DESK, "ended": "It crashed."}, tmp_path)
+    assert statuses(fleet) == [("done", 1, ""), ("missing", 0, "It crashed.")]
     fleet.take(sent(Serving(VARIANT, status="failed", error="No."), Serving(OTHER)), tmp_path)
     fleet.ended.clear()
     fleet.end(DESK, "It left.", tmp_path)

@@ -279,13 +279,11 @@ def run_fleet(
     *,
     on_progress: OnProgress | None = None,
     grace_s: float = 60.0,
-    limit_s: float | None = None,
 ) -> Fleet:
     """Measure the plan on every machine that has joined.
 
     A folder of an earlier call with the same plan is completed: finished shares are not measured again. A machine that
-    left is waited for `grace_s`. A share is stopped after `limit_s`, and kept as far as it got; None = never.
-    `on_progress` replaces the bar.
+    left is waited for `grace_s`. `on_progress` replaces the bar.
 
     Raises:
         ConfigurationError: no machine has joined, or the folder holds results of another plan.
@@ -297,7 +295,7 @@ def run_fleet(
     if not machines:
         fix = "Join with: python -m workshop_lib fleet join ADDRESS. Its window says whether it is connected."
         raise ConfigurationError("No machine has joined.", fix)
-    jobs = {label: _job(fleet, folder, label, limit_s) for label in machines}
+    jobs = {label: _job(fleet, folder, label) for label in machines}
     away: dict[str, float] = {}
     with _tasks(client, jobs) as (tasks, events), tqdm(unit="share", desc="Fleet", disable=bool(on_progress)) as bar:
         show = on_progress or partial(_draw, bar)
@@ -335,10 +333,10 @@ def _tasks(client: Any, jobs: Mapping[str, Job]) -> Iterator[tuple[dict[str, Any
                 client.unsubscribe_topic(topic)
 
 
-def _job(fleet: Fleet, folder: Path, label: str, limit_s: float | None = None) -> Job:
+def _job(fleet: Fleet, folder: Path, label: str) -> Job:
     fleet.ended.pop(label, None)
     records = folder / label / RECORDS_FILE
-    return Job(fleet.plan, fleet.run_id, records.read_text("utf-8") if records.exists() else "", limit_s)
+    return Job(fleet.plan, fleet.run_id, records.read_text("utf-8") if records.exists() else "")
 
 
 def _failure(task: Any) -> str:

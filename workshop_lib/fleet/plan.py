@@ -61,7 +61,7 @@ class FleetPlan:
 class Share:
     """One model on one machine: how often it was begun, and the reason why it is not done.
 
-    `open`: not finished yet; `failed`: it cannot be measured there, or not in time; `missing`: its machine went away.
+    `open`: not finished yet; `failed`: the model did not answer there; `missing`: its machine went away, or gave up.
     """
 
     machine: str
@@ -77,7 +77,7 @@ class Fleet:
 
     Attributes:
         models: what each machine is to measure.
-        ended: why a machine, or one of its shares (`share_id`), is not complete.
+        ended: why a machine did not finish.
         runs: what each machine recorded.
     """
 
@@ -95,7 +95,7 @@ class Fleet:
     @property
     def refused(self) -> dict[str, str]:
         """The machines that take no part, and why."""
-        return {label: why for label, why in self.ended.items() if "/" not in label and label not in self.models}
+        return {label: why for label, why in self.ended.items() if label not in self.models}
 
     def _share(self, label: str, variant: ModelVariant) -> Share:
         run = self.runs[label]
@@ -103,9 +103,8 @@ class Fleet:
         if self.plan.is_complete(run, variant):
             return Share(label, variant, "done", starts)
         served = [each for each in run.servings if key(each.variant) == key(variant)]
-        failed = (served[-1].error if served else None) or self.ended.get(share_id(label, variant))
-        if failed:
-            return Share(label, variant, "failed", starts, failed)
+        if served and served[-1].error:
+            return Share(label, variant, "failed", starts, served[-1].error)
         left = self.ended.get(label, "")
         return Share(label, variant, "missing" if left else "open", starts, left)
 
@@ -114,7 +113,8 @@ class Fleet:
         from pydantic import TypeAdapter
 
         label = event["machine"]
-        self.ended |= event.get("ended", {})
+        if "ended" in event:
+            self.ended[label] = event["ended"]
         if "models" in event:
             self.models[label] = TypeAdapter(tuple[ModelVariant, ...]).validate_python(event["models"])
         if "records" in event:
@@ -134,11 +134,6 @@ class Fleet:
         known = {name: getattr(self, name) for name in ("run_id", "ended")}
         known |= {"plan": asdict(self.plan), "models": {k: list(map(asdict, v)) for k, v in self.models.items()}}
         files.write_atomically(folder / FLEET_FILE, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
-
-
-def share_id(label: str, variant: ModelVariant) -> str:
-    """What a share is called in `ended`."""
-    return "/".join((label, *key(variant)))
 
 
 def open_fleet(folder: Path, plan: FleetPlan) -> Fleet:

@@ -22,7 +22,7 @@ from typing import Any
 
 from workshop_lib import __version__, benchmark, files, machine, places, plan, storage
 from workshop_lib.errors import WorkshopError
-from workshop_lib.fleet.plan import RECORDS_FILE, FleetPlan, share_id
+from workshop_lib.fleet.plan import RECORDS_FILE, FleetPlan
 from workshop_lib.records import ModelVariant, Run, Serving
 from workshop_lib.runtimes import profiles
 from workshop_lib.runtimes.child import do_the_job
@@ -38,15 +38,11 @@ IsWanted = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a machine is told: the plan, the fleet's run id, and what this machine recorded as far as the fleet has it.
-
-    A share is stopped after `limit_s`.
-    """
+    """What a machine is told: the plan, the fleet's run id, and the records that the fleet has of this machine."""
 
     plan: FleetPlan
     run_id: str
     records: str = ""
-    limit_s: float | None = None
 
 
 def measure(job: Job, topic: str) -> None:
@@ -69,17 +65,14 @@ def measure_all(job: Job, label: str, *, send: Send, is_wanted: IsWanted) -> Non
     records = records_of(job.run_id, label)
     try:
         variants = _begin(job, label, records)
+        send({"machine": label, "models": list(map(asdict, variants)), "records": _text(records)})
+        for variant in variants:
+            if not job.plan.is_complete(storage.read_run(records), variant):
+                if not _measure_in_turn(job.plan, variant, records.parent, is_wanted):
+                    return
+                send({"machine": label, "records": _text(records)})
     except WorkshopError as error:
-        send({"machine": label, "ended": {label: _without_folders(str(error))}})
-        return
-    send({"machine": label, "models": list(map(asdict, variants)), "records": _text(records)})
-    for variant in variants:
-        if not job.plan.is_complete(storage.read_run(records), variant):
-            ended = _measure_in_turn(job, variant, records.parent, is_wanted)
-            if ended is None:
-                return
-            ends = {share_id(label, variant): _without_folders(ended)} if ended else {}
-            send({"machine": label, "records": _text(records), "ended": ends})
+        send({"machine": label, "ended": _without_folders(str(error))})
 
 
 def _begin(job: Job, label: str, records: Path) -> list[ModelVariant]:
@@ -128,36 +121,27 @@ def _forget_old_records() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _measure_in_turn(job: Job, variant: ModelVariant, folder: Path, is_wanted: IsWanted) -> str | None:
-    """Measure a share as soon as no other benchmark of a fleet runs here; returns as `_measure_apart`."""
+def _measure_in_turn(asked: FleetPlan, variant: ModelVariant, folder: Path, is_wanted: IsWanted) -> bool:
+    """Measure a share as soon as no other benchmark of a fleet runs here; False when nobody wants it any more."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(fleet_folder() / "benchmark.lock")
     while is_wanted():
         with suppress(Timeout), lock.acquire(timeout=POLL_S):
-            return _measure_apart(job, variant, folder, is_wanted)
-    return None
+            return _measure_apart(asked, variant, folder, is_wanted)
+    return False
 
 
-def _measure_apart(job: Job, variant: ModelVariant, folder: Path, is_wanted: IsWanted) -> str | None:
-    """Measure a share in a process of its own, which ends, and the model with it, when nobody wants it any more.
-
-    Returns why it did not end by itself, empty where it did; None where nobody wants it.
-    """
-    started = time.monotonic()
-    what = {"folder": str(folder), "plan": asdict(job.plan), "variant": asdict(variant)}
+def _measure_apart(asked: FleetPlan, variant: ModelVariant, folder: Path, is_wanted: IsWanted) -> bool:
+    """The same in a process of its own, which ends, and the model with it, when nobody wants it."""
+    what = {"folder": str(folder), "plan": asdict(asked), "variant": asdict(variant)}
     with ChildProcess(__name__, what, name="benchmark", doing=f"measuring {variant.model_id}") as child:
         while child.failure() is None:
             if not is_wanted():
-                return None
-            if job.limit_s is not None and time.monotonic() - started > job.limit_s:
-                return f"It was not finished after {job.limit_s:g} s."
+                return False
             time.sleep(POLL_S)
-        try:
-            child.wait_for("measured", timeout_s=POLL_S)
-        except WorkshopError as error:
-            return str(error)
-        return ""
+        child.wait_for("measured", timeout_s=POLL_S)
+    return True
 
 
 def _measure_share(job: Mapping[str, Any], emit: Send) -> None:

@@ -41,7 +41,6 @@ def add_parser(commands: Any) -> None:
     run.add_argument("--max-tokens", type=int, default=120, help="longest answer (default: 120)")
     run.add_argument("--prompts", type=int, default=0, help="only the first so many prompts (default: all)")
     run.add_argument("--grace", type=float, default=60.0, help="seconds to wait for a machine that left (default: 60)")
-    run.add_argument("--limit", type=float, help="seconds after which a share is stopped (default: none)")
     run.set_defaults(command=_run)
 
     show = parts.add_parser("show", help="show what was measured")
@@ -81,7 +80,6 @@ def _run(
     devices: str,
     prompts: int,
     grace: float,
-    limit: float | None,
     certificates: Path | None,
     max_latency_ms: float | None,
     **how: Any,
@@ -94,7 +92,7 @@ def _run(
     folder = output or benchmark.new_folder()
     files.check_writable(folder / plan.FLEET_FILE)
     with cluster.connect(address, cluster.read_key(certificates)) as client:
-        fleet = cluster.run_fleet(client, asked, folder, grace_s=grace, limit_s=limit)
+        fleet = cluster.run_fleet(client, asked, folder, grace_s=grace)
     _show(folder=folder, max_latency_ms=max_latency_ms)
     print(f"Results: {folder}")
     return 0 if any(run.completions for run in fleet.runs.values()) else 1
