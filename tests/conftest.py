@@ -26,7 +26,7 @@ WHOLE = ("browser", "test_pages.py", "test_notebooks.py")
 """Tests that run whole pages, mostly in kernels; see the marker `whole`."""
 LONGEST_FIRST = (
     "test_every_notebook.py", "test_pages.py", "test_annotation_page.py", "test_llama_cpp.py", "browser",
-    "test_fleet_collect.py", "test_notebooks.py", "test_commands.py", "test_bootstrap.py", "test_troubleshooting.py",
+    "test_fleet_measuring.py", "test_notebooks.py", "test_commands.py", "test_bootstrap.py", "test_troubleshooting.py",
     "test_fleet_cluster.py", "test_fleet_commands.py", "test_face.py", "test_consoles_and_disks.py",
     "test_benchmark.py", "test_report.py", "test_huggingface_sample.py", "test_local.py", "test_foundry.py",
 )  # fmt: skip

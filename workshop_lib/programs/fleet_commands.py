@@ -35,8 +35,12 @@ def add_parser(commands: Any) -> None:
     run.add_argument("address", help="the scheduler's")
     run.add_argument("--output", type=Path, help="folder of the results (default: a new one among the runs)")
     run.add_argument("--profile", default="practice", choices=PROFILES)
-    run.add_argument("--models", default="auto", help="aliases or ids separated by commas (default: auto)")
-    run.add_argument("--devices", default="cpu", help="devices separated by commas (default: cpu)")
+    run.add_argument(
+        "--models", type=settings.names, default="auto", help="aliases or ids separated by commas (default: auto)"
+    )
+    run.add_argument(
+        "--devices", type=settings.devices, default="cpu", help="devices separated by commas (default: cpu)"
+    )
     run.add_argument("--rounds", type=int, default=3, help="timed rounds per prompt (default: 3)")
     run.add_argument("--max-tokens", type=int, default=120, help="longest answer (default: 120)")
     run.add_argument("--prompts", type=int, default=0, help="only the first so many prompts (default: all)")
@@ -56,9 +60,7 @@ def add_parser(commands: Any) -> None:
 def _certificates(*, folder: Path) -> int:
     cluster.make_key(folder)
     print(f"Made the fleet's key in {folder}, valid for {cluster.KEY_DAYS} days. Copy the folder to every machine.")
-    print(
-        "Whoever holds it can run programs on every machine that is connected: hand it on by memory stick, not by mail."
-    )
+    print("Whoever holds it can run programs on every machine that is connected: hand it on by memory stick.")
     return 0
 
 
@@ -76,8 +78,6 @@ def _run(
     *,
     address: str,
     output: Path | None,
-    models: str,
-    devices: str,
     prompts: int,
     grace: float,
     certificates: Path | None,
@@ -86,9 +86,7 @@ def _run(
 ) -> int:
     from workshop_lib.fleet import plan
 
-    asked = plan.FleetPlan(
-        data.read_prompts()[: prompts or None], models=settings.names(models), devices=settings.devices(devices), **how
-    )
+    asked = plan.FleetPlan(data.read_prompts()[: prompts or None], **how)
     folder = output or benchmark.new_folder()
     files.check_writable(folder / plan.FLEET_FILE)
     with cluster.connect(address, cluster.read_key(certificates)) as client:
