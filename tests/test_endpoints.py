@@ -51,6 +51,7 @@ from tests.scripts import FULL, run
 from workshop_lib import credentials, timing
 from workshop_lib.client import GRACE_S, ChatClient
 from workshop_lib.errors import ConfigurationError, EndpointError, ModelNotFoundError, WorkshopError
+from workshop_lib.race import LiveAnswer
 from workshop_lib.records import Request, RequestOptions
 from workshop_lib.runtimes.endpoint import EndpointRuntime
 
@@ -346,6 +347,14 @@ def test_a_key_that_is_listed_as_a_model_is_not_shown():
     echo = {"/v1/models": lambda ex: ex.run(listed("fast", f"key-{ex.call.key}"))}
     with FaultServer(routes=echo) as server, ChatClient(server.base_url, api_key=KEY) as chat:
         assert KEY not in repr(chat.list_models())
+
+
+def test_a_race_shows_no_key_while_it_runs():
+    """What a model says of the key is taken out of the live view too, also where it comes in pieces."""
+    credentials.remember(KEY)
+    event = b'data: {"choices":[{"delta":{"content":"%s"}}]}\n\n'
+    live = LiveAnswer([(0.1, event % KEY[:6].encode()), (0.2, event % KEY[6:].encode())])
+    assert "".join(chunk.text for chunk in live.look()) == credentials.REMOVED
 
 
 @pytest.mark.parametrize("key", ["1234", "llama", "content", "stop"])

@@ -59,7 +59,15 @@ def test_a_public_name_is_no_module_of_another_thing() -> None:
 def test_small_modules_stay_light() -> None:
     """Reading settings or data files, and the arithmetic of one request, load none of the heavy libraries."""
     heavy = "{'numpy', 'scipy', 'pandas', 'matplotlib', 'choix', 'openai', 'IPython', 'foundry_local_sdk', 'uvicorn'}"
-    small = ("data", "settings", "timing", "runtimes.profiles", "quality.aspects", "quality.scores", "programs.commands")
+    small = (
+        "data",
+        "settings",
+        "timing",
+        "runtimes.profiles",
+        "quality.aspects",
+        "quality.scores",
+        "programs.commands",
+    )
     code = (
         f"import sys, {', '.join(f'workshop_lib.{name}' for name in small)}; print(sorted({heavy} & set(sys.modules)))"
     )

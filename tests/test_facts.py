@@ -200,6 +200,6 @@ def test_the_annotation_page_gets_the_places_of_inventions(tmp_path: Path) -> No
 def test_the_first_of_a_race_can_be_wrong() -> None:
     """The badge says so, and a sentence says why."""
     ends = (completion([0.1], [WRONG]), completion([0.1, 0.2], [RIGHT, "."]))
-    result = RaceResult(NOTES, (ModelVariant("x", "x:1", "cpu"), ModelVariant("y", "y:1", "cpu")), ends)
+    result = RaceResult(NOTES, "in turns", (ModelVariant("x", "x:1", "cpu"), ModelVariant("y", "y:1", "cpu")), ends)
     assert ">first, and wrong<" in race.played(result)["lanes"]
     assert any("Yamada, 15 March" in sentence for sentence in race.sentences(result))

@@ -31,7 +31,7 @@ def test_worst_and_typical_are_one_number_per_machine() -> None:
     large = candidate(choice, LARGE)
     assert large.latency_s["worst"].value == pytest.approx(0.484)
     assert large.latency_s["typical"].value == pytest.approx(0.242)
-    assert (large.slowest, choice.computers, choice.prompts) == ("slow", 3, 2)
+    assert (large.slowest, choice.machines, choice.prompts) == ("slow", 3, 2)
 
 
 def test_the_best_answers_win_within_the_limit() -> None:
@@ -55,15 +55,15 @@ def test_how_sure_is_the_share_of_draws() -> None:
     assert second.startswith("On a typical machine the best default is practice-large") and len(rest) == 1
 
 
-def test_nothing_is_clear_from_one_computer_or_few_prompts() -> None:
-    """Where every machine says the same, every draw does; two workers on one computer are one machine."""
+def test_nothing_is_clear_from_one_machine_or_few_prompts() -> None:
+    """Where every machine says the same, every draw does."""
     fleet = made_fleet(ALIKE)
     choice = choose(fleet)
     assert best(choice) == {"worst": SMALL, "typical": SMALL}
     assert candidate(choice, SMALL).wins == {"worst": 1.0, "typical": 1.0}
-    twins = choose(made_fleet({f"{label}-same": 1.0 for label in ALIKE}))
+    alone = choose(made_fleet({"a": 1.0}))
     found = [(each.sure("worst"), len(describe(each))) for each in (choice, replace(choice, prompts=8))]
-    found += [(each.sure("worst"), len(describe(each))) for each in (replace(twins, prompts=8), twins)]
+    found += [(each.sure("worst"), len(describe(each))) for each in (replace(alone, prompts=8), alone)]
     assert found == [("likely", 3), ("clear", 2), ("likely", 3), ("likely", 4)]
 
 
@@ -111,7 +111,7 @@ def test_prompts_that_expect_nothing_leave_the_quality_unknown() -> None:
 
 
 def test_what_differs_between_machines_is_said() -> None:
-    """Other versions, threads and power, two workers on one computer, who takes no part, and what is incomplete."""
+    """Other versions and threads, who takes no part, and what is incomplete."""
     assert remarks(made_fleet(SPEEDS)) == []
     fleet = without(made_fleet({"quick-1": 1.0, "slow-2": 4.0, "usual-1": 2.0}), "slow-2", SMALL)
     quick, slow, usual = fleet.runs.values()
@@ -127,7 +127,6 @@ def test_what_differs_between_machines_is_said() -> None:
         "mute-3 takes no part. No runtime.",
         "Different thread variables (none: quick-1, slow-2; {'OMP_NUM_THREADS': '1'}: usual-1).",
         "Different onnxruntime (1.30.0: quick-1; none: slow-2, usual-1).",
-        "quick-1 and usual-1 are one computer: what differs between them is what repeating makes.",
         "1 of 9 shares are not complete.",
     ]
 

@@ -12,7 +12,7 @@ import pytest
 from tests.measurement_helpers import VARIANT, completion
 from workshop_lib import storage
 from workshop_lib.data import read_prompts
-from workshop_lib.errors import ConfigurationError, DataFileError, RecordFileError
+from workshop_lib.errors import ConfigurationError, DataFileError
 from workshop_lib.fleet.plan import Fleet, FleetPlan, open_fleet, read_fleet
 from workshop_lib.records import Completion, Run, Serving
 
@@ -76,13 +76,13 @@ def test_a_fleet_is_its_folder_and_is_completed_by_who_is_there(tmp_path: Path) 
 
 
 def test_another_plan_is_refused(tmp_path: Path) -> None:
-    """Results of two plans never mix; the error names what differs. A damaged file is named too."""
+    """Results of two plans never mix; the error names what differs. Damaged files are named, and replace nothing."""
     fleet = Fleet("run", PLAN)
     fleet.take(BEGUN, tmp_path)
     with pytest.raises(ConfigurationError, match=r"\(different: rounds, max_tokens\)"):
         open_fleet(tmp_path, replace(PLAN, rounds=5, max_tokens=9))
-    with pytest.raises(RecordFileError):
-        fleet.take({"machine": DESK, "records": "{}"}, tmp_path)
+    fleet.take({"machine": DESK, "records": "{}"}, tmp_path)
+    assert "no run header" in fleet.ended[DESK] and storage.read_run(tmp_path / DESK / "records.jsonl")
     (tmp_path / "fleet.json").write_text('{"run_id": 1}')
     with pytest.raises(DataFileError, match=r"fleet\.json"):
         read_fleet(tmp_path)

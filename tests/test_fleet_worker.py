@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from workshop_lib.data import read_prompts
 from workshop_lib.fleet import worker
@@ -62,18 +61,13 @@ def test_a_share_is_measured_apart_sent_once_and_not_measured_again() -> None:
 def test_a_share_ends_when_nobody_wants_it() -> None:
     """Of a share that nobody wants nothing is sent; what was recorded until then stays."""
     sent: list[Mapping[str, Any]] = []
-    until = time.monotonic() + 3.0
-    worker.measure_all(job(rounds=5000), "desk", send=sent.append, is_wanted=lambda: time.monotonic() < until)
-    assert len(sent) == 1 and b'"kind":"completion"' in worker.records_of("run", "desk").read_bytes()
+    records = worker.records_of("run", "desk")
 
+    def is_wanted() -> bool:
+        return b'"kind":"completion"' not in records.read_bytes()
 
-def test_one_benchmark_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While another benchmark of a fleet runs on the computer, a machine waits, as long as it is wanted."""
-    monkeypatch.setattr(worker, "_measure_apart", lambda *_: True)
-    polls = iter([True, True])
-    with FileLock(worker.fleet_folder() / "benchmark.lock"):
-        assert not worker._measure_in_turn(job().plan, VARIANT, Path(), lambda: next(polls, False))
-    assert worker._measure_in_turn(job().plan, VARIANT, Path(), lambda: True)
+    worker.measure_all(job(rounds=5000), "desk", send=sent.append, is_wanted=is_wanted)
+    assert len(sent) == 1 and not is_wanted()
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,10 +12,10 @@ import pytest
 
 from tests.behaviours import BEHAVIOURS, STEADY
 from tests.fault_server import FaultServer, fault_server, free_port
-from tests.fault_steps import ANSWER, Behaviour, Exchange
+from tests.fault_steps import Behaviour
 from tests.foundry_helpers import practice, smallest, wait_until
 from tests.measurement_helpers import VARIANT, completion, request
-from workshop_lib import benchmark, goals, load, timing
+from workshop_lib import benchmark, load, timing
 from workshop_lib.client import ChatClient
 from workshop_lib.errors import ConfigurationError, ModelServerError
 from workshop_lib.load import (
@@ -139,24 +138,6 @@ def test_nothing_is_promised_where_nothing_was_seen():
         for many in (73, 72)
     )
     assert unsure.startswith(sure.partition(":")[0]) and len(unsure) > len(sure)
-
-
-def test_a_server_that_answers_in_turns_keeps_its_goals_for_two():
-    """Each answer takes it 0.2 s, and n users wait n times that: only 2 get their first token within 0.6 s."""
-    lane = threading.Lock()
-
-    def in_turn(exchange: Exchange) -> None:
-        with lane:
-            exchange.run(0.2)
-
-    behaviour = replace(FAST, steps=(in_turn, *ANSWER))
-    with FaultServer({"one-lane": behaviour}) as server:
-        lane_model = model(server.base_url, "one-lane")
-        found = measure_loads(lane_model, PROMPTS, levels=(1, 2, 4), requests_per_user=2, max_tokens=3)
-    kept = [goals.count(each.completions, {"first_token": 0.6}) for each in found]
-    assert [(each.kept, each.requests) for each in kept[:2]] == [(2, 2), (4, 4)]
-    assert kept[2].requests == 8 and kept[2].kept is not None and kept[2].kept <= 4
-    assert load.describe_goals(found, {"first_token": 0.6}).startswith("Up to 2 users")
 
 
 @pytest.mark.parametrize("options", [{"levels": (0, 2)}, {"requests_per_user": 0}])

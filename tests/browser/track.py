@@ -43,7 +43,7 @@ class Track:
 
     def is_over(self) -> None:
         """Wait for the end of the race and of its replay."""
-        expect(self.page.locator(".ws-race[data-over=true][data-playing='']")).to_have_count(1, timeout=RACE_MS)
+        expect(self.page.locator(".ws-race[data-stage=over][data-playing='']")).to_have_count(1, timeout=RACE_MS)
 
     def part(self, name: str) -> Locator:
         """A part of the widget by its class."""

@@ -184,20 +184,32 @@ def run_scheduler(host: str, port: int, *, security: Any = None, say: Callable[[
 
 
 def join(address: str, *, name: str = "", security: Any = None, say: Callable[[str], None] = print) -> None:
-    """Join a fleet as one machine, and join it again whenever the connection is lost, until it is interrupted."""
+    """Join a fleet as one machine, and join it again whenever the connection is lost, until it is interrupted.
+
+    Raises `ConfigurationError` where this computer takes part already: two benchmarks would slow each other down.
+    """
     engine()
     label = worker.label_of(name)
-    while True:
-        say(f"Joining {address} ...")
-        try:
-            check_scheduler(address, security)
-            _run(_take_part(address, label, security, say))
-            say("The connection ended.")
-        except EndpointError as error:
-            say(str(error))
-        except (OSError, RuntimeError) as error:
-            say(f"Not connected ({one_line(str(error.__cause__ or error)) or type(error).__name__}).")
-        time.sleep(RETRY_S)
+    try:
+        with files.one_writer(worker.fleet_folder() / "joined", wait_s=0):
+            while True:
+                say(f"Joining {address} ...")
+                _join_once(address, label, security, say)
+                time.sleep(RETRY_S)
+    except TimeoutError:
+        what = "This computer takes part in a fleet already."
+        raise ConfigurationError(what, "Use that window, or end it there with Ctrl-C.") from None
+
+
+def _join_once(address: str, label: str, security: Any, say: Callable[[str], None]) -> None:
+    try:
+        check_scheduler(address, security)
+        _run(_take_part(address, label, security, say))
+        say("The connection ended.")
+    except EndpointError as error:
+        say(str(error))
+    except (OSError, RuntimeError) as error:
+        say(f"Not connected ({one_line(str(error.__cause__ or error)) or type(error).__name__}).")
 
 
 async def _take_part(address: str, label: str, security: Any, say: Callable[[str], None]) -> None:

@@ -62,9 +62,6 @@ def remarks(fleet: Fleet) -> list[str]:
     """What a reader must know of the machines before comparing them."""
     said = [f"{label} takes no part. {why}" for label, why in fleet.refused.items()]
     said += differences({label: run.machine for label, run in fleet.runs.items()})
-    for labels in _groups({label: _computer(label) for label in fleet.runs}).values():
-        if len(labels) > 1:
-            said.append(f"{' and '.join(labels)} are one computer: what differs between them is what repeating makes.")
     broken, everything = sum(each.status not in ("done", "open") for each in fleet.shares), len(fleet.shares)
     return [*said, f"{broken} of {everything} shares are not complete."] if broken else said
 
@@ -76,27 +73,17 @@ def differences(machines: Mapping[str, Mapping[str, Any]]) -> list[str]:
         versions = known.get("versions")
         facts[one_line(label, 30)] = {**known, **(versions if isinstance(versions, dict) else {})}
     for name in ("python", "power_source", "thread_variables", "usable_processors", *DECISIVE):
-        groups = _groups({label: one_line(str(known.get(name) or "none"), 60) for label, known in facts.items()})
+        groups = defaultdict(list)
+        for label, known in facts.items():
+            groups[one_line(str(known.get(name) or "none"), 60)].append(label)
         if len(groups) > 1:
             listed = "; ".join(f"{text}: {_listed(labels)}" for text, labels in groups.items())
             said.append(f"Different {name.replace('_', ' ')} ({listed}).")
     return said
 
 
-def _groups(values: Mapping[str, str]) -> dict[str, list[str]]:
-    found = defaultdict(list)
-    for label, value in values.items():
-        found[value].append(label)
-    return found
-
-
 def _listed(labels: Iterable[str]) -> str:
     return one_line(", ".join(labels), 100)
-
-
-def _computer(label: str) -> str:
-    """The id at the end of a label, which two workers on one computer share."""
-    return label.rpartition("-")[2]
 
 
 # -- the default
@@ -127,21 +114,21 @@ class Candidate:
 class Choice:
     """The candidates of a fleet, the likeliest for the worst machine first, and the default for each view, if any.
 
-    `computers` counts two workers on one computer once, however often they are drawn. `incomplete` holds the models
-    that some machine did not measure completely, with these machines: they cannot be the default of them all.
+    `incomplete` holds the models that some machine did not measure completely, with these machines: they cannot be the
+    default of them all.
     """
 
     candidates: tuple[Candidate, ...]
     best: Mapping[View, Candidate | None]
-    computers: int
+    machines: int
     prompts: int
     incomplete: Mapping[Key, list[str]]
 
     def sure(self, view: View) -> Literal["clear", "likely", "undecided"]:
-        """How sure the default is; nothing is clear from one computer alone, or from few prompts."""
+        """How sure the default is; nothing is clear from one machine alone, or from few prompts."""
         best = self.best[view]
         share = best.wins[view] if best else 0.0
-        enough = clear_from(self.prompts) if self.computers > 1 else None
+        enough = clear_from(self.prompts) if self.machines > 1 else None
         return "clear" if enough is not None and share >= enough else "likely" if share >= LIKELY else "undecided"
 
 
@@ -184,7 +171,7 @@ def choose(fleet: Fleet, *, max_latency_s: float | None = None, seed: int = 20) 
     return Choice(
         tuple(sorted(candidates, key=lambda each: (-each.wins["worst"], each.latency_s["worst"].value or 0.0))),
         {view: candidates[int(now.argmax())] if (now := first[view][0]).any() else None for view in VIEWS},
-        computers=len({_computer(label) for label in labels}),
+        machines=len(labels),
         prompts=len(prompts),
         incomplete={which: machines for which, machines in without.items() if machines},
     )
@@ -263,8 +250,8 @@ def table(choice: Choice) -> Table:
 def describe(choice: Choice) -> list[str]:
     """The default for the fleet in sentences that say how sure it is."""
     said = [_sentence(choice, view) for view in VIEWS]
-    if choice.computers < FEW_MACHINES:
-        count = "One machine is" if choice.computers == 1 else f"{choice.computers} machines are"
+    if choice.machines < FEW_MACHINES:
+        count = "One machine is" if choice.machines == 1 else f"{choice.machines} machines are"
         said.append(f"{count} few: drawing them again says little about machines that are not in the fleet.")
     if clear_from(choice.prompts) is None:
         said.append(f"{choice.prompts} prompts are few: it takes {FEWEST_CLEAR} to call a default clear.")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workshop_lib import data, files, storage
-from workshop_lib.errors import ConfigurationError
+from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.plan import Plan, make_plan
 from workshop_lib.records import ModelVariant, Prompt, Run
 from workshop_lib.show.text import key
@@ -48,7 +48,7 @@ class FleetPlan:
 
     def for_models(self, variants: Sequence[ModelVariant]) -> Plan:
         """The plan that a machine follows for these models."""
-        options: dict[str, Any] = {"rounds": self.rounds, "max_tokens": self.max_tokens, "seed": self.seed}
+        options = {"rounds": self.rounds, "max_tokens": self.max_tokens, "seed": self.seed}
         return make_plan(variants, self.prompts, order="round-robin", **options)
 
     def is_complete(self, run: Run, variant: ModelVariant) -> bool:
@@ -109,18 +109,24 @@ class Fleet:
         return Share(label, variant, "missing" if left else "open", starts, left)
 
     def take(self, event: Mapping[str, Any], folder: Path) -> None:
-        """Keep what a machine sent: all that it recorded so far. Sent twice, it counts once."""
+        """Keep what a machine sent: all that it recorded so far. Sent twice, it counts once.
+
+        Records that cannot be read end the machine's part; what it sent before is kept.
+        """
         from pydantic import TypeAdapter
 
         label = event["machine"]
         if "ended" in event:
             self.ended[label] = event["ended"]
-        if "models" in event:
-            self.models[label] = TypeAdapter(tuple[ModelVariant, ...]).validate_python(event["models"])
         if "records" in event:
             path = folder / label / RECORDS_FILE
-            files.write_atomically(path, event["records"])
-            self.runs[label] = storage.read_run(path)
+            try:
+                files.write_atomically(path, event["records"], check=storage.read_run)
+                self.runs[label] = storage.read_run(path)
+                if "models" in event:
+                    self.models[label] = TypeAdapter(tuple[ModelVariant, ...]).validate_python(event["models"])
+            except RecordFileError as error:
+                self.ended[label] = f"It has another version of the workshop. {error}"
         self.write(folder)
 
     def end(self, label: str, reason: str, folder: Path) -> None:

@@ -13,7 +13,6 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -68,7 +67,7 @@ def measure_all(job: Job, label: str, *, send: Send, is_wanted: IsWanted) -> Non
         send({"machine": label, "models": list(map(asdict, variants)), "records": _text(records)})
         for variant in variants:
             if not job.plan.is_complete(storage.read_run(records), variant):
-                if not _measure_in_turn(job.plan, variant, records.parent, is_wanted):
+                if not _measure_apart(job.plan, variant, records.parent, is_wanted):
                     return
                 send({"machine": label, "records": _text(records)})
     except WorkshopError as error:
@@ -121,19 +120,8 @@ def _forget_old_records() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _measure_in_turn(asked: FleetPlan, variant: ModelVariant, folder: Path, is_wanted: IsWanted) -> bool:
-    """Measure a share as soon as no other benchmark of a fleet runs here; False when nobody wants it any more."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(fleet_folder() / "benchmark.lock")
-    while is_wanted():
-        with suppress(Timeout), lock.acquire(timeout=POLL_S):
-            return _measure_apart(asked, variant, folder, is_wanted)
-    return False
-
-
 def _measure_apart(asked: FleetPlan, variant: ModelVariant, folder: Path, is_wanted: IsWanted) -> bool:
-    """The same in a process of its own, which ends, and the model with it, when nobody wants it."""
+    """Measure a share in a process of its own, which ends, and the model with it, when nobody wants it: then False."""
     what = {"folder": str(folder), "plan": asdict(asked), "variant": asdict(variant)}
     with ChildProcess(__name__, what, name="benchmark", doing=f"measuring {variant.model_id}") as child:
         while child.failure() is None:
