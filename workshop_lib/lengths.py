@@ -213,7 +213,7 @@ def measure_prompt_lengths(
     """
     variant = _longest(of) if isinstance(of, Run) else of
     if isinstance(lengths, str):
-        lengths = settings.prompt_lengths(lengths)
+        lengths = settings.checked({"prompt_lengths": lengths}).prompt_lengths
     if min(lengths, default=ANSWER_TOKENS) < ANSWER_TOKENS or repeats < 1:
         what = f"The prompt lengths are {', '.join(map(str, lengths))}, {repeats} requests each."
         raise ConfigurationError(what, f"Give {ANSWER_TOKENS} tokens or more, and 1 request or more.")
