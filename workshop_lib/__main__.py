@@ -8,11 +8,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from workshop_lib import data, places
 from workshop_lib.programs import commands, fleet_commands, notebooks
-from workshop_lib.settings import PROFILES
+from workshop_lib.settings import PROFILES, Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,14 +31,8 @@ def _lab(*, no_browser: bool, allow_root: bool) -> int:
     return subprocess.run([*command, first], env={**os.environ, "PYTHONUTF8": "1"}, check=False).returncode
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Make argparse's complaint one line like every other."""
-        self.exit(2, f"{self.prog}: {message}. --help says what can be given.\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="workshop.py", description="Choose a small language model by measuring it.")
+    parser = Parser(prog="workshop.py", description="Choose a small language model by measuring it.")
     parts = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = parts.add_parser("run", help="download, benchmark and chart the models, write a report under runs/")

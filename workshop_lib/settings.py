@@ -206,7 +206,7 @@ def of_environment(environ: Mapping[str, str], *names: str) -> dict[str, Any]:
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> BenchmarkSettings:
     """Combine variables and flags. Raises `ConfigurationError`; `--help` exits."""
-    parser = _Parser(description="Benchmark models on every device and print one JSON array.", allow_abbrev=False)
+    parser = Parser(description="Benchmark models on every device and print one JSON array.", allow_abbrev=False)
     for name, each in SETTINGS.items():
         if each.flag:
             switch: Any = {"action": argparse.BooleanOptionalAction} if bool in get_args(_KINDS[name]) else {}
@@ -225,7 +225,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> BenchmarkSettings:
     return settings
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A command line whose faults are `ConfigurationError`s."""
+
     def error(self, message: str) -> NoReturn:
         """Make argparse's complaint one line like every other."""
         raise ConfigurationError(f"{message[:1].upper()}{message[1:]}.", "--help lists the flags.")
