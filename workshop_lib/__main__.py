@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=commands.check)
 
     for part in (run, check):
-        part.add_argument("--profile", choices=PROFILES, default="", help="default: practice, or endpoint if it is set")
+        part.add_argument("--profile", choices=PROFILES, default="", help="default: practice, with an address endpoint")
         part.add_argument("--models", default="auto", help="aliases or ids with commas; or auto (default), all")
 
     compare = parts.add_parser("compare", help="what changed between two results, with intervals")

@@ -204,6 +204,26 @@ def of_environment(environ: Mapping[str, str], *names: str) -> dict[str, Any]:
     return {name: getattr(found, name) for name in texts}
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Return the names in a list separated by commas. Raises `ConfigurationError` where there is none."""
+    return checked({"models": text}).models
+
+
+def devices(text: str) -> tuple[str, ...]:
+    """Return the devices in a list separated by commas. Raises `ConfigurationError` for others than cpu, gpu, npu."""
+    return checked({"devices": text}).devices
+
+
+def read_key(environ: Mapping[str, str]) -> str | None:
+    """Return the key of the environment as it is sent, None for none. Raises `ConfigurationError`, without the key."""
+    return of_environment(environ, "api_key").get("api_key")
+
+
+def request_options(environ: Mapping[str, str]) -> RequestOptions:
+    """Return what the environment sets for requests. Raises `ConfigurationError`."""
+    return RequestOptions(**of_environment(environ, "tokens_field", "extra_body"))
+
+
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> BenchmarkSettings:
     """Combine variables and flags. Raises `ConfigurationError`; `--help` exits."""
     parser = Parser(description="Benchmark models on every device and print one JSON array.", allow_abbrev=False)

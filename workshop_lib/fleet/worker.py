@@ -86,8 +86,8 @@ def measure_all(job: Job, label: str, *, emit: Emit, is_wanted: IsWanted) -> Non
 
 def describe(job: Job, label: str) -> tuple[Machine, list[ModelVariant]]:
     """This machine, and the models it is to measure: an order of its own, drawn by the plan's seed and its label."""
-    found: dict[str, Any] = machine.fingerprint()
-    described = Machine(label, computer_id(), {**found, "versions": {**found["versions"], "workshop": __version__}})
+    versions = {**machine.package_versions(), "workshop": __version__}
+    described = Machine(label, computer_id(), {**machine.fingerprint(), "versions": versions})
     try:
         with profiles.open_runtime(job.plan.profile) as runtime:
             variants, skipped = plan.choose_variants(runtime, job.plan.models, job.plan.devices)

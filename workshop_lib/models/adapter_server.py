@@ -201,8 +201,8 @@ class Service:
             raise ModelServerError(what, "Check that the weights are what the adapter expects.") from error
         load_s = time.perf_counter() - started
         listener = socket.create_server(("127.0.0.1", 0))  # bound before anyone else can take the port
-        quiet: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off", "ws": "none"}
-        server = uvicorn.Server(uvicorn.Config(self.app(), http="h11", loop="asyncio", **quiet))
+        parts: dict[str, Any] = {"lifespan": "off", "ws": "none", "http": "h11", "loop": "asyncio"}
+        server = uvicorn.Server(uvicorn.Config(self.app(), log_config=None, access_log=False, **parts))
         threading.Thread(target=server.run, args=([listener],), daemon=True).start()
         self._closed.clear()
         emit(

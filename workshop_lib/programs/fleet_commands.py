@@ -96,9 +96,9 @@ def _run(
 ) -> int:
     from workshop_lib.fleet import collect, plan
 
-    chosen = settings.checked({"models": models, "devices": devices})
-    how |= {"models": chosen.models, "devices": chosen.devices}
-    asked = plan.FleetPlan(data.read_prompts()[: prompts or None], **how)
+    asked = plan.FleetPlan(
+        data.read_prompts()[: prompts or None], models=settings.names(models), devices=settings.devices(devices), **how
+    )
     folder = output or benchmark.new_folder()
     files.check_writable(folder / plan.FLEET_FILE)
     with cluster.connect(address, cluster.read_key(certificates)) as client:

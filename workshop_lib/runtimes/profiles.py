@@ -57,7 +57,6 @@ def open_runtime(
         raise ConfigurationError(f"There is no profile '{chosen}'.", f"Use {', '.join(get_args(Profile))}.")
     cards = data.read_models(models_file)
     if chosen == "endpoint":
-        key = api_key or settings.of_environment(os.environ, "api_key").get("api_key")
-        return EndpointRuntime(address, api_key=key, cards=cards)
+        return EndpointRuntime(address, api_key=api_key or settings.read_key(os.environ), cards=cards)
     own: Literal["practice", "foundry"] = "foundry" if chosen == "foundry" else "practice"
     return FoundryRuntime(own, index_file=index_file, cache_dir=cache_dir, cards=cards)
