@@ -16,12 +16,12 @@ from workshop_lib.settings import PROFILES, Parser
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the return value is the process's exit code."""
-    return commands.ended(lambda: _called(arguments))
 
+    def work() -> int:
+        options = vars(_parser().parse_args(arguments))
+        return int(options.pop("command")(**options))
 
-def _called(arguments: Sequence[str] | None) -> int:
-    options = vars(_parser().parse_args(arguments))
-    return int(options.pop("command")(**options))
+    return commands.ended(work)
 
 
 def _lab(*, no_browser: bool, allow_root: bool) -> int:

@@ -242,10 +242,9 @@ def download(runtime: Runtime, variants: Iterable[ModelVariant]) -> list[ModelVa
 
             try:
                 runtime.download(variant, on_progress=show)
+                here.append(variant.model_id)
             except WorkshopError as error:
                 failed[variant.alias] = error
-            else:
-                here.append(variant.model_id)
     if failed and not here:
         raise next(iter(failed.values()))
     for alias, reason in failed.items():
