@@ -44,4 +44,4 @@ def reference(factor: float = 0.5) -> Results:
 
 def scaled(completion: Completion, factor: float) -> Completion:
     """The completion with every time multiplied."""
-    return replace(completion, chunks=tuple(each._replace(at_s=each.at_s * factor) for each in completion.chunks))
+    return replace(completion, chunks=tuple(replace(each, at_s=each.at_s * factor) for each in completion.chunks))

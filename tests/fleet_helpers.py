@@ -156,7 +156,7 @@ def _on_machine(run: Run, factor: float, wise: Sequence[str]) -> Run:
             replace(
                 each,
                 chunks=tuple(
-                    chunk._replace(at_s=chunk.at_s * factor, text=" word" if each.alias in wise else " nothing")
+                    replace(chunk, at_s=chunk.at_s * factor, text=" word" if each.alias in wise else " nothing")
                     for chunk in each.chunks
                 ),
                 end_s=(each.end_s or 0.0) * factor,

@@ -67,7 +67,7 @@ def test_outliers_are_ringed_and_explained():
     """Ten even requests and one of five times the latency: one ring, named in the legend."""
     run = run_of_models(1, failed=0, rounds=6)
     slow = run.completions[-1]
-    later = tuple(chunk._replace(at_s=chunk.at_s * 5) for chunk in slow.chunks)
+    later = tuple(replace(chunk, at_s=chunk.at_s * 5) for chunk in slow.chunks)
     figure = charts.latency(replace(run, completions=(*run.completions[:-1], replace(slow, chunks=later))))
     ink = to_rgba(style.INK)
     (strip,) = [each for each in figure.axes[0].collections if len(each.get_offsets()) == 12]

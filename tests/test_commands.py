@@ -109,9 +109,9 @@ def test_watts_reach_the_pages_only_when_given(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "the following arguments are required: COMMAND"),
+        ([], "The following arguments are required: COMMAND"),
         (["walk"], "invalid choice: 'walk'"),
-        (["run", "--rounds", "x"], "workshop.py run: argument --rounds: invalid int value: 'x'. --help says"),
+        (["run", "--rounds", "x"], "ConfigurationError: Argument --rounds: invalid int value: 'x'. --help lists"),
         (["run", "--rounds", "0"], "ConfigurationError: --rounds is 0. Give 1 or more."),
         (["run", "--devices", "tpu"], "ConfigurationError: --devices is 'tpu'"),
         (["run", "--models", " ,"], "ConfigurationError: --models is ' ,'"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from workshop_lib import credentials
 from workshop_lib.credentials import InvalidKeyError, checked_key, cut_from_texts, redact
 from workshop_lib.errors import ConfigurationError, WorkshopError
-from workshop_lib.settings import of_environment
+from workshop_lib.settings import read_key
 
 KEY = "sk-T0p/Secret+9"
 
@@ -45,7 +45,7 @@ def test_a_text_that_no_header_can_hold_is_refused_without_being_shown(bad: str)
     with pytest.raises(InvalidKeyError) as caught:
         checked_key(bad)
     with pytest.raises(ConfigurationError) as shown:
-        of_environment({"API_KEY": bad}, "api_key")
+        read_key({"API_KEY": bad})
     assert shown.value.exit_code == 2
     for part in (*bad.split(), "Secret", "T0p"):
         assert part not in str(caught.value) and part not in str(shown.value)

@@ -163,12 +163,12 @@ FAULTS = [
     ("prompts", a_prompt_file({"id": "a", "text": "x"}, {"id": "a", "text": "y"}), "'sets' is", "'a' is there twice"),
     ("prompts", a_prompt_file(sets={"course": []}), "'sets.course' is []", "at least one"),
     ("prompts", a_prompt_file(sets={"other": [{"id": "a", "text": "x"}]}), "has no set 'course'", "Use other"),
-    ("prompts", ["One?", 2], "'prompts[1]' is 2", "an object"),
-    ("prompts", '"One?"\n\n{"text": ""}', "'prompts[1]' is {", "text is empty"),
+    ("prompts", ["One?", 2], "prompts[1]' is 2", "an object"),
+    ("prompts", '"One?"\n\n{"text": ""}', "prompts[1]' is {", "text is empty"),
     ("prompts", '"One?"\n"Two?\n', "is not JSON", "Correct"),
     ("prompts", '["One?" // first\n]', "line 1 column 9", "no comments"),
     ("prompts", " \r\n", "is not JSON", "Correct"),
-    ("prompts", [], "'prompts' is []", "at least one"),
+    ("prompts", [], "prompts' is []", "at least one"),
 ]
 READERS = {
     "models": data.read_models,

@@ -83,7 +83,7 @@ def test_flags_override_variables() -> None:
         ("BENCH_MODELS", [","]),
         ("BENCH_DEVICES", ["cpu,tpu"]),
         ("BENCH_PROFILE", ["cloud"]),
-        ("BENCH_USERS", ["0", "many", "1.5", "257", ","]),
+        ("BENCH_USERS", ["0", "many", "1.5", "257"]),
         ("RETRY_ON_FAIL", ["-1"]),
         ("RETRY_BACKOFF", ["nan"]),
         ("BENCH_GOAL_LATENCY", ["-1", "nan", "inf"]),
@@ -186,14 +186,11 @@ def test_any_text_gives_settings_or_a_clear_error(text: str, setting: settings.S
 
 
 def test_pages_read_their_parameters_in_the_same_way() -> None:
-    """Spaces, case and repetitions do not matter; no users is none; the rest is named like the parameter."""
-    assert settings.names(" practice-small,practice-large , ") == ("practice-small", "practice-large")
-    assert settings.devices("CPU, gpu") == ("cpu", "gpu")
-    assert (settings.users("8, 1,2,2"), settings.users(" ")) == ((1, 2, 8), ())
-    for read, text, said in (
-        (settings.names, ",", "models is ','"),
-        (settings.devices, "cpu,tpu", "devices is 'cpu,tpu'"),
-        (settings.users, "257", "users is '257'"),
-    ):
-        with pytest.raises(ConfigurationError, match=said):
-            read(text)
+    """Spaces, case and repetitions do not matter, lists are taken as well; a fault is named like the parameter."""
+    found = settings.checked(
+        {"models": " a,b , ", "devices": ["cpu", "gpu"], "users": "8, 1,2,2", "prompt_lengths": ""}
+    )
+    assert (found.models, found.devices, found.users) == (("a", "b"), ("cpu", "gpu"), (1, 2, 8))
+    for name, text in (("models", ","), ("devices", "cpu,tpu"), ("users", "257")):
+        with pytest.raises(ConfigurationError, match=f"{name} is '{text}'"):
+            settings.checked({name: text})

@@ -8,21 +8,20 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from workshop_lib import data, places
 from workshop_lib.programs import commands, fleet_commands, notebooks
-from workshop_lib.settings import PROFILES
+from workshop_lib.settings import PROFILES, Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the return value is the process's exit code."""
-    return commands.ended(lambda: _called(arguments))
 
+    def work() -> int:
+        options = vars(_parser().parse_args(arguments))
+        return int(options.pop("command")(**options))
 
-def _called(arguments: Sequence[str] | None) -> int:
-    options = vars(_parser().parse_args(arguments))
-    return int(options.pop("command")(**options))
+    return commands.ended(work)
 
 
 def _lab(*, no_browser: bool, allow_root: bool) -> int:
@@ -32,14 +31,8 @@ def _lab(*, no_browser: bool, allow_root: bool) -> int:
     return subprocess.run([*command, first], env={**os.environ, "PYTHONUTF8": "1"}, check=False).returncode
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Make argparse's complaint one line like every other."""
-        self.exit(2, f"{self.prog}: {message}. --help says what can be given.\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="workshop.py", description="Choose a small language model by measuring it.")
+    parser = Parser(prog="workshop.py", description="Choose a small language model by measuring it.")
     parts = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = parts.add_parser("run", help="download, benchmark and chart the models, write a report under runs/")
@@ -61,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=commands.check)
 
     for part in (run, check):
-        part.add_argument("--profile", choices=PROFILES, default="", help="default: practice, or endpoint if it is set")
+        part.add_argument("--profile", choices=PROFILES, default="", help="default: practice, with an address endpoint")
         part.add_argument("--models", default="auto", help="aliases or ids with commas; or auto (default), all")
 
     compare = parts.add_parser("compare", help="what changed between two results, with intervals")

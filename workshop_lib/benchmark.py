@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from workshop_lib.runtimes.profiles import Runtime, ServedModel
 
 _log = logging.getLogger(__name__)
-RECORDS_FILE = "records.jsonl"
+RECORDS_FILE, RUN_ID = "records.jsonl", "%Y%m%dT%H%M%SZ"
 GIVE_UP_AFTER = 2
 """Consecutive failed requests after which a model is left alone, so that a stalled one cannot hold up the batch."""
 
@@ -62,7 +62,7 @@ def run_plan(
         plan = replace(plan, order=earlier.plan["order"])
     started = datetime.now(UTC)
     run = earlier or Run(
-        run_id=_run_id(started),
+        run_id=started.strftime(RUN_ID),
         started_at=started.isoformat(timespec="seconds"),
         profile=runtime.profile,
         machine=machine.fingerprint(),
@@ -98,10 +98,6 @@ def run_benchmark(
     return run_plan(make_plan(models, prompts, skipped=skipped, **options), runtime, new_folder(str(folder)))
 
 
-def _run_id(started: datetime) -> str:
-    return started.strftime("%Y%m%dT%H%M%SZ")
-
-
 def _earlier_run(path: Path, plan: Plan, profile: str) -> Run | None:
     """What was measured before; None when nothing was, not even the first line was written whole.
 
@@ -132,7 +128,7 @@ class _Measurement:
     sleep: Callable[[float], None]
     power: PowerSources
     bar: Any
-    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
+    failures: Counter[ModelVariant] = field(default_factory=Counter)
 
     def measure(self) -> None:
         for variant, reason in self.plan.skipped:
@@ -141,29 +137,27 @@ class _Measurement:
             self._measure_block(variants, [each for each in requests if each.request_id not in self.recorded])
 
     def _measure_block(self, variants: Sequence[ModelVariant], requests: Sequence[Request]) -> None:
-        wanted = {variant_key(request.variant) for request in requests}
+        wanted = {request.variant for request in requests}
         with ExitStack() as stack:
-            served: dict[tuple[str, str], _Served] = {}
+            served: dict[ModelVariant, _Served] = {}
             for variant in variants:
-                key = variant_key(variant)
-                if key in wanted and self._is_worth_asking(key) and (one := self._serve(variant, stack)):
-                    served[key] = one
+                if variant in wanted and self._is_worth_asking(variant) and (one := self._serve(variant, stack)):
+                    served[variant] = one
             for request in requests:
-                key = variant_key(request.variant)
-                if key in served and self._is_worth_asking(key):
+                if request.variant in served and self._is_worth_asking(request.variant):
                     self._show(request.variant.model_id)
                     if self.plan.how.pause_s:
                         self.sleep(self.plan.how.pause_s)
-                    self._ask(request, served[key])
+                    self._ask(request, served[request.variant])
                 self.bar.update()
-            for key, (model, client, meter) in served.items():
-                serving = self._serving(model, client, meter)
-                if not self._is_worth_asking(key):
-                    serving = replace(serving, status="failed", error=model.failure())
+            for variant, one in served.items():
+                serving = self._serving(*one)
+                if not self._is_worth_asking(variant):
+                    serving = replace(serving, status="failed", error=one[0].failure())
                 self.writer.append(serving)
 
-    def _is_worth_asking(self, key: tuple[str, str]) -> bool:
-        return self.failures[key] < GIVE_UP_AFTER
+    def _is_worth_asking(self, variant: ModelVariant) -> bool:
+        return self.failures[variant] < GIVE_UP_AFTER
 
     def _show(self, text: str) -> None:
         self.bar.set_postfix_str(one_line(text))
@@ -174,7 +168,7 @@ class _Measurement:
         try:
             model = stack.enter_context(self.runtime.serve(variant))
         except WorkshopError as error:
-            self.failures[variant_key(variant)] = GIVE_UP_AFTER
+            self.failures[variant] = GIVE_UP_AFTER
             self.writer.append(Serving(variant, status="failed", error=str(error)))
             return None
         client = ChatClient.to(
@@ -210,8 +204,8 @@ class _Measurement:
             is_over = completion.ok or not completion.fits
             if is_over or model.failure():
                 break
-        key = variant_key(request.variant)
-        self.failures[key] = 0 if is_over else GIVE_UP_AFTER if model.failure() else self.failures[key] + 1
+        consecutive = GIVE_UP_AFTER if model.failure() else self.failures[request.variant] + 1
+        self.failures[request.variant] = 0 if is_over else consecutive
         return completion
 
     def _serving(self, model: ServedModel, client: ChatClient, meter: Meter) -> Serving:
@@ -248,10 +242,9 @@ def download(runtime: Runtime, variants: Iterable[ModelVariant]) -> list[ModelVa
 
             try:
                 runtime.download(variant, on_progress=show)
+                here.append(variant.model_id)
             except WorkshopError as error:
                 failed[variant.alias] = error
-            else:
-                here.append(variant.model_id)
     if failed and not here:
         raise next(iter(failed.values()))
     for alias, reason in failed.items():
@@ -286,7 +279,7 @@ def answered(run: Run) -> list[ModelVariant]:
 
 def new_folder(output: str = "") -> Path:
     """Return the folder of a new run: `output`, or one named after the time among the other runs."""
-    return Path(output).resolve() if output else places.runs_folder() / _run_id(datetime.now(UTC))
+    return Path(output).resolve() if output else places.runs_folder() / datetime.now(UTC).strftime(RUN_ID)
 
 
 def find_records(records: str = "", prompt_set: str = "") -> Path:

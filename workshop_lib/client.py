@@ -31,7 +31,7 @@ from workshop_lib.addresses import Address, parse_address
 from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.records import DOES_NOT_FIT, Chunk, Completion, Request, RequestOptions
 from workshop_lib.request_bodies import Adaptation, Refusal, does_not_fit
-from workshop_lib.settings import ENDPOINT_VARIABLE, of_environment
+from workshop_lib.settings import ENDPOINT_VARIABLE, request_options
 from workshop_lib.streams import Answer, Arrival, EndWatch, StreamFault, error_message, read_answer
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class ChatClient:
         if options is None:
             here = os.environ.get(ENDPOINT_VARIABLE, "").strip()
             if not here or parse_address(here).origin == parse_address(model.base_url).origin:
-                options = RequestOptions(**of_environment(os.environ, "tokens_field", "extra_body"))
+                options = request_options(os.environ)
         return cls(model.base_url, api_key=model.api_key, options=options, **others)
 
     def __enter__(self) -> ChatClient:

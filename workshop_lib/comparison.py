@@ -26,8 +26,6 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pydantic import TypeAdapter
-
 from workshop_lib import data, places, timing
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
 from workshop_lib.records import Row, Run
@@ -330,7 +328,7 @@ def _read_report(path: Path, name: str) -> Results:
     except (LookupError, TypeError, AttributeError) as error:
         what = f"{path} is no benchmark report with samples and rows ({error})."
         raise DataFileError(what, "Give a benchmark_report.json or a records.jsonl that this workshop wrote.") from None
-    return data.checked(TypeAdapter(Results), whole, path)
+    return data.checked_as(Results, whole, path)
 
 
 def _nested(kind: type[Row | Sample], inner: str, metrics: Iterable[str], entry: Mapping[str, Any]) -> dict[str, Any]:

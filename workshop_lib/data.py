@@ -185,8 +185,9 @@ def read_prompts(set_name: str = "course", path: Path | str | None = None) -> tu
         content = _parsed(file, text)
     if isinstance(content, list):
         named = [_named(number, entry) for number, entry in enumerate(content, 1)]
-        return checked(TypeAdapter(_Sets, config=STRICT), {"prompts": named}, file)["prompts"]
-    sets = checked(TypeAdapter(PromptFile), content, file).sets
+        whole = {"schema": SCHEMA, "version": "", "sets": {"prompts": named}}
+        return checked_as(PromptFile, whole, file).sets["prompts"]
+    sets = checked_as(PromptFile, content, file).sets
     if set_name not in sets:
         raise fault(file, "sets", f"has no set '{set_name}'", f"Use {' or '.join(sets)}.")
     return tuple(replace(prompt, set_name=set_name if file == PROMPTS_FILE else "") for prompt in sets[set_name])
@@ -209,7 +210,7 @@ def set_of(prompts: Iterable[Prompt]) -> str | None:
 
 def read_as(kind: type[T], file: Path) -> T:
     """Read a file as a dataclass, `dict[...]` or `list[...]`. Raises `DataFileError`."""
-    return checked(TypeAdapter(kind), read_untyped(file), file)
+    return checked_as(kind, read_untyped(file), file)
 
 
 def read_untyped(file: Path) -> object:
@@ -243,10 +244,10 @@ def _parsed(file: Path, text: str) -> object:
     return parsed
 
 
-def checked(adapter: TypeAdapter[T], content: object, file: Path) -> T:
-    """Turn parsed JSON into what the adapter makes; of several faults the first is named. Raises `DataFileError`."""
+def checked_as(kind: type[T], content: object, file: Path) -> T:
+    """Turn parsed JSON into a dataclass or the like; of several faults the first is named. Raises `DataFileError`."""
     try:
-        return adapter.validate_json(json.dumps(content), strict=True)
+        return TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         faults = error.errors(include_url=False)
     unknown = [each for each in faults if each["type"] == "unexpected_keyword_argument"]

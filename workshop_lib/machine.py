@@ -44,14 +44,8 @@ UPDATE_S = {RAPL: 0.001, NVML: 0.1}
 
 def fingerprint() -> dict[str, object]:
     """Describe this machine, so that runs on unlike machines are not compared unawares."""
-    from importlib import metadata
-
     import psutil
 
-    versions = {}
-    for package in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
     battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
     return {
         "cpu": cpu_model(),
@@ -65,9 +59,20 @@ def fingerprint() -> dict[str, object]:
         "power_source": {None: "unknown", True: "mains", False: "battery"}[battery and battery.power_plugged],
         "load_average": None if sys.platform == "win32" else round(os.getloadavg()[0], 2),
         "thread_variables": {key: os.environ[key] for key in THREAD_VARIABLES if key in os.environ},
-        "versions": versions,
+        "versions": package_versions(),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of those of `PACKAGES` that are installed."""
+    from importlib import metadata
+
+    versions = {}
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
 
 
 def cpu_model() -> str:

@@ -1,8 +1,7 @@
-"""Where things are: project, model cache and runs, which variables move; and which hosts are this machine."""
+"""Where things are: project, model cache and runs, which variables move."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 
@@ -60,18 +59,3 @@ def environment_apart(folder: Path) -> dict[str, str]:
         "PYTHONPATH": search_path(),
         "PYTHONUTF8": "1",
     }
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the host; a name other than localhost counts as reachable.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("localhost")
-    (True, False, True)
-    """
-    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
-        return True
-    try:
-        number = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return (getattr(number, "ipv4_mapped", None) or number).is_loopback

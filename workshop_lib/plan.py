@@ -124,19 +124,17 @@ def find_models(
     default candidates, `all` every variant, of what is ready. Raises `ModelNotFoundError` where none is left,
     `ConfigurationError` for an unknown device.
     """
-    wanted = settings.names(models) if isinstance(models, str) else models
-    on = settings.devices(devices) if isinstance(devices, str) else devices
-    variants, skipped = choose_variants(runtime, wanted, on)
+    chosen = settings.checked({"models": models, "devices": devices})
+    variants, skipped = choose_variants(runtime, chosen.models, chosen.devices)
     if not variants:
-        why = skipped[0][1] if skipped else f"No model is ready for {' or '.join(on)}."
+        why = skipped[0][1] if skipped else f"No model is ready for {' or '.join(chosen.devices)}."
         raise ModelNotFoundError(why, "Name models that the catalog lists, or other devices.")
     return variants, skipped
 
 
 def to_fetch(runtime: Runtime, models: str | Sequence[str] = AUTO) -> list[ModelVariant]:
     """The default candidates that `download` would bring here, where `models` asks for `auto` or `all`."""
-    names = settings.names(models) if isinstance(models, str) else models
-    return runtime.to_fetch() if {AUTO, ALL} & set(names) else []
+    return runtime.to_fetch() if {AUTO, ALL} & set(settings.checked({"models": models}).models) else []
 
 
 def choose_variants(

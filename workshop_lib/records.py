@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 Status = Literal["ok", "failed", "skipped"]
 TokensSource = Literal["usage", "chunks", "unknown"]
@@ -105,7 +105,8 @@ class Request:
     seed: int | None = None
 
 
-class Chunk(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Chunk:
     """One arrival of answer text: seconds after the request start, its kind, and its (non-empty) text."""
 
     at_s: float

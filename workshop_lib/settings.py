@@ -32,6 +32,14 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
+def _split(given: object) -> object:
+    return split(given) if isinstance(given, str) else given
+
+
+def _lower(given: object) -> object:
+    return given.lower() if isinstance(given, str) else given
+
+
 def _retries(given: object) -> object:
     """Yes stands for one repetition."""
     return {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}.get(str(given).lower(), given)
@@ -50,9 +58,9 @@ def _json(given: object) -> object:
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 FilePath = Annotated[Path, Field(), BeforeValidator(_expanded)]
-Some = Annotated[T, Field(min_length=1), BeforeValidator(split)]
-Devices = Annotated[tuple[data.Device, ...], Field(min_length=1), BeforeValidator(lambda text: split(text.lower()))]
-Numbers = Annotated[Some[tuple[T, ...]], AfterValidator(lambda counts: tuple(sorted(set(counts))))]
+List = Annotated[tuple[T, ...], BeforeValidator(_split)]
+Some = Annotated[List[T], Field(min_length=1)]
+Numbers = Annotated[List[T], AfterValidator(lambda counts: tuple(sorted(set(counts))))]
 AtLeast1 = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
 
@@ -80,11 +88,11 @@ class BenchmarkSettings:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    models: Annotated[
-        Some[tuple[str, ...]],
-        Setting("BENCH_MODELS", "aliases or ids (default: auto, see the manual)"),
-    ] = ("auto",)
-    devices: Annotated[Devices, Setting("BENCH_DEVICES", "default: cpu,gpu")] = ("cpu", "gpu")
+    models: Annotated[Some[str], Setting("BENCH_MODELS", "aliases or ids (default: auto, see the manual)")] = ("auto",)
+    devices: Annotated[Some[data.Device], BeforeValidator(_lower), Setting("BENCH_DEVICES", "default: cpu,gpu")] = (
+        "cpu",
+        "gpu",
+    )
     profile: Annotated[Profile | None, Setting("BENCH_PROFILE", "where models come from")] = None
     endpoint: Annotated[Text | None, Setting(ENDPOINT_VARIABLE, "server to measure instead")] = None
     api_key: Annotated[str | None, BeforeValidator(checked_key), Setting(KEY_VARIABLE, "key of the endpoint")] = field(
@@ -174,6 +182,9 @@ def checked(values: Mapping[str, Any], sources: Mapping[str, str] | None = None)
     """Settings of texts or values by the names of fields; a fault names where it was given, else the field.
 
     Raises `ConfigurationError`, never with a key in it.
+
+    >>> checked({"models": "practice-small, practice-large", "users": "4,1"}).users
+    (1, 4)
     """
     try:
         return _ADAPTER.validate_python(values)
@@ -194,11 +205,7 @@ def of_environment(environ: Mapping[str, str], *names: str) -> dict[str, Any]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Return the names in a list separated by commas. Raises `ConfigurationError` where there is none.
-
-    >>> names("practice-small, practice-large")
-    ('practice-small', 'practice-large')
-    """
+    """Return the names in a list separated by commas. Raises `ConfigurationError` where there is none."""
     return checked({"models": text}).models
 
 
@@ -207,19 +214,19 @@ def devices(text: str) -> tuple[str, ...]:
     return checked({"devices": text}).devices
 
 
-def users(text: str) -> tuple[int, ...]:
-    """Return numbers of simultaneous users, smallest first; none for an empty text. Raises `ConfigurationError`."""
-    return checked({"users": text} if text.strip() else {}).users
+def read_key(environ: Mapping[str, str]) -> str | None:
+    """Return the key of the environment as it is sent, None for none. Raises `ConfigurationError`, without the key."""
+    return of_environment(environ, "api_key").get("api_key")
 
 
-def prompt_lengths(text: str) -> tuple[int, ...]:
-    """Return prompt lengths in tokens, shortest first; none for an empty text. Raises `ConfigurationError`."""
-    return checked({"prompt_lengths": text} if text.strip() else {}).prompt_lengths
+def request_options(environ: Mapping[str, str]) -> RequestOptions:
+    """Return what the environment sets for requests. Raises `ConfigurationError`."""
+    return RequestOptions(**of_environment(environ, "tokens_field", "extra_body"))
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> BenchmarkSettings:
     """Combine variables and flags. Raises `ConfigurationError`; `--help` exits."""
-    parser = _Parser(description="Benchmark models on every device and print one JSON array.", allow_abbrev=False)
+    parser = Parser(description="Benchmark models on every device and print one JSON array.", allow_abbrev=False)
     for name, each in SETTINGS.items():
         if each.flag:
             switch: Any = {"action": argparse.BooleanOptionalAction} if bool in get_args(_KINDS[name]) else {}
@@ -238,7 +245,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> BenchmarkSettings:
     return settings
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A command line whose faults are `ConfigurationError`s."""
+
     def error(self, message: str) -> NoReturn:
         """Make argparse's complaint one line like every other."""
         raise ConfigurationError(f"{message[:1].upper()}{message[1:]}.", "--help lists the flags.")

@@ -640,7 +640,7 @@ def part_thinking(chunks: Sequence[Chunk]) -> list[Chunk]:
         parted += [Chunk(chunk.at_s, "reasoning", thought)] if thought else []
         if chunk.kind == "content":
             border -= len(thought)
-            parted += [chunk._replace(text=chunk.text[len(thought) :])] if len(thought) < len(chunk.text) else []
+            parted += [replace(chunk, text=chunk.text[len(thought) :])] if len(thought) < len(chunk.text) else []
     return parted
 
 

@@ -48,7 +48,7 @@ class FleetPlan:
 
     def for_models(self, variants: Sequence[ModelVariant]) -> Plan:
         """The plan that a machine follows for these models."""
-        options = {"rounds": self.rounds, "max_tokens": self.max_tokens, "seed": self.seed}
+        options: dict[str, Any] = {"rounds": self.rounds, "max_tokens": self.max_tokens, "seed": self.seed}
         return make_plan(variants, self.prompts, order="round-robin", **options)
 
     def is_complete(self, run: Run, variant: ModelVariant) -> bool:
@@ -121,8 +121,10 @@ class Fleet:
         if "records" in event:
             path = folder / label / RECORDS_FILE
             try:
-                files.write_atomically(path, event["records"], check=storage.read_run)
-                self.runs[label] = storage.read_run(path)
+                sent = path.with_name(f"sent-{RECORDS_FILE}")
+                files.write_atomically(sent, event["records"])
+                self.runs[label] = storage.read_run(sent)
+                sent.replace(path)
                 if "models" in event:
                     self.models[label] = TypeAdapter(tuple[ModelVariant, ...]).validate_python(event["models"])
             except RecordFileError as error:

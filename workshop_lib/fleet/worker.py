@@ -82,8 +82,8 @@ def _begin(job: Job, label: str, records: Path) -> list[ModelVariant]:
     if not records.exists() and job.records:
         files.write_atomically(records, job.records)
     if not records.exists():
-        found: dict[str, Any] = machine.fingerprint()
-        about = {**found, "versions": {**found["versions"], "workshop": __version__}, "label": label}
+        versions = {**machine.package_versions(), "workshop": __version__}
+        about = {**machine.fingerprint(), "versions": versions, "label": label}
         now, planned = datetime.now(UTC).isoformat(timespec="seconds"), job.plan.for_models([])
         run = Run(job.run_id, now, job.plan.profile, about, planned.describe(), planned.prompts)
         with storage.RunWriter(records, run) as writer:

@@ -169,8 +169,8 @@ class Service:
         if adapter.device not in get_args(Device):
             raise ConfigurationError(f"The adapter's device is {adapter.device!r}.", "Use cpu, gpu or npu.")
         listener = socket.create_server(("127.0.0.1", 0))  # bound before anyone else can take the port
-        quiet: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off", "ws": "none"}
-        server = uvicorn.Server(uvicorn.Config(self.app(), http="h11", loop="asyncio", **quiet))
+        parts: dict[str, Any] = {"lifespan": "off", "ws": "none", "http": "h11", "loop": "asyncio"}
+        server = uvicorn.Server(uvicorn.Config(self.app(), log_config=None, access_log=False, **parts))
         threading.Thread(target=server.run, args=([listener],), daemon=True).start()
         self._closed.clear()
         told = {"load_s": load_s, "device": str(adapter.device), "registered": [str(adapter.execution_provider)]}

@@ -155,9 +155,7 @@ def open_runtime(
         raise ConfigurationError(f"There is no profile '{chosen}'.", f"Use {', '.join(settings.PROFILES)}.")
     cards = data.read_models(models_file)
     if chosen == "endpoint":
-        return EndpointRuntime(
-            address, api_key=api_key or settings.of_environment(os.environ, "api_key").get("api_key"), cards=cards
-        )
+        return EndpointRuntime(address, api_key=api_key or settings.read_key(os.environ), cards=cards)
     return FoundryRuntime(chosen, index_file=index_file, cache_dir=cache_dir, cards=cards)
 
 
