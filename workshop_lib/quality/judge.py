@@ -133,10 +133,11 @@ def judge_run(run: Run, folder: Path, *, model: str = "", endpoint: str = "", se
     check_judge(endpoint, seconds)
     began, answers, version = time.monotonic(), scores.distinct_answers(run), scores.version_for(run.prompts)
     name, why = choose_judge(run, model=model, endpoint=endpoint, seconds=seconds)
-    variant, said = None, []
+    rater, said = "", []
     try:
         with open_runtime(None if endpoint else run.profile, endpoint=endpoint or None) as runtime:
             variant = runtime.find([name], ["cpu", "gpu", "npu"])[-1]
+            rater = rater_of(variant)
             said.append(f"{names([variant])[key(variant)]} is the judge: {why}.")
             with runtime.serve(variant) as served:
                 left_s = max(0.001, seconds - (time.monotonic() - began)) if seconds else 0.0
@@ -144,11 +145,11 @@ def judge_run(run: Run, folder: Path, *, model: str = "", endpoint: str = "", se
                 judge_all(served, [*((each,) for each in answers), *pairs], folder, version, seconds=left_s)
     except WorkshopError as error:
         said.append(str(error))
-    if variant is not None:
-        given = scores.current(ScoreFile(folder, rater_of(variant)).lines().values())
+    if rater:
+        given = scores.current(ScoreFile(folder, rater).lines().values())
         theirs = [given.get(key_of([each], version)) for each in strangers(variant, answers)]
         said += _did(theirs, time.monotonic() - began)
-        said += order_bias(given.values(), rater_of(variant))
+        said += order_bias(given.values(), rater)
     return tuple(said)
 
 
