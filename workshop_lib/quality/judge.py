@@ -70,13 +70,15 @@ def judge_all(
     done = {score.key for score in file.lines().values() if not score.comment.startswith(FAILED)}
     new = [shown for shown in wanted if key_of(shown, rubric_version) not in done]
     left = [shown for shown in new if len(strangers(model.variant, shown)) == len(shown)]
-    with ChatClient.to(model, timeout_s=min(DEFAULT_TIMEOUT_S, seconds or DEFAULT_TIMEOUT_S)) as client:
-        for shown in tqdm(left, desc="Judge", unit="verdict", disable=not left):
+    client = ChatClient.to(model, timeout_s=min(DEFAULT_TIMEOUT_S, seconds or DEFAULT_TIMEOUT_S))
+    with client, tqdm(total=len(left), desc="Judge", unit="verdict", disable=not left) as progress:
+        for shown in left:
             now_s, share = clock(), SHARE_OF_GRADES if len(shown) == 1 else 1.0
             if seconds and now_s - began_s + slowest_s >= share * seconds:
                 continue
             given.append(judge(client, model.variant, shown, rubric_version))
             file.add(given[-1])
+            progress.update()
             slowest_s = max(slowest_s, clock() - now_s)
             failures = failures + 1 if given[-1].comment.startswith(FAILED) else 0
             if failures >= GIVE_UP_AFTER:
