@@ -13,14 +13,15 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from workshop_lib import comparison
 from workshop_lib.quality.facts import check_answer
 from workshop_lib.quality.scores import GRADES, REFERENCE, Key, Score, distinct_answers, kind_of, version_for
 from workshop_lib.records import Run
-from workshop_lib.show.table import Table
+
+if TYPE_CHECKING:
+    from workshop_lib.show.table import Table
 
 RESAMPLES, SEED = 500, 20
 RELIABLE, TENTATIVE = 0.8, 0.667
@@ -109,6 +110,8 @@ def against_readings(run: Run, scores: Iterable[Score]) -> Table:
     Spearman's rank correlation on the answers that both judged, with an interval over prompts, the highest first. For
     the fact check an answer ranks higher, the fewer facts it invents or leaves out.
     """
+    from workshop_lib.show.table import Table
+
     given, answers, version = list(scores), distinct_answers(run), version_for(run.prompts)
     here = {(version, *answer.key) for answer in answers}
     table: dict[str, Grades] = {score.rater: {} for score in given if score.key in here}  # also who gave no grade
@@ -164,6 +167,7 @@ def _agreement(raters: tuple[str, ...], shared: Mapping[Key, Sequence[int]], fig
 
 def _alpha(shared: Sequence[Sequence[int]]) -> float:
     import krippendorff
+    import numpy as np
 
     if len({grade for grades in shared for grade in grades}) < 2:
         return math.nan
@@ -173,6 +177,7 @@ def _alpha(shared: Sequence[Sequence[int]]) -> float:
 
 def _rank_correlation(pairs: Sequence[Sequence[int]]) -> float:
     """Spearman's coefficient, ties sharing their mean rank."""
+    import numpy as np
     from scipy.stats import rankdata
 
     if any(len(set(side)) < 2 for side in zip(*pairs, strict=True)) or not pairs:

@@ -27,7 +27,6 @@ from workshop_lib.addresses import parse_address
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError, EndpointError, WorkshopError
 from workshop_lib.quality import scores
-from workshop_lib.quality.ranking import order_bias
 from workshop_lib.quality.scores import GRADES, JUDGE, Answer, Score, ScoreFile, Value, key_of
 from workshop_lib.records import ModelVariant, Request, Run
 from workshop_lib.runtimes.profiles import ServedModel, open_runtime
@@ -148,6 +147,8 @@ def judge_run(run: Run, folder: Path, *, model: str = "", endpoint: str = "", se
     except WorkshopError as error:
         said.append(str(error))
     if rater:
+        from workshop_lib.quality.ranking import order_bias
+
         given = scores.current(ScoreFile(folder, rater).lines().values())
         theirs = [given.get(key_of([each], version)) for each in strangers(variant, answers)]
         said += _did(theirs, time.monotonic() - began)
