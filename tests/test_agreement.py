@@ -134,9 +134,10 @@ def test_a_rater_is_compared_with_the_readings_by_rank_and_so_is_the_fact_check(
         for rater, row in given.items()
         for each, text, grade in zip(prompts, said, row, strict=True)
     ]
-    found = {each.raters[0]: each for each in against_readings(run, grades)}
-    assert found[FACTS].value == pytest.approx(4.5 / math.sqrt(5 * 4.5))
-    assert found["ada"].value == pytest.approx(-1.0) and found["ada"].n == 4
-    assert found["ben"].value is None and found["judge:m"].value is None and found["judge:m"].n == 1
-    assert found["judge:n"].n == 0 and "reference:1" not in found
-    assert list(found)[:2] == [FACTS, "ada"]
+    assert against_readings(run, grades).to_numpy()[:, :3].tolist() == [
+        [FACTS, 4, f"{4.5 / math.sqrt(5 * 4.5):.2f}"],
+        ["ada", 4, "-1.00"],
+        ["ben", 4, "All are equal on one side."],
+        ["judge:m", 1, "All are equal on one side."],
+        ["judge:n", 0, "No grades in common."],
+    ]

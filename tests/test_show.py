@@ -37,8 +37,3 @@ def test_agreement_is_shown_pair_by_pair() -> None:
         ["ben and ada", 3, "undefined", "none", "All ratings are equal (4)."],
         ["ada and judge:m; aspects and judge:m", 0, "none", "none", "They share no answer."],
     ]
-    beside = show.against_readings([alpha, replace(apart, raters=("judge:m", "reference"))])
-    assert beside.to_numpy().tolist() == [
-        ["ada", 9, "0.50", "0.25 to 0.75"],
-        ["judge:m", 0, "They share no answer.", "none"],
-    ]

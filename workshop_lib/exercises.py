@@ -292,5 +292,5 @@ def _measured(run: Run, measure: Callable[[Completion], float | None], first_rou
 
 
 def _share_below(values: Sequence[float], limit: float) -> float:
-    """The share of values below a limit, in per cent; nan where there is nothing to compare."""
-    return math.nan if math.isnan(limit) else 100 * sum(each < limit for each in values) / len(values)
+    """The share of values below a limit, in per cent."""
+    return 100 * fmean(each < limit for each in values)

@@ -13,13 +13,15 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from workshop_lib import comparison
 from workshop_lib.quality.facts import check_answer
 from workshop_lib.quality.scores import GRADES, REFERENCE, Key, Score, distinct_answers, kind_of, version_for
 from workshop_lib.records import Run
+
+if TYPE_CHECKING:
+    from workshop_lib.show.table import Table
 
 RESAMPLES, SEED = 500, 20
 RELIABLE, TENTATIVE = 0.8, 0.667
@@ -49,6 +51,14 @@ class Agreement:
     low: float | None = None
     high: float | None = None
     reason: str | None = None
+
+    @property
+    def interval(self) -> str:
+        """The interval as tables write it, with three decimals where two might cross a threshold."""
+        if self.low is None:
+            return "none"
+        near = any(abs(self.low - bound) < 0.005 for bound in (RELIABLE, TENTATIVE))
+        return f"{self.low:.{3 if near else 2}f} to {self.high:.2f}"
 
     @property
     def follows(self) -> str:
@@ -94,12 +104,14 @@ def pair_by_pair(run: Run, scores: Iterable[Score]) -> list[Agreement]:
     return [krippendorff_alpha({rater: table[rater] for rater in pair}) for pair in pairs]
 
 
-def against_readings(run: Run, scores: Iterable[Score]) -> list[Agreement]:
+def against_readings(run: Run, scores: Iterable[Score]) -> Table:
     """How closely each rater, and the fact check, puts a run's answers in the order of the shipped readings.
 
     Spearman's rank correlation on the answers that both judged, with an interval over prompts, the highest first. For
     the fact check an answer ranks higher, the fewer facts it invents or leaves out.
     """
+    from workshop_lib.show.table import Table
+
     given, answers, version = list(scores), distinct_answers(run), version_for(run.prompts)
     here = {(version, *answer.key) for answer in answers}
     table: dict[str, Grades] = {score.rater: {} for score in given if score.key in here}  # also who gave no grade
@@ -112,7 +124,9 @@ def against_readings(run: Run, scores: Iterable[Score]) -> list[Agreement]:
         shared = {key: (readings[key], ranks[key]) for key in ranks if key in readings}
         reason = "All are equal on one side." if shared else "No grades in common."
         found.append(_agreement((rater, READER), shared, _rank_correlation, reason))
-    return sorted(found, key=lambda each: (each.value is None, -(each.value or 0.0), each.raters))
+    found.sort(key=lambda each: (each.value is None, -(each.value or 0.0), each.raters))
+    lines = [(each.raters[0], each.n, each.reason or f"{each.value:.2f}", each.interval) for each in found]
+    return Table.of(lines, "rater", "shared answers", "rank correlation with the readings", "95 % CI")
 
 
 def _readings_as_one(run: Run, scores: Iterable[Score]) -> dict[str, Grades]:
@@ -153,6 +167,7 @@ def _agreement(raters: tuple[str, ...], shared: Mapping[Key, Sequence[int]], fig
 
 def _alpha(shared: Sequence[Sequence[int]]) -> float:
     import krippendorff
+    import numpy as np
 
     if len({grade for grades in shared for grade in grades}) < 2:
         return math.nan
@@ -162,6 +177,7 @@ def _alpha(shared: Sequence[Sequence[int]]) -> float:
 
 def _rank_correlation(pairs: Sequence[Sequence[int]]) -> float:
     """Spearman's coefficient, ties sharing their mean rank."""
+    import numpy as np
     from scipy.stats import rankdata
 
     if any(len(set(side)) < 2 for side in zip(*pairs, strict=True)) or not pairs:

@@ -287,7 +287,6 @@ _NO_FACTS = re.compile(
 )
 """Addresses and the numbers of lists."""
 _ARE_NOTES = re.compile(r"\b(?:notes|minutes|transcript):", re.IGNORECASE)
-_HEADING = re.compile(r"^[#* ]*[A-Z][\w'-]*(?: (?:[A-Z][\w'-]*|of|and|the|for|to|in|&|-))+:?[* ]*$", re.MULTILINE)
 
 
 @lru_cache(maxsize=256)
@@ -300,7 +299,7 @@ def _read(text: str) -> _Reading:
             facts.append(Fact(kind, match[0], match.start(), READ[kind](match)))
             left = f"{left[: match.start()]}{chr(0) * len(match[0])}{left[match.end() :]}"
     words = frozenset(_fold(part) for word in _WORD.findall(text) for part in (word, *re.split("[-'\u2019&]", word)))
-    facts += _names(_HEADING.sub(lambda match: match[0].lower(), left))
+    facts += _names(left)
     return _Reading(tuple(sorted(facts, key=lambda fact: fact.start)), words)
 
 

@@ -27,7 +27,6 @@ from workshop_lib.addresses import parse_address
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError, EndpointError, WorkshopError
 from workshop_lib.quality import scores
-from workshop_lib.quality.ranking import order_bias
 from workshop_lib.quality.scores import GRADES, JUDGE, Answer, Score, ScoreFile, Value, key_of
 from workshop_lib.records import ModelVariant, Request, Run
 from workshop_lib.runtimes.profiles import ServedModel, open_runtime
@@ -70,13 +69,15 @@ def judge_all(
     done = {score.key for score in file.lines().values() if not score.comment.startswith(FAILED)}
     new = [shown for shown in wanted if key_of(shown, rubric_version) not in done]
     left = [shown for shown in new if len(strangers(model.variant, shown)) == len(shown)]
-    with ChatClient.to(model, timeout_s=min(DEFAULT_TIMEOUT_S, seconds or DEFAULT_TIMEOUT_S)) as client:
-        for shown in tqdm(left, desc="Judge", unit="verdict", disable=not left):
+    client = ChatClient.to(model, timeout_s=min(DEFAULT_TIMEOUT_S, seconds or DEFAULT_TIMEOUT_S))
+    with client, tqdm(total=len(left), desc="Judge", unit="verdict", disable=not left) as progress:
+        for shown in left:
             now_s, share = clock(), SHARE_OF_GRADES if len(shown) == 1 else 1.0
             if seconds and now_s - began_s + slowest_s >= share * seconds:
                 continue
             given.append(judge(client, model.variant, shown, rubric_version))
             file.add(given[-1])
+            progress.update()
             slowest_s = max(slowest_s, clock() - now_s)
             failures = failures + 1 if given[-1].comment.startswith(FAILED) else 0
             if failures >= GIVE_UP_AFTER:
@@ -133,10 +134,11 @@ def judge_run(run: Run, folder: Path, *, model: str = "", endpoint: str = "", se
     check_judge(endpoint, seconds)
     began, answers, version = time.monotonic(), scores.distinct_answers(run), scores.version_for(run.prompts)
     name, why = choose_judge(run, model=model, endpoint=endpoint, seconds=seconds)
-    variant, said = None, []
+    rater, said = "", []
     try:
         with open_runtime(None if endpoint else run.profile, endpoint=endpoint or None) as runtime:
             variant = runtime.find([name], ["cpu", "gpu", "npu"])[-1]
+            rater = rater_of(variant)
             said.append(f"{names([variant])[key(variant)]} is the judge: {why}.")
             with runtime.serve(variant) as served:
                 left_s = max(0.001, seconds - (time.monotonic() - began)) if seconds else 0.0
@@ -144,11 +146,13 @@ def judge_run(run: Run, folder: Path, *, model: str = "", endpoint: str = "", se
                 judge_all(served, [*((each,) for each in answers), *pairs], folder, version, seconds=left_s)
     except WorkshopError as error:
         said.append(str(error))
-    if variant is not None:
-        given = scores.current(ScoreFile(folder, rater_of(variant)).lines().values())
+    if rater:
+        from workshop_lib.quality.ranking import order_bias
+
+        given = scores.current(ScoreFile(folder, rater).lines().values())
         theirs = [given.get(key_of([each], version)) for each in strangers(variant, answers)]
         said += _did(theirs, time.monotonic() - began)
-        said += order_bias(given.values(), rater_of(variant))
+        said += order_bias(given.values(), rater)
     return tuple(said)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from workshop_lib.comparison import Estimate
 from workshop_lib.quality import scores
-from workshop_lib.quality.agreement import RELIABLE, TENTATIVE, Agreement
+from workshop_lib.quality.agreement import Agreement
 from workshop_lib.quality.annotation import Session
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.quality.facts import check_answer
@@ -75,28 +75,15 @@ def agreements(found: Sequence[Agreement]) -> Table:
     for each in (each for each in found if each.n):
         figure = "none" if each.low is None else f"{each.value:.2f}"  # of too few answers alpha says nothing
         value = "undefined" if each.value is None else figure
-        lines.append((" and ".join(each.raters), each.n, value, _between(each), each.follows))
+        lines.append((" and ".join(each.raters), each.n, value, each.interval, each.follows))
     if apart:
         raters = "; ".join(" and ".join(each.raters) for each in apart)
         lines.append((raters or "none", 0, "none", "none", str(apart[0].reason)))
     return Table.of(lines, "raters", "shared answers", "alpha", "95 % CI", "what follows")
 
 
-def against_readings(found: Sequence[Agreement]) -> Table:
-    """One line per rater or check: how closely it follows the shipped readings, the closest first."""
-    lines = [(each.raters[0], each.n, each.reason or f"{each.value:.2f}", _between(each)) for each in found]
-    return Table.of(lines, "rater", "shared answers", "rank correlation with the readings", "95 % CI")
-
-
 def _listed(words: Iterable[str]) -> str:
     return ", ".join(words) or "—"
-
-
-def _between(figure: Agreement) -> str:
-    if figure.low is None:
-        return "none"
-    near = any(abs(figure.low - bound) < 0.005 for bound in (RELIABLE, TENTATIVE))  # two decimals might cross it
-    return f"{figure.low:.{3 if near else 2}f} to {figure.high:.2f}"
 
 
 def ranged(figure: Estimate, decimals: int, *, factor: float = 1.0) -> str:

@@ -8,11 +8,12 @@ const NOT_SAVED =
 const SUPPRESS = "data-lm-suppress-shortcuts"; // JupyterLab's keys pass an element that has it
 
 const command = (name, key, shown, label, value = "") =>
-  `<button type="button" data-command="${name}" data-value="${value}" aria-keyshortcuts="${key}"><kbd aria-hidden="true">${shown}</kbd>${label}</button>`;
+  `<button type="button" data-command="${name}" data-value="${value}" aria-keyshortcuts="${key}">
+    <kbd aria-hidden="true">${shown}</kbd>${label}</button>`;
 
 const PAGE = `
   <header>
-    <span class="ws-rater"></span>
+    <span>Rater: <b class="ws-rater"></b></span>
     <span><progress class="ws-bar" aria-label="Judged"></progress> <span class="ws-count"></span></span>
   </header>
   <div class="ws-judging">
@@ -86,7 +87,8 @@ function render({ model, el }) {
     const name = (place) => (now.mode === "rubric" ? "Answer" : `Answer ${"AB"[place]}`);
     const answers = now.answers.map((text, place) => {
       const label = { "aria-label": name(place), "data-side": now.mode === "rubric" ? "" : "AB"[place] };
-      return make("div", { class: "ws-text", dir: "auto", tabindex: "0", role: "region", ...label }, ...marked(text, now.invented[place]));
+      const box = { class: "ws-text", dir: "auto", tabindex: "0", role: "region" };
+      return make("div", { ...box, ...label }, ...marked(text, now.invented[place]));
     });
     part("answers").replaceChildren(...answers);
   }
@@ -117,7 +119,7 @@ function render({ model, el }) {
     part("bar").value = now.judged;
     part("bar").max = now.total || 1;
     part("bar").setAttribute("aria-valuetext", now.count);
-    for (const each of part("scale").children) each.setAttribute("aria-pressed", String(each.dataset.value === now.verdict));
+    for (const each of part("scale").children) each.ariaPressed = String(each.dataset.value === now.verdict);
     previous.disabled = now.position === 0;
     next.disabled = !here;
     undo.disabled = now.judged + now.skipped === 0;
@@ -176,9 +178,9 @@ function render({ model, el }) {
 
   part("scale").dataset.mode = view().mode;
   for (const { value, key, name, meaning } of view().scale) {
-    const one = make("button", { type: "button", "data-command": "judge", "data-value": value, "aria-keyshortcuts": key });
-    one.append(make("kbd", { "aria-hidden": "true" }, key), make("b", {}, name), make("small", {}, meaning));
-    part("scale").append(one);
+    const judge = { type: "button", "data-command": "judge", "data-value": value, "aria-keyshortcuts": key };
+    const parts = [make("kbd", { "aria-hidden": "true" }, key), make("b", {}, name), make("small", {}, meaning)];
+    part("scale").append(make("button", judge, ...parts));
   }
   root.addEventListener("keydown", onKey);
   root.addEventListener("click", (event) => {
