@@ -19,7 +19,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import uvicorn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -33,7 +33,6 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from workshop_lib import loopback
-from workshop_lib.data import Device
 from workshop_lib.errors import ConfigurationError, ModelServerError, WorkshopError
 from workshop_lib.models.adapter import Chat, Message, Piece, load_class, said_by
 from workshop_lib.models.adapter import CustomModelAdapter as Adapter
@@ -167,7 +166,7 @@ class Service:
             what = f"The adapter {type(adapter).__name__} could not load {job['place']} ({said_by(error)})."
             raise ModelServerError(what, "Check that the weights are what the adapter expects.") from error
         load_s = time.perf_counter() - started
-        if adapter.device not in get_args(Device):
+        if adapter.device not in {"cpu", "gpu", "npu"}:
             raise ConfigurationError(f"The adapter's device is {adapter.device!r}.", "Use cpu, gpu or npu.")
         listener = socket.create_server(("127.0.0.1", 0))  # bound before anyone else can take the port
         server = uvicorn.Server(loopback.server_config(self.app()))
