@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -155,35 +154,3 @@ class PublicCatalog:
                 "variantMetadata": {**build, "executionProvider": "CPUExecutionProvider"},
             },
         }
-
-
-def write_index(folder: Path, *, files: dict[str, bytes], publisher: str = "workshop", **changes: object) -> Path:
-    """A model folder that no runtime could load, and its index; `changes` are the variant's."""
-    model = folder / "toy-int4-generic-cpu"
-    for name, content in files.items():
-        path = model / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    variant = {
-        "name": "toy-int4-generic-cpu",
-        "version": "1",
-        "device": "cpu",
-        "execution_provider": "CPUExecutionProvider",
-        "precision": "int4",
-        "folder": model.name,
-        "size_bytes": sum(len(content) for content in files.values()),
-        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        **changes,
-    }
-    entry = {
-        "alias": "toy",
-        "display_name": "Toy",
-        "parameters": 1,
-        "context_tokens": 64,
-        "max_output_tokens": 32,
-        "variants": [variant],
-    }
-    index = {"schema": 1, "publisher": publisher, "licence": "MIT", "models": [entry]}
-    path = folder / "index.json"
-    path.write_text(json.dumps(index), encoding="utf-8")
-    return path

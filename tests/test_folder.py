@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -68,22 +67,6 @@ def test_a_configuration_that_cannot_be_used_names_key_and_value(folder: Path, c
     assert said in error.value.what
     assert error.value.fix
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ('{"model": ', r"is not JSON .*line 1"),
-        (b"\xff\xff\x00", "cannot be read"),
-        ("[1]", "is"),
-        ('{"eos_token_count": 2}', "'model' is missing"),
-    ],
-)
-def test_a_configuration_that_is_no_json_is_named(folder: Path, content: str | bytes, said: str) -> None:
-    """Whatever stands in the file is one clear error."""
-    (folder / CONFIG).write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(DataFileError, match=said):
-        read_folder(folder)
 
 
 def test_what_is_mistaken_for_a_model_folder_is_named(tmp_path: Path) -> None:
@@ -153,19 +136,6 @@ def test_precision_is_that_of_most_weights_or_unknown(folder: Path, content: byt
     """Packed weights say their bits; else the type of the logits counts; nothing is guessed."""
     (folder / "model.onnx").write_bytes(content)
     assert read_folder(folder).precision == precision
-
-
-@pytest.mark.skipif(os.name != "posix", reason="links need a right of their own on Windows")
-def test_a_download_cache_of_links_is_a_folder_like_any_other(tmp_path: Path) -> None:
-    """Hugging Face keeps links to files elsewhere: they are followed; one that leads nowhere is missing."""
-    blobs, linked = shutil.copytree(SMALL, tmp_path / "blobs"), tmp_path / "snapshot"
-    linked.mkdir()
-    for file in blobs.iterdir():
-        (linked / file.name).symlink_to(Path("..") / "blobs" / file.name)
-    assert read_folder(linked).precision == "int4"
-    (blobs / "model.onnx").unlink()
-    with pytest.raises(DataFileError, match=r"model\.onnx is missing"):
-        read_folder(linked)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ import pytest
 from tests.behaviours import BEHAVIOURS, SITES, STEADY
 from tests.fault_server import CERTIFICATE, FaultServer, free_port
 from tests.fault_steps import Behaviour, listed, reply, scaled
-from tests.foundry_helpers import PROXIES, PublicCatalog, ask, practice, smallest, wait_until, write_index
+from tests.foundry_helpers import PROXIES, PublicCatalog, ask, practice, smallest, wait_until
 from tests.kill_helpers import plan_for, start_driver, tiny_server
 from tests.markdown import PROJECT
 from tests.scripts import FULL, SIMPLE
@@ -280,9 +280,9 @@ def test_a_damaged_model_file_is_named_and_can_be_replaced(tmp_path: Path) -> No
         public.cache(runtime.models_dir)
         with runtime.serve(toy) as served:
             assert ask(served.base_url, toy.model_id)
-    index = write_index(tmp_path / "shipped", files={"model.onnx": b"weights"})
+    index = shutil.copy(data.PRACTICE_INDEX_FILE, tmp_path / "index.json")  # and no folder beside it
     with practice(tmp_path / "other", index_file=index) as runtime, pytest.raises(DataFileError) as shipped:
-        runtime.serve(runtime.find(["toy"])[0])
+        runtime.serve(runtime.find(["practice-small"])[0])
     expect("damaged-model-file", shown(damaged.value), shown(shipped.value))
 
 

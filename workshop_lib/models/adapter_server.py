@@ -19,7 +19,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import uvicorn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -32,7 +32,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from workshop_lib.data import Device
 from workshop_lib.errors import ConfigurationError, ModelServerError, WorkshopError
 from workshop_lib.models.adapter import Chat, Message, Piece, load_class, said_by
 from workshop_lib.models.adapter import CustomModelAdapter as Adapter
@@ -166,7 +165,7 @@ class Service:
             what = f"The adapter {type(adapter).__name__} could not load {job['place']} ({said_by(error)})."
             raise ModelServerError(what, "Check that the weights are what the adapter expects.") from error
         load_s = time.perf_counter() - started
-        if adapter.device not in get_args(Device):
+        if adapter.device not in {"cpu", "gpu", "npu"}:
             raise ConfigurationError(f"The adapter's device is {adapter.device!r}.", "Use cpu, gpu or npu.")
         listener = socket.create_server(("127.0.0.1", 0))  # bound before anyone else can take the port
         parts: dict[str, Any] = {"lifespan": "off", "ws": "none", "http": "h11", "loop": "asyncio"}
@@ -213,29 +212,29 @@ class Service:
         unwanted = threading.Event()
         items = self._items(question, unwanted)
         common = {"id": f"chatcmpl-{uuid.uuid4().hex[:16]}", "created": int(time.time()), "model": self._model_id}
-        try:
-            first = await _unless_gone(request, anext(items))  # before anything is sent: an early fault has its status
-            if question.stream:
-                events = _events(first, items, common, with_usage=question.stream_options.include_usage)
-                return StreamingResponse(
-                    events, media_type="text/event-stream", background=BackgroundTask(unwanted.set)
-                )
-            reason, usage = await anext(items)
-        except BaseException:
-            unwanted.set()
-            raise
+        first = await _unless_gone(request, anext(items))  # before anything is sent: an early fault has its status
+        if question.stream:
+            events, stop = _events(first, items, common, question.stream_options), BackgroundTask(unwanted.set)
+            return StreamingResponse(events, media_type="text/event-stream", background=stop)
+        reason, usage = await anext(items)
         choice = _choice({"message": {"role": "assistant", "content": first}}, reason)
         return JSONResponse({**common, "object": "chat.completion", **choice, **({"usage": usage} if usage else {})})
 
     async def _items(self, question: Question, unwanted: threading.Event) -> AsyncIterator[Any]:
-        """The pieces of an answer, or all of it at once, then its `End`; raises what `fault` made."""
+        """The pieces of an answer, or all of it at once, then its `End`; raises what `fault` made.
+
+        The adapter stops between two pieces, or before the first, once nobody waits for them.
+        """
         arrived: asyncio.Queue[Any] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         hand_over: Callable[[Any], object] = lambda item: loop.call_soon_threadsafe(arrived.put_nowait, item)  # noqa: E731
         self._waiting.put(partial(self._work, question, unwanted, hand_over))
-        while not isinstance(item := await arrived.get(), HTTPException):
-            yield item
-        raise item
+        try:
+            while not isinstance(item := await arrived.get(), HTTPException):
+                yield item
+            raise item
+        finally:
+            unwanted.set()
 
     def _work(
         self, question: Question, unwanted: threading.Event, hand_over: Callable[[Any], object], adapter: Adapter
@@ -269,9 +268,7 @@ async def _unless_gone(request: Request, awaited: Awaitable[T]) -> T:
         gone.cancel()
 
 
-async def _events(
-    first: str | End, items: AsyncIterator[Any], common: Json, *, with_usage: bool
-) -> AsyncIterator[bytes]:
+async def _events(first: Any, items: AsyncIterator[Any], common: Json, options: _StreamOptions) -> AsyncIterator[bytes]:
     """The event stream of an answer."""
     common = {**common, "object": "chat.completion.chunk"}
     begun, item = _event({**common, **_choice({"delta": {"role": "assistant", "content": ""}})}), first
@@ -280,7 +277,7 @@ async def _events(
             yield begun + _event({**common, **_choice({"delta": {"content": item}})})
             begun, item = b"", await anext(items)
         end = begun + _event({**common, **_choice({"delta": {}}, item.finish_reason)})
-        if item.usage and with_usage:
+        if item.usage and options.include_usage:
             end += _event({**common, "choices": [], "usage": item.usage})
         yield end + b"data: [DONE]\n\n"
     except HTTPException as error:  # the status was sent long ago

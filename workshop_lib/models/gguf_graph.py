@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import onnx
@@ -41,24 +41,17 @@ class TensorReport:
     how: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Names of whole numbers of one width, with their scales and the code that means zero ("" = the middle)."""
+class Matrix(NamedTuple):
+    """A matrix that is in the file: either the name of its numbers, or its parts, which add up.
 
-    packed: str
-    scales: str
-    zeros: str
-    bits: int
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """A matrix that is in the file: its sizes, and either the name of its numbers or its parts, which add up."""
+    A part is the names of whole numbers of so many `bits`, of their scales, and of the code that means zero, if it is
+    not the middle; each scale stands for a `block` of columns.
+    """
 
     rows: int
     columns: int
     numbers: str = ""
-    parts: tuple[_Part, ...] = ()
+    parts: Sequence[tuple[int, list[str]]] = ()
     block: int = 0
     offsets: str = ""
 
@@ -93,8 +86,7 @@ class GraphWriter:
             rows, columns = weights.shape
             return Matrix(rows, columns, numbers=self.stored(stored, weights))
         rows, blocks, block = weights.codes.shape
-        parts = tuple(self._parts(stored, weights))
-        offsets = ""
+        parts, offsets = list(self._parts(stored, weights)), ""
         if weights.offsets is not None:  # [blocks, rows]; what the codes' zero of 8 takes away is added here
             offsets = self.stored(f"{stored}.offsets", (weights.offsets + 8 * weights.scales).T)
         return Matrix(rows, blocks * block, parts=parts, block=block, offsets=offsets)
@@ -107,8 +99,11 @@ class GraphWriter:
         """`x` of `[batch, tokens, columns]` times a matrix: `[batch, tokens, rows]`."""
         if matrix.numbers:
             return self.node("FusedMatMul", [x, matrix.numbers], domain=_RUNTIME, transB=1)
-        sizes = {"K": matrix.columns, "N": matrix.rows, "accuracy_level": 0 if self._exact else 4}
-        terms = [self._of_part("MatMulNBits", matrix, part, [x, part.packed], sizes) for part in matrix.parts]
+        sizes: dict[str, Any] = {"K": matrix.columns, "N": matrix.rows, "accuracy_level": 0 if self._exact else 4}
+        terms = [
+            self.node("MatMulNBits", [x, *names], domain=_RUNTIME, bits=bits, block_size=matrix.block, **sizes)
+            for bits, names in matrix.parts
+        ]
         if matrix.offsets:
             blocks = self.node("Reshape", [x, self.constant([0, 0, matrix.columns // matrix.block, matrix.block])])
             sums = self.node("ReduceSum", [blocks, self.constant([3])], keepdims=0)
@@ -119,11 +114,11 @@ class GraphWriter:
         """The rows of a matrix that `ids` of `[batch, tokens]` name: `[batch, tokens, columns]`."""
         if matrix.numbers:
             return self.node("Gather", [matrix.numbers, ids])
-        axes = {"quantize_axis": 1, "gather_axis": 0}
-        terms = [
-            self._of_part("GatherBlockQuantized", matrix, part, [self._by_row(part, matrix), ids], axes)
-            for part in matrix.parts
-        ]
+        terms = []
+        for bits, (packed, *others) in matrix.parts:
+            facts: dict[str, Any] = {"bits": bits, "block_size": matrix.block, "quantize_axis": 1, "gather_axis": 0}
+            rows = self._by_row(packed, matrix.rows, matrix.columns * bits // 8)
+            terms.append(self.node("GatherBlockQuantized", [rows, ids, *others], domain=_RUNTIME, **facts))
         if matrix.offsets:
             offsets = self.node("Gather", [matrix.offsets, ids], axis=1)
             blocks = self.node("Unsqueeze", [self.node("Transpose", [offsets], perm=[1, 2, 0]), self.constant([3])])
@@ -168,7 +163,7 @@ class GraphWriter:
         opsets = [helper.make_opsetid("", 22), helper.make_opsetid(_RUNTIME, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="workshop")
 
-    def _parts(self, name: str, weights: Codes) -> Iterator[_Part]:
+    def _parts(self, name: str, weights: Codes) -> Iterator[tuple[int, list[str]]]:
         """Write codes as the operators take them: unsigned, packed, with the code that means zero.
 
         Products of 8 bits are fast only with rounded activations, so exact ones are two of 4 bits: 16 * high + low.
@@ -185,21 +180,17 @@ class GraphWriter:
         for at, (unsigned, scale, zero, bits) in enumerate(parts):
             part = f"{name}.{at}"
             packed = unsigned if bits == 8 else unsigned[..., 0::2] | (unsigned[..., 1::2] << 4)
-            stored, zeros = self.stored(f"{part}.packed", packed), ""
+            names = [self.stored(f"{part}.packed", packed)]
             if zero == 0:  # what the operators take for granted is the middle: 8 or 128
                 zeros = self.stored(f"{part}.zeros", np.zeros([len(codes), (codes.shape[1] + 1) // 2], np.uint8))
-            yield _Part(stored, self.stored(f"{part}.scales", scale), zeros, bits)
+            names.append(self.stored(f"{part}.scales", scale))
+            yield bits, [*names, zeros] if zero == 0 else names
 
-    def _of_part(self, operator: str, matrix: Matrix, part: _Part, inputs: Sequence[str], facts: dict[str, Any]) -> str:
-        """One of the terms that add up to a product or a look-up."""
-        inputs = [*inputs, part.scales, *filter(None, [part.zeros])]
-        return self.node(operator, inputs, domain=_RUNTIME, bits=part.bits, block_size=matrix.block, **facts)
-
-    def _by_row(self, part: _Part, matrix: Matrix) -> str:
+    def _by_row(self, packed: str, *sizes: int) -> str:
         """The packed numbers once more, the same bytes of the file, in the two dimensions that a look-up takes."""
         tensor = TensorProto()
-        tensor.CopyFrom(self._tensors[part.packed])
-        tensor.name, tensor.dims[:] = f"{part.packed}.rows", [matrix.rows, matrix.columns * part.bits // 8]
+        tensor.CopyFrom(self._tensors[packed])
+        tensor.name, tensor.dims[:] = f"{packed}.rows", sizes
         self._tensors[tensor.name] = tensor
         return str(tensor.name)
 

@@ -58,7 +58,7 @@ class ChildProcess:
         self._places = {home: "~", cache_root(): "<cache>", **(names or {})}
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_release`
-        self._last_words, self._stopped = "", False
+        self._failure: str | None = None
         self._child = subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
@@ -99,15 +99,14 @@ class ChildProcess:
 
     def failure(self) -> str | None:
         """Why the child is gone; None while it lives, and after `stop`."""
-        return None if self._stopped or self._child.poll() is None else str(self._end())
+        if self._release.alive and self._child.poll() is not None:
+            self._failure = str(self._end())
+        return self._failure
 
     def stop(self) -> None:
         """End the child and wait until it is gone, about a second at most; safe to call twice."""
-        if self._release.alive:
-            self._stopped = self._child.poll() is None
-            _end_child(self._child)
-            self._last_words = self._tail()
-            self._release()
+        self.failure()  # while its last words can be read
+        self._release()
 
     def __enter__(self) -> Self:
         return self
@@ -125,8 +124,6 @@ class ChildProcess:
 
     def _tail(self) -> str:
         """The last line that the child wrote to standard error, shortened, without the user's folders."""
-        if self._log.closed:
-            return self._last_words
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 4096))
         words = self._log.read().decode("utf-8", errors="replace").strip().split("\n")[-1]
         return f" Its last words: {without_places(words.strip(), self._places)[:300]}" if words else ""
@@ -204,8 +201,8 @@ def _read_events(lines: IO[bytes] | None, events: queue.SimpleQueue[Event]) -> N
     events.put(_END)
 
 
-def _end_child(child: subprocess.Popen[bytes]) -> None:
-    """Close the pipe that keeps the child alive; kill it when it does not react."""
+def _release(child: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    """Close the pipe that keeps the child alive, and kill it when it does not react; then give back its log."""
     if child.stdin is not None:
         with suppress(OSError):  # the child is gone, and with it the pipe
             child.stdin.close()
@@ -214,9 +211,4 @@ def _end_child(child: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-
-
-def _release(child: subprocess.Popen[bytes], log: IO[bytes]) -> None:
-    """Give back what a child holds."""
-    _end_child(child)
     log.close()

@@ -91,26 +91,27 @@ def _download(manager: FoundryLocalManager, job: Job, emit: Emit) -> None:
 
 def _serve(manager: FoundryLocalManager, job: Job, emit: Emit) -> None:
     """Load a model, serve it, and stay: the process ends by its parent's will."""
-    _require_provider(job, manager)
-    model = _local_model(manager, job) if job["folder"] else _public_model(manager, job["model_id"])
+    from foundry_local_sdk import CatalogType, ModelInfoBuilder
+
+    model_id, folder = job["model_id"], job["folder"]
+    _require_provider(manager, model_id, job["execution_provider"])
+    if folder:
+        info = ModelInfoBuilder().set_string_property("task", "chat-completion")
+        with _faults("The runtime does not take the folder", "Give a folder for ONNX Runtime GenAI."):
+            model = manager.get_catalog(CatalogType.LOCAL).register_model(folder, model_id, info)
+    else:
+        model = _public_model(manager, model_id)
     if not model.is_cached:
-        raise ModelServerError(f"{job['model_id']} is not in the model cache.", "Download it first.")
+        raise ModelServerError(f"{model_id} is not in the model cache.", "Download it first.")
     with _faults("The web service could not start on 127.0.0.1", "Try again."):
         manager.start_web_service()
     started = time.perf_counter()
     fix = "Stop other models, choose a smaller variant, or download or convert it again."
-    with _faults(f"{job['model_id']} could not be loaded", fix):
+    with _faults(f"{model_id} could not be loaded", fix):
         model.load()
-    emit(
-        {
-            "event": "ready",
-            "load_s": time.perf_counter() - started,
-            "base_url": f"{(manager.urls or [''])[0].rstrip('/')}{'/catalogs/local' if job['folder'] else ''}/v1",
-            "pid": os.getpid(),
-            "registered": _registered(manager),
-            "threads": _threads(Path(job["folder"] or model.get_path())),
-        }
-    )
+    told = {"load_s": time.perf_counter() - started, "pid": os.getpid(), "registered": _registered(manager)}
+    base_url = f"{(manager.urls or [''])[0].rstrip('/')}{'/catalogs/local' if folder else ''}/v1"
+    emit({"event": "ready", "base_url": base_url, "threads": _threads(Path(folder or model.get_path())), **told})
     threading.Event().wait()
 
 
@@ -119,14 +120,6 @@ def main() -> None:
     os.environ["CI"] = "true"  # the runtime then sends no telemetry
     with tempfile.TemporaryDirectory(prefix=f"{APP_NAME}-", ignore_cleanup_errors=True) as cache:
         do_the_job(partial(_do, cache), on_exit=partial(shutil.rmtree, cache, ignore_errors=True))
-
-
-def _local_model(manager: FoundryLocalManager, job: Job) -> IModel:
-    from foundry_local_sdk import CatalogType, ModelInfoBuilder
-
-    info = ModelInfoBuilder().set_string_property("task", "chat-completion")
-    with _faults("The runtime does not take the folder", "Give a folder for ONNX Runtime GenAI."):
-        return manager.get_catalog(CatalogType.LOCAL).register_model(job["folder"], job["model_id"], info)
 
 
 def _public_model(manager: FoundryLocalManager, model_id: str) -> IModel:
@@ -158,15 +151,14 @@ def _registered(manager: FoundryLocalManager) -> list[str]:
     return [CPU_PROVIDER, *sorted(each.name for each in manager.discover_eps() if each.is_registered)]
 
 
-def _require_provider(job: Job, manager: FoundryLocalManager) -> None:
+def _require_provider(manager: FoundryLocalManager, model_id: str, wanted: str | None) -> None:
     """Refuse what the runtime would run on the CPU without a word, as if it were the GPU."""
-    wanted = job["execution_provider"]
     if wanted in {None, CPU_PROVIDER}:
         return
     fault = _register_providers(manager)
     if wanted not in _registered(manager):
         reason = f" ({fault})" if fault else ""
-        what = f"{job['model_id']} needs {wanted}, which is not registered on this machine{reason}."
+        what = f"{model_id} needs {wanted}, which is not registered on this machine{reason}."
         raise RuntimeUnavailableError(what, "Choose a CPU variant, or install the driver and the libraries it needs.")
 
 
@@ -191,13 +183,12 @@ def _threads(folder: Path) -> int | None:
 
 
 def _description(variant: IModel) -> dict[str, Any]:
-    info = variant.info
-    device = info.runtime.device_type if info.runtime else None
+    info, runtime = variant.info, variant.info.runtime
     return {
         "alias": info.alias,
         "model_id": info.id,
-        "device": str(device).lower() if device else "unknown",
-        "execution_provider": (info.runtime.execution_provider if info.runtime else None) or None,
+        "device": str((runtime and runtime.device_type) or "unknown").lower(),
+        "execution_provider": (runtime and runtime.execution_provider) or None,
         "precision": info.get_string_property("quantization"),
         "size_mb": info.file_size_mb,
         "licence": info.license,
