@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workshop_lib.addresses import parse_address
+from workshop_lib.addresses import is_loopback, parse_address
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.loopback import is_loopback
 
 
 @pytest.mark.parametrize(

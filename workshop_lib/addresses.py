@@ -6,13 +6,13 @@ address.url("/models")      # 'http://127.0.0.1:5273/v1/models'
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlsplit
 
 from workshop_lib import credentials
 from workshop_lib.errors import ConfigurationError
-from workshop_lib.loopback import is_loopback
 
 EXAMPLE = "Give one like http://127.0.0.1:5273/v1."
 VERSION_PATH = "/v1"
@@ -74,6 +74,21 @@ class Address:
     def with_version(self) -> Address:
         """The same server with `/v1` behind its path."""
         return replace(self, path=self.path + VERSION_PATH)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the host; a name other than localhost counts as reachable.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("localhost")
+    (True, False, True)
+    """
+    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
+        return True
+    try:
+        number = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(number, "ipv4_mapped", None) or number).is_loopback
 
 
 def parse_address(text: str) -> Address:

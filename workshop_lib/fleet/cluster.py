@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from workshop_lib import files, loopback
+from workshop_lib import addresses, files
 from workshop_lib.errors import ConfigurationError, EndpointError
 from workshop_lib.fleet import worker
 from workshop_lib.show.text import one_line
@@ -112,7 +112,7 @@ def read_key(folder: Path | None) -> Any:
 
 def check_exposure(host: str, security: object) -> None:
     """Raise `ConfigurationError` where `host` can be reached from outside and there is no TLS."""
-    if not loopback.is_loopback(host) and security is None:
+    if not addresses.is_loopback(host) and security is None:
         what = f"Anyone who can reach {host} could run any program on every machine of the fleet: there is no TLS."
         raise ConfigurationError(what, "Make a key (fleet certificates FOLDER) and give --certificates FOLDER.")
 

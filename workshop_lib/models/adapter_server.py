@@ -32,7 +32,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from workshop_lib import loopback
 from workshop_lib.errors import ModelServerError, WorkshopError
 from workshop_lib.models.adapter import Chat, CustomModelAdapter, Message, Piece, load_class, said_by
 from workshop_lib.runtimes import child
@@ -202,7 +201,8 @@ class Service:
             raise ModelServerError(what, "Check that the weights are what the adapter expects.") from error
         load_s = time.perf_counter() - started
         listener = socket.create_server(("127.0.0.1", 0))  # bound before anyone else can take the port
-        server = uvicorn.Server(loopback.server_config(self.app()))
+        parts: dict[str, Any] = {"lifespan": "off", "ws": "none", "http": "h11", "loop": "asyncio"}
+        server = uvicorn.Server(uvicorn.Config(self.app(), log_config=None, access_log=False, **parts))
         threading.Thread(target=server.run, args=([listener],), daemon=True).start()
         self._closed.clear()
         emit(
