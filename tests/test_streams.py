@@ -122,6 +122,11 @@ def test_finish_reasons_have_three_names(said: object, called: str | None):
     assert read(body({"content": "hello"}, said)).finish_reason == called
 
 
+def test_a_whole_event_before_a_cut_is_kept():
+    """Without blank lines between events, half of the next one does not take the last one along."""
+    assert text_of(read(HELLO.replace(b"\n\n", b"\n") + b'data: {"cho')) == "hello"
+
+
 def test_the_last_reason_counts():
     """A null after the reason takes nothing back, and another word does."""
     assert read(HELLO + STOP + event({}, None)).finish_reason == "stop"
