@@ -84,7 +84,7 @@ def test_the_last_grade_counts_and_none_withdraws() -> None:
 
 @pytest.mark.parametrize(
     ("low", "part"),
-    [(0.8, "stand in"), (0.79, "A hint"), (0.66, "Too little"), (-0.4, "Too little"), (None, "Too few")],
+    [(0.8, "stand in"), (0.79, "Only a hint"), (0.66, "Too little"), (-0.4, "Too little"), (None, "Too few")],
 )
 def test_agreement_is_trusted_by_the_lower_end_of_its_interval(low: float | None, part: str) -> None:
     """A few lucky grades are no evidence, and an alpha without an interval rests on too few prompts."""

@@ -94,7 +94,7 @@ def test_equal_models_are_told_apart_in_at_most_7_of_100_repeats_and_ten_percent
         (
             Ratio(1.05, 1.02, 1.08, p=0.06, among=18),
             "lower",
-            "no clear difference (1.05x, 95 % CI 1.02-1.08; one of 18 comparisons)",
+            "no clear difference (1.05x, 95 % CI 1.02-1.08; could be chance among 18 comparisons)",
         ),
         (Ratio(1.37, 0.1, 2.0), "higher", "no clear difference (1.37x, 95 % CI 0.10-2.00)"),
         (

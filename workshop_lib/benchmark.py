@@ -346,7 +346,7 @@ def changes_since_another(path: Path) -> comparison.Changes:
     for other in chain(others, shipped):
         with suppress(ConfigurationError):  # it did other work, or measured other models
             found = comparison.compare(other, this)
-            said = f"This run, {this.name}, against {other.name}: a ratio is this run's in units of the other's."
+            said = f"This run ({this.name}) against {other.name}: a ratio is this run's figure divided by the other's."
             return found._replace(remarks=(said, *found.remarks))
     said = "There is no other run of the same work to compare with: run page 02 once more."
     return comparison.Changes(remarks=(said,))

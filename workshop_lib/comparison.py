@@ -106,9 +106,9 @@ class Ratio:
         if self.low <= 1 <= self.high:
             why = ""
         elif max(self.value, 1 / self.value) - 1 < self.smallest:
-            why = f"; repeating shifts by up to {self.smallest:.0%}"
+            why = f"; repeats differ by up to {self.smallest:.0%}"
         elif self.among > 1 and (self.p is None or self.p >= 1 - CONFIDENCE):
-            why = f"; one of {self.among} comparisons"
+            why = f"; could be chance among {self.among} comparisons"
         else:
             return ""
         interval = f"95 % CI {digits(self.low)}-{digits(self.high)}"

@@ -76,7 +76,8 @@ class Expected:
         if answer.strip().casefold() == right.casefold():
             return "right", f"The answer is {right!r}."
         known = {str(word).casefold(): said for said, word in self.mistakes.items()}
-        near = difflib.get_close_matches(answer, [right, *map(str, self.mistakes.values())], n=1)
+        words = [right, *map(str, self.mistakes.values())]
+        near = [word for word in words if word.startswith(answer)] or difflib.get_close_matches(answer, words, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         said = f"{_shown(answer)} is none of the possible answers.{hint} {self.look_at}"
         return "not yet", known.get(answer.strip().casefold(), said)

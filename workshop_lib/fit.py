@@ -140,7 +140,7 @@ class Fit(NamedTuple):
         for place, name in enumerate(("size", "memory", "decode")):
             errors = [each.errors()[place] for each in self.estimates if each.ran]
             if off := sorted(error for error in errors if error is not None):
-                yield f"Estimated from the others alone, what ran is {off[0]:+.0f} to {off[-1]:+.0f} % off in {name}."
+                yield f"For models that ran, {name} estimated from the others is {off[0]:+.0f} to {off[-1]:+.0f} % off."
 
 
 def estimate_fit(

@@ -157,10 +157,10 @@ class PromptLengths:
             tokens = self.tokens(each)
             beyond = tokens > 1.1 * self.points[-1].prompt_tokens
             wait = f"{each} minutes ({tokens:,.0f} tokens): {seconds(fit.first_token_s(tokens))}"
-            wait += ", by the line beyond what was measured" * beyond
+            wait += ", estimated: longer than was measured" * beyond
             too_long = f"{each} minutes of meeting (about {tokens:,.0f} tokens) do not fit"
             said.append(too_long if self.fits(each) is False else wait)
-        rough = f" The line misses by up to {100 * fit.worst_miss:.0f} %: take it as rough."
+        rough = f" The line is off by up to {100 * fit.worst_miss:.0f} %: take these times as rough."
         bend = rough if fit.worst_miss > POOR_FIT else ""
         return f"Wait for the first word of {self.variant.model_id}: {'; '.join(said)}.{bend}"
 
@@ -173,7 +173,7 @@ class PromptLengths:
             written = f"{shape.answer_tokens:.0f}"
             size = f"{shape.prompt_tokens:.0f} prompt + {written} answer tokens"
             said.append(
-                f"The shape of llama-bench, {size}, median of {shape.requests}, {self.variant.model_id}: "
+                f"With the lengths of llama-bench ({size}), median of {shape.requests}, {self.variant.model_id}: "
                 f"prefill (pp512) {prefill}, up to the first token; decode (tg{written} at depth 512) {decode}."
             )
         return said

@@ -44,8 +44,8 @@ TRIED_REQUESTS, TRIED_TOKENS = 3, 40
 """Questions per user and tokens per answer where a notebook tries several users: minutes, even with a slow model."""
 
 NEVER_UNLOADS = (
-    "On a runtime that keeps what it loaded, as Foundry Local does, only the first request after loading gains; on a "
-    "server that unloads idle models, the first one after every pause does."
+    "On a runtime that keeps what it loaded, as Foundry Local does, only the first request after loading is faster; "
+    "on a server that unloads idle models, the first one after every pause is."
 )
 
 
@@ -189,7 +189,7 @@ def describe(loads: Sequence[Load]) -> str:
     longer = (last.latency_s or 0.0) / (first.latency_s or 1.0)
     said = "Up to here, more users get more done."
     if users is not None:
-        said = f"From {_users(users)} on, more only wait: they add under 10 % to what all get together."
+        said = f"From {_users(users)} on, extra users only wait: they add under 10 % to the tokens per second of all."
     many = f"{_users(last.users)} together get {more:.1f} times the tokens per second of {_users(first.users)}"
     return f"{said} {many}, and an answer takes {longer:.1f} times as long."
 
@@ -210,7 +210,7 @@ def describe_goals(loads: Sequence[Load], promised: goals.Goals) -> str:
         return f"Even for {_users(shown[0])}, fewer than {promise}: {figures}."
     tried = ", the most that were tried" if most == max(counted) else ""
     is_sure = (counted[most].share.low or 0.0) >= ENOUGH_IN_TIME
-    doubt = "" if is_sure else " The interval begins below 95 %: more prompts could tell."
+    doubt = "" if is_sure else " The interval begins below 95 %, so this is not sure: ask more prompts."
     return f"Up to {_users(most)}{tried}, at least {promise}: {figures}.{doubt}"
 
 

@@ -326,10 +326,10 @@ def _order(done: Sequence[LaneState]) -> list[str]:
     if all(each.first_token_s is not None for _, each in found):
         started = sorted(found, key=lambda pair: pair[1].first_token_s or 0.0)
         waits = " and ".join(duration(each.first_token_s) for _, each in started)
-        said.append(f"{started[0][0]} had the first token first: {waits}.")
+        said.append(f"{started[0][0]} began first: first tokens after {waits}.")
     if all(each.tokens_source == "usage" for _, each in found) and len({each.tokens for _, each in found}) > 1:
         many = " and ".join(f"{each.tokens:,}" for _, each in found)
-        said.append(f"They wrote {many} tokens, in this order: who writes less finishes sooner.")
+        said.append(f"In order of finishing they wrote {many} tokens: who writes less finishes sooner.")
     return said
 
 

@@ -213,7 +213,7 @@ def conclude(run: Run, folder: Path | None = None) -> Conclusion:
     own = f"these {len(run.prompts)} prompts" if len(run.prompts) > 1 else "this prompt"
     asked = f"the {run.prompt_set} prompts" if run.prompt_set else own
     doubts = "; ".join(_to_doubt(run, decided))
-    sentence = f"For {asked}, {said}{f'; what to doubt: {doubts}' if doubts else ''}."
+    sentence = f"For {asked}, {said}{f'; reasons for doubt: {doubts}' if doubts else ''}."
     return Conclusion({**choosing.decision_object(decided, run), "sentence": sentence}, sentence)
 
 
@@ -272,14 +272,17 @@ def _separated(changes: Sequence[Change], called: Mapping[Key, str]) -> Iterator
         close = [called[each.b] for each in found if each not in clear and each.ratio.low]
         if close:
             who = f"all {len(close)} others" if len(close) == len(found) > 2 else _and(close)
-            ties.append(f"{metric.title} of {who} from {best}")
+            ties.append(f"{metric.title} of {who} and of {best}")
         if clear:
-            last, count = clear[-1], f"; {len(clear)} of {len(found)} differ clearly from it" if len(found) > 1 else ""
+            last, count = (
+                clear[-1],
+                f"; {len(clear)} of the {len(found)} others differ clearly from it" if len(found) > 1 else "",
+            )
             yield f"{metric.label}: {called[last.b]} is {last.verdict} than {best}{count}."
     if ties:
-        yield f"Too close to call: {'; '.join(ties)}."
+        yield f"This run cannot tell apart: {'; '.join(ties)}."
     if number > 1:
-        yield f"What is called clear is so for {number} comparisons side by side (Holm's correction)."
+        yield f'"Clear" allows for chance hits among {number} comparisons made at once (Holm\'s correction).'
     if changes and not number:
         yield "Nothing is compared: an interval needs at least 2 rounds."
 

@@ -296,7 +296,7 @@ METRICS: tuple[Metric, ...] = (
            row="decode_tokens_per_sec", average="median", places=EVERYWHERE - {"figure"}),
     Metric("tokens_per_s", "Tokens per second, end to end", "tok/s", tokens_per_s, "higher", "end to end",
            row="tokens_per_sec_avg", places=frozenset({"rows", "table"})),
-    Metric("prefill_tokens_per_s", "Prompt tokens per second of TTFT", "tok/s", prefill_tokens_per_s, "higher",
+    Metric("prefill_tokens_per_s", "Prompt tokens per second to first token", "tok/s", prefill_tokens_per_s, "higher",
            places=frozenset()),
 )  # fmt: skip
 

@@ -28,7 +28,7 @@ class GenAIAdapter(ws.CustomModelAdapter):
         self.tokenizer.encode("ready")  # brings numpy in, for which the first answer would wait otherwise
 
     def stream(self, prompt: str, **params: Any) -> Iterator[str]:
-        """Yield one piece per token; a character of several tokens comes with its last one."""
+        """Yield one piece per token; a character split over several tokens comes with the last of them."""
         generator = self._generator(prompt, params)
         decoder = self.tokenizer.create_stream()
         while not generator.is_done():

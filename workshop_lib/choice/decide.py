@@ -448,7 +448,7 @@ def _good_enough(
         values, floor = known.values(which.name)[list(keep)], floors[which.name]
         if reached := int(((values <= floor) if which.better == "lower" else (values >= floor)).sum()):
             said = f"{which.label.capitalize()} of {reached} of {len(keep)} models is {which.say(floor)} or better"
-            yield f"{said}: that is good enough, and being better still gains nothing."
+            yield f"{said}: that is good enough, and an even better value gains nothing."
 
 
 def _doubts(rows: Sequence[Row], concerned: Iterable[str]) -> list[str]:

@@ -48,9 +48,9 @@ VERDICTS: dict[Outcome, str] = {
     "slight": "{first} comes first, in {share} of the draws of prompts, but by so little that measuring again could "
     "change the order.",
     "trained": "{first} comes first, in {share} of the draws of prompts, but it was trained on these prompts: "
-    "others can change the order.",
-    "unsure": "{first} comes first, but only in {exact:g} % of the draws of prompts ({rival}): other "
-    "prompts could change the order; with {prompts} prompts, {enough:g} % would be clear.",
+    "other prompts can change the order.",
+    "unsure": "{first} comes first, but only in {exact:g} % of random draws of the prompts ({rival}): other "
+    "prompts could change the order; with {prompts} prompts, it takes {enough:g} % to be clear.",
 }
 SIDES = {"lower": "at most", "higher": "at least"}
 LABELS: dict[Kind, str] = {
@@ -101,7 +101,7 @@ def sensitivity(decision: Decision) -> list[str]:
             share = f"{start} to {end} % of all weights instead of {100 * decision.share(criterion):.3g} %"
             said.append(f"If {label} had {share}, {called[place]} would come first.")
         firm += [] if others else [label]
-    return said + ([f"No share of {' or '.join(firm)} brings another model to the first place."] if firm else [])
+    return said + ([f"No weight of {' or '.join(firm)} brings another model to the first place."] if firm else [])
 
 
 def limits_set(limits: Mapping[str, float], licences: str = "", floors: Mapping[str, float] | None = None) -> list[str]:

@@ -78,7 +78,7 @@ def differences(machines: Mapping[str, Mapping[str, Any]]) -> list[str]:
             groups[one_line(str(known.get(name) or "none"), 60)].append(label)
         if len(groups) > 1:
             listed = "; ".join(f"{text}: {_listed(labels)}" for text, labels in groups.items())
-            said.append(f"Different {name.replace('_', ' ')} ({listed}).")
+            said.append(f"Machines differ in {name.replace('_', ' ')} ({listed}).")
     return said
 
 
@@ -252,7 +252,7 @@ def describe(choice: Choice) -> list[str]:
     said = [_sentence(choice, view) for view in VIEWS]
     if choice.machines < FEW_MACHINES:
         count = "One machine is" if choice.machines == 1 else f"{choice.machines} machines are"
-        said.append(f"{count} few: drawing them again says little about machines that are not in the fleet.")
+        said.append(f"{count} too few: random draws say little about machines that are not in the fleet.")
     if clear_from(choice.prompts) is None:
         said.append(f"{choice.prompts} prompts are few: it takes {FEWEST_CLEAR} to call a default clear.")
     for which, labels in choice.incomplete.items():

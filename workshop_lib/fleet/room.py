@@ -90,7 +90,7 @@ def hand_in(folder: str, name: str, predicted: str = "", records: str = "") -> s
     Without a folder or a name nothing is done. Raises `ConfigurationError` for a name that no file can have.
     """
     if not (folder and name):
-        return "Nothing is handed in: that takes both a room and a name."
+        return "Nothing is handed in: for that, set both `room` and `name`."
     own, path = files.typed_path(folder) / scores.rater_name(name), benchmark.find_records(records)
     report = path.with_name(comparison.REPORT)
     choices = sorted(path.parent.glob("decision*.json"), key=lambda each: each.stem)

@@ -66,7 +66,7 @@ class Agreement:
         if self.reason or self.low is None:
             return self.reason or "Too few answers in common to say."
         if self.low >= TENTATIVE:
-            hint = "A hint: check the models that decide."
+            hint = "Only a hint: check the leading models by hand."
             return "Each can stand in for the other on answers like these." if self.low >= RELIABLE else hint
         return "Too little agreement to choose a model by."
 

@@ -162,7 +162,7 @@ def _did(given: Sequence[Score | None], took_s: float) -> list[str]:
     graded = sum(score is not None and score.value is not None for score in given)
     said = [f"It judged {judged} of {len(given)} answers in {took_s:.0f} s, {graded} grades could be read."]
     if judged < len(given):
-        said.append("To let it go on, judge again; what it said is kept.")
+        said.append("To let it judge the rest, run this again; its replies are kept.")
     if not given:
         said.append("Every answer is its own, and no model judges itself.")
     elif not graded:

@@ -240,7 +240,8 @@ def differences(run: Run) -> Table:
         this, first = built[change.b], built[change.a]
         lines.setdefault(key(this), [this.alias, _build(this), _build(first)]).append(change.verdict)
     titles = (each.title for each in timing.metrics_of("comparison"))
-    return Table.of(lines.values(), "model", "this", f"against ({len(found)} comparisons)", *titles)
+    compared = sum(change.ratio.low is not None for change in found)
+    return Table.of(lines.values(), "model", "this", f"against ({compared} comparisons)", *titles)
 
 
 def precisions(found: Precisions) -> Table | None:
@@ -275,7 +276,8 @@ def changes(found: Changes) -> Table:
     for line in found.lines:
         sides = (" / ".join(dict.fromkeys(pair)) for pair in zip(line.a, line.b, strict=True))
         lines.append((*sides, line.metric.title, line.verdict))
-    return Table.of(lines, "model", "device", "measure", f"second against first ({len(lines)} comparisons)")
+    compared = sum(line.ratio.low is not None for line in found.lines)
+    return Table.of(lines, "model", "device", "measure", f"this against the other ({compared} comparisons)")
 
 
 def devices(run: Run, references: Sequence[Results] = ()) -> Table:
