@@ -430,7 +430,7 @@ def test_a_run_is_compared_with_the_newest_other_one_of_the_same_work(tmp_path: 
     (tmp_path / "20260103T000000Z").mkdir()
     (tmp_path / "20260103T000000Z" / "records.jsonl").write_text("broken\n")
     found = benchmark.changes_since_another(write(tmp_path / "20260104T000000Z", run))
-    assert found.remarks[0].startswith("This run, 20260104T000000Z, against 20260101T000000Z:")
+    assert found.remarks[0].startswith("This run (20260104T000000Z) against 20260101T000000Z:")
     assert len(found.lines) == 2 * 3
     assert {line.verdict.split(" (")[0] for line in found.lines} == {"no clear difference"}
 

@@ -28,13 +28,13 @@ DRAWS = "comes first, in 100 % of the draws of prompts"
 VERDICTS = {
     "clear": f"{QUICK} {DRAWS}.",
     "few": f"{QUICK} comes first, but it rests on 5 prompts, too few to say how surely: it takes 6.",
-    "unsure": r"b · int4 · cpu comes first, but only in [\d.]+ % of the draws of prompts \(a · int4 · cpu in \d+ %\): "
-    "other prompts could change the order; with 8 prompts, 99.5 % would be clear.",
+    "unsure": r"b · int4 · cpu comes first, but only in [\d.]+ % of random draws of the prompts "
+    r"\(a · int4 · cpu in \d+ %\): other prompts could change the order; with 8 prompts, it takes 99.5 % to be clear.",
     "slight": f"a · int4 · cpu {DRAWS}, but by so little that measuring again could change the order.",
     "tie": f"{CAREFUL} and {QUICK} share the first place: nothing with a weight tells them apart.",
     "none": "Every model is excluded: 1 by latency, 1 by quality.",
     "only": "a · int4 · cpu is the only model left, so nothing was compared.",
-    "trained": f"{QUICK} † {DRAWS}, but it was trained on these prompts: others can change the order.",
+    "trained": f"{QUICK} † {DRAWS}, but it was trained on these prompts: other prompts can change the order.",
 }
 
 
@@ -59,7 +59,7 @@ def test_what_would_change_the_choice_is_said_by_hand() -> None:
     ]
     alike = {name: {**values, "quality": 3} for name, values in TWO.items()}
     assert show.sensitivity(decided(models=alike)) == [
-        "No share of quality or latency brings another model to the first place."
+        "No weight of quality or latency brings another model to the first place."
     ]
     assert show.sensitivity(decided({"quality": 1})) == []
 

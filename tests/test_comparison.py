@@ -89,7 +89,7 @@ def test_equal_models_are_told_apart_in_at_most_7_of_100_repeats_and_ten_percent
         (
             Ratio(1.05, 1.02, 1.08, smallest=0.08),
             "lower",
-            "no clear difference (1.05x, 95 % CI 1.02-1.08; repeating shifts by up to 8%)",
+            "no clear difference (1.05x, 95 % CI 1.02-1.08; repeats differ by up to 8%)",
         ),
         (
             Ratio(1.05, 1.02, 1.08, p=0.06, among=18),

@@ -162,7 +162,7 @@ ANSWERS: list[tuple[str, Any, str]] = [
     ("unclear", "faster", "The ratio alone, 0.96, looks so"),
     ("unclear", "slower", "Not even the ratio, 0.96, says so"),
     ("wide", "faster", "spans a factor of more than 20"),
-    ("noise", "faster", "repeating shifts by up to 2%"),
+    ("noise", "faster", "repeats differ by up to 2%"),
     ("grade", 3, "This run gives 3 as a grade"),
     ("grade", 2.6, "right before rounding"),
     ("grade", 0.4, "the share of aspects"),

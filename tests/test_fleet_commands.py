@@ -53,7 +53,7 @@ def test_results_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     keep(fleet, tmp_path / "all")
     assert main(["fleet", "show", str(tmp_path / "all"), "--max-latency-ms", "300"]) == 0
     shown = capsys.readouterr().out
-    assert "484 (no interval)" in shown and "3 machines are few" in shown
+    assert "484 (no interval)" in shown and "3 machines are too few" in shown
     assert "On the slowest machine (slow) the best default is practice-small · int4 · cpu" in shown
     keep(replace(fleet, models={}, runs={}), tmp_path / "none")
     assert main(["fleet", "show", str(tmp_path / "none")]) == 0
@@ -118,7 +118,7 @@ def test_the_page_measures_this_machine_alone(without: Path) -> None:
     said = {name: _shown(cells[name]) for name in ("check", "desks", "votes", "complete", "sentences")}
     assert "Nothing is handed in" in said["check"] and "1-quiet" in said["desks"]
     assert "practice-medium 0 before, 3 after" in said["votes"]
-    assert "2 of 2 shares are done" in said["complete"] and "One machine is few" in said["sentences"]
+    assert "2 of 2 shares are done" in said["complete"] and "One machine is too few" in said["sentences"]
 
 
 def _shown(cell: Any) -> str:

@@ -125,8 +125,8 @@ def test_what_differs_between_machines_is_said() -> None:
     )
     assert remarks(fleet) == [
         "mute-3 takes no part. No runtime.",
-        "Different thread variables (none: quick-1, slow-2; {'OMP_NUM_THREADS': '1'}: usual-1).",
-        "Different onnxruntime (1.30.0: quick-1; none: slow-2, usual-1).",
+        "Machines differ in thread variables (none: quick-1, slow-2; {'OMP_NUM_THREADS': '1'}: usual-1).",
+        "Machines differ in onnxruntime (1.30.0: quick-1; none: slow-2, usual-1).",
         "1 of 9 shares are not complete.",
     ]
 

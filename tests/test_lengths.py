@@ -74,7 +74,7 @@ def test_a_bend_is_said():
     firsts = {64: [0.064], 128: [0.128], 256: [0.256], 512: [0.768], 1024: [1.792]}
     fit = found_of(firsts).fit
     assert fit and fit.worst_miss > lengths.POOR_FIT
-    assert "misses" in found_of(firsts).sentence()
+    assert "is off by" in found_of(firsts).sentence()
 
 
 def test_one_late_answer_moves_nothing():
@@ -130,10 +130,10 @@ def test_the_sentence_says_what_fits_and_what_is_beyond_the_measured():
     """At 1 ms a token: 5 minutes are 957.5 tokens, so 0.96 s; 20 minutes lie beyond the 1 024 asked; 60 do not fit."""
     said = found_of({length: [length / 1000] * 3 for length in (256, 512, 1024)}).sentence()
     assert "60 minutes of meeting (about 11,270 tokens) do not fit" in said
-    assert "20 minutes (3,770 tokens): 3.8 s, by the line beyond what was measured" in said
+    assert "20 minutes (3,770 tokens): 3.8 s, estimated: longer than was measured" in said
     assert "5 minutes (958 tokens): 0.96 s." in said
     slow = found_of({length: [length / 10] * 3 for length in (256, 512, 1024)}).sentence()
-    assert "20 minutes (3,770 tokens): 377 s, by the line" in slow and "5 minutes (958 tokens): 96 s." in slow
+    assert "20 minutes (3,770 tokens): 377 s, estimated" in slow and "5 minutes (958 tokens): 96 s." in slow
     assert "three lengths" in found_of({256: [0.1], 512: [0.2]}).sentence()
 
 

@@ -93,10 +93,10 @@ def test_failed_requests_are_kept_and_not_counted_as_work():
         (
             FULL_AT_2,
             2,
-            "From 2 users on, more only wait: they add under 10 % to what all get together. 8 users together",
+            "From 2 users on, extra users only wait: they add under 10 % to the tokens per second of all. 8 users",
         ),
         (GROWING, None, "Up to here, more users get more done. 4 users together get 3.6 times"),
-        ((a_load(1, 100), a_load(2, 60), a_load(4, 109)), 1, "From 1 user on, more only wait"),
+        ((a_load(1, 100), a_load(2, 60), a_load(4, 109)), 1, "From 1 user on, extra users only wait"),
         ((a_load(1, 100), a_load(2, 60), a_load(4, 180)), None, "Up to here, more users get more done."),
         (GROWING[:1], None, "Where more users only wait was not found"),
         ((), None, "Where more users only wait was not found"),

@@ -115,7 +115,7 @@ def test_sentences_claim_no_more_than_one_request_carries():
     assert race.sentences(result_of(SLOW, SWIFT, turns="together")) == [
         "b · int4 · cpu finished first, after 14 ms; a · int4 · cpu took 2.9 times as long, 40 ms.",
         "b · int4 · cpu began first: first tokens after 10 ms and 20 ms.",
-        "They wrote 3 and 2 tokens, in this order: who writes less finishes sooner.",
+        "In order of finishing they wrote 3 and 2 tokens: who writes less finishes sooner.",
         "They ran at the same time and shared this machine, so these are no benchmark numbers.",
         "One question is an anecdote; only a benchmark can say how sure this is.",
     ]

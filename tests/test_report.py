@@ -61,16 +61,16 @@ A, B, C = (f"{name} · int4 · cpu" for name in "abc")
         (slowed(models("a", "b", "c"), {"b": 1.5, "c": 3.0}), (
             f"Latency: {C} is 3.00x slower (95 % CI 2.9",
             f"Time to first token: {C} is 3.00x slower",
-            f"Decode rate: {C} is 3.00x slower (95 % CI 3.00-3.00) than {A}; 2 of 2 differ clearly from it.",
-            "What is called clear is so for 6 comparisons side by side",
+            f"Decode rate: {C} is 3.00x slower (95 % CI 3.00-3.00) than {A}; 2 of the 2 others differ clearly from it.",
+            "\"Clear\" allows for chance hits among 6 comparisons made at once",
         )),
         (slowed(models("a", "b", "c"), {"c": 3.0}), (
             f"Latency: {C} is 3.00x slower", f"Time to first token: {C} is", f"Decode rate: {C} is",
-            f"Too close to call: latency of {B} from {A}; first token of {B} from {A}; decode of {B} from {A}.",
+            f"This run cannot tell apart: latency of {B} and of {A}; first token of {B} and of {A}; decode of {B} and",
         )),
         (models("a", "b", "c", "d"), (
-            f"Too close to call: latency of all 3 others from {A}; first token of all 3 others from {A}; decode of",
-            "What is called clear", "4 of 4 models answered fewer than 20 requests",
+            f"This run cannot tell apart: latency of all 3 others and of {A}; first token of all 3 others and of",
+            "\"Clear\" allows", "4 of 4 models answered fewer than 20 requests",
         )),
         (models("a", "b", rounds=1), ("Nothing is compared: an interval needs at least 2 rounds.",)),
         (models("a"), (f"{A} is the only model that answered: nothing to compare.", "1 of 1 models answered fewer")),
@@ -178,6 +178,10 @@ def test_csv_names_fields_as_the_json_and_leaves_gaps_empty(run: Run):
     assert list(lines[0]) == list(row_object(rows[0])) == report.report_csv([]).strip().split(",")
     assert float(lines[0]["latency_avg"]) == rows[0].latency_avg
     assert lines[-1]["latency_avg"] == ""
+    fitted = report.report_csv(
+        [replace(rows[0], more={**rows[0].more, "prefill_tokens_per_sec_fitted": 9.0}), *rows[1:]]
+    )
+    assert [each["prefill_tokens_per_sec_fitted"] for each in csv.DictReader(io.StringIO(fitted))][::4] == ["9.0", ""]
 
 
 class Tags(HTMLParser):

@@ -108,7 +108,8 @@ def report_csv(rows: Sequence[Row]) -> str:
     """The rows for spreadsheets: names and units as in the JSON, empty when not measured."""
     objects = [row_object(row) for row in rows]
     names = dict.fromkeys(name for each in objects or [row_object(Row("", "", "", "skipped"))] for name in each)
-    return Table(objects, columns=list(names), dtype=object).csv()
+    lines = [[each.get(name) for name in names] for each in objects]
+    return Table(lines, columns=list(names), dtype=object).csv()
 
 
 def _about(run: Run, rows: Sequence[Row]) -> str:
