@@ -85,7 +85,7 @@ SHOW_CELL = """async id => {
 def draw() -> None:
     """The figure of the manual."""
     run = ws.read_run(PRACTICE / "records.jsonl")
-    known = ws.gather_evidence(run, ws.scores.read_reference().as_scores())
+    known = ws.choosing.gather_evidence(run, ws.scores.read_reference().as_scores())
     (IMAGES / "speed-against-quality.png").write_bytes(style.png(ws.choosing.speed_against_quality(known)))
 
 

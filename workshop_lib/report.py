@@ -275,11 +275,9 @@ def _separated(changes: Sequence[Change], called: Mapping[Key, str]) -> Iterator
             who = f"all {len(close)} others" if len(close) == len(found) > 2 else _and(close)
             ties.append(f"{metric.title} of {who} and of {best}")
         if clear:
-            last, count = (
-                clear[-1],
-                f"; {len(clear)} of the {len(found)} others differ clearly from it" if len(found) > 1 else "",
-            )
-            yield f"{metric.label}: {called[last.b]} is {last.verdict} than {best}{count}."
+            all_of = "all" if len(clear) == len(found) else f"{len(clear)} of the"
+            count = f"; {all_of} {len(found)} others differ clearly from it" if len(found) > 1 else ""
+            yield f"{metric.label}: {called[clear[-1].b]} is {clear[-1].verdict} than {best}{count}."
     if ties:
         yield f"This run cannot tell apart: {'; '.join(ties)}."
     if number > 1:

@@ -35,11 +35,11 @@ class GenAIAdapter(ws.CustomModelAdapter):
             generator.generate_next_token()
             token = generator.get_next_tokens()[0]
             if token not in self.tokenizer.eos_token_ids:
-                yield ws.Piece(decoder.decode(token), tokens=1)
+                yield ws.adapter.Piece(decoder.decode(token), tokens=1)
 
     def count_tokens(self, text: str) -> int:
         """Count with the model's own tokenizer; a chat includes its template."""
-        return len(self.tokenizer.encode(self._with_template(text) if isinstance(text, ws.Chat) else text))
+        return len(self.tokenizer.encode(self._with_template(text) if isinstance(text, ws.adapter.Chat) else text))
 
     def _generator(self, prompt: str, params: dict[str, Any]) -> Any:
         tokens = self.tokenizer.encode(self._with_template(prompt))
@@ -54,7 +54,7 @@ class GenAIAdapter(ws.CustomModelAdapter):
         return generator
 
     def _with_template(self, prompt: str) -> str:
-        messages = [{"role": each.role, "content": each.content} for each in ws.Chat(prompt).messages]
+        messages = [{"role": each.role, "content": each.content} for each in ws.adapter.Chat(prompt).messages]
         return self.tokenizer.apply_chat_template(json.dumps(messages), add_generation_prompt=True)
 
 

@@ -55,7 +55,7 @@ def main() -> int:
     """Measure and print; what is missing is one line, and an exit code of 1 or 2."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="?", type=Path, default=smollm2.file_in(), help="a GGUF file")
-    parser.add_argument("--folder", type=Path, default=ws.new_folder(), help="of the records; default: under runs/")
+    parser.add_argument("--folder", type=Path, default=ws.benchmark.new_folder(), help="of the records")
     for name, default in (("prompts", 8), ("rounds", 3), ("max-tokens", 60)):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default: {default}")
     options = parser.parse_args()

@@ -19,7 +19,21 @@ import ipywidgets
 from matplotlib.patches import Patch
 
 from workshop_lib import benchmark, data
-from workshop_lib.choice.decide import CRITERIA, FEWEST_CLEAR, FLOORS, LIMITS, clear_from, decide, front, percent, sweep
+from workshop_lib.choice.decide import (  # noqa: F401 - the checks and the evidence are for pages, beside what shows them
+    CRITERIA,
+    FEWEST_CLEAR,
+    FLOORS,
+    LIMITS,
+    check_floors,
+    check_limits,
+    check_weights,
+    clear_from,
+    decide,
+    front,
+    gather_evidence,
+    percent,
+    sweep,
+)
 from workshop_lib.errors import WorkshopError
 from workshop_lib.files import write_atomically
 from workshop_lib.records import Run
