@@ -10,6 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -91,8 +92,11 @@ def folder_in(cache_dir: Path | None = None) -> Path:
 
 def read(cache_dir: Path | None = None) -> Models:
     """Every registered model, the oldest first. Raises `DataFileError` for a malformed file: names key and fix."""
-    found = sorted(folder_in(cache_dir).glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
-    return tuple(read_as(RegisteredModel, file) for file in found)
+    found = []
+    for file in folder_in(cache_dir).glob("*.json"):
+        with suppress(FileNotFoundError):  # another program unregisters it at this moment
+            found.append((file.stat().st_mtime_ns, file.name, read_as(RegisteredModel, file)))
+    return tuple(model for _, _, model in sorted(found, key=lambda each: each[:2]))
 
 
 def check_alias(alias: str, registered: Models, *, build: str | None = None) -> None:
