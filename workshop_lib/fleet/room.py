@@ -32,7 +32,7 @@ from workshop_lib.quality.scores import Score
 from workshop_lib.records import Row, Run
 from workshop_lib.show import style
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import MACHINE_FACTS, Key, key, names, number, one_line, without_places
+from workshop_lib.show.text import Key, key, machine_facts, names, number, one_line, without_places
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 EXAMPLE = places.DATA / "reference" / "room"
 PREDICTION = "prediction.txt"
 LARGEST_BYTES, LARGEST, MOST_DESKS, MOST_MODELS, NAME = 8_000_000, 1e9, 60, 8, 30
-FACTS = {**MACHINE_FACTS, "load_average": "load {}"}
 BROKEN = (WorkshopError, OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What reading another one's file may raise; the errors of pydantic and of JSON are `ValueError`s."""
 
@@ -198,7 +197,8 @@ def sentences(room: Room) -> list[str]:
     said = ["Nothing that can be used lies in this folder yet."]
     if room.desks:
         graded = sum(bool(desk.grades) for desk in room.desks)
-        said = [f"{len(room.desks)} desks: {len(room.results)} with a report, {graded} with grades."]
+        many = f"{len(room.desks)} desk{'s' * (len(room.desks) != 1)}"
+        said = [f"{many}: {len(room.results)} with a report, {graded} with grades."]
     return [*said, *room.faults, *differences({name: found.machine for name, found in room.results.items()})]
 
 
@@ -207,7 +207,7 @@ def desks(room: Room) -> Table:
     lines = []
     for desk in room.desks:
         machine = desk.results.machine if desk.results else {}
-        facts = ", ".join(said.format(machine[fact]) for fact, said in FACTS.items() if machine.get(fact))
+        facts = machine_facts(machine) + (f", load {load}" if (load := machine.get("load_average")) else "")
         counts = len(desk.waits_s), len(desk.grades)
         lines.append((_name(desk), one_line(facts or "-", 120), *counts, desk.predicted or "-", desk.chose or "-"))
     return Table.of(lines, "desk", "machine", "models", "graded answers", "predicted", "chose")

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workshop_lib.records import Completion, ModelVariant, Row, Run
@@ -89,9 +89,15 @@ def names(items: Collection[Row | ModelVariant]) -> dict[Key, str]:
     }
 
 
+def machine_facts(machine: Mapping[str, Any]) -> str:
+    """What a fingerprint says of a machine, as readers ask for it: `AMD EPYC, 1 core, 8000 MB of memory`."""
+    said = (text.format(machine[fact]) for fact, text in MACHINE_FACTS.items() if machine.get(fact))
+    return ", ".join(re.sub(r"^1 (core|processor)s", r"1 \1", each) for each in said)
+
+
 def machine_line(run: Run) -> str:
     """What measured, in one line: the machine, and how many threads each model's folder sets, the odd ones by name."""
-    facts = ", ".join(said.format(run.machine[fact]) for fact, said in MACHINE_FACTS.items() if run.machine.get(fact))
+    facts = machine_facts(run.machine)
     free = "the server's choice" if run.profile == "endpoint" else "the runtime's choice"
     groups: dict[str, dict[str, None]] = {}
     for serving in run.servings if "usable_processors" in run.machine else ():  # older runs do not know
