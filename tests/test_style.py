@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import matplotlib as mpl
 import pytest
@@ -72,3 +73,15 @@ def test_a_legend_is_never_wider_than_its_figure(count: int):
     (drawn,) = figure.legends
     assert drawn.get_window_extent().width <= figure.bbox.width
     assert (drawn.get_texts()[0].get_fontsize() == 9) is (count == 1)
+
+
+@pytest.mark.parametrize("longest", [30.0, 900.0, 15_000.0, 200_000.0])
+def test_labels_of_a_logarithmic_axis_never_collide(longest: float):
+    """From a few milliseconds to minutes: each label of the axis ends before the next one begins."""
+    figure, (axes,) = style.sheet(["a"], "Title", "Subtitle")
+    style.scale(axes, "x", [5.0, longest], "Latency (ms)")
+    figure.canvas.draw()
+    shown = [each.get_window_extent() for each in axes.get_xticklabels() if each.get_text()]
+    inside = [box for box in shown if axes.bbox.x0 - 1 <= (box.x0 + box.x1) / 2 <= axes.bbox.x1 + 1]
+    assert len(inside) > 1
+    assert all(left.x1 < right.x0 for left, right in pairwise(inside))

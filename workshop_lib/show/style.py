@@ -41,6 +41,7 @@ LETTER_IN = 0.074  # width of a letter at 10 points
 LINE_IN = 0.40  # height of one model's line
 HEAD_IN, FOOT_IN = 0.90, 0.98  # title and subtitle; axis label and legend
 SUBTITLE_LETTERS = 118
+MANY_DECADES = 1000
 LOG_FROM = 20.0  # above this ratio of largest to smallest a linear axis hides the small values
 MARKERS = {"int4": "o", "exact4": "X", "int8": "D", "fp16": "s", "fp32": "^"}
 HATCHES = {"int4": "", "exact4": "||||", "int8": "xxxx", "fp16": "....", "fp32": "////"}
@@ -125,7 +126,8 @@ def scale(axes: Axes, which: Literal["x", "y"], values: Iterable[float], label: 
     axes.set(**{f"{which}label": f"{label} (log scale)" if wide else label})
     axis = axes.xaxis if which == "x" else axes.yaxis
     if wide:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        steps = (1.0,) if limits[1] > MANY_DECADES * limits[0] else (1.0, 2.0, 5.0)  # more labels would collide
+        axis.set_major_locator(LogLocator(subs=steps))
         axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(StrMethodFormatter("{x:,.9g}"))
 
