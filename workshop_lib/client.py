@@ -413,7 +413,7 @@ class ChatClient:
             body = json.loads(refusal.text)
         may_be_tls = self.address.scheme == "http" and body is refusal.text and refusal.status in MISUNDERSTOOD
         if may_be_tls and ("https" in refusal.text.lower() or connections.speaks_tls(self.address)):
-            return connections.wants_https(self.address)
+            return _Refused("tls", str(connections.wants_https(self.address)), refusal)
         said = error_message(body) or "(without a reason)"
         if refusal.text.lstrip().startswith("<"):
             said = connections.WEB_PAGE

@@ -10,6 +10,7 @@ pydantic checks the values; its errors become one `DataFileError` that names the
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -50,6 +51,8 @@ def _check_once(names: Iterable[str]) -> None:
 
 
 def _checked_prompt(prompt: Prompt) -> Prompt:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", prompt.id):
+        raise ValueError(f"Its id is {prompt.id!r}: begin with a letter or digit, then use also '.', '_' and '-'.")
     if not prompt.text.strip():
         raise ValueError("Its text is empty: write the question out.")
     for aspect in (*prompt.aspects, *prompt.forbidden):
@@ -174,15 +177,7 @@ def read_prompts(set_name: str = "course", path: Path | str | None = None) -> tu
     of the shipped file carry the name of their set.
     """
     file = Path(path or PROMPTS_FILE)
-    text = read_text(file)
-    lines = {number: line.strip() for number, line in enumerate(text.split("\n")) if line.strip()}
-    first = next(iter(lines.values()), "")
-    if file.suffix.lower() == ".txt":
-        content: object = [line for line in lines.values() if not line.startswith("#")]
-    elif file.suffix.lower() in (".jsonl", ".ndjson") or (len(lines) > 1 and f"{first[0]}{first[-1]}" in ('""', "{}")):
-        content = [_parsed(file, "\n" * number + line) for number, line in lines.items()]
-    else:
-        content = _parsed(file, text)
+    content = _prompts_in(file)
     if isinstance(content, list):
         named = [_named(number, entry) for number, entry in enumerate(content, 1)]
         whole = {"schema": SCHEMA, "version": "", "sets": {"prompts": named}}
@@ -191,6 +186,23 @@ def read_prompts(set_name: str = "course", path: Path | str | None = None) -> tu
     if set_name not in sets:
         raise fault(file, "sets", f"has no set '{set_name}'", f"Use {' or '.join(sets)}.")
     return tuple(replace(prompt, set_name=set_name if file == PROMPTS_FILE else "") for prompt in sets[set_name])
+
+
+def has_sets(file: Path) -> bool:
+    """Whether a file of prompts holds sets, and not one list. Raises `DataFileError`."""
+    return not isinstance(_prompts_in(file), list)
+
+
+def _prompts_in(file: Path) -> object:
+    """The content of a file of prompts: a list, or what a file with sets holds."""
+    text = read_text(file)
+    lines = {number: line.strip() for number, line in enumerate(text.split("\n")) if line.strip()}
+    first = next(iter(lines.values()), "")
+    if file.suffix.lower() == ".txt":
+        return [line for line in lines.values() if not line.startswith("#")]
+    if file.suffix.lower() in (".jsonl", ".ndjson") or (len(lines) > 1 and f"{first[0]}{first[-1]}" in ('""', "{}")):
+        return [_parsed(file, "\n" * number + line) for number, line in lines.items()]
+    return _parsed(file, text)
 
 
 def _named(number: int, entry: object) -> object:

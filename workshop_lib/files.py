@@ -58,9 +58,9 @@ def check_writable(path: Path) -> None:
     """Look, before long work, whether a file can be written; its folder is made. Raises as `write_atomically`."""
     with _said(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
+        if path.is_file() or path.is_dir():
             path.open("ab").close()
-        else:
+        elif not path.exists():  # whoever reads a pipe would take this for its end
             tempfile.TemporaryFile(dir=path.parent).close()
 
 

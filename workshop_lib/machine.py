@@ -181,9 +181,11 @@ class Meter:
     joules: Callable[[], float | None] = lambda: None
 
     def joules_since(self, before: float | None) -> float | None:
-        """Joules since an earlier count; None where either is unknown, or it went back or stood still."""
+        """Joules since an earlier count; None where either is unknown, it went back, or a processor's stood still."""
         now = self.joules()
-        return now - before if None not in (before, now) and now > before else None  # type: ignore[operator]
+        if before is None or now is None or now < before or (now == before and self.source == RAPL):
+            return None
+        return now - before
 
 
 def declared(watts: float, clock: Callable[[], float] = time.perf_counter) -> Meter:
@@ -295,7 +297,7 @@ def rapl(powercap: Path = POWERCAP) -> Meter | str:
 
     def joules() -> float | None:
         nonlocal last_uj, used_uj
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, ZeroDivisionError):
             now_uj = read("energy_uj")
             used_uj += sum((now - last) % most for now, last, most in zip(now_uj, last_uj, ranges_uj, strict=True))
             last_uj = now_uj

@@ -50,10 +50,14 @@ def _expanded(text: str) -> str:
 
 
 def _json(given: object) -> object:
+    wanted = 'Give a JSON object such as {"top_p": 0.9}'
     try:
-        return json.loads(given) if isinstance(given, str) else given
+        found = json.loads(given) if isinstance(given, str) else given
     except ValueError as error:
-        raise ValueError(f'Give a JSON object such as {{"top_p": 0.9}} ({error}).') from None
+        raise ValueError(f"{wanted} ({error}).") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{wanted}.")
+    return found
 
 
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -229,7 +233,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> BenchmarkSettings:
     parser = Parser(description="Benchmark models on every device and print one JSON array.", allow_abbrev=False)
     for name, each in SETTINGS.items():
         if each.flag:
-            switch: Any = {"action": argparse.BooleanOptionalAction} if bool in get_args(_KINDS[name]) else {}
+            switch: Any = {"metavar": each.flag[2:].upper().replace("-", "_")}
+            if bool in get_args(_KINDS[name]):
+                switch = {"action": argparse.BooleanOptionalAction}
             parser.add_argument(each.flag, dest=name, help=f"{each.help} [{each.variable}]", **switch)
     flags = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     texts = {name: text for name, each in SETTINGS.items() if (text := environ.get(each.variable, "").strip())}
@@ -242,6 +248,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> BenchmarkSettings:
     sources = {name: str(each.flag if name in flags else each.variable) for name, each in SETTINGS.items()}
     settings = checked({**texts, **flags}, sources)
     settings.read_prompts()
+    if "prompt_set" in flags and settings.prompts_file and not data.has_sets(settings.prompts_file):
+        raise ConfigurationError(f"--prompt-set: {settings.prompts_file.name} has no sets.", "Give one of the two.")
     return settings
 
 

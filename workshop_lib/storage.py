@@ -25,6 +25,7 @@ LOCK_TIMEOUT_S = 0.2
 
 HEADER = ("run_id", "started_at", "profile", "machine", "plan")
 _NO_RECORD = (KeyError, TypeError, ValueError, AttributeError)
+KINDS = ("run", "serving", "completion", "note")
 _FRESH_COPY = "Start a new run in another folder, or delete this file if it is not needed."
 
 
@@ -92,7 +93,11 @@ def read_run(path: Path) -> Run:
     lines, found = files.whole_lines(content), []
     for number, line in enumerate(lines, 1):
         try:
-            found.append(_parsed(json.loads(line)))
+            entry = json.loads(line)
+            if not isinstance(entry, dict) or entry.get("kind", "run") in KINDS:  # other kinds are a later version's
+                found.append(_parsed(entry))
+        except RecordFileError as error:
+            raise RecordFileError(f"{path.name}: {error.what}", error.fix) from error
         except _NO_RECORD as error:
             what = f"{path.name}, line {number}: not a record of this version ({error})."
             raise RecordFileError(what, _FRESH_COPY) from error
@@ -140,6 +145,8 @@ def _parsed(entry: Any) -> Serving | Completion | dict[str, Any] | str:
         return Completion(**{**values, "chunks": tuple(Chunk(*chunk) for chunk in values["chunks"])})
     if kind == "note":
         return str(values["text"])
+    if kind != "run":
+        raise KeyError(kind)
     if values["schema"] != SCHEMA:
         fix = "Read it with the version of the workshop that wrote it, or measure again."
         raise RecordFileError(f"The records have schema {values['schema']!r}, this version reads {SCHEMA}.", fix)

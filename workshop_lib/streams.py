@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -102,7 +103,7 @@ def read_answer(arrivals: Sequence[Arrival]) -> Answer:
 class EndWatch:
     """Tells while bytes come whether more of the answer is to be expected, at little cost.
 
-    It is an `AnswerReader` to which only those events are given that can change the state, once they have ended.
+    It is an `AnswerReader` to which only those events are given that can change the state.
     """
 
     def __init__(self) -> None:
@@ -114,7 +115,12 @@ class EndWatch:
         for event in self._events.feed(0.0, piece):
             if self._matters(event):
                 self._reader.take(event)
-        return self._reader.state
+        rest = self._events.rest() if self._events.may_end else None
+        if rest is None or not rest.looks_whole or not self._matters(rest):
+            return self._reader.state
+        ahead = copy(self._reader)
+        ahead.take(rest)
+        return self._reader.state if ahead.is_broken else ahead.state
 
     def _matters(self, event: _Event) -> bool:
         if self._reader.state != "open" or self._reader.choice is None or event.name == "error":
@@ -191,6 +197,12 @@ class _Events:
                 whole = b"".join(self._parts).rstrip(b"\r\n")
                 self._parts.clear()
                 yield from self._take_line(at_s, whole)
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the bytes so far may end an event; a long line in many pieces need not be joined for each of them."""
+        part = next((part for part in map(bytes.rstrip, reversed(self._parts)) if part), b"")
+        return self._event.looks_whole or part.endswith((b"}", b"]"))
 
     def rest(self) -> _Event | None:
         """The event whose end has not come, if there is any of it."""
@@ -310,6 +322,11 @@ class AnswerReader:
         self._tools: list[str] = []
         self._has_deltas = False
         self._went_on = False
+
+    @property
+    def is_broken(self) -> bool:
+        """True after bytes that are no JSON."""
+        return self._fault is not None and self._fault.kind != "server_error"
 
     def feed(self, arrivals: Iterable[Arrival]) -> None:
         """Take in what has arrived since the last call."""

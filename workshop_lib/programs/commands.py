@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from workshop_lib.records import ModelVariant, Row, Run
     from workshop_lib.runtimes.profiles import Runtime
     from workshop_lib.settings import BenchmarkSettings
+    from workshop_lib.show.table import Table
 
 ROW_COLUMNS = (
     "model", "precision", "device", "status", "trained on it", "first token (ms)", "decode (tok/s)", "p95 (ms)",
@@ -216,39 +217,46 @@ def benchmark(arguments: Sequence[str]) -> int:
 
 def _benchmark(chosen: BenchmarkSettings) -> int:
     """Measure, then write the files, then print the array: whatever happens, of all that was measured until then."""
-    from workshop_lib import benchmark, lengths, load, storage, summary
+    from workshop_lib import benchmark, load, storage
     from workshop_lib.runtimes.profiles import open_runtime
 
     folder = chosen.output or benchmark.new_folder()
     for file in filter(None, (folder / load.LOADS_FILE, chosen.json_file)):
         files.check_writable(file)
-    measured: Run | None = None
-    fault: WorkshopError | OSError | None = None
-    try:
-        with open_runtime(chosen.profile, endpoint=chosen.endpoint, api_key=chosen.api_key) as runtime:
+    with open_runtime(chosen.profile, endpoint=chosen.endpoint, api_key=chosen.api_key) as runtime:
+        measured: Run | None = None
+        fault: BaseException | None = None
+        try:
             measured = _measure(runtime, chosen, folder)
-            _measure_more(runtime, measured, chosen, folder)
-    except (WorkshopError, OSError) as error:
-        if isinstance(error, ConfigurationError) and not measured:
-            raise
-        fault = error
-        if isinstance(fault, DiskSpaceError):
-            with suppress(RecordFileError):
-                measured = measured or storage.read_run(folder / benchmark.RECORDS_FILE)
-    rows: Sequence[Row] = ()
-    if measured:
-        rows = summary.summarise(measured)
-        with suppress(RecordFileError):  # of another start; the report says it, when the array is out
-            rows = lengths.with_fits(rows, lengths.read_lengths(folder))
-    try:
-        _write(rows, None if fault else measured, chosen)
-        for line in _notices(measured, rows, chosen) if measured else ():
-            terminal.notice(line)
-    finally:
-        if fault:
-            raise fault
+            _measure_lengths(runtime, measured, chosen, folder)
+        except (WorkshopError, OSError, KeyboardInterrupt) as error:
+            if not measured and isinstance(error, ConfigurationError | KeyboardInterrupt):
+                raise
+            fault = error
+            if isinstance(fault, DiskSpaceError):
+                with suppress(RecordFileError):
+                    measured = measured or storage.read_run(folder / benchmark.RECORDS_FILE)
+        rows = _rows(measured, folder) if measured else ()
+        try:
+            _write(rows, None if isinstance(fault, DiskSpaceError) else measured, chosen)
+            for line in _notices(measured, rows, chosen) if measured else ():
+                terminal.notice(line)
+        finally:
+            if fault:
+                raise fault
+        if measured:
+            _measure_users(runtime, measured, chosen, folder)
     silent = chosen.fail_on_empty and measured and any(each.is_empty for each in measured.completions)
     return int(bool(silent) or all(row.status != "ok" for row in rows))
+
+
+def _rows(measured: Run, folder: Path) -> Sequence[Row]:
+    from workshop_lib import lengths, summary
+
+    rows = summary.summarise(measured)
+    with suppress(RecordFileError):  # of another start; the report says it, when the array is out
+        return lengths.with_fits(rows, lengths.read_lengths(folder))
+    return rows
 
 
 def _measure(runtime: Runtime, chosen: BenchmarkSettings, folder: Path) -> Run:
@@ -261,44 +269,53 @@ def _measure(runtime: Runtime, chosen: BenchmarkSettings, folder: Path) -> Run:
     return benchmark.run_plan(asked, runtime, folder)
 
 
-def _measure_more(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
-    """Measure each model that answered at several prompt lengths and with several users, where that was asked for.
-
-    All requests are kept, tables go to standard error; a fault of one model is said, and the next follows.
-    """
-    from workshop_lib import benchmark, lengths, load
+def _measure_lengths(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
+    """Measure each model that answered at several prompt lengths, where that was asked for; all requests are kept."""
+    from workshop_lib import lengths
     from workshop_lib.show import tables
-    from workshop_lib.show.table import Table
 
-    how: dict[str, Any] = {"timeout_s": chosen.timeout_s, "options": chosen.request_options}
-
-    def by_length(variant: ModelVariant) -> tuple[Table, str]:
+    def measure(variant: ModelVariant) -> tuple[Table, str]:
         terminal.notice(f"{variant.model_id} ({variant.device}): prompts of several lengths, long ones take time ...")
-        found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, folder=folder, **how)
+        how: dict[str, Any] = {"timeout_s": chosen.timeout_s, "options": chosen.request_options, "folder": folder}
+        found = lengths.measure_prompt_lengths(runtime, variant, chosen.prompt_lengths, **how)
         return tables.prompt_lengths(found), " ".join(found.sentences())
 
-    def by_users(variant: ModelVariant) -> tuple[Table, str]:
+    if chosen.prompt_lengths:
+        (folder / lengths.LENGTHS_FILE).unlink(missing_ok=True)
+        _show_each(measured, "prompt lengths", measure)
+
+
+def _measure_users(runtime: Runtime, measured: Run, chosen: BenchmarkSettings, folder: Path) -> None:
+    """Measure each model that answered with several users, where that was asked for; all requests are kept."""
+    from workshop_lib import load
+    from workshop_lib.show import tables
+
+    def measure(variant: ModelVariant) -> tuple[Table, str]:
+        how: dict[str, Any] = {"timeout_s": chosen.timeout_s, "options": chosen.request_options}
         with runtime.serve(variant) as model:
             levels, longest = chosen.users, chosen.max_tokens
             loads = load.measure_loads(model, measured.prompts, levels=levels, max_tokens=longest, **how)
         load.save_loads(folder, variant, loads)
         return tables.loads(loads, chosen.goals), f"{load.describe(loads)} {load.describe_goals(loads, chosen.goals)}"
 
-    for wanted, file, what, measure in (
-        (chosen.prompt_lengths, lengths.LENGTHS_FILE, "prompt lengths", by_length),
-        (chosen.users, load.LOADS_FILE, "several users", by_users),
-    ):
-        if wanted:
-            (folder / file).unlink(missing_ok=True)
-        for variant in benchmark.answered(measured) if wanted else ():
-            called = f"{variant.model_id} ({variant.device})"
-            try:
-                table, said = measure(variant)
-            except WorkshopError as error:
-                terminal.notice(f"{called}, {what}: failed. {error}")
-                continue
-            terminal.show(table, called, stream=sys.stderr)
-            terminal.notice(said)
+    if chosen.users:
+        (folder / load.LOADS_FILE).unlink(missing_ok=True)
+        _show_each(measured, "several users", measure)
+
+
+def _show_each(measured: Run, what: str, measure: Callable[[ModelVariant], tuple[Table, str]]) -> None:
+    """Show the table and the sentence of each model that answered; a fault of one is said, and the next follows."""
+    from workshop_lib import benchmark
+
+    for variant in benchmark.answered(measured):
+        called = f"{variant.model_id} ({variant.device})"
+        try:
+            table, said = measure(variant)
+        except WorkshopError as error:
+            terminal.notice(f"{called}, {what}: failed. {error}")
+            continue
+        terminal.show(table, called, stream=sys.stderr)
+        terminal.notice(said)
 
 
 def _write(rows: Sequence[Row], measured: Run | None, chosen: BenchmarkSettings) -> None:
@@ -310,13 +327,12 @@ def _write(rows: Sequence[Row], measured: Run | None, chosen: BenchmarkSettings)
     from workshop_lib.summary import row_object
 
     array = json.dumps([row_object(row) for row in rows], indent=2) + "\n"
-    try:
+    with ExitStack() as last:
+        last.callback(print, array, end="", flush=True)
         if chosen.json_file:
-            files.write_atomically(chosen.json_file, array)
+            last.callback(files.write_atomically, chosen.json_file, array)
         if chosen.output and measured:
             report.write_report(measured, chosen.output)
-    finally:
-        print(array, end="", flush=True)
 
 
 def _notices(measured: Run, rows: Sequence[Row], chosen: BenchmarkSettings) -> Iterator[str]:

@@ -150,8 +150,9 @@ _JUDGE = re.compile(r"judge:[^\s\x00-\x1f\x7f]+")  # ids of models are paths at 
 
 def kind_of(rater: str) -> Kind:
     """Who a rater is, by the form of its name."""
-    kinds: dict[str, Kind] = {"judge": "judge", "reference": "reference", ASPECTS: "aspects"}
-    return kinds.get(rater.partition(":")[0], "people")
+    if rater.startswith((JUDGE, REFERENCE)):
+        return "judge" if rater.startswith(JUDGE) else "reference"
+    return "aspects" if rater == ASPECTS else "people"
 
 
 def rater_name(typed: str) -> str:

@@ -277,7 +277,7 @@ def changes(found: Changes) -> Table:
         sides = (" / ".join(dict.fromkeys(pair)) for pair in zip(line.a, line.b, strict=True))
         lines.append((*sides, line.metric.title, line.verdict))
     compared = sum(line.ratio.low is not None for line in found.lines)
-    return Table.of(lines, "model", "device", "measure", f"this against the other ({compared} comparisons)")
+    return Table.of(lines, "model", "device", "measure", f"second against first ({compared} comparisons)")
 
 
 def devices(run: Run, references: Sequence[Results] = ()) -> Table:
