@@ -107,6 +107,7 @@ def trained() -> Evidence:
 NEARLY = {"a": {"latency": 1.0}, "b": {"latency": 1.01}, "c": {"latency": 1.03}}
 OUTCOMES = {
     "clear": (evidence_of(TWO, prompts=6), EVEN),
+    "once": (evidence_of({"a": {"footprint": 4.0}, "b": {"footprint": 2.0}}, prompts=8), {"footprint": 1}),
     "few": (evidence_of(TWO, prompts=5), EVEN),
     "unsure": (unsure(), {"quality": 1}),
     "slight": (evidence_of(NEARLY, prompts=8), {"latency": 1}),  # 1 % is no difference, as on the page that compares

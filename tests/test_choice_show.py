@@ -27,7 +27,8 @@ QUICK, CAREFUL = "quick · int4 · cpu", "careful · int4 · cpu"
 DRAWS = "comes first, in 100 % of the draws of prompts"
 VERDICTS = {
     "clear": f"{QUICK} {DRAWS}.",
-    "few": f"{QUICK} comes first, but it rests on 5 prompts, too few to say how surely: it takes 6.",
+    "once": "b · int4 · cpu comes first, by figures that were measured once per model: nothing says how surely.",
+    "few": f"{QUICK} comes first, but too few prompts \\(5\\) were asked to say how surely: it takes 6.",
     "unsure": r"b · int4 · cpu comes first, but only in [\d.]+ % of random draws of the prompts "
     r"\(a · int4 · cpu in \d+ %\): other prompts could change the order; with 8 prompts, it takes 99.5 % to be clear.",
     "slight": f"a · int4 · cpu {DRAWS}, but by so little that measuring again could change the order.",

@@ -12,6 +12,8 @@ from tests.fault_server import fault_server
 from tests.measurement_helpers import request
 from workshop_lib import timing
 from workshop_lib.client import ChatClient
+from workshop_lib.records import Request
+from workshop_lib.runtimes.profiles import open_runtime
 
 pytestmark = pytest.mark.alone
 
@@ -31,3 +33,18 @@ def test_pace_is_the_servers_pace(base_url: str, model: str):
         answers = [client.ask(request(model)) for _ in range(5)]
     assert all(each.connect_s is not None for each in answers), "a connection that was used before was used again"
     assert median(filter(None, map(timing.time_per_output_token_s, answers))) == pytest.approx(0.010, rel=0.07)
+
+
+def test_listing_models_first_does_not_delay_the_first_token_of_a_real_model():
+    """On the real runtime a connection used before costs 27 ms or more; after `list_models` it must not show."""
+    used_before, new = [], []
+    with open_runtime("practice") as runtime:
+        variant = runtime.find(["practice-small"], ["cpu"])[0]
+        with runtime.serve(variant) as served, ChatClient(served.base_url) as client:
+            question = Request("real/p/1", variant, "p", "What is edge AI?", 1, 8)
+            for _ in range(9):
+                client.list_models()
+                used_before.append(timing.first_token_s(client.ask(question)))
+                with ChatClient(served.base_url) as fresh:
+                    new.append(timing.first_token_s(fresh.ask(question)))
+    assert median(filter(None, used_before)) - median(filter(None, new)) < 0.02

@@ -556,6 +556,19 @@ def test_https_at_a_port_of_http_and_http_at_one_of_https(base_url: str, secure:
     assert "http://" in (to_plain.error or "") and "https://" in (to_secure.error or "")
 
 
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (b"maximum context length is 4096 tokens, you requested 4200 tokens. See https://docs.", "does_not_fit"),
+        (b"Bad model name. See https://docs.", "tls"),  # nothing else can be read from it
+    ],
+)
+def test_a_link_in_a_refusal_does_not_hide_its_reason(said: bytes, kind: str):
+    """Servers of http name pages of https in plain text, too: a reason that is understood comes first."""
+    with FaultServer({"x": fails(reply(said, 400, kind="text/plain"))}) as server, ChatClient(server.base_url) as chat:
+        assert chat.ask(request("x")).error_kind == kind
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"])
 def test_a_certificate_file_that_is_none_is_one_error(tmp_path: Path, content: bytes | None, monkeypatch):
     """Missing or not one: the variable and the file are named."""
@@ -627,6 +640,16 @@ def test_a_proxy_that_refuses_is_named(site: str, status: str, scheme: str, monk
 
 
 # -- time-outs
+
+
+@pytest.mark.parametrize("model", ["stall-before", "stall-middle"])
+def test_silence_is_limited_by_the_time_that_was_set(base_url: str, model: str):
+    """Before and in the middle of an answer; the HTTP library's own limit would be 5 s."""
+    started = time.monotonic()
+    with ChatClient(base_url, timeout_s=0.3) as chat:
+        answer = chat.ask(request(model))
+    assert 0.29 <= time.monotonic() - started < 5
+    assert answer.error_kind == "stalled" and "for 0.3 s" in (answer.error or "")
 
 
 @pytest.mark.parametrize("timeout_s", [5.0, 600.0])

@@ -256,6 +256,7 @@ def test_the_counter_of_the_card_that_the_process_uses_is_read(tmp_path: Path):
         before = meter.joules()
         idle.millijoules, busy.millijoules = 9_000, 3_500
         assert meter.joules_since(before) == 2.5
+        assert meter.joules_since(meter.joules()) == 0.0  # its counter moves ten times a second
         busy.millijoules = 10
         assert meter.joules_since(before) is None
         assert meter.source == "measured:nvml"

@@ -15,7 +15,7 @@ from tests.measurement_helpers import run_of
 from workshop_lib import data
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.quality import scores
-from workshop_lib.quality.scores import Score, ScoreFile, current, rater_name, read_all
+from workshop_lib.quality.scores import Score, ScoreFile, current, kind_of, rater_name, read_all
 from workshop_lib.records import Prompt, Serving
 
 FIXTURE = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -63,6 +63,13 @@ REFUSED = ["", "  ", "..", "../ada", "a/b", "a\\b", "-ada", "ada.", "con", "NUL.
 def test_names_are_kept_in_one_spelling(typed: str, kept: str) -> None:
     """The same person is one file on systems that tell upper from lower case and on those that do not."""
     assert rater_name(typed) == kept
+
+
+@pytest.mark.parametrize("name", ["judge", "reference", "judge-ada"])
+def test_a_person_may_have_any_name(name: str) -> None:
+    """Only what is before a colon makes a judge or a shipped reading."""
+    kinds = [kind_of(rater) for rater in (rater_name(name), f"judge:{name}", f"reference:{name}", "aspects")]
+    assert kinds == ["people", "judge", "reference", "aspects"]
 
 
 @pytest.mark.parametrize("typed", REFUSED)

@@ -181,7 +181,7 @@ def read_prompts(set_name: str = "course", path: Path | str | None = None) -> tu
     if isinstance(content, list):
         named = [_named(number, entry) for number, entry in enumerate(content, 1)]
         whole = {"schema": SCHEMA, "version": "", "sets": {"prompts": named}}
-        return checked_as(PromptFile, whole, file).sets["prompts"]
+        return checked_as(PromptFile, whole, file, within="sets.").sets["prompts"]
     sets = checked_as(PromptFile, content, file).sets
     if set_name not in sets:
         raise fault(file, "sets", f"has no set '{set_name}'", f"Use {' or '.join(sets)}.")
@@ -256,8 +256,11 @@ def _parsed(file: Path, text: str) -> object:
     return parsed
 
 
-def checked_as(kind: type[T], content: object, file: Path) -> T:
-    """Turn parsed JSON into a dataclass or the like; of several faults the first is named. Raises `DataFileError`."""
+def checked_as(kind: type[T], content: object, file: Path, *, within: str = "") -> T:
+    """Turn parsed JSON into a dataclass or the like; of several faults the first is named, without `within`.
+
+    Raises `DataFileError`.
+    """
     try:
         return TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
@@ -269,7 +272,7 @@ def checked_as(kind: type[T], content: object, file: Path) -> T:
     short = seen if len(seen) <= 60 else f"{seen[:57]}..."
     what = {"Field required": "is missing", "Unexpected keyword argument": "is an unknown key"}.get(first["msg"])
     more = f" ({len(faults) - 1} more after this one.)" if len(faults) > 1 else ""
-    raise fault(file, key.lstrip("."), what or f"is {short}", f"{advice(first)}{more}")
+    raise fault(file, key.lstrip(".").removeprefix(within), what or f"is {short}", f"{advice(first)}{more}")
 
 
 def fault(file: Path, key: str, what: str, fix: str) -> DataFileError:

@@ -38,7 +38,7 @@ from workshop_lib.show.text import key
 if TYPE_CHECKING:
     from workshop_lib.records import Row, Run
 
-Outcome = Literal["none", "tie", "only", "few", "unsure", "slight", "trained", "clear"]
+Outcome = Literal["none", "tie", "only", "once", "few", "unsure", "slight", "trained", "clear"]
 FEWEST_CLEAR = 6
 """Of two equal models, one is better in all of 5 prompts in 6 % of runs, in all of 6 prompts in 3 %."""
 DECIMALS = 9
@@ -353,7 +353,7 @@ class Decision:
         if len(self.ranked) == 1:
             return "only"
         if first.best_share is None or enough is None:
-            return "few"
+            return "few" if self.prompts else "once"
         if first.best_share < enough:
             return "unsure"
         timed = sum(self.share(name) for name in self.weights if CRITERIA[name].per in ("prompt", "request"))

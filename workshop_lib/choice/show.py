@@ -57,7 +57,8 @@ VERDICTS: dict[Outcome, str] = {
     "tie": "{leaders} share the first place: nothing with a weight tells them apart.",
     "only": "{first} is the only model left, so nothing was compared.",
     "clear": "{first} comes first, in {share} of the draws of prompts.",
-    "few": "{first} comes first, but it rests on {prompts} prompts, too few to say how surely: "
+    "once": "{first} comes first, by figures that were measured once per model: nothing says how surely.",
+    "few": "{first} comes first, but too few prompts ({prompts}) were asked to say how surely: "
     f"it takes {FEWEST_CLEAR}.",
     "slight": "{first} comes first, in {share} of the draws of prompts, but by so little that measuring again could "
     "change the order.",
