@@ -227,7 +227,11 @@ class Service:
         """
         arrived: asyncio.Queue[Any] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        hand_over: Callable[[Any], object] = lambda item: loop.call_soon_threadsafe(arrived.put_nowait, item)  # noqa: E731
+
+        def hand_over(item: Any) -> None:
+            with suppress(RuntimeError):  # the server has ended meanwhile
+                loop.call_soon_threadsafe(arrived.put_nowait, item)
+
         self._waiting.put(partial(self._work, question, unwanted, hand_over))
         try:
             while not isinstance(item := await arrived.get(), HTTPException):
