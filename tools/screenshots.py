@@ -1,7 +1,7 @@
 """Take the pictures of `docs/images` anew, from the reference results: `.venv/bin/python -m tools.screenshots`.
 
-The report as a page in light and dark, on a phone and on paper; pages in JupyterLab in both themes; one figure. Needs
-Chromium and what `workshop.py test` installs. Whoever runs it looks at what it made.
+The report as a page in light and dark, on a phone and on paper; pages and a race in JupyterLab in both themes; one
+figure. Needs Chromium and what `workshop.py test` installs. Whoever runs it looks at what it made.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from playwright import sync_api as playwright
 
 import workshop_lib as ws
 from tests.browser.lab import CHROMIUM, Lab
+from tests.browser.track import Track
 from workshop_lib import places
 from workshop_lib.show import style
 
@@ -35,6 +36,13 @@ REPORT = {
 """Size of the window in pixels, and what the page is told of the screen."""
 PAGES = {"choose": ("05_choose_model.ipynb", "ranking"), "charts": ("03_chart_results.ipynb", "latency")}
 """Page of the reference, and the id of the cell that is shown."""
+RACE = """\
+import workshop_lib as ws
+runtime = ws.open_runtime("practice")
+builds = "practice-small-int4-generic-cpu:1,practice-large-int4-generic-cpu:1"
+starters = ws.race.pick(ws.find_models(runtime, builds, "cpu")[0], runtime.absent_devices())
+contest = ws.race.watch(runtime, starters, ws.read_prompts("meeting-notes")[0])
+runtime.close()"""
 
 
 @contextmanager
@@ -55,7 +63,7 @@ def take_report(browser: playwright.Browser) -> None:
 
 
 def take_pages(browser: playwright.Browser, apart: Path) -> None:
-    """Cells of executed pages in JupyterLab, with their stored outputs."""
+    """Cells of executed pages in JupyterLab, with their stored outputs; and a race that is run."""
     lab = Lab(apart)
     try:
         for theme, title in (("light", "JupyterLab Light"), ("dark", "JupyterLab Dark")):
@@ -70,6 +78,12 @@ def take_pages(browser: playwright.Browser, apart: Path) -> None:
                     page.evaluate(SHOW_CELL, cell)
                     page.wait_for_timeout(1500)
                     page.screenshot(path=IMAGES / f"{name}-{theme}.png")
+            (lab.folder / theme).mkdir()
+            with window(browser, LAPTOP) as page:
+                track = Track(lab, page, lab.folder / theme, RACE)
+                track.start()
+                track.is_over()
+                track.widget.screenshot(path=IMAGES / f"race-{theme}.png")
     finally:
         lab.close()
 
