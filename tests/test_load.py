@@ -192,7 +192,7 @@ def test_a_model_that_cannot_be_served_again_does_not_stop_the_others(endpoint: 
     runtime.serve = once_refused
     (tmp_path / load.LOADS_FILE).write_text("old")
     for expected in (False, True):
-        commands._measure_more(runtime, run, BenchmarkSettings(users=(1,), max_tokens=4), tmp_path)
+        commands._measure_users(runtime, run, BenchmarkSettings(users=(1,), max_tokens=4), tmp_path)
         assert (tmp_path / load.LOADS_FILE).exists() is expected
     captured = capsys.readouterr()
     assert "several users: failed. The process ended. Choose a smaller variant." in captured.err
