@@ -83,6 +83,7 @@ def test_another_plan_is_refused(tmp_path: Path) -> None:
         open_fleet(tmp_path, replace(PLAN, rounds=5, max_tokens=9))
     fleet.take({"machine": DESK, "records": "{}"}, tmp_path)
     assert "no run header" in fleet.ended[DESK] and storage.read_run(tmp_path / DESK / "records.jsonl")
+    assert [each.name for each in (tmp_path / DESK).iterdir()] == ["records.jsonl"]
     (tmp_path / "fleet.json").write_text('{"run_id": 1}')
     with pytest.raises(DataFileError, match=r"fleet\.json"):
         read_fleet(tmp_path)

@@ -15,6 +15,7 @@ from tests.fault_server import FaultServer
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
 from workshop_lib.plan import Plan, choose_variants, find_models, make_plan
 from workshop_lib.records import ModelVariant, Prompt
+from workshop_lib.settings import BenchmarkSettings
 
 PROMPTS = (Prompt("first", "Say one."), Prompt("second", "Say two."))
 
@@ -103,6 +104,8 @@ def test_a_pause_is_the_environments_where_none_is_given_and_is_recorded(monkeyp
     monkeypatch.setenv("BENCH_PAUSE", "1.5")
     assert plan_of("fast").describe()["pause_s"] == 1.5
     assert plan_of("fast", pause_s=0.0).how.pause_s == 0.0
+    monkeypatch.setenv("BENCH_PAUSE", "soon")
+    assert plan_of("fast", how=BenchmarkSettings(pause_s=2.0)).how.pause_s == 2.0  # settings are checked already
 
 
 class WithoutGpu(FaultRuntime):

@@ -23,7 +23,7 @@ from workshop_lib.client import ChatClient
 from workshop_lib.errors import ConfigurationError, RecordFileError, WorkshopError
 from workshop_lib.machine import Meter, PowerSources
 from workshop_lib.plan import Plan, find_models, make_plan, to_fetch
-from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Run, Serving, variant_key
+from workshop_lib.records import Completion, ModelVariant, Prompt, Request, Run, Serving, key
 from workshop_lib.runtimes import profiles
 from workshop_lib.show.text import one_line
 from workshop_lib.storage import RunWriter, read_run
@@ -269,9 +269,9 @@ def probe(runtime: Runtime, variants: Sequence[ModelVariant], prompt: Prompt, *,
 
 def answered(run: Run) -> list[ModelVariant]:
     """Return the variants that answered a timed request, in the order in which they were served."""
-    good = {(each.model_id, each.device) for each in run.completions if each.ok and each.round > 0}
-    served = {variant_key(serving.variant): serving.variant for serving in run.servings}
-    return [variant for key, variant in served.items() if key in good]
+    good = {key(each) for each in run.completions if each.ok and each.round > 0}
+    served = {key(serving.variant): serving.variant for serving in run.servings}
+    return [variant for which, variant in served.items() if which in good]
 
 
 # -- the runs that there are

@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from workshop_lib import data, places, timing
 from workshop_lib.errors import ConfigurationError, DataFileError, ModelNotFoundError
-from workshop_lib.records import Row, Run
-from workshop_lib.show.text import Key, key
+from workshop_lib.records import Key, Row, Run, key
 from workshop_lib.storage import read_run
 from workshop_lib.summary import NO_PROVIDER, WARNINGS, summarise
 
@@ -249,7 +248,7 @@ class Results:
         """The samples of each model id and device."""
         found: dict[Key, list[Sample]] = {}
         for each in self.samples:
-            found.setdefault((each.model_id, each.device), []).append(each)
+            found.setdefault(key(each), []).append(each)
         return found
 
     @property

@@ -20,7 +20,7 @@ from workshop_lib.benchmark import answered
 from workshop_lib.comparison import between_builds
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.quality.scores import distinct_answers
-from workshop_lib.records import Completion, ModelVariant, Run, variant_key
+from workshop_lib.records import Completion, ModelVariant, Run, key
 from workshop_lib.show.text import one_line
 
 if TYPE_CHECKING:
@@ -284,11 +284,11 @@ EXERCISES: dict[str, Callable[[Any], Expected | str]] = {
 
 def _measured(run: Run, measure: Callable[[Completion], float | None], first_round: int = 1) -> list[list[float]]:
     """What was measured of each model that answered, in the order of the table; from round 0 with the warm-up."""
-    found: dict[tuple[str, str], list[float]] = {variant_key(each): [] for each in answered(run)}
+    found: dict[tuple[str, str], list[float]] = {key(each): [] for each in answered(run)}
     for each in run.completions:
-        value, key = measure(each), (each.model_id, each.device)
-        if each.ok and each.round >= first_round and value is not None and key in found:
-            found[key].append(value)
+        value = measure(each)
+        if each.ok and each.round >= first_round and value is not None and key(each) in found:
+            found[key(each)].append(value)
     return [values for values in found.values() if values]
 
 

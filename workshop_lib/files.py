@@ -21,17 +21,18 @@ from typing import TYPE_CHECKING, Any
 from workshop_lib.errors import ConfigurationError, DiskSpaceError, WorkshopError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 """A full disk, and a full share of one."""
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes, *, check: Callable[[Path], object] | None = None) -> None:
     r"""Write a file, or replace it, as a whole: whoever reads it sees the old content or the new, never a part.
 
     Its folder is made; a pipe or a device is written to as it is. Text becomes UTF-8 with `\n` between lines, halves of
-    surrogate pairs `\udXXX`. Raises `DiskSpaceError` or `ConfigurationError`, which name the file and the reason.
+    surrogate pairs `\udXXX`. `check` looks at the finished file under another name; if it raises, the old one stays.
+    Raises `DiskSpaceError` or `ConfigurationError`, which name the file and the reason.
     """
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     with _said(path):
@@ -46,6 +47,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            if check is not None:
+                check(fresh)
             fresh.chmod(0o644)
             fresh.replace(path)
             _sync_folder(path.parent)

@@ -19,8 +19,8 @@ from typing import NamedTuple
 from workshop_lib import timing
 from workshop_lib.comparison import CONFIDENCE, Estimate
 from workshop_lib.precision import percent
-from workshop_lib.records import Completion, Run
-from workshop_lib.show.text import NOT_MEASURED, Key
+from workshop_lib.records import Completion, Key, Run
+from workshop_lib.show.text import NOT_MEASURED
 from workshop_lib.summary import by_variant
 
 Goals = Mapping[str, float]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from workshop_lib import settings
 from workshop_lib.credentials import redact
 from workshop_lib.errors import ConfigurationError, ModelNotFoundError
-from workshop_lib.records import ModelVariant, Prompt, Request, variant_key
+from workshop_lib.records import ModelVariant, Prompt, Request, key
 from workshop_lib.runtimes.profiles import ALL, AUTO, Runtime
 from workshop_lib.settings import BenchmarkSettings
 
@@ -102,8 +102,9 @@ def make_plan(
     """
     if not prompts:
         raise ConfigurationError("The prompt set is empty.", "Give at least one prompt.")
-    given = settings.of_environment(os.environ, "pause_s", "extra_body", "tokens_field")
-    how = how or settings.checked({**given, **options})
+    if how is None:
+        given = settings.of_environment(os.environ, "pause_s", "extra_body", "tokens_field")
+        how = settings.checked({**given, **options})
     return Plan(tuple(variants), tuple(prompts), how, order or _order(variants), tuple(skipped))
 
 
@@ -151,7 +152,7 @@ def choose_variants(
     skipped: Skipped = []
     for name in names:
         try:
-            variants |= {variant_key(found): found for found in runtime.find([name], devices)}
+            variants |= {key(found): found for found in runtime.find([name], devices)}
         except ModelNotFoundError as error:
             skipped.append((ModelVariant(alias=name, model_id=name, device="unknown"), str(error)))
         if absent:

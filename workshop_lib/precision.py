@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from workshop_lib import comparison
 from workshop_lib.comparison import Estimate, Ratio, Results
-from workshop_lib.records import Row, Run
-from workshop_lib.show.text import NOT_MEASURED, key
+from workshop_lib.records import Row, Run, key
+from workshop_lib.show.text import NOT_MEASURED
 from workshop_lib.summary import name_of
 
 NOTHING = "This run has no two precisions of one model that answered: what fewer bits cost is not known from it."

@@ -24,9 +24,9 @@ from workshop_lib import timing
 from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient, without_keys
 from workshop_lib.errors import WorkshopError
 from workshop_lib.quality.facts import check_answer
-from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Request
+from workshop_lib.records import Chunk, Completion, ModelVariant, Prompt, Request, key
 from workshop_lib.runtimes.profiles import Runtime
-from workshop_lib.show.text import key, names, one_line, printable
+from workshop_lib.show.text import names, one_line, printable
 from workshop_lib.streams import AnswerReader, Arrival
 from workshop_lib.summary import WARNINGS
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 Status = Literal["ok", "failed", "skipped"]
 TokensSource = Literal["usage", "chunks", "unknown"]
@@ -68,9 +68,25 @@ class ModelVariant:
     trained_on: tuple[str, ...] | None = None
 
 
-def variant_key(variant: ModelVariant) -> tuple[str, str]:
+Key = tuple[str, str]
+"""Model id and device: what a row and its completions have in common."""
+
+
+class Keyed(Protocol):
+    """A variant, a row, a completion or a sample of one."""
+
+    @property
+    def model_id(self) -> str:
+        """The exact id of the model."""
+
+    @property
+    def device(self) -> str:
+        """The device that it runs on."""
+
+
+def key(item: Keyed) -> Key:
     """What one row of a report is about: the exact model id and the device."""
-    return variant.model_id, variant.device
+    return item.model_id, item.device
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ from workshop_lib.choice.decide import Decision, decide
 from workshop_lib.comparison import Change, Results
 from workshop_lib.errors import WorkshopError
 from workshop_lib.quality import annotation, scores
-from workshop_lib.records import Row, Run
+from workshop_lib.records import Key, Row, Run, key
 from workshop_lib.show import charts, style, tables
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import Key, key, machine_line, markdown, names, one_line, printable
+from workshop_lib.show.text import machine_line, markdown, names, one_line, printable
 from workshop_lib.summary import row_object
 
 SCHEMA = 1

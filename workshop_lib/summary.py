@@ -16,7 +16,7 @@ from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from workshop_lib import machine, timing
-from workshop_lib.records import Completion, Row, Run, Serving, Status, TokensSource
+from workshop_lib.records import Completion, Key, Row, Run, Serving, Status, TokensSource, key
 from workshop_lib.show.text import TRAINED
 
 ENOUGH_SAMPLES = timing.PERCENTILES[95]
@@ -67,15 +67,15 @@ WARNINGS: dict[str, str] = {
 def summarise(run: Run) -> tuple[Row, ...]:
     """One row per model and device, in the order in which they were served."""
     asked = by_variant(run)
-    last_serving = {(serving.variant.model_id, serving.variant.device): serving for serving in run.servings}
-    return tuple(_row(run, serving, asked.get(key, [])) for key, serving in last_serving.items())
+    last_serving = {key(serving.variant): serving for serving in run.servings}
+    return tuple(_row(run, serving, asked.get(which, [])) for which, serving in last_serving.items())
 
 
-def by_variant(run: Run) -> dict[tuple[str, str], list[Completion]]:
+def by_variant(run: Run) -> dict[Key, list[Completion]]:
     """The requests of each model id and device that was asked."""
-    found: dict[tuple[str, str], list[Completion]] = {}
+    found: dict[Key, list[Completion]] = {}
     for completion in run.completions:
-        found.setdefault((completion.model_id, completion.device), []).append(completion)
+        found.setdefault(key(completion), []).append(completion)
     return found
 
 

@@ -32,8 +32,8 @@ from workshop_lib.errors import ConfigurationError
 from workshop_lib.quality import agreement
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.quality.scores import AnswerKey, Kind, Score, distinct_answers, kind_of
+from workshop_lib.records import key
 from workshop_lib.settings import BenchmarkSettings
-from workshop_lib.show.text import key
 
 if TYPE_CHECKING:
     from workshop_lib.records import Row, Run

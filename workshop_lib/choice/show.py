@@ -36,10 +36,10 @@ from workshop_lib.choice.decide import (  # noqa: F401 - the checks and the evid
 )
 from workshop_lib.errors import WorkshopError
 from workshop_lib.files import write_atomically
-from workshop_lib.records import Run
+from workshop_lib.records import Run, key
 from workshop_lib.show import style, text
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, key, markdown, number, one_line, printable
+from workshop_lib.show.text import NOT_MEASURED, UNKNOWN, markdown, number, one_line, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

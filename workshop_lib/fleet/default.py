@@ -26,9 +26,9 @@ from workshop_lib.fleet.plan import Fleet
 from workshop_lib.quality.annotation import model_name
 from workshop_lib.quality.aspects import score_aspects
 from workshop_lib.quality.show import ranged
-from workshop_lib.records import Completion, ModelVariant, Prompt
+from workshop_lib.records import Completion, Key, ModelVariant, Prompt, key
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import Key, key, one_line
+from workshop_lib.show.text import one_line
 
 View = Literal["worst", "typical"]
 VIEWS: dict[View, str] = {"worst": "On the slowest machine", "typical": "On a typical machine"}

@@ -20,8 +20,7 @@ from typing import Any, Literal
 from workshop_lib import data, files, storage
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.plan import Plan, make_plan
-from workshop_lib.records import ModelVariant, Prompt, Run
-from workshop_lib.show.text import key
+from workshop_lib.records import ModelVariant, Prompt, Run, key
 
 FLEET_FILE = "fleet.json"
 RECORDS_FILE = "records.jsonl"
@@ -121,10 +120,8 @@ class Fleet:
         if "records" in event:
             path = folder / label / RECORDS_FILE
             try:
-                sent = path.with_name(f"sent-{RECORDS_FILE}")
-                files.write_atomically(sent, event["records"])
-                self.runs[label] = storage.read_run(sent)
-                sent.replace(path)
+                files.write_atomically(path, event["records"], check=storage.read_run)
+                self.runs[label] = storage.read_run(path)
                 if "models" in event:
                     self.models[label] = TypeAdapter(tuple[ModelVariant, ...]).validate_python(event["models"])
             except RecordFileError as error:

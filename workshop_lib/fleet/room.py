@@ -29,10 +29,10 @@ from workshop_lib.fleet.plan import RECORDS_FILE
 from workshop_lib.quality import annotation, scores
 from workshop_lib.quality.agreement import Agreement, krippendorff_alpha, ratings
 from workshop_lib.quality.scores import Score
-from workshop_lib.records import Row, Run
+from workshop_lib.records import Key, Row, Run, key
 from workshop_lib.show import style
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import Key, key, machine_facts, names, number, one_line, without_places
+from workshop_lib.show.text import machine_facts, names, number, one_line, without_places
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

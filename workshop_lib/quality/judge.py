@@ -28,9 +28,9 @@ from workshop_lib.client import DEFAULT_TIMEOUT_S, ChatClient
 from workshop_lib.errors import ConfigurationError, EndpointError, WorkshopError
 from workshop_lib.quality import scores
 from workshop_lib.quality.scores import GRADES, JUDGE, Answer, Score, ScoreFile, Value, key_of
-from workshop_lib.records import ModelVariant, Request, Run
+from workshop_lib.records import ModelVariant, Request, Run, key
 from workshop_lib.runtimes.profiles import ServedModel, open_runtime
-from workshop_lib.show.text import key, names, one_line, printable
+from workshop_lib.show.text import names, one_line, printable
 
 GIVE_UP_AFTER = 2  # failed requests in a row
 REASON_LETTERS = 500

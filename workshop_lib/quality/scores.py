@@ -25,7 +25,7 @@ from workshop_lib import data, files
 from workshop_lib.data import STRICT, read_as
 from workshop_lib.errors import ConfigurationError, RecordFileError
 from workshop_lib.quality import aspects
-from workshop_lib.records import ModelVariant, Prompt, Run, variant_key
+from workshop_lib.records import ModelVariant, Prompt, Run, key
 
 RUBRIC_FILE = data.DATA_FOLDER / "rubric.json"
 REFERENCE_FILE = data.DATA_FOLDER / "reference" / "practice" / "scores.json"
@@ -67,11 +67,11 @@ class Answer:
 
 def distinct_answers(run: Run) -> tuple[Answer, ...]:
     """Each model's first timed answer to each prompt, the same text once, in the order of prompts and of models."""
-    variants = {variant_key(serving.variant): serving.variant for serving in run.servings}
+    variants = {key(serving.variant): serving.variant for serving in run.servings}
     texts: dict[tuple[str, tuple[str, str]], str] = {}
     for each in sorted(run.completions, key=lambda completion: completion.round):
         if each.ok and each.round:
-            texts.setdefault((each.prompt_id, (each.model_id, each.device)), each.text)
+            texts.setdefault((each.prompt_id, key(each)), each.text)
     authors: dict[tuple[str, str], list[ModelVariant]] = {}
     for (prompt_id, model), text in texts.items():
         if model in variants and text.strip():

@@ -15,10 +15,10 @@ from workshop_lib import comparison, summary, timing
 from workshop_lib import race as races
 from workshop_lib.load import saturation
 from workshop_lib.precision import percent
-from workshop_lib.records import Row, Run
+from workshop_lib.records import Row, Run, key
 from workshop_lib.show import style
 from workshop_lib.show.style import SUBTITLE_LETTERS, shown  # noqa: F401 - `shown` is for pages, beside the figures
-from workshop_lib.show.text import NAME_LETTERS, NOT_MEASURED, asked, key, names, number, one_line, seconds
+from workshop_lib.show.text import NAME_LETTERS, NOT_MEASURED, asked, names, number, one_line, seconds
 from workshop_lib.timing import METRICS, Metric
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from workshop_lib import checklist, comparison, goals, summary, timing
 from workshop_lib.precision import percent, repeated
 from workshop_lib.quality import facts
-from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run
+from workshop_lib.records import Completion, ModelVariant, Prompt, Row, Run, key
 from workshop_lib.show.table import Table
-from workshop_lib.show.text import NOT_MEASURED, TRAINED, UNKNOWN, asked, key, number, printable
+from workshop_lib.show.text import NOT_MEASURED, TRAINED, UNKNOWN, asked, number, printable
 
 if TYPE_CHECKING:
     from workshop_lib.checklist import ModelCheck

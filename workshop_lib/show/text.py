@@ -10,10 +10,9 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from workshop_lib.records import Completion, ModelVariant, Row, Run
+from workshop_lib.records import Key, ModelVariant, Row, Run, key
 
 NOT_MEASURED = "not measured"
 UNKNOWN = "unknown"
@@ -27,9 +26,6 @@ MACHINE_FACTS = {
     "memory_mb": "{} MB of memory", "gpu": "GPU {}", "os": "{}",
 }  # fmt: skip
 """Facts of the fingerprint that a reader asks for; none of them names a person or a place."""
-
-Key = tuple[str, str]
-"""Model id and device: what a row and its completions have in common."""
 
 HIDDEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but not line end and tab
@@ -64,11 +60,6 @@ def seconds(value: float) -> str:
     ['0.0046 s', '3.8 s', '65 s', '1,234 s']
     """
     return f"{value:,.0f} s" if value >= 10 else f"{value:.2g} s"
-
-
-def key(item: Row | Completion | ModelVariant) -> Key:
-    """Model id and device."""
-    return item.model_id, item.device
 
 
 def asked(rows: Iterable[Row]) -> list[Row]:
